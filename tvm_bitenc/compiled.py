@@ -1,0 +1,218 @@
+"""`CompiledModel`: run, time, describe and save what `build` made."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tvm
+from tvm import relax
+
+from .errors import BitencError, TargetError
+from .report import Report
+from .target import Target, host_features
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name, shape and dtype of an input or output."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Times of a model.
+
+    Parameters
+    ----------
+    seconds : ndarray, shape (repeat,)
+        Per run, each the mean of `number` runs.
+    layers : dict of str to float
+        Seconds per run of each kernel, by its name, in a separate pass with a clock around each.
+    """
+
+    seconds: np.ndarray
+    layers: dict[str, float]
+
+    @property
+    def best(self) -> float:
+        """Smallest seconds per run."""
+        return float(self.seconds.min())
+
+    def __str__(self) -> str:
+        total = sum(self.layers.values())
+        rows = [
+            f"{1e6 * seconds:12.1f} us {100 * seconds / total:5.1f} %  {name}"
+            for name, seconds in self.layers.items()
+        ]
+        return "\n".join([f"{1e6 * self.best:12.1f} us per run, by kernel:", *rows])
+
+
+class CompiledModel:
+    """A compiled network. Call it with arrays; see `tvm_bitenc.build`.
+
+    Parameters
+    ----------
+    executable : relax.VMExecutable or tvm.runtime.Module
+    target : Target
+    inputs, outputs : sequence of TensorSpec
+    report_ : Report
+    """
+
+    def __init__(
+        self,
+        executable,
+        target: Target,
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+        report_: Report,
+    ):
+        self.executable = executable
+        self.target = target
+        self.inputs, self.outputs = list(inputs), list(outputs)
+        self._report = report_
+        self._machine: relax.VirtualMachine | None = None
+
+    def __call__(self, *inputs):
+        """Run on numpy arrays, torch tensors or any DLPack tensors; numpy out.
+
+        Returns
+        -------
+        ndarray, or a tuple of them where the model has several outputs
+
+        Raises
+        ------
+        BitencError
+            For a wrong number, shape or dtype of inputs.
+        TargetError
+            If the model was compiled for another CPU than this one.
+        """
+        result = self._virtual_machine()["main"](*self._tensors(inputs))
+        if isinstance(result, tvm.runtime.Tensor):
+            return result.numpy()
+        arrays = tuple(tensor.numpy() for tensor in result)
+        return arrays[0] if len(arrays) == 1 else arrays
+
+    run = __call__
+
+    def benchmark(self, *inputs, number: int = 10, repeat: int = 10) -> Benchmark:
+        """Time the model, inputs already in place.
+
+        Parameters
+        ----------
+        *inputs
+            As for a call.
+        number : int
+            Runs per measurement.
+        repeat : int
+            Measurements.
+        """
+        tensors, machine = self._tensors(inputs), self._virtual_machine()
+        machine["main"](*tensors)
+        seconds = np.empty(repeat)
+        for i in range(repeat):
+            start = time.perf_counter()
+            for _ in range(number):
+                machine["main"](*tensors)
+            seconds[i] = (time.perf_counter() - start) / number
+        return Benchmark(seconds, self._kernel_times(tensors, number * repeat))
+
+    def report(self) -> Report:
+        """What each layer became."""
+        return self._report
+
+    def export_library(self, path: str | Path) -> Path:
+        """Write a shared library that `tvm_bitenc.load`, or plain TVM, loads.
+
+        The file appears whole or not at all.
+
+        Raises
+        ------
+        LibraryError
+            If there is no linker, or the file can't be written.
+        """
+        from .deploy.library import write_library
+
+        return write_library(self, Path(path))
+
+    def _virtual_machine(self) -> relax.VirtualMachine:
+        if self._machine is None:
+            check_runs_here(self.target)
+            if self.target.threads is not None:
+                # The pool is one per process: the model loaded last decides.
+                all_cores = 1
+                tvm.get_global_func("runtime.config_threadpool")(all_cores, self.target.threads)
+            self._machine = relax.VirtualMachine(self.executable, tvm.cpu())
+        return self._machine
+
+    def _tensors(self, inputs: Sequence) -> list[tvm.runtime.Tensor]:
+        names = [spec.name for spec in self.inputs]
+        if len(inputs) != len(self.inputs):
+            raise BitencError(
+                "model", f"takes {len(names)} inputs, not {len(inputs)}", f"Give {', '.join(names)}"
+            )
+        return [_tensor(value, spec) for value, spec in zip(inputs, self.inputs)]
+
+    def _kernel_times(self, tensors: list, runs: int) -> dict[str, float]:
+        machine = relax.VirtualMachine(self.executable, tvm.cpu())
+        total: dict[str, float] = defaultdict(float)
+        started = 0.0
+
+        def clock(_function, name: str, before: bool, _result, *_arguments) -> int:
+            nonlocal started
+            if before:
+                started = time.perf_counter()
+            elif not name.startswith("vm.builtin"):
+                total[name] += time.perf_counter() - started
+            return 0
+
+        machine.set_instrument(clock)
+        for _ in range(runs):
+            machine["main"](*tensors)
+        return {name: seconds / runs for name, seconds in total.items() if name != "main"}
+
+
+def _tensor(value, spec: TensorSpec) -> tvm.runtime.Tensor:
+    if not isinstance(value, np.ndarray):
+        if hasattr(value, "detach"):  # A torch tensor that needs gradients refuses DLPack.
+            value = value.detach()
+        value = np.from_dlpack(value) if hasattr(value, "__dlpack__") else np.asarray(value)
+    if value.shape != spec.shape or str(value.dtype) != spec.dtype:
+        raise BitencError(
+            f"input {spec.name!r}",
+            f"is {value.dtype} {value.shape}, but the model was compiled for "
+            f"{spec.dtype} {spec.shape}",
+            "Convert it, or compile the model with an example of this shape",
+        )
+    return tvm.runtime.tensor(np.ascontiguousarray(value))
+
+
+def check_runs_here(target: Target) -> None:
+    """Raise `TargetError` if this machine can't run code for `target`."""
+    host = tvm.target.codegen.llvm_get_system_triple().split("-")[0]
+    if target.architecture != host:
+        raise TargetError(
+            f"target {target.name!r}",
+            f"is for {target.architecture}, and this machine is {host}",
+            "Export the library and run it there, or build with target='native'",
+        )
+    missing = sorted(_instructions(target.features) - _instructions(host_features()))
+    if missing:
+        raise TargetError(
+            f"target {target.name!r}",
+            f"needs CPU features that this machine lacks: {', '.join(missing)}",
+            "Build with target='native'",
+        )
+
+
+def _instructions(features: frozenset[str]) -> set[str]:
+    """Features that are instruction sets, not hints for LLVM's tuning."""
+    prefixes = ("avx", "sse", "fma", "bmi", "popcnt", "lzcnt", "f16c", "gfni", "neon", "dotprod")
+    return {name for name in features if name.startswith((*prefixes, "i8mm", "sve", "vfp"))}

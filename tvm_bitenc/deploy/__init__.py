@@ -1,0 +1,1 @@
+"""What happens to a compiled model outside the process that compiled it."""

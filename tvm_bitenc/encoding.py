@@ -1,0 +1,378 @@
+r"""The {-1,+1} encoding and the integer reference. Numpy only; every other part is judged by it.
+
+An M-bit tensor is stored as codes :math:`u \in [0, 2^M-1]`. Bit m of the codes is a *plane*, read
+as :math:`c_m = 2\,\mathrm{bit}_m(u) - 1 \in \{-1,+1\}`, and a code stands for the real value
+
+.. math:: x = \tfrac{s}{2} (v + o), \qquad v = \sum_m \kappa_m c_m, \qquad
+          o = \sum_m \kappa_m - 2 z
+
+with scale s, zero point z and plane coefficients :math:`\kappa_m`, by default :math:`2^m`; then
+:math:`v = 2u - (2^M-1)` and :math:`x = s (u - z)`. A product of two such tensors is a sum of
+*branches*, one per pair of planes, and a branch over N taps is one xor and one popcount:
+
+.. math:: \sum v_a v_w = \sum_{m,k} \kappa_m \kappa_k
+          (N - 2\,\mathrm{popcount}(a_k \oplus w_m))
+
+The *integers* of a tensor are :math:`v + o`. Accumulators are sums of products of integers; the
+real value of an accumulator is :math:`s_a s_w / 4` times it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from .errors import UnsupportedError
+
+WORD_BITS = 64
+ROUNDINGS = ("half_even", "sign")
+INT32_MAX = 2**31 - 1
+
+
+def check_bits(bits: int, where: str = "encoding") -> int:
+    """Return `bits` if it is an integer in 1..8, else raise `UnsupportedError`."""
+    if isinstance(bits, bool) or int(bits) != bits or not 1 <= bits <= 8:
+        raise UnsupportedError(where, f"bits = {bits!r} is outside 1..8", "Use 1 to 8 bits")
+    return int(bits)
+
+
+@dataclass(frozen=True, eq=False)
+class Encoding:
+    r"""How one tensor is stored in planes.
+
+    Parameters
+    ----------
+    bits : int
+        Number of planes, 1..8.
+    scale : float or array_like
+        Step between neighbouring levels, > 0; one number, or one per output channel.
+    zero_point : float or array_like
+        Code of the real 0, a multiple of 1/2; one number, or one per output channel. A half
+        integer means that no code stands for 0, as in the paper's symmetric levels.
+    coefficients : sequence of numbers, optional
+        :math:`\kappa_m`, lowest plane first; default :math:`2^m`. Others cover ternary weights
+        ``(1, 1)`` and learned bases (real numbers: these have no integer reference).
+    rounding : {"half_even", "sign"}
+        ``half_even``: u = clip(round(x / s + z)), ties to even. ``sign``: u = (x >= 0), 1 bit only.
+
+    Raises
+    ------
+    UnsupportedError
+        For bits outside 1..8, a scale that isn't finite and positive, a zero point that isn't a
+        multiple of 1/2, or a wrong number of coefficients.
+    """
+
+    bits: int
+    scale: np.ndarray
+    zero_point: np.ndarray
+    coefficients: tuple[float, ...] = ()
+    rounding: str = "half_even"
+
+    def __post_init__(self):
+        bits = check_bits(self.bits)
+        scale = np.asarray(self.scale, np.float32)
+        zero_point = np.asarray(self.zero_point, np.float32)
+        coefficients = tuple(self.coefficients) or tuple(2**m for m in range(bits))
+        if not (np.isfinite(scale).all() and (scale > 0).all()):
+            raise UnsupportedError(
+                "encoding", "a scale is zero, negative or not finite", "Use s > 0"
+            )
+        if not (
+            np.isfinite(zero_point).all() and (2 * zero_point == np.rint(2 * zero_point)).all()
+        ):
+            raise UnsupportedError(
+                "encoding", f"zero point {zero_point} isn't a multiple of 1/2", "Round it"
+            )
+        if np.abs(zero_point).max(initial=0) > 2**15:
+            raise UnsupportedError(
+                "encoding",
+                f"zero point {zero_point} is far outside the code range",
+                "Use |z| <= 2^15",
+            )
+        if len(coefficients) != bits:
+            raise UnsupportedError(
+                "encoding",
+                f"{len(coefficients)} coefficients for {bits} bits",
+                "Give one per plane",
+            )
+        if self.rounding not in ROUNDINGS or (self.rounding == "sign" and bits != 1):
+            raise UnsupportedError(
+                "encoding", f"rounding {self.rounding!r} at {bits} bits", f"Use one of {ROUNDINGS}"
+            )
+        for name, value in dict(
+            bits=bits, scale=scale, zero_point=zero_point, coefficients=coefficients
+        ).items():
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def symmetric(cls, bits: int, scale=1.0, rounding: str | None = None) -> Encoding:
+        """Levels -(2^M-1)/2 s ... +(2^M-1)/2 s: odd multiples of s/2, no code for zero."""
+        rounding = rounding or ("sign" if bits == 1 else "half_even")
+        return cls(bits, scale, (2 ** check_bits(bits) - 1) / 2, rounding=rounding)
+
+    @classmethod
+    def unsigned(cls, bits: int, scale=1.0) -> Encoding:
+        """Levels 0 ... (2^M-1) s, as after a ReLU."""
+        return cls(bits, scale, 0.0)
+
+    @classmethod
+    def signed(cls, bits: int, scale=1.0) -> Encoding:
+        """Two's complement levels -2^(M-1) s ... (2^(M-1)-1) s."""
+        return cls(bits, scale, 2.0 ** (check_bits(bits) - 1))
+
+    @classmethod
+    def ternary(cls, scale=1.0) -> Encoding:
+        """Levels -s, 0, +s in two planes of equal weight."""
+        return cls(2, scale, 1.0, coefficients=(1, 1))
+
+    @property
+    def is_per_channel(self) -> bool:
+        """Whether scale or zero point has one entry per output channel."""
+        return self.scale.ndim > 0 or self.zero_point.ndim > 0
+
+    @property
+    def is_positional(self) -> bool:
+        """Whether the coefficients are the powers of two, so that v = 2u - (2^M-1)."""
+        return self.coefficients == tuple(2**m for m in range(self.bits))
+
+    @property
+    def integer_coefficients(self) -> tuple[int, ...]:
+        """The coefficients as integers; `UnsupportedError` if they aren't."""
+        if any(int(c) != c for c in self.coefficients):
+            raise UnsupportedError(
+                "encoding",
+                f"coefficients {self.coefficients} aren't integers, so branch sums aren't either",
+                "Move a common factor into the scale",
+            )
+        return tuple(int(c) for c in self.coefficients)
+
+    @property
+    def offset(self) -> np.ndarray:
+        """o of x = s/2 (v + o): int32, a scalar or one per output channel."""
+        return (sum(self.integer_coefficients) - 2 * self.zero_point).astype(np.int32)
+
+    @cached_property
+    def bipolar_values(self) -> np.ndarray:
+        """v of every code 0 .. 2^M-1."""
+        codes = np.arange(2**self.bits)
+        return sum(
+            kappa * (2 * ((codes >> m) & 1) - 1) for m, kappa in enumerate(self.coefficients)
+        )
+
+    @cached_property
+    def levels(self) -> np.ndarray:
+        """x / s + z of every code: the code itself where the coefficients are powers of two."""
+        return (self.bipolar_values + sum(self.coefficients)) / 2
+
+    @cached_property
+    def distinct_levels(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Levels in rising order, a code of each, and the midpoints between neighbours."""
+        levels, codes = np.unique(self.levels, return_index=True)
+        return levels, codes, (levels[1:] + levels[:-1]) / 2
+
+    def bipolar(self, codes: np.ndarray) -> np.ndarray:
+        """v of each code, int32 for integer coefficients."""
+        values = self.bipolar_values
+        return (values.astype(np.int32) if values.dtype.kind == "i" else values)[codes]
+
+    def integers(self, codes: np.ndarray, axis: int = 0) -> np.ndarray:
+        """v + o of each code, int32."""
+        return self.bipolar(codes) + along(self.offset, codes.ndim, axis)
+
+    def quantize(self, x: np.ndarray, axis: int = 0) -> np.ndarray:
+        """Codes (uint8) of float32 values, by the float32 arithmetic of the op `bitenc.quantize`.
+
+        Parameters
+        ----------
+        x : ndarray of float32
+        axis : int
+            Where per-channel scales and zero points lie.
+        """
+        x = np.asarray(x, np.float32)
+        if self.rounding == "sign":
+            return (x >= 0).astype(np.uint8)
+        position = x / along(self.scale, x.ndim, axis) + along(self.zero_point, x.ndim, axis)
+        if self.is_positional:
+            return np.clip(np.rint(position), 0, 2**self.bits - 1).astype(np.uint8)
+        _, codes, midpoints = self.distinct_levels
+        return codes[np.searchsorted(midpoints, position)].astype(np.uint8)
+
+    def dequantize(self, codes: np.ndarray, axis: int = 0) -> np.ndarray:
+        """Real values (float32) of codes: s (u - z), for any coefficients s/2 (v + o)."""
+        level = self.levels.astype(np.float32)[codes]
+        zero_point = along(self.zero_point, codes.ndim, axis)
+        return (level - zero_point) * along(self.scale, codes.ndim, axis)
+
+    def zero_code(self) -> int | None:
+        """Code of the real 0, or None where there is none."""
+        codes = np.flatnonzero(
+            np.all(self.bipolar_values + np.atleast_1d(self.offset)[:, None] == 0, 0)
+        )
+        return int(codes[0]) if codes.size else None
+
+
+def along(values: np.ndarray, ndim: int, axis: int) -> np.ndarray:
+    """Shape a scalar or per-channel array so that it broadcasts along `axis` of `ndim` axes."""
+    return (
+        values.reshape([-1 if i == axis % ndim else 1 for i in range(ndim)])
+        if values.ndim
+        else values
+    )
+
+
+def planes(codes: np.ndarray, bits: int) -> np.ndarray:
+    """{-1,+1} planes of codes, int8, shape (bits, *codes.shape), lowest plane first."""
+    shifts = np.arange(bits, dtype=np.uint8).reshape(-1, *[1] * codes.ndim)
+    return (2 * ((codes >> shifts) & 1).astype(np.int8) - 1).astype(np.int8)
+
+
+def pack(codes: np.ndarray, bits: int, groups: int = 1) -> np.ndarray:
+    """Pack the last axis (channels) of codes into uint64 words, one set of words per plane.
+
+    Channel 64 i + j of a group is bit j of its word i; the bits above the last channel are 0.
+
+    Parameters
+    ----------
+    codes : ndarray of uint8, shape (..., channels)
+    bits : int
+    groups : int
+        Every group of channels starts a new word.
+
+    Returns
+    -------
+    ndarray of uint64, shape (..., bits, groups * ceil(channels / groups / 64))
+    """
+    *outer, channels = codes.shape
+    grouped = codes.reshape(*outer, 1, groups, channels // groups)
+    bit = (grouped >> np.arange(bits, dtype=np.uint8)[:, None, None]) & 1
+    bit = np.pad(bit, [(0, 0)] * (bit.ndim - 1) + [(0, -bit.shape[-1] % WORD_BITS)])
+    words = np.packbits(bit, axis=-1, bitorder="little").view("<u8")
+    return np.ascontiguousarray(words.reshape(*outer, bits, -1).astype(np.uint64))
+
+
+def unpack(words: np.ndarray, channels: int, groups: int = 1) -> np.ndarray:
+    """Inverse of `pack`: codes (uint8), shape (..., channels)."""
+    *outer, bits, _ = words.shape
+    octets = np.ascontiguousarray(words).astype("<u8").view(np.uint8)
+    bit = np.unpackbits(octets, axis=-1, bitorder="little").reshape(*outer, bits, groups, -1)
+    bit = bit[..., : channels // groups].reshape(*outer, bits, channels)
+    weights = (1 << np.arange(bits, dtype=np.uint8)).astype(np.uint8)
+    return (bit * weights[:, None]).sum(axis=-2, dtype=np.uint8)
+
+
+def branch_dot(
+    act_words: np.ndarray, act: Encoding, weight_words: np.ndarray, weight: Encoding, taps: int
+) -> np.ndarray:
+    """Sum of v_a v_w over N taps, branch by branch, from packed words: the paper's equation.
+
+    Parameters
+    ----------
+    act_words, weight_words : ndarray of uint64, shapes (..., K, words) and (..., M, words)
+    taps : int
+        N, without the padding bits of the last word.
+    """
+    total = np.int64(0)
+    pairs = itertools.product(
+        enumerate(act.integer_coefficients), enumerate(weight.integer_coefficients)
+    )
+    for (k, kappa_a), (m, kappa_w) in pairs:
+        differing = np.bitwise_count(act_words[..., k, :] ^ weight_words[..., m, :])
+        total = total + kappa_a * kappa_w * (taps - 2 * differing.sum(axis=-1, dtype=np.int64))
+    return total
+
+
+def accumulator_bound(weight_codes: np.ndarray, weight: Encoding, act: Encoding) -> int:
+    """Largest absolute value that an accumulator, or any partial sum of its terms, can take."""
+    offsets = np.abs(np.broadcast_to(weight.offset, weight_codes.shape[:1])).astype(np.int64)
+    per_tap = np.abs(weight.bipolar(weight_codes)).reshape(len(weight_codes), -1).astype(np.int64)
+    weight_sum = per_tap.sum(axis=1) + offsets * per_tap.shape[1]
+    return int(weight_sum.max() * (np.abs(act.bipolar_values).max() + abs(int(act.offset))))
+
+
+def check_accumulator(bound: int, where: str) -> None:
+    """Raise `UnsupportedError` if an accumulator of this bound doesn't fit int32."""
+    if bound > INT32_MAX:
+        raise UnsupportedError(
+            where,
+            f"its accumulator can reach {bound}, beyond int32",
+            "Use fewer weight or activation bits, or split the input channels over two layers",
+        )
+
+
+def pair(value) -> tuple[int, int]:
+    """(height, width) from one number or two."""
+    return (int(value),) * 2 if np.ndim(value) == 0 else (int(value[0]), int(value[1]))
+
+
+def pads(padding) -> tuple[int, int, int, int]:
+    """(top, left, bottom, right) from one number, (height, width) or all four."""
+    if np.ndim(padding) and len(padding) == 4:
+        return tuple(int(p) for p in padding)
+    return pair(padding) * 2
+
+
+def conv2d(
+    act_codes: np.ndarray,
+    act: Encoding,
+    weight_codes: np.ndarray,
+    weight: Encoding,
+    stride=1,
+    padding=0,
+    dilation=1,
+    groups: int = 1,
+) -> np.ndarray:
+    """Integer reference of a convolution: sum over taps of (v_a + o_a)(v_w + o_w).
+
+    Padding adds taps whose real value is 0, whether or not a code stands for it.
+
+    Parameters
+    ----------
+    act_codes : ndarray of uint8, shape (N, C, H, W)
+    act : Encoding
+        Per tensor.
+    weight_codes : ndarray of uint8, shape (O, C / groups, KH, KW)
+    weight : Encoding
+        Per tensor or per output channel.
+    stride, dilation : int or (height, width)
+    padding : int, (height, width) or (top, left, bottom, right)
+    groups : int
+
+    Returns
+    -------
+    ndarray of int32, shape (N, O, OH, OW)
+
+    Raises
+    ------
+    UnsupportedError
+        If an accumulator could overflow int32.
+    """
+    check_accumulator(accumulator_bound(weight_codes, weight, act), "conv2d")
+    (stride_h, stride_w), (dilation_h, dilation_w) = pair(stride), pair(dilation)
+    top, left, bottom, right = pads(padding)
+    a = act.integers(act_codes).astype(np.int64)
+    a = np.pad(a, ((0, 0), (0, 0), (top, bottom), (left, right)))
+    w = weight.integers(weight_codes).astype(np.int64)
+    out_channels, _, kernel_h, kernel_w = w.shape
+    window = (dilation_h * (kernel_h - 1) + 1, dilation_w * (kernel_w - 1) + 1)
+    taps = np.lib.stride_tricks.sliding_window_view(a, window, axis=(2, 3))
+    taps = taps[:, :, ::stride_h, ::stride_w, ::dilation_h, ::dilation_w]
+    per_group = out_channels // groups
+    outputs = [
+        np.einsum(
+            "nchwij,ocij->nohw", taps_g, w[g * per_group : (g + 1) * per_group], optimize=True
+        )
+        for g, taps_g in enumerate(np.split(taps, groups, axis=1))
+    ]
+    return np.concatenate(outputs, axis=1).astype(np.int32)
+
+
+def dense(
+    act_codes: np.ndarray, act: Encoding, weight_codes: np.ndarray, weight: Encoding
+) -> np.ndarray:
+    """Integer reference of a dense layer: int32 (N, O) from codes (N, I) and (O, I)."""
+    check_accumulator(accumulator_bound(weight_codes, weight, act), "dense")
+    a = act.integers(act_codes).astype(np.int64)
+    return (a @ weight.integers(weight_codes).astype(np.int64).T).astype(np.int32)

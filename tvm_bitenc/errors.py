@@ -1,0 +1,33 @@
+"""Errors of tvm-bitenc: each names the object, the cause and the cure."""
+
+from __future__ import annotations
+
+
+class BitencError(ValueError):
+    """Base class of every error that tvm-bitenc raises on purpose.
+
+    Parameters
+    ----------
+    where : str
+        The op, layer or file that the error is about.
+    cause : str
+        What is wrong with it.
+    cure : str
+        What the user can do.
+    """
+
+    def __init__(self, where: str, cause: str, cure: str):
+        super().__init__(f"{where}: {cause}. {cure}.")
+        self.where, self.cause, self.cure = where, cause, cure
+
+
+class UnsupportedError(BitencError):
+    """A layer or value that can't be compiled exactly."""
+
+
+class TargetError(BitencError):
+    """An unknown target, a malformed target file, or a target that this machine can't run."""
+
+
+class LibraryError(BitencError):
+    """A compiled library that can't be written or loaded."""

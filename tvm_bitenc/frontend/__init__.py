@@ -1,0 +1,1 @@
+"""Importers: models of other frameworks to Relax with `bitenc.quantize`."""

@@ -1,0 +1,21 @@
+"""Quantization-aware training in PyTorch: the paper's quantizers, layers and routes (no TVM)."""
+
+from .initialize import init_from
+from .layers import QActivation, QConv2d, QLinear
+from .models import DigitsCNN
+from .quantize_op import quantize
+from .quantizers import hard_relu, hard_tanh, mbn, mbn_planes, q_k
+
+__all__ = [
+    "DigitsCNN",
+    "QActivation",
+    "QConv2d",
+    "QLinear",
+    "hard_relu",
+    "hard_tanh",
+    "init_from",
+    "mbn",
+    "mbn_planes",
+    "q_k",
+    "quantize",
+]

@@ -1,0 +1,29 @@
+"""The `bitenc` dialect of Relax: one file per op family.
+
+===============================  ============================================================
+`quantize`, `encode`             float32 to the grid, float32 to codes
+`branch_conv2d`, `branch_dense`  sums of {-1,+1} branches on uint8 codes (NCHW)
+`threshold`                      accumulators to codes
+`pack`, `unpack`, `packed_*`     the same on packed planes (NHWC)
+===============================  ============================================================
+
+Every op has an unscheduled lowering, so a module runs after every pass.
+"""
+
+from .branch import branch_conv2d, branch_dense
+from .packed import pack, packed_conv2d, packed_max_pool2d, packed_threshold, unpack
+from .quantize import encode, quantize
+from .threshold import threshold
+
+__all__ = [
+    "branch_conv2d",
+    "branch_dense",
+    "encode",
+    "pack",
+    "packed_conv2d",
+    "packed_max_pool2d",
+    "packed_threshold",
+    "quantize",
+    "threshold",
+    "unpack",
+]

@@ -1,0 +1,195 @@
+"""Ops on packed planes, uint64 (N, H, W, bits, words): what runs between quantized layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+
+import numpy as np
+from tvm import relax, te
+from tvm.ir import Op
+
+from ..encoding import WORD_BITS
+from ..te import conv2d as te_conv2d
+from ..te import pack as te_pack
+from ..te import pool as te_pool
+from ..te.conv_layer import ConvLayer
+from ..te.threshold import threshold as te_threshold
+from .branch import geometry_of
+from .registration import constant_value, describe, make_call, register_op, tensor_shape
+
+
+def pack(codes: relax.Expr, bits: int, groups: int = 1) -> relax.Call:
+    """Pack uint8 codes NHWC; every group of channels starts a new word."""
+    return make_call(pack_op, [codes], bits=bits, groups=groups)
+
+
+def unpack(planes: relax.Expr, channels: int, groups: int = 1) -> relax.Call:
+    """Codes (uint8 NHWC) of packed planes."""
+    return make_call(unpack_op, [planes], channels=channels, groups=groups)
+
+
+def packed_conv2d(planes: relax.Expr, call: relax.Call) -> relax.Call:
+    """Return the `branch_conv2d` of `call` on packed planes: int32 accumulators, NHWC."""
+    attributes = {**asdict(geometry_of(call)), "layer": str(call.attrs["layer"]), "strategy": ""}
+    attributes = {k: list(v) if isinstance(v, tuple) else v for k, v in attributes.items()}
+    return make_call(packed_conv2d_op, [planes, *call.args[1:]], **attributes)
+
+
+def packed_threshold(acc: relax.Expr, call: relax.Call) -> relax.Call:
+    """Return the `threshold` of `call` on NHWC accumulators, packed."""
+    return make_call(packed_threshold_op, [acc, *call.args[1:]])
+
+
+def packed_max_pool2d(planes: relax.Expr, call: relax.Call) -> relax.Call:
+    """Return the `nn.max_pool2d` of `call` on packed planes."""
+    attrs, (_, _, height, width) = call.attrs, call.ty.shape
+    return make_call(
+        packed_max_pool2d_op,
+        [planes],
+        pool_size=list(attrs.pool_size),
+        strides=list(attrs.strides),
+        padding=list(attrs.padding),
+        dilation=list(attrs.dilation),
+        out_size=[int(height), int(width)],
+    )
+
+
+def conv_layer_of(call: relax.Call) -> ConvLayer:
+    """Everything static about a call to `packed_conv2d`."""
+    batch, height, width, _, _ = call.args[0].ty.shape
+    weight_codes, weight_offset, *epilogue = map(constant_value, call.args[1:])
+    geometry = geometry_of(call)
+    channels = weight_codes.shape[1] * geometry.groups
+    return ConvLayer(
+        str(call.attrs["layer"]),
+        (int(batch), int(height), int(width), channels),
+        weight_codes,
+        weight_offset,
+        geometry,
+        *epilogue,
+        strategy=str(call.attrs["strategy"]),
+    )
+
+
+def xnor_constants(layer: ConvLayer, lanes: int) -> list[np.ndarray]:
+    """Constants of the xnor kernel, in the order of its arguments."""
+    constants = [te_conv2d.xnor_weights(layer, lanes), *layer.border, layer.weight_offset]
+    return constants + ([] if layer.thresholds is None else [layer.thresholds, layer.direction])
+
+
+def xnor_compute(layer: ConvLayer):
+    """TE definition of the whole layer: packed planes (and constants) to planes or int32."""
+
+    def compute(planes: te.Tensor, *constants: te.Tensor) -> te.Tensor:
+        acc = te_conv2d.xnor_conv2d(planes, *constants[:5], layer)
+        if layer.thresholds is None:
+            return acc
+        return te_pack.pack(te_threshold(acc, *constants[5:], 3), layer.out_bits)
+
+    return compute
+
+
+def unscheduled_compute(call: relax.Call):
+    """TE definition of a call to any op of this file, and the inputs that it takes."""
+    return OPS[call.op.name](call)
+
+
+def _words(channels: int, groups: int = 1) -> int:
+    return groups * -(-(channels // groups) // WORD_BITS)
+
+
+def _infer_pack(call: relax.Call) -> relax.TensorType:
+    *outer, channels = tensor_shape(call.args[0], "uint8", describe(call))
+    bits, groups = int(call.attrs["bits"]), int(call.attrs["groups"])
+    return relax.TensorType([*outer, bits, _words(int(channels), groups)], "uint64")
+
+
+def _infer_unpack(call: relax.Call) -> relax.TensorType:
+    outer = tensor_shape(call.args[0], "uint64", describe(call))[:3]
+    return relax.TensorType([*outer, int(call.attrs["channels"])], "uint8")
+
+
+def _infer_conv2d(call: relax.Call) -> relax.TensorType:
+    batch, height, width, _, _ = tensor_shape(call.args[0], "uint64", describe(call))
+    out_channels, _, kernel_h, kernel_w = tensor_shape(call.args[1], "uint8", describe(call))
+    geometry = geometry_of(call)
+    outer = [
+        batch,
+        geometry.out_size(height, kernel_h, 0),
+        geometry.out_size(width, kernel_w, 1),
+    ]
+    if len(call.args) == 3:
+        return relax.TensorType([*outer, out_channels], "int32")
+    bits = int(call.args[3].ty.shape[0]).bit_length()
+    return relax.TensorType([*outer, bits, _words(int(out_channels))], "uint64")
+
+
+def _infer_threshold(call: relax.Call) -> relax.TensorType:
+    *outer, channels = tensor_shape(call.args[0], "int32", describe(call))
+    bits = int(call.args[1].ty.shape[0]).bit_length()
+    return relax.TensorType([*outer, bits, _words(int(channels))], "uint64")
+
+
+def _infer_max_pool2d(call: relax.Call) -> relax.TensorType:
+    batch, _, _, bits, words = tensor_shape(call.args[0], "uint64", describe(call))
+    return relax.TensorType([batch, *map(int, call.attrs["out_size"]), bits, words], "uint64")
+
+
+def _legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+    compute, inputs = unscheduled_compute(call)
+    return builder.call_te(compute, *inputs, primfunc_name_hint=call.op.name.replace(".", "_"))
+
+
+def _compute_conv2d(call: relax.Call):
+    layer = conv_layer_of(call)
+    constants = [relax.const(value) for value in xnor_constants(layer, lanes=1)]
+    return xnor_compute(layer), [call.args[0], *constants]
+
+
+def _compute_threshold(call: relax.Call):
+    bits = int(call.ty.shape[3])
+    return lambda *tensors: te_pack.pack(te_threshold(*tensors, 3), bits), call.args
+
+
+def _compute_max_pool2d(call: relax.Call):
+    names = ("pool_size", "strides", "padding", "dilation", "out_size")
+    window = {name: tuple(int(v) for v in call.attrs[name]) for name in names}
+    return lambda planes: te_pool.max_pool2d(planes, **window), call.args
+
+
+def _compute_pack(call: relax.Call):
+    bits, groups = int(call.attrs["bits"]), int(call.attrs["groups"])
+    return lambda codes: te_pack.pack(codes, bits, groups), call.args
+
+
+def _compute_unpack(call: relax.Call):
+    channels, groups = int(call.attrs["channels"]), int(call.attrs["groups"])
+    return lambda planes: te_pack.unpack(planes, channels, groups), call.args
+
+
+OPS: dict[str, Callable[[relax.Call], tuple[Callable, Sequence]]] = {}
+
+
+def _register(name: str, arguments: Sequence[str], infer_type, compute) -> Op:
+    OPS[name] = compute
+    return register_op(name, arguments, infer_type, _legalize)
+
+
+pack_op = _register("bitenc.pack", ("codes",), _infer_pack, _compute_pack)
+unpack_op = _register("bitenc.unpack", ("planes",), _infer_unpack, _compute_unpack)
+packed_conv2d_op = _register(
+    "bitenc.packed_conv2d",
+    ("planes", "weight_codes", "weight_offset"),
+    _infer_conv2d,
+    _compute_conv2d,
+)
+packed_threshold_op = _register(
+    "bitenc.packed_threshold",
+    ("acc", "thresholds", "direction"),
+    _infer_threshold,
+    _compute_threshold,
+)
+packed_max_pool2d_op = _register(
+    "bitenc.packed_max_pool2d", ("planes",), _infer_max_pool2d, _compute_max_pool2d
+)

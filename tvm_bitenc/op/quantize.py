@@ -1,0 +1,167 @@
+"""`bitenc.quantize` (float to the grid) and `bitenc.encode` (float to codes)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import tvm
+from tvm import relax, te, tirx
+
+from ..encoding import Encoding
+from ..errors import UnsupportedError
+from .registration import constant_value, describe, make_call, register_op, tensor_shape
+
+
+def quantize(x: relax.Expr, encoding: Encoding, axis: int = -1, layer: str = "") -> relax.Call:
+    """Round float32 to the nearest level of `encoding`; float32 in, float32 out, same shape.
+
+    ``y = (clip(round(x / scale + zero_point), 0, 2^bits - 1) - zero_point) * scale``, computed in
+    float32 in this order. Like the `Quant` node of QONNX, so an imported module runs as it is.
+
+    Parameters
+    ----------
+    x : relax.Expr
+    encoding : Encoding
+    axis : int
+        Where per-channel scales and zero points lie; -1 where there is one for all.
+    layer : str
+        Name for reports and messages.
+    """
+    return _call(quantize_op, x, encoding, axis, layer)
+
+
+def encode(x: relax.Expr, encoding: Encoding, axis: int = -1, layer: str = "") -> relax.Call:
+    """Codes (uint8) of the levels that `quantize` would round to."""
+    return _call(encode_op, x, encoding, axis, layer)
+
+
+def encoding_of(call: relax.Call) -> Encoding:
+    """Return the encoding of a call to `quantize` or `encode`.
+
+    Raises
+    ------
+    UnsupportedError
+        If its scale or zero point isn't constant, or isn't valid.
+    """
+    scale, zero_point = (constant_value(argument) for argument in call.args[1:])
+    if scale is None or zero_point is None:
+        raise UnsupportedError(
+            describe(call), "its scale or zero point isn't constant", "Bind it before compiling"
+        )
+    try:
+        return Encoding(
+            int(call.attrs["bits"]),
+            scale,
+            zero_point,
+            tuple(_plain(c) for c in call.attrs["coefficients"]),
+            str(call.attrs["rounding"]),
+        )
+    except UnsupportedError as error:
+        raise type(error)(describe(call), error.cause, error.cure) from None
+
+
+def _plain(number) -> float:
+    """A Python int where the number is integral, else a float."""
+    return int(number) if int(number) == number else float(number)
+
+
+def _call(op, x: relax.Expr, encoding: Encoding, axis: int, layer: str) -> relax.Call:
+    constants = [relax.const(value, "float32") for value in (encoding.scale, encoding.zero_point)]
+    return make_call(
+        op,
+        [x, *constants],
+        bits=encoding.bits,
+        coefficients=list(encoding.coefficients),
+        rounding=encoding.rounding,
+        axis=axis,
+        layer=layer,
+    )
+
+
+def _infer_type(dtype: str):
+    def infer(call: relax.Call) -> relax.TensorType:
+        shape = tensor_shape(call.args[0], "float32", describe(call))
+        channels = {size for size in map(_constant_size, call.args[1:]) if size > 1}
+        axis = int(call.attrs["axis"])
+        if channels and (axis < 0 or axis >= len(shape) or channels != {int(shape[axis])}):
+            raise UnsupportedError(
+                describe(call),
+                f"its scales or zero points ({channels}) don't match axis {axis} of {shape}",
+                "Give one number, or one per channel with the axis of the channels",
+            )
+        return relax.TensorType(shape, dtype)
+
+    return infer
+
+
+def _constant_size(expr: relax.Expr) -> int:
+    return int(np.prod([int(size) for size in expr.ty.shape], dtype=int))
+
+
+def _legalize(body):
+    def legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+        encoding, axis = encoding_of(call), int(call.attrs["axis"])
+
+        def compute(x: te.Tensor, *per_channel: te.Tensor) -> te.Tensor:
+            def element(*index) -> tirx.PrimExpr:
+                parameters = [tirx.const(v, "float32") for v in (0.0, 0.0)]
+                tensors = iter(per_channel)
+                for i, value in enumerate((encoding.scale, encoding.zero_point)):
+                    if value.size > 1:
+                        parameters[i] = next(tensors)[index[axis]]
+                    else:
+                        parameters[i] = tirx.const(float(value.reshape(-1)[0]), "float32")
+                return body(x(*index), *parameters, encoding)
+
+            return te.compute(x.shape, element, name=call.op.name.split(".")[-1])
+
+        arrays = [c for c in call.args[1:] if _constant_size(c) > 1]
+        return builder.call_te(compute, call.args[0], *arrays, primfunc_name_hint=_hint(call))
+
+    return legalize
+
+
+def _hint(call: relax.Call) -> str:
+    return call.op.name.replace(".", "_")
+
+
+def _step(position: tirx.PrimExpr, values: Sequence, midpoints: Sequence, dtype: str):
+    """values[i] for a position between midpoints[i-1] and midpoints[i], as a sum of steps."""
+    total = tirx.const(values[0], dtype)
+    for midpoint, step in zip(midpoints, np.diff(values)):
+        above = position > tirx.const(float(midpoint), "float32")
+        total = total + tirx.Select(above, tirx.const(step.item(), dtype), tirx.const(0, dtype))
+    return total
+
+
+def code_of(x, scale, zero_point, encoding: Encoding) -> tirx.PrimExpr:
+    """Code of one float32 value as a TIR expression (float32, or int32 for unusual planes)."""
+    if encoding.rounding == "sign":
+        one, zero = (tirx.const(v, "float32") for v in (1, 0))
+        return tirx.Select(x >= tirx.const(0, "float32"), one, zero)
+    position = x / scale + zero_point
+    if encoding.is_positional:
+        top = tirx.const(2**encoding.bits - 1, "float32")
+        return te.max(te.min(te.nearbyint(position), top), tirx.const(0, "float32"))
+    _, codes, midpoints = encoding.distinct_levels
+    return _step(position, codes, midpoints, "int32")
+
+
+def _quantized(x, scale, zero_point, encoding: Encoding) -> tirx.PrimExpr:
+    if encoding.is_positional:
+        return (code_of(x, scale, zero_point, encoding) - zero_point) * scale
+    levels, _, midpoints = encoding.distinct_levels
+    level = _step(x / scale + zero_point, levels, midpoints, "float32")
+    return (level - zero_point) * scale
+
+
+def _encoded(x, scale, zero_point, encoding: Encoding) -> tirx.PrimExpr:
+    return tvm.tirx.Cast("uint8", code_of(x, scale, zero_point, encoding))
+
+
+_ARGUMENTS = ("x", "scale", "zero_point")
+quantize_op = register_op(
+    "bitenc.quantize", _ARGUMENTS, _infer_type("float32"), _legalize(_quantized)
+)
+encode_op = register_op("bitenc.encode", _ARGUMENTS, _infer_type("uint8"), _legalize(_encoded))

@@ -1,0 +1,43 @@
+"""`bitenc.threshold`: integer accumulators to codes."""
+
+from __future__ import annotations
+
+import numpy as np
+from tvm import relax
+
+from ..te.threshold import threshold as te_threshold
+from .registration import describe, make_call, register_op, tensor_shape
+
+
+def threshold(
+    acc: relax.Expr, thresholds: np.ndarray, direction: np.ndarray, channel_axis: int = 1
+) -> relax.Call:
+    """Codes (uint8): how many thresholds ``direction * acc`` reaches, channel by channel.
+
+    Parameters
+    ----------
+    acc : relax.Expr of int32
+    thresholds : ndarray of int32, shape (2^bits - 1, channels), rising along axis 0
+    direction : ndarray of int32, shape (channels,), +1 or -1
+    channel_axis : int
+    """
+    constants = [relax.const(value, "int32") for value in (thresholds, direction)]
+    return make_call(threshold_op, [acc, *constants], channel_axis=channel_axis)
+
+
+def _infer_type(call: relax.Call) -> relax.TensorType:
+    return relax.TensorType(tensor_shape(call.args[0], "int32", describe(call)), "uint8")
+
+
+def _legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+    axis = int(call.attrs["channel_axis"])
+    return builder.call_te(
+        lambda *tensors: te_threshold(*tensors, axis),
+        *call.args,
+        primfunc_name_hint="bitenc_threshold",
+    )
+
+
+threshold_op = register_op(
+    "bitenc.threshold", ("acc", "thresholds", "direction"), _infer_type, _legalize
+)

@@ -1,0 +1,15 @@
+"""Schedule rules: how a packed op becomes a kernel, one file per instruction set.
+
+A rule is a function from a call and a target to a `Kernel`, or None where it doesn't apply. Rules
+are registered in named sets; a target file lists the sets to try, in order::
+
+    @schedule_rule("my-isa")
+    def conv2d(call, target):
+        if not is_call_to(call, packed_conv2d_op): return None
+        ...
+        return Kernel(prim_func, constants)
+"""
+
+from .rule import Kernel, Rule, find_kernel, rule_sets, schedule_rule
+
+__all__ = ["Kernel", "Rule", "find_kernel", "rule_sets", "schedule_rule"]

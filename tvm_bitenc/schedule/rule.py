@@ -1,0 +1,98 @@
+"""What a schedule rule is, and where rules are found."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from tvm import relax, te, tirx
+
+from ..errors import TargetError
+from ..target import Target
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A scheduled function for one call.
+
+    Parameters
+    ----------
+    function : tirx.PrimFunc
+        Takes the call's tensor inputs, then `constants`, then the output.
+    constants : sequence of ndarray
+        Weights and the like, laid out as the function reads them.
+    """
+
+    function: tirx.PrimFunc
+    constants: Sequence[np.ndarray] = ()
+
+
+Rule = Callable[[relax.Call, Target], "Kernel | None"]
+_rules: dict[str, list[Rule]] = {}
+
+
+def schedule_rule(rule_set: str) -> Callable[[Rule], Rule]:
+    """Register a rule at the end of a rule set; a set exists once it has a rule."""
+
+    def register(rule: Rule) -> Rule:
+        _rules.setdefault(rule_set, []).append(rule)
+        return rule
+
+    return register
+
+
+def rule_sets() -> dict[str, list[Rule]]:
+    """Every rule set by name, those of the files beside this one included."""
+    package = importlib.import_module(__package__)
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{__package__}.{module.name}")
+    return _rules
+
+
+def find_kernel(call: relax.Call, target: Target) -> Kernel:
+    """Return the kernel of the first rule of the target that applies.
+
+    Raises
+    ------
+    TargetError
+        For an unknown rule set, or a call that no rule applies to.
+    """
+    known = rule_sets()
+    for name in target.rules:
+        if name not in known:
+            raise TargetError(
+                f"target {target.name!r}",
+                f"there is no schedule rule set {name!r}",
+                f"Use some of {', '.join(sorted(known))}, or register it with schedule_rule",
+            )
+        for rule in known[name]:
+            kernel = rule(call, target)
+            if kernel is not None:
+                return kernel
+    raise TargetError(
+        f"target {target.name!r}",
+        f"no rule of {', '.join(target.rules)} applies to {call.op.name}",
+        'Add "generic" at the end of its rules',
+    )
+
+
+def prim_func(compute: Callable[..., te.Tensor], inputs: Sequence) -> tirx.PrimFunc:
+    """Make a function from a TE definition.
+
+    Parameters
+    ----------
+    compute : callable
+        From tensors to the output tensor.
+    inputs : sequence of ndarray or relax.Expr
+        What the tensors' shapes and dtypes are taken from.
+    """
+    tensors = []
+    for i, value in enumerate(inputs):
+        described = value if isinstance(value, np.ndarray) else value.ty
+        shape, dtype = [int(size) for size in described.shape], str(described.dtype)
+        # Plain integers make every index int32; the 64-bit ones of Relax would add casts.
+        tensors.append(te.placeholder(shape, dtype, name=f"input{i}"))
+    return te.create_prim_func([*tensors, compute(*tensors)])

@@ -1,0 +1,184 @@
+"""Targets: one TOML file each, naming the CPU to LLVM and the schedule rules to try."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import tvm
+from tvm.target import codegen
+
+from .data import data_folder
+from .errors import TargetError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+GENERIC_RULES = ("generic",)
+_KEYS = {"description", "tvm", "schedule"}
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the compiler knows of a machine.
+
+    Parameters
+    ----------
+    name : str
+        Name of the TOML file without its ending, or of the `tvm.target.Target`.
+    tvm_target : tvm.target.Target
+        What LLVM generates code for.
+    rules : tuple of str
+        Schedule rule sets, tried in this order; see `tvm_bitenc.schedule`.
+    threads : int or None
+        Threads to use; None leaves it to TVM's pool.
+    description : str
+    """
+
+    name: str
+    tvm_target: tvm.target.Target
+    rules: tuple[str, ...] = GENERIC_RULES
+    threads: int | None = None
+    description: str = ""
+
+    @property
+    def triple(self) -> str:
+        """LLVM's name of the platform, e.g. ``x86_64-linux-gnu``."""
+        return str(self.tvm_target.attrs.get("mtriple", "")) or codegen.llvm_get_system_triple()
+
+    @property
+    def architecture(self) -> str:
+        """First part of the triple: ``x86_64``, ``aarch64``, ``armv7``."""
+        return self.triple.split("-")[0]
+
+    @property
+    def features(self) -> frozenset[str]:
+        """CPU features that generated code may use, in LLVM's spelling."""
+        names = set(codegen.llvm_get_cpu_features(self.tvm_target))
+        for attribute in self.tvm_target.attrs.get("mattr", []):
+            (names.add if attribute[0] == "+" else names.discard)(str(attribute)[1:])
+        return frozenset(names)
+
+
+def target_names() -> list[str]:
+    """Return the targets that ship with tvm-bitenc."""
+    return sorted(["native", *(path.stem for path in data_folder("targets").glob("*.toml"))])
+
+
+def load_target(
+    target: str | Path | tvm.target.Target | Target, threads: int | None = None
+) -> Target:
+    """Find a target.
+
+    Parameters
+    ----------
+    target : str, Path, tvm.target.Target or Target
+        ``"native"``, a name from targets/, a path to such a TOML file, or a target of TVM's.
+    threads : int, optional
+        1 compiles without parallel loops; None leaves the count to TVM's thread pool.
+
+    Raises
+    ------
+    TargetError
+        If there is no such target, or its file is malformed.
+    """
+    if threads is not None and threads < 1:
+        raise TargetError("threads", f"{threads} isn't a count of threads", "Give 1 or more")
+    if isinstance(target, tvm.target.Target):
+        target = Target(str(target.attrs.get("mcpu", target.kind.name)), target)
+    elif target == "native":
+        target = native_target()
+    elif not isinstance(target, Target):
+        target = read_target(_find(target))
+    return replace(target, threads=threads)
+
+
+def _find(target: str | Path) -> Path:
+    shipped = data_folder("targets") / f"{target}.toml"
+    if shipped.is_file():
+        return shipped
+    if Path(target).is_file():
+        return Path(target)
+    raise TargetError(
+        f"target {str(target)!r}",
+        "there is no such name and no such file",
+        f"Use one of {', '.join(target_names())}, or a path to a TOML file like those in targets/",
+    )
+
+
+def read_target(path: Path) -> Target:
+    """Read a target file; `TargetError` names what is wrong with it."""
+    where = f"target file {path}"
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise TargetError(where, f"isn't TOML ({error})", "Mend that line") from None
+    unknown = sorted(set(content) - _KEYS)
+    if unknown or not isinstance(content.get("tvm"), dict):
+        raise TargetError(
+            where,
+            f"has unknown keys {unknown}" if unknown else "has no [tvm] table",
+            f"Write {', '.join(sorted(_KEYS))}, as the files in targets/ do",
+        )
+    schedule = content.get("schedule", {})
+    rules = schedule.get("rules", list(GENERIC_RULES)) if isinstance(schedule, dict) else None
+    if not (isinstance(rules, list) and all(isinstance(rule, str) for rule in rules)):
+        raise TargetError(
+            where, "[schedule] rules isn't a list of names", 'Write rules = ["generic"]'
+        )
+    tvm_target = _tvm_target(content["tvm"], where)
+    return Target(path.stem, tvm_target, tuple(rules), description=content.get("description", ""))
+
+
+def _tvm_target(config: dict, where: str) -> tvm.target.Target:
+    cpu = config.get("mcpu")
+    try:
+        target = tvm.target.Target({"kind": "llvm", **config})
+        known = not cpu or codegen.llvm_is_valid_cpu(cpu, target.attrs.get("mtriple", ""))
+    except Exception as error:  # TVM's own errors have no common class.
+        reason = str(error).strip().splitlines()[-1]
+        raise TargetError(where, f"TVM refuses [tvm] ({reason})", "Mend that table") from None
+    if not known:
+        raise TargetError(where, f"LLVM knows no CPU {cpu!r}", "See `llc -mcpu=help` for its names")
+    return target
+
+
+def native_target() -> Target:
+    """Return this machine's CPU, without the features that its system hides.
+
+    LLVM names the CPU by family and model, but a virtual machine may mask features of it, and code
+    that used those would die of an illegal instruction.
+    """
+    cpu = codegen.llvm_get_system_cpu()
+    tvm_target = tvm.target.Target({"kind": "llvm", "mcpu": cpu})
+    missing = sorted(_hidden_features(set(codegen.llvm_get_cpu_features(tvm_target))))
+    if missing:
+        mattr = [f"-{name}" for name in missing]
+        tvm_target = tvm.target.Target({"kind": "llvm", "mcpu": cpu, "mattr": mattr})
+    return Target("native", tvm_target, description=f"this machine ({cpu})")
+
+
+def _hidden_features(claimed: set[str]) -> set[str]:
+    """Vector features that LLVM claims for the CPU and the kernel doesn't list."""
+    if platform.machine() not in ("x86_64", "AMD64") or not Path("/proc/cpuinfo").exists():
+        return set()
+    flags = next(
+        (
+            line
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("flags")
+        ),
+        "",
+    )
+    present = {flag.replace("_", "") for flag in flags.partition(":")[2].split()}
+    vector = {name for name in claimed if name.startswith(("avx", "fma", "f16c", "gfni", "vaes"))}
+    return {name for name in vector if present and name.replace("_", "") not in present}
+
+
+def host_features() -> frozenset[str]:
+    """CPU features of this machine, in LLVM's spelling."""
+    return native_target().features

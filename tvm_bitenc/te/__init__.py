@@ -1,0 +1,1 @@
+"""TE compute definitions: the meaning of every kernel, before any schedule."""

@@ -1,0 +1,177 @@
+r"""Branch-sum convolution: the plain definition on codes, and the packed xnor-popcount one."""
+
+from __future__ import annotations
+
+import numpy as np
+from tvm import te, tirx
+
+from ..encoding import pack
+from .conv_layer import BranchGeometry, ConvLayer
+
+
+def _bipolar(code, coefficients) -> tirx.PrimExpr:
+    """v of a code: sum over planes of coefficient * (2 bit - 1), int32."""
+    code = tirx.Cast("int32", code)
+    return sum(kappa * (2 * ((code >> m) & 1) - 1) for m, kappa in enumerate(coefficients))
+
+
+def branch_conv2d(
+    codes: te.Tensor, weight: te.Tensor, weight_offset: te.Tensor, geometry: BranchGeometry
+) -> te.Tensor:
+    """Accumulators (v_a + o_a)(v_w + o_w), int32 NCHW, from uint8 codes NCHW and OIHW."""
+    batch, channels, height, width = codes.shape
+    out_channels, per_group, kernel_h, kernel_w = (int(size) for size in weight.shape)
+    top, left, bottom, right = geometry.padding
+    (stride_h, stride_w), (dilation_h, dilation_w) = geometry.strides, geometry.dilation
+
+    def padded(n, c, y, x):
+        inside = tirx.all(y >= top, y < top + height, x >= left, x < left + width)
+        value = _bipolar(codes[n, c, y - top, x - left], geometry.act_coefficients)
+        return tirx.if_then_else(inside, value + geometry.act_offset, 0)
+
+    shape = (batch, channels, height + top + bottom, width + left + right)
+    a = te.compute(shape, padded, name="act_integers")
+    w = te.compute(
+        weight.shape,
+        lambda o, *tap: _bipolar(weight(o, *tap), geometry.weight_coefficients) + weight_offset[o],
+        name="weight_integers",
+    )
+    c, i, j = (te.reduce_axis((0, size), name) for size, name in zip(weight.shape[1:], "cij"))
+    out_per_group = out_channels // geometry.groups
+    return te.compute(
+        (
+            batch,
+            out_channels,
+            geometry.out_size(height, kernel_h, 0),
+            geometry.out_size(width, kernel_w, 1),
+        ),
+        lambda n, o, y, x: te.sum(
+            a[
+                n,
+                o // out_per_group * per_group + c,
+                y * stride_h + i * dilation_h,
+                x * stride_w + j * dilation_w,
+            ]
+            * w[o, c, i, j],
+            axis=[c, i, j],
+        ),
+        name="branch_conv2d",
+    )
+
+
+def xnor_weights(layer: ConvLayer, lanes: int) -> np.ndarray:
+    """Weight planes as the xnor kernel reads them: `lanes` output channels side by side.
+
+    Returns
+    -------
+    ndarray of uint64, shape (groups, blocks, kernel_h, kernel_w, words, weight_bits, lanes)
+    """
+    groups = layer.geometry.groups
+    words = pack(np.moveaxis(layer.weight_codes, 1, -1), layer.weight_bits)
+    words = words.reshape(groups, -1, *words.shape[1:])  # g, o, i, j, bit, word
+    words = np.pad(words, [(0, 0), (0, -words.shape[1] % lanes)] + [(0, 0)] * 4)
+    words = words.reshape(groups, -1, lanes, *words.shape[2:])  # g, block, lane, i, j, bit, word
+    return np.ascontiguousarray(words.transpose(0, 1, 3, 4, 6, 5, 2))
+
+
+def xnor_conv2d(
+    planes: te.Tensor,
+    weight: te.Tensor,
+    border: te.Tensor,
+    row_class: te.Tensor,
+    column_class: te.Tensor,
+    weight_offset: te.Tensor,
+    layer: ConvLayer,
+) -> te.Tensor:
+    r"""Accumulators from packed planes by xor and popcount.
+
+    .. math:: acc = border - 2 \sum_{m,k} \kappa_m \kappa_k
+              \mathrm{popcount}(a_k \oplus w_m) + 2 o_w \sum_k \kappa_k \mathrm{popcount}(a_k)
+
+    Parameters
+    ----------
+    planes : te.Tensor of uint64, shape (batch, height, width, act_bits, groups * words)
+    weight : te.Tensor of uint64, as `xnor_weights` lays it out
+    border, row_class, column_class : te.Tensor of int32, as `ConvLayer.border` makes them
+    weight_offset : te.Tensor of int32, shape (out_channels,)
+    layer : ConvLayer
+
+    Returns
+    -------
+    te.Tensor of int32, shape (batch, out_height, out_width, out_channels)
+    """
+    geometry, lanes = layer.geometry, int(weight.shape[-1])
+    _, blocks, kernel_h, kernel_w, words, weight_bits, _ = (int(size) for size in weight.shape)
+    batch, out_size, act_bits = planes.shape[0], layer.output_size, layer.act_bits
+    per_group = layer.out_channels // geometry.groups
+    padded = _pad_planes(planes, geometry)
+    (stride_h, stride_w), (dilation_h, dilation_w) = geometry.strides, geometry.dilation
+
+    i, j, word = (
+        te.reduce_axis((0, size), name)
+        for size, name in ((kernel_h, "i"), (kernel_w, "j"), (words, "word"))
+    )
+
+    def act(n, y, x, k, g):
+        row, column = y * stride_h + i * dilation_h, x * stride_w + j * dilation_w
+        return padded[n, row, column, k, g * words + word]
+
+    differing = te.compute(
+        (batch, *out_size, geometry.groups, blocks, weight_bits, act_bits, lanes),
+        lambda n, y, x, g, block, m, k, lane: te.sum(
+            tirx.popcount(act(n, y, x, k, g) ^ weight[g, block, i, j, word, m, lane]),
+            axis=[i, j, word],
+        ),
+        name="differing",
+    )
+    ones = _act_ones(act, batch, out_size, geometry, (i, j, word)) if layer.has_act_sum else None
+
+    def accumulator(n, y, x, o):
+        group, channel = o // per_group, o % per_group
+        block, lane = channel // lanes, channel % lanes
+        branches = sum(
+            differing[n, y, x, group, block, m, k, lane]
+            * tirx.const(2 * kappa_w * kappa_a, "uint64")
+            for m, kappa_w in enumerate(geometry.weight_coefficients)
+            for k, kappa_a in enumerate(geometry.act_coefficients)
+        )
+        # Modulo 2^32: partial terms may leave int32 though the accumulator doesn't.
+        total = tirx.Cast("uint32", border[row_class[y], column_class[x], o])
+        total = total - tirx.Cast("uint32", branches)
+        if ones is not None:
+            total = total + tirx.Cast("uint32", 2 * weight_offset[o]) * ones[n, y, x, group]
+        return tirx.Cast("int32", total)
+
+    return te.compute((batch, *out_size, layer.out_channels), accumulator, name="accumulator")
+
+
+def _pad_planes(planes: te.Tensor, geometry: BranchGeometry) -> te.Tensor:
+    """Surround planes with code 0; the border constants take its products back."""
+    top, left, bottom, right = geometry.padding
+    if not any(geometry.padding):
+        return planes
+    batch, height, width, bits, words = planes.shape
+    return te.compute(
+        (batch, height + top + bottom, width + left + right, bits, words),
+        lambda n, y, x, k, word: tirx.if_then_else(
+            tirx.all(y >= top, y < top + height, x >= left, x < left + width),
+            planes[n, y - top, x - left, k, word],
+            tirx.const(0, "uint64"),
+        ),
+        name="padded",
+    )
+
+
+def _act_ones(act, batch, out_size, geometry: BranchGeometry, axes) -> te.Tensor:
+    """Weighted number of set bits under the window, uint32: (v_a + sum of coefficients) / 2."""
+    return te.compute(
+        (batch, *out_size, geometry.groups),
+        lambda n, y, x, g: te.sum(
+            sum(
+                tirx.Cast("uint32", tirx.popcount(act(n, y, x, k, g))) * tirx.const(kappa, "uint32")
+                for k, kappa in enumerate(geometry.act_coefficients)
+            ),
+            axis=list(axes),
+        ),
+        name="act_ones",
+    )

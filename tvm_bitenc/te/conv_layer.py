@@ -1,0 +1,175 @@
+"""Everything static about one quantized convolution, as kernels and reports need it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+
+from ..encoding import WORD_BITS
+
+
+@dataclass(frozen=True, eq=False)
+class BranchGeometry:
+    """Planes and window of a quantized convolution.
+
+    Parameters
+    ----------
+    act_coefficients, weight_coefficients : tuple of int
+        Coefficient of each plane, lowest plane first; their number is the number of bits.
+    act_offset : int
+        o of the activations' integers v + o.
+    strides, dilation : (height, width)
+    padding : (top, left, bottom, right)
+    groups : int
+    """
+
+    act_coefficients: tuple[int, ...]
+    weight_coefficients: tuple[int, ...]
+    act_offset: int
+    strides: tuple[int, int] = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+    def out_size(self, size: int, kernel: int, axis: int) -> int:
+        """Output height (axis 0) or width (axis 1)."""
+        window = self.dilation[axis] * (kernel - 1) + 1
+        padded = size + self.padding[axis] + self.padding[axis + 2]
+        return (padded - window) // self.strides[axis] + 1
+
+
+@dataclass(frozen=True, eq=False)
+class ConvLayer:
+    """One convolution on packed planes, with its constants.
+
+    Parameters
+    ----------
+    name : str
+    input_shape : (batch, height, width, in_channels)
+    weight_codes : ndarray of uint8, shape (out_channels, in_channels / groups, height, width)
+    weight_offset : ndarray of int32, shape (out_channels,)
+    geometry : BranchGeometry
+    thresholds : ndarray of int32, shape (2^bits - 1, out_channels), optional
+        With them the layer ends in codes, packed; without, in int32 accumulators.
+    direction : ndarray of int32, shape (out_channels,), optional
+        +1, or -1 where codes fall as the accumulator rises.
+    """
+
+    name: str
+    input_shape: tuple[int, int, int, int]
+    weight_codes: np.ndarray
+    weight_offset: np.ndarray
+    geometry: BranchGeometry
+    thresholds: np.ndarray | None = None
+    direction: np.ndarray | None = None
+    strategy: str = field(default="xnor")
+
+    @property
+    def out_channels(self) -> int:  # noqa: D102
+        return self.weight_codes.shape[0]
+
+    @property
+    def kernel_size(self) -> tuple[int, int]:  # noqa: D102
+        return self.weight_codes.shape[2:]
+
+    @property
+    def output_size(self) -> tuple[int, int]:
+        """Output height and width."""
+        return tuple(
+            self.geometry.out_size(self.input_shape[1 + i], self.kernel_size[i], i) for i in (0, 1)
+        )
+
+    @property
+    def weight_bits(self) -> int:  # noqa: D102
+        return len(self.geometry.weight_coefficients)
+
+    @property
+    def act_bits(self) -> int:  # noqa: D102
+        return len(self.geometry.act_coefficients)
+
+    @property
+    def out_bits(self) -> int:
+        """Bits of the codes it ends in, 32 for accumulators."""
+        return 32 if self.thresholds is None else len(self.thresholds).bit_length()
+
+    @property
+    def words(self) -> int:
+        """64-bit words per group, pixel and plane."""
+        return -(-self.weight_codes.shape[1] // WORD_BITS)
+
+    @property
+    def taps(self) -> int:
+        """N: products per accumulator."""
+        return int(np.prod(self.weight_codes.shape[1:]))
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the layer, however many bits they have."""
+        batch, (out_height, out_width) = self.input_shape[0], self.output_size
+        return batch * out_height * out_width * self.out_channels * self.taps
+
+    @property
+    def packed_bytes(self) -> int:
+        """Size of the weight planes, filled up to whole words."""
+        out_channels, _, kernel_h, kernel_w = self.weight_codes.shape
+        words = out_channels * kernel_h * kernel_w * self.words * self.weight_bits
+        return words * WORD_BITS // 8
+
+    @property
+    def has_act_sum(self) -> bool:
+        """Whether the sum of the activations is needed: some weight offset isn't 0."""
+        return bool(np.any(self.weight_offset))
+
+    @cached_property
+    def border(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        r"""Every constant part of an accumulator, by border class.
+
+        Padding writes code 0, whose integer is e_0 = o_a - sum of the activation coefficients.
+        Its products must not count, so the constant takes them back:
+
+        .. math:: N \kappa_a \kappa_w + o_a \sum v_w + N o_a o_w - N \kappa_a o_w
+                  - e_0 \sum_{padded\ taps} (v_w + o_w)
+
+        with :math:`\kappa` the sums of coefficients. Output rows that lose the same kernel rows
+        form a class, and likewise columns.
+
+        Returns
+        -------
+        table : ndarray of int32, shape (row classes, column classes, out_channels)
+        row_class, column_class : ndarray of int32, shapes (out_height,) and (out_width,)
+        """
+        geometry = self.geometry
+        kappa_a, kappa_w = sum(geometry.act_coefficients), sum(geometry.weight_coefficients)
+        offset_w = self.weight_offset.astype(np.int64)
+        integers = self._weight_bipolar.sum(axis=1) + (
+            (self.taps // np.prod(self.kernel_size)) * offset_w[:, None, None]
+        )  # (out_channels, kernel_height, kernel_width): sum over channels of v_w + o_w
+        constant = self.taps * kappa_a * (kappa_w - offset_w) + geometry.act_offset * integers.sum(
+            axis=(1, 2)
+        )
+        row_class, rows = self._inside(0)
+        column_class, columns = self._inside(1)
+        inside = np.einsum("oij,ri,cj->rco", integers, rows, columns)
+        padded = integers.sum(axis=(1, 2)) - inside
+        table = constant - (geometry.act_offset - kappa_a) * padded
+        return table.astype(np.int32), row_class, column_class
+
+    @property
+    def _weight_bipolar(self) -> np.ndarray:
+        bits = (self.weight_codes[..., None] >> np.arange(self.weight_bits)) & 1
+        return (2 * bits.astype(np.int64) - 1) @ np.array(self.geometry.weight_coefficients)
+
+    def _inside(self, axis: int) -> tuple[np.ndarray, np.ndarray]:
+        """Class of each output row or column, and per class which taps lie inside the image."""
+        geometry = self.geometry
+        start = np.arange(self.output_size[axis]) * geometry.strides[axis] - geometry.padding[axis]
+        tap = start[:, None] + np.arange(self.kernel_size[axis]) * geometry.dilation[axis]
+        inside = (tap >= 0) & (tap < self.input_shape[1 + axis])
+        masks, classes = np.unique(inside, axis=0, return_inverse=True)
+        return classes.reshape(-1).astype(np.int32), masks.astype(np.int64)
+
+    def with_strategy(self, strategy: str) -> ConvLayer:
+        """Return the same layer, computed another way."""
+        return replace(self, strategy=strategy)

@@ -1,0 +1,224 @@
+"""Pass 3: batch-norm, activation and re-quantization become integer thresholds.
+
+Before::
+
+    y = R.astype(acc, "float32"); y1 = R.multiply(y, gamma); y2 = R.add(y1, beta)
+    y3 = R.clip(y2, -1, 1); y4 = R.nn.max_pool2d(y3)
+    codes = bitenc.encode(y4, scale, zero_point)
+
+After::
+
+    lv = bitenc.threshold(acc, thresholds, direction)
+    codes = R.nn.max_pool2d(lv)
+
+The float function between accumulator and code is monotone per channel, so its code is the number
+of thresholds that the accumulator reaches. Each threshold is the smallest integer at which the
+graph's own float32 function, evaluated op by op, reaches the code: exact by construction. Pooling
+commutes with it, because the encoder never falls as its input rises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import tvm
+from tvm import relax
+
+from ..encoding import INT32_MAX, Encoding
+from ..op.branch import branch_conv2d_op, branch_dense_op, geometry_of
+from ..op.quantize import encode_op, encoding_of
+from ..op.registration import constant_value, is_call_to
+from ..op.threshold import threshold
+from .float32 import ELEMENTWISE, evaluate, op_name
+from .lower import SHAPING
+from .rewrite import Graph, rewrite_calls
+
+ALWAYS, NEVER = -INT32_MAX - 1, INT32_MAX  # No accumulator is as low, and none as high.
+
+
+@tvm.transform.module_pass(opt_level=0, name="bitenc.Fold")
+class Fold:
+    """Fold what lies between an accumulator and an encoder, wherever it is monotone."""
+
+    def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
+        """Rewrite the module."""
+        return rewrite_calls(mod, _fold)
+
+
+@dataclass
+class Chain:
+    """What lies between an accumulator and an encoder.
+
+    Parameters
+    ----------
+    accumulator : relax.Call
+        The branch op.
+    accumulator_var : relax.Expr
+    shaping : list of relax.Call
+        Pooling and reshaping, in the order they happen.
+    steps : list of callable
+        Elementwise float32 functions, in the order they happen.
+    """
+
+    accumulator: relax.Call
+    accumulator_var: relax.Expr
+    shaping: list[relax.Call] = field(default_factory=list)
+    steps: list[Callable[[np.ndarray], np.ndarray]] = field(default_factory=list)
+
+
+def _fold(call: relax.Call, graph: Graph) -> relax.Expr | None:
+    if not is_call_to(call, encode_op):
+        return None
+    encoding = encoding_of(call)
+    if encoding.is_per_channel or not encoding.is_positional:
+        return None
+    chain = trace(call.args[0], graph)
+    if chain is None:
+        return None
+    found = _search(chain, encoding)
+    if found is None:
+        return None
+    codes = graph.emit(threshold(chain.accumulator_var, *found))
+    for shaping in chain.shaping:
+        codes = graph.emit(relax.Call(shaping.op, [codes, *shaping.args[1:]], shaping.attrs))
+    return codes
+
+
+def trace(expr: relax.Expr, graph: Graph) -> Chain | None:
+    """Walk from an encoder's input back to an accumulator; None if anything else is met."""
+    shaping: list[relax.Call] = []
+    steps: list[Callable] = []
+    while True:
+        var, expr = expr, graph.definition(expr)
+        name = op_name(expr)
+        if is_call_to(expr, branch_conv2d_op) or is_call_to(expr, branch_dense_op):
+            return Chain(expr, var, shaping[::-1], steps[::-1])
+        if name == "relax.astype":
+            steps.append(lambda x: x.astype(np.float32))
+            expr = expr.args[0]
+        elif name in SHAPING:
+            # Steps met so far come after the shaping: they must hold for every element alike.
+            if not all(_is_rising(step) for step in steps):
+                return None
+            shaping.append(expr)
+            expr = expr.args[0]
+        elif name in ELEMENTWISE:
+            step = _step(expr, graph)
+            if step is None:
+                return None
+            steps.append(step)
+            expr = expr.args[step.variable]
+        else:
+            return None
+
+
+@dataclass(frozen=True)
+class _Step:
+    """An elementwise op of one variable argument and constants."""
+
+    name: str
+    constants: tuple[np.ndarray | None, ...]  # None marks the variable.
+    variable: int
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        arguments = [x if constant is None else constant for constant in self.constants]
+        return ELEMENTWISE[self.name](*arguments)
+
+
+def _step(call: relax.Call, graph: Graph) -> _Step | None:
+    constants = tuple(evaluate(argument, graph) for argument in call.args)
+    variables = [i for i, constant in enumerate(constants) if constant is None]
+    if len(variables) != 1 or (op_name(call) == "relax.divide" and variables != [0]):
+        return None
+    return _Step(op_name(call), constants, variables[0])
+
+
+def _is_rising(step: Callable) -> bool:
+    """Whether a step is one function for all elements, and never falls."""
+    if not isinstance(step, _Step):
+        return True  # The cast from int32.
+    constants = [constant for constant in step.constants if constant is not None]
+    if any(constant.size != 1 for constant in constants):
+        return False
+    if step.name in ("relax.multiply", "relax.divide"):
+        return bool(constants[0] >= 0)
+    return step.name != "relax.negative" and not (step.name == "relax.subtract" and step.variable)
+
+
+def _search(chain: Chain, encoding: Encoding) -> tuple[np.ndarray, np.ndarray] | None:
+    low, high = accumulator_range(chain.accumulator)
+    spatial = (1,) * (len(chain.accumulator.ty.shape) - 2)
+
+    def codes_of(acc: np.ndarray) -> np.ndarray | None:
+        """Codes of accumulators (rows, channels), by the graph's function."""
+        x = acc.astype(np.int32).reshape(*acc.shape, *spatial)
+        with np.errstate(all="ignore"):
+            for step in chain.steps:
+                x = step(x)
+        if x.shape != (*acc.shape, *spatial) or np.isnan(x).any():
+            return None  # A constant that varies over the image, or a value that is no number.
+        return encoding.quantize(x).reshape(acc.shape)
+
+    return find_thresholds(codes_of, low, high, 2**encoding.bits - 1)
+
+
+def accumulator_range(call: relax.Call) -> tuple[np.ndarray, np.ndarray]:
+    """Bounds of the reachable accumulators of a branch op, int64, one per output channel."""
+    geometry, weight_codes = geometry_of(call), constant_value(call.args[1])
+    coefficients = geometry.weight_coefficients
+    weight = Encoding(len(coefficients), 1.0, 0.0, coefficients)
+    integers = weight.bipolar(weight_codes).reshape(len(weight_codes), -1).astype(np.int64)
+    integers += constant_value(call.args[2])[:, None]
+    top = sum(geometry.act_coefficients)
+    act_low, act_high = min(geometry.act_offset - top, 0), max(geometry.act_offset + top, 0)
+    extremes = np.stack([integers * act_low, integers * act_high])
+    return extremes.min(axis=0).sum(axis=1), extremes.max(axis=0).sum(axis=1)
+
+
+def find_thresholds(
+    codes_of: Callable[[np.ndarray], np.ndarray | None],
+    low: np.ndarray,
+    high: np.ndarray,
+    steps: int,
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Thresholds of a monotone function from integers to codes, by bisection.
+
+    Parameters
+    ----------
+    codes_of : callable
+        From integers (rows, channels) to codes of the same shape; None where it has no value.
+    low, high : ndarray of int64, shape (channels,)
+        Smallest and largest integers of interest.
+    steps : int
+        Largest code.
+
+    Returns
+    -------
+    (thresholds, direction) or None
+        int32 (steps, channels) and (channels,): the code of n is the number of thresholds that
+        ``direction * n`` reaches.
+    """
+    at_low, at_high = codes_of(low[None]), codes_of(high[None])
+    if at_low is None or at_high is None:
+        return None
+    direction = np.where(at_high[0] >= at_low[0], 1, -1).astype(np.int64)
+    codes = np.arange(1, steps + 1)[:, None]
+    # Invariant, in terms of n * direction: below `first` no code is reached, at `last` it is.
+    first = np.broadcast_to(np.minimum(low * direction, high * direction), (steps, len(low)))
+    last = np.broadcast_to(np.maximum(low * direction, high * direction) + 1, first.shape)
+    end = last
+    while np.any(first < last):
+        middle = (first + last) // 2
+        found = codes_of(np.clip(middle * direction, low, high))
+        if found is None:
+            return None
+        reached = found >= codes
+        first, last = (
+            np.where(reached | (first == last), first, middle + 1),
+            np.where(reached, middle, last),
+        )
+    lowest = np.minimum(low * direction, high * direction)
+    thresholds = np.where(last == end, NEVER, np.where(last == lowest, ALWAYS, last))
+    return thresholds.astype(np.int32), direction.astype(np.int32)

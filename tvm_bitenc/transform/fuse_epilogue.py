@@ -1,0 +1,51 @@
+"""Pass 5: a threshold unit joins the convolution whose accumulators only it reads.
+
+Before::
+
+    acc = bitenc.packed_conv2d(planes, w, o)             # int32 NHWC
+    out = bitenc.packed_threshold(acc, t, d)             # uint64 planes
+
+After::
+
+    out = bitenc.packed_conv2d(planes, w, o, t, d)       # planes to planes, in one kernel
+"""
+
+from __future__ import annotations
+
+import tvm
+from tvm import relax
+
+from ..op.packed import packed_conv2d_op, packed_threshold_op
+from ..op.registration import is_call_to
+from .rewrite import Graph, rewrite_calls
+
+
+@tvm.transform.module_pass(opt_level=0, name="bitenc.FuseEpilogue")
+class FuseEpilogue:
+    """Fuse thresholds into the convolution before them."""
+
+    def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
+        """Rewrite the module."""
+        uses = _use_counts(mod)
+
+        def fuse(call: relax.Call, graph: Graph) -> relax.Expr | None:
+            if not is_call_to(call, packed_threshold_op):
+                return None
+            convolution = graph.definition(call.args[0])
+            if not is_call_to(convolution, packed_conv2d_op) or uses.get(call.args[0], 0) != 1:
+                return None
+            return relax.Call(
+                packed_conv2d_op, [*convolution.args, *call.args[1:]], convolution.attrs
+            )
+
+        return rewrite_calls(mod, fuse)
+
+
+def _use_counts(mod: tvm.IRModule) -> dict[relax.Var, int]:
+    """How many bindings read each variable."""
+    uses = {}
+    for function in mod.functions.values():
+        if isinstance(function, relax.Function):
+            for block in function.body.blocks:
+                uses |= {var: len(users) for var, users in relax.analysis.udchain(block).items()}
+    return uses

@@ -1,0 +1,106 @@
+"""The passes, in order: a table of contents of the compiler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import tvm
+from tvm import relax
+from tvm.ir.transform import Pass
+from tvm.relax.backend.cpu_generic import pipeline as cpu_pipeline
+
+from ..errors import BitencError
+from ..target import Target
+from .canonicalize import Canonicalize
+from .fold import Fold
+from .fuse_epilogue import FuseEpilogue
+from .layout import Layout
+from .lower import Lower
+from .schedule import Schedule
+from .strategy import Strategy
+from .strict_float import STRICT_LEGALIZATION
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Passes in order, named by their `info.name`.
+
+    Parameters
+    ----------
+    passes : sequence of tvm.ir.transform.Pass
+    """
+
+    passes: Sequence[Pass]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the passes."""
+        return [step.info.name for step in self.passes]
+
+    def insert_after(self, name: str, *passes: Pass) -> Pipeline:
+        """Return a pipeline with passes added behind the one called `name`."""
+        position = self._position(name) + 1
+        return Pipeline([*self.passes[:position], *passes, *self.passes[position:]])
+
+    def insert_before(self, name: str, *passes: Pass) -> Pipeline:
+        """Return a pipeline with passes added in front of the one called `name`."""
+        position = self._position(name)
+        return Pipeline([*self.passes[:position], *passes, *self.passes[position:]])
+
+    def until(self, name: str) -> Pipeline:
+        """Return the pipeline that stops in front of the pass called `name`."""
+        return Pipeline(list(self.passes[: self._position(name)]))
+
+    def run(
+        self, mod: tvm.IRModule, observe: Callable[[str, tvm.IRModule], None] | None = None
+    ) -> tvm.IRModule:
+        """Run every pass; ``observe(name, module)`` is called in front of each."""
+        for step in self.passes:
+            if observe is not None:
+                observe(step.info.name, mod)
+            mod = step(mod)
+        return mod
+
+    def _position(self, name: str) -> int:
+        if name not in self.names:
+            raise BitencError(
+                f"pass {name!r}", "isn't in the pipeline", f"Its passes are {', '.join(self.names)}"
+            )
+        return self.names.index(name)
+
+
+def default_pipeline(target: Target, strategy: str = "auto") -> Pipeline:
+    """Return the passes of `tvm_bitenc.build`."""
+    return Pipeline(
+        [
+            Canonicalize(),  # every spelling of a quantizer -> bitenc.quantize
+            Lower(),  # layers of two quantized tensors -> sums of {-1,+1} branches
+            Fold(),  # batch-norm, activation, re-quantization -> integer thresholds
+            Layout(),  # codes -> packed planes, channels last
+            FuseEpilogue(),  # thresholds join the convolution before them
+            Strategy(strategy),  # how each branch sum is computed
+            Schedule(target),  # packed ops -> kernels of the target
+        ]
+    )
+
+
+def no_lowering(target: Target, strategy: str = "auto") -> Pipeline:
+    """Return no passes at all: the module runs as imported. The oracle of every other pipeline."""
+    return Pipeline([])
+
+
+def code_generation(target: Target) -> Pass:
+    """Return TVM's own passes, from what is left of Relax to the virtual machine."""
+    return tvm.transform.Sequential(
+        [
+            *cpu_pipeline.library_dispatch_passes(target.tvm_target),
+            relax.transform.LegalizeOps(STRICT_LEGALIZATION),
+            relax.transform.AnnotateTIROpPattern(),
+            relax.transform.FoldConstant(),
+            relax.transform.FuseOps(),
+            relax.transform.FuseTIR(),
+            *cpu_pipeline.dataflow_lower_passes(target.tvm_target),
+            *cpu_pipeline.finalize_passes(target.tvm_target),
+        ]
+    )

@@ -1,0 +1,60 @@
+"""Pass 7: packed ops become kernels, scheduled by the target's rules.
+
+Before::
+
+    out = bitenc.packed_conv2d(planes, w, o, t, d)  # strategy="xnor"
+
+After::
+
+    out = R.call_tir(cls.packed_conv2d, (planes, w_blocked, border, ...), out_ty)
+"""
+
+from __future__ import annotations
+
+import re
+
+import tvm
+from tvm import relax
+from tvm.ir import Op
+
+from ..op import packed
+from ..schedule import find_kernel
+from ..target import Target
+from .rewrite import Graph, rewrite_calls
+
+OPAQUE = 8  # TVM's pattern kind of a function that must not be fused with others.
+
+
+@tvm.transform.module_pass(opt_level=0, name="bitenc.Schedule")
+class Schedule:
+    """Replace every packed op by a call to a scheduled function.
+
+    Parameters
+    ----------
+    target : Target
+    """
+
+    def __init__(self, target: Target):
+        self.target = target
+
+    def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
+        """Rewrite the module."""
+
+        def schedule(call: relax.Call, graph: Graph) -> relax.Expr | None:
+            if not isinstance(call.op, Op) or call.op.name not in packed.OPS:
+                return None
+            kernel = find_kernel(call, self.target)
+            function = kernel.function.without_attr("global_symbol")
+            function = function.with_attr("op_pattern", OPAQUE)
+            function = function.with_attr("tirx.is_scheduled", True)
+            tensors = call.args[: len(function.params) - 1 - len(kernel.constants)]
+            constants = [relax.const(value, str(value.dtype)) for value in kernel.constants]
+            return graph.call_kernel(function, [*tensors, *constants], call.ty, _kernel_name(call))
+
+        return rewrite_calls(mod, schedule)
+
+
+def _kernel_name(call: relax.Call) -> str:
+    """Name the kernel after op and layer, as benchmarks and dumps show it."""
+    attributes = [str(call.attrs.get(key, "")) for key in ("layer", "strategy")]
+    return re.sub(r"\W", "_", "_".join(filter(None, [call.op.name.split(".")[-1], *attributes])))
