@@ -147,13 +147,11 @@ def load(path: str | Path) -> CompiledModel:
 def _load_module(path: Path) -> tvm.runtime.Module:
     """Load the code of a checked file.
 
-    The dynamic loader knows libraries by path, and would return the old one for a path that was
-    written again since; a link of a new name makes it look at the file.
+    The dynamic loader knows libraries by path: for a path that was written again since, it would
+    return the old one. A copy has a path of its own.
     """
     with tempfile.TemporaryDirectory() as folder, _without_scope_warnings():
-        link = Path(folder) / "library.so"
-        link.symlink_to(path.resolve())
-        return tvm.runtime.load_module(str(link))
+        return tvm.runtime.load_module(shutil.copy(path, Path(folder) / path.name))
 
 
 @contextmanager
