@@ -11,6 +11,7 @@ from tvm.ir import Op
 
 from ..encoding import WORD_BITS
 from ..te import conv2d as te_conv2d
+from ..te import int_conv2d as te_int_conv2d
 from ..te import pack as te_pack
 from ..te import pool as te_pool
 from ..te.conv_layer import ConvLayer
@@ -72,22 +73,29 @@ def conv_layer_of(call: relax.Call) -> ConvLayer:
     )
 
 
-def xnor_constants(layer: ConvLayer, lanes: int) -> list[np.ndarray]:
-    """Constants of the xnor kernel, in the order of its arguments."""
-    constants = [te_conv2d.xnor_weights(layer, lanes), *layer.border, layer.weight_offset]
-    return constants + ([] if layer.thresholds is None else [layer.thresholds, layer.direction])
+def xnor_kernel(layer: ConvLayer, lanes: int):
+    """TE definition of the whole layer by xor and popcount, and its constants in order."""
+    weights = te_conv2d.xnor_weights(layer, lanes)
+    constants = [weights, *layer.border, layer.weight_offset]
+    return _with_epilogue(te_conv2d.xnor_conv2d, constants, layer)
 
 
-def xnor_compute(layer: ConvLayer):
-    """TE definition of the whole layer: packed planes (and constants) to planes or int32."""
+def int8_kernel(layer: ConvLayer):
+    """TE definition of the whole layer by integer products, and its constants in order."""
+    return _with_epilogue(te_int_conv2d.int_conv2d, [te_int_conv2d.int_weights(layer)], layer)
 
-    def compute(planes: te.Tensor, *constants: te.Tensor) -> te.Tensor:
-        acc = te_conv2d.xnor_conv2d(planes, *constants[:5], layer)
-        if layer.thresholds is None:
-            return acc
-        return te_pack.pack(te_threshold(acc, *constants[5:], 3), layer.out_bits)
 
-    return compute
+def _with_epilogue(convolve: Callable, constants: list[np.ndarray], layer: ConvLayer):
+    """Let thresholds and packing follow the accumulators, if the layer has them."""
+    if layer.thresholds is None:
+        return lambda planes, *tensors: convolve(planes, *tensors, layer), constants
+
+    def compute(planes: te.Tensor, *tensors: te.Tensor) -> te.Tensor:
+        *own, thresholds, direction = tensors
+        codes = te_threshold(convolve(planes, *own, layer), thresholds, direction, 3)
+        return te_pack.pack(codes, layer.out_bits)
+
+    return compute, [*constants, layer.thresholds, layer.direction]
 
 
 def unscheduled_compute(call: relax.Call):
@@ -142,9 +150,8 @@ def _legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
 
 
 def _compute_conv2d(call: relax.Call):
-    layer = conv_layer_of(call)
-    constants = [relax.const(value) for value in xnor_constants(layer, lanes=1)]
-    return xnor_compute(layer), [call.args[0], *constants]
+    compute, constants = xnor_kernel(conv_layer_of(call), lanes=1)
+    return compute, [call.args[0], *(relax.const(value, str(value.dtype)) for value in constants)]
 
 
 def _compute_threshold(call: relax.Call):

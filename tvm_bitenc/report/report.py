@@ -32,8 +32,8 @@ class LayerRow:
     strategy : str
     macs : int
         Multiply-accumulates per run.
-    float_bytes, packed_bytes : int
-        Size of the weights in float32 and as packed planes.
+    float_bytes, stored_bytes : int
+        Size of the weights in float32 and as the kernel reads them.
     """
 
     name: str
@@ -44,7 +44,7 @@ class LayerRow:
     strategy: str
     macs: int
     float_bytes: int
-    packed_bytes: int
+    stored_bytes: int
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,9 @@ class Report:
         return sum(row.float_bytes for row in self.layers)
 
     @property
-    def packed_bytes(self) -> int:
-        """The same weights as packed planes."""
-        return sum(row.packed_bytes for row in self.layers)
+    def stored_bytes(self) -> int:
+        """The same weights as the kernels read them."""
+        return sum(row.stored_bytes for row in self.layers)
 
     def to_dict(self) -> dict:
         """Plain numbers and strings, as JSON holds them."""
@@ -88,7 +88,7 @@ class Report:
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Headings and cells of the layers."""
-        headings = ["layer", "shape", "bits", "out", "strategy", "MACs", "float32", "packed"]
+        headings = ["layer", "shape", "bits", "out", "strategy", "MACs", "float32", "stored"]
         cells = [
             [
                 row.name,
@@ -98,12 +98,12 @@ class Report:
                 row.strategy,
                 f"{row.macs:,}",
                 f"{row.float_bytes:,}",
-                f"{row.packed_bytes:,}",
+                f"{row.stored_bytes:,}",
             ]
             for row in self.layers
         ]
         total = [f"{sum(row.macs for row in self.layers):,}"]
-        total += [f"{self.float_bytes:,}", f"{self.packed_bytes:,}"]
+        total += [f"{self.float_bytes:,}", f"{self.stored_bytes:,}"]
         return headings, [*cells, ["total", "", "", "", "", *total]]
 
     def __str__(self) -> str:
@@ -165,5 +165,5 @@ def _row(layer: ConvLayer) -> LayerRow:
         layer.strategy,
         layer.macs,
         FLOAT_BYTES * weights,
-        layer.packed_bytes,
+        layer.stored_bytes,
     )

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 from tvm import relax, s_tir
+from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 from ..op.packed import (
     conv_layer_of,
+    int8_kernel,
     packed_conv2d_op,
     unscheduled_compute,
-    xnor_compute,
-    xnor_constants,
+    xnor_kernel,
 )
 from ..op.registration import is_call_to
 from ..target import Target
 from ..te.conv_layer import ConvLayer
+from ..te.threshold import MAX_COUNTED, search_stages
 from .rule import Kernel, prim_func, schedule_rule
 
-MAX_LANES = 8  # Output channels side by side: 8 x 64 bits fill the widest vectors there are.
-MAX_ACCUMULATORS = 12  # Vectors of counts that live at once; more would leave the registers.
-MIN_PARALLEL_WORK = 1 << 17  # Word operations below which waking threads costs more than it saves.
+XNOR_LANES = 8  # Output channels side by side: 8 x 64 bits fill the widest vectors there are.
+INT_LANES = 16  # The same in 32-bit accumulators.
+MAX_ACCUMULATORS = 12  # Vectors that accumulate at once; more would leave the registers.
+MIN_PARALLEL_WORK = 1 << 17  # Vector operations below which waking threads doesn't pay.
 
 
 @schedule_rule("generic")
@@ -31,78 +35,143 @@ def conv2d_xnor(call: relax.Call, target: Target) -> Kernel | None:
     registers while the window and the words are walked; each weight vector is loaded once for all
     of those pixels.
     """
-    if not is_call_to(call, packed_conv2d_op):
+    layer = _layer(call, "xnor")
+    if layer is None:
         return None
-    layer = conv_layer_of(call)
-    if layer.strategy != "xnor":
-        return None
-    lanes = math.gcd(layer.out_channels // layer.geometry.groups, MAX_LANES)
-    constants = xnor_constants(layer, lanes)
-    schedule = s_tir.Schedule(prim_func(xnor_compute(layer), [call.args[0], *constants]))
-    parallel = target.threads != 1 and _word_operations(layer, lanes) >= MIN_PARALLEL_WORK
-    _schedule_xnor(schedule, layer, lanes, parallel)
+    lanes, branches = _lanes(layer, XNOR_LANES), layer.weight_bits * layer.act_bits
+    compute, constants = xnor_kernel(layer, lanes)
+    schedule = s_tir.Schedule(prim_func(compute, [call.args[0], *constants]))
+    work = layer.macs // layer.weight_codes.shape[1] * layer.words * branches // lanes
+    tile = _tile(schedule, layer, lanes, branches, _is_parallel(target, work))
+    schedule.reorder(tile.block, tile.pixel, tile.lane)
+    schedule.vectorize(tile.lane)
+    _count_in_registers(schedule, tile.block)
+    if layer.has_act_sum:
+        schedule.compute_at(schedule.get_sblock("act_ones"), tile.column)
     return Kernel(schedule.mod["main"], constants)
 
 
-def _word_operations(layer: ConvLayer, lanes: int) -> int:
-    branches = layer.weight_bits * layer.act_bits
-    per_word = layer.weight_codes.shape[1] / layer.words
-    return int(layer.macs * branches / (per_word * lanes))
+@schedule_rule("generic")
+def conv2d_int8(call: relax.Call, target: Target) -> Kernel | None:
+    """Convolution by integer products: the same tiles, one product per tap instead of branches."""
+    layer = _layer(call, "int8")
+    if layer is None:
+        return None
+    lanes = _lanes(layer, INT_LANES)
+    compute, constants = int8_kernel(layer)
+    schedule = s_tir.Schedule(prim_func(compute, [call.args[0], *constants]))
+    parallel = _is_parallel(target, layer.macs // lanes)
+    schedule.compute_inline(schedule.get_sblock("unpacked"))
+    tile = _tile(schedule, layer, lanes, 1, parallel, reduction_loops=3)
+    schedule.reorder(tile.block, *tile.reduction, tile.pixel, tile.lane)
+    schedule.unroll(tile.pixel)
+    schedule.vectorize(tile.lane)
+    schedule.decompose_reduction(schedule.get_sblock("accumulator"), tile.reduction[0])
+    return Kernel(schedule.mod["main"], constants)
 
 
-def _schedule_xnor(schedule: s_tir.Schedule, layer: ConvLayer, lanes: int, parallel: bool) -> None:
+def _layer(call: relax.Call, strategy: str) -> ConvLayer | None:
+    if not is_call_to(call, packed_conv2d_op):
+        return None
+    layer = conv_layer_of(call)
+    return layer if layer.strategy == strategy else None
+
+
+def _lanes(layer: ConvLayer, widest: int) -> int:
+    """Most output channels side by side that divide those of a group."""
+    return math.gcd(layer.out_channels // layer.geometry.groups, widest)
+
+
+def _is_parallel(target: Target, work: int) -> bool:
+    return target.threads != 1 and work >= MIN_PARALLEL_WORK
+
+
+class _Tile(NamedTuple):
+    """Loops of a tiled convolution, outermost first."""
+
+    column: LoopRV  # Tiles of neighbouring pixels; the epilogue runs once for each.
+    block: LoopRV  # Blocks of output channels.
+    pixel: LoopRV
+    lane: LoopRV
+    reduction: list[LoopRV]
+
+
+def _tile(
+    schedule: s_tir.Schedule,
+    layer: ConvLayer,
+    lanes: int,
+    accumulators: int,
+    parallel: bool,
+    reduction_loops: int = 0,
+) -> _Tile:
+    """Split a convolution into tiles of pixels and blocks of channels; thresholds follow each tile.
+
+    Parameters
+    ----------
+    accumulators : int
+        Vectors that each pixel keeps.
+    reduction_loops : int
+        How many loops of the block "accumulator" sum.
+    """
     accumulator = schedule.get_sblock("accumulator")
-    final = accumulator if layer.thresholds is None else schedule.get_sblock("packed")
+    has_thresholds = layer.thresholds is not None
+    final = schedule.get_sblock("packed") if has_thresholds else accumulator
     batch, row, column, *_ = schedule.get_loops(final)
-    column, _ = schedule.split(column, [None, _pixels_at_once(layer)])
+    column, _ = schedule.split(column, [None, _pixels(layer, accumulators)])
     if parallel:  # Before any reduction is decomposed, which hides that rows are independent.
         schedule.parallel(schedule.fuse(batch, row))
-    if layer.thresholds is not None:
-        for stage in ("code", "accumulator"):
+    if has_thresholds:
+        stages = _threshold_stages(layer)
+        for stage in (*reversed(stages), "accumulator"):
             schedule.compute_at(schedule.get_sblock(stage), column, preserve_unit_loops=True)
-        _schedule_thresholds(schedule, lanes)
-    # After compute_at the pixels of the tile are the accumulator's last loop but one.
-    *_, pixel, channel = schedule.get_loops(accumulator)
+        for stage in stages:
+            _compare_in_lanes(schedule, schedule.get_sblock(stage), layer)
+    loops = schedule.get_loops(accumulator)
+    pixel, channel, *reduction = loops[len(loops) - 2 - reduction_loops :]
     groups = layer.geometry.groups
-    blocks = layer.out_channels // groups // lanes
-    group, block, lane = schedule.split(channel, [groups, blocks, lanes])
-    schedule.reorder(group, block, pixel, lane)
-    schedule.vectorize(lane)
-    _schedule_counts(schedule, block, depth=len(schedule.get_loops(accumulator)) - 2)
-    if layer.has_act_sum:
-        schedule.compute_at(schedule.get_sblock("act_ones"), column)
+    group, block, lane = schedule.split(
+        channel, [groups, layer.out_channels // groups // lanes, lanes]
+    )
+    schedule.reorder(group, block, pixel)
+    return _Tile(column, block, pixel, lane, reduction)
 
 
-def _pixels_at_once(layer: ConvLayer) -> int:
+def _pixels(layer: ConvLayer, accumulators: int) -> int:
     """Neighbouring output pixels that share each weight vector: a divisor of the width."""
-    branches = layer.weight_bits * layer.act_bits
     width = layer.output_size[1]
-    fitting = [
-        n for n in range(1, width + 1) if width % n == 0 and n * branches <= MAX_ACCUMULATORS
-    ]
-    return max(fitting, default=1)
+    most = max(MAX_ACCUMULATORS // accumulators, 1)
+    return max(pixels for pixels in range(1, min(most, width) + 1) if width % pixels == 0)
 
 
-def _schedule_counts(schedule: s_tir.Schedule, block, depth: int) -> None:
-    """Count under `block`, the loop at `depth`: its small buffer is promoted to registers."""
-    counts = schedule.get_sblock("differing")
+def _count_in_registers(schedule: s_tir.Schedule, block: LoopRV) -> None:
+    """Count under `block`: the small buffer there is promoted to registers by LLVM."""
+    accumulator, counts = schedule.get_sblock("accumulator"), schedule.get_sblock("differing")
+    depth = len(schedule.get_loops(accumulator)) - 2  # Behind `block` are pixel and lane.
     schedule.compute_at(counts, block, preserve_unit_loops=True)
-    *pixel_branch, lane, i, j, word = schedule.get_loops(counts)[depth:]
-    schedule.reorder(i, j, word, *pixel_branch, lane)
-    for loop in pixel_branch:
+    *pixel_and_branch, lane, i, j, word = schedule.get_loops(counts)[depth:]
+    schedule.reorder(i, j, word, *pixel_and_branch, lane)
+    for loop in pixel_and_branch:
         schedule.unroll(loop)
     schedule.vectorize(lane)
     schedule.decompose_reduction(counts, i)
 
 
-def _schedule_thresholds(schedule: s_tir.Schedule, lanes: int) -> None:
-    """Compare a vector of channels with one threshold after another."""
-    code = schedule.get_sblock("code")
-    *_, channel, step = schedule.get_loops(code)
-    channel, lane = schedule.split(channel, [None, lanes])
-    schedule.reorder(channel, step, lane)
+def _threshold_stages(layer: ConvLayer) -> list[str]:
+    """Blocks of the threshold unit, in order."""
+    is_counted = len(layer.thresholds) <= MAX_COUNTED
+    return [*([] if is_counted else search_stages(layer.out_bits)), "code"]
+
+
+def _compare_in_lanes(schedule: s_tir.Schedule, stage: SBlockRV, layer: ConvLayer) -> None:
+    """Put channels side by side; a stage that counts takes one threshold after another."""
+    is_sum = schedule.get(stage).init is not None
+    loops = schedule.get_loops(stage)
+    channel, *step = loops[-2:] if is_sum else loops[-1:]
+    channel, lane = schedule.split(channel, [None, math.gcd(layer.out_channels, INT_LANES)])
+    schedule.reorder(channel, *step, lane)
     schedule.vectorize(lane)
-    schedule.decompose_reduction(code, step)
+    if is_sum:
+        schedule.decompose_reduction(stage, step[0])
 
 
 @schedule_rule("generic")
@@ -110,8 +179,7 @@ def data_parallel(call: relax.Call, target: Target) -> Kernel | None:
     """Everything else: the definition as it stands, rows of the image in parallel."""
     compute, inputs = unscheduled_compute(call)
     schedule = s_tir.Schedule(prim_func(compute, inputs))
-    work = math.prod(int(size) for size in call.ty.shape)
-    if target.threads != 1 and work >= MIN_PARALLEL_WORK:
+    if _is_parallel(target, math.prod(int(size) for size in call.ty.shape)):
         for block in schedule.get_child_blocks(schedule.get_sblock("root")):
             batch, row, *_ = schedule.get_loops(block)
             schedule.parallel(schedule.fuse(batch, row))

@@ -111,9 +111,11 @@ class ConvLayer:
         return batch * out_height * out_width * self.out_channels * self.taps
 
     @property
-    def packed_bytes(self) -> int:
-        """Size of the weight planes, filled up to whole words."""
+    def stored_bytes(self) -> int:
+        """Size of the weights as the kernel reads them: planes in words, or 16-bit integers."""
         out_channels, _, kernel_h, kernel_w = self.weight_codes.shape
+        if self.strategy == "int8":
+            return 2 * self.weight_codes.size
         words = out_channels * kernel_h * kernel_w * self.words * self.weight_bits
         return words * WORD_BITS // 8
 
@@ -143,7 +145,7 @@ class ConvLayer:
         geometry = self.geometry
         kappa_a, kappa_w = sum(geometry.act_coefficients), sum(geometry.weight_coefficients)
         offset_w = self.weight_offset.astype(np.int64)
-        integers = self._weight_bipolar.sum(axis=1) + (
+        integers = self.weight_bipolar.sum(axis=1) + (
             (self.taps // np.prod(self.kernel_size)) * offset_w[:, None, None]
         )  # (out_channels, kernel_height, kernel_width): sum over channels of v_w + o_w
         constant = self.taps * kappa_a * (kappa_w - offset_w) + geometry.act_offset * integers.sum(
@@ -157,7 +159,8 @@ class ConvLayer:
         return table.astype(np.int32), row_class, column_class
 
     @property
-    def _weight_bipolar(self) -> np.ndarray:
+    def weight_bipolar(self) -> np.ndarray:
+        """v of every weight, int64, shaped like the weight codes."""
         bits = (self.weight_codes[..., None] >> np.arange(self.weight_bits)) & 1
         return (2 * bits.astype(np.int64) - 1) @ np.array(self.geometry.weight_coefficients)
 

@@ -33,10 +33,10 @@ def unpack(planes: te.Tensor, channels: int, groups: int = 1) -> te.Tensor:
     def code(n, y, x, c):
         group, channel = c // per_group, c % per_group
         word, bit = group * words + channel // WORD_BITS, channel % WORD_BITS
-        return sum(
-            tirx.Cast("uint8", (planes[n, y, x, k, word] >> tirx.Cast("uint64", bit)) & 1)
-            << tirx.const(k, "uint8")
+        value = sum(
+            tirx.Cast("int32", (planes[n, y, x, k, word] >> tirx.Cast("uint64", bit)) & 1) << k
             for k in range(int(bits))
         )
+        return tirx.Cast("uint8", value)
 
     return te.compute((batch, height, width, channels), code, name="unpacked")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from tvm import te, tirx
 
+MAX_COUNTED = 15  # Up to 4 bits, comparing with every threshold is faster than searching.
+
 
 def threshold(
     acc: te.Tensor, thresholds: te.Tensor, direction: te.Tensor, channel_axis: int
@@ -17,11 +19,40 @@ def threshold(
     direction : te.Tensor of int32, shape (channels,), +1 or -1
     channel_axis : int
     """
-    step = te.reduce_axis((0, thresholds.shape[0]), "step")
+    steps = int(thresholds.shape[0])
+    if steps > MAX_COUNTED:
+        return _search(acc, thresholds, direction, channel_axis)
+    step = te.reduce_axis((0, steps), "step")
 
-    def code(*index):
+    def count(*index):
         channel = index[channel_axis]
         reached = acc(*index) * direction[channel] >= thresholds[step, channel]
         return te.sum(tirx.Cast("uint8", reached), axis=step)
 
-    return te.compute(acc.shape, code, name="code")
+    return te.compute(acc.shape, count, name="code")
+
+
+def search_stages(bits: int) -> list[str]:
+    """Names of the stages of a binary search, one per bit of the code, in order."""
+    return [f"code_bit{bit}" for bit in reversed(range(bits))]
+
+
+def _search(acc: te.Tensor, thresholds: te.Tensor, direction: te.Tensor, channel_axis: int):
+    """Binary search, one bit of the code after another from the highest down."""
+    bits = int(thresholds.shape[0]).bit_length()
+
+    def add_bit(found: te.Tensor | None, bit: int, name: str) -> te.Tensor:
+        size, zero = tirx.const(1 << bit, "int32"), tirx.const(0, "int32")
+
+        def stage(*index):
+            channel = index[channel_axis]
+            base = zero if found is None else found(*index)
+            reached = acc(*index) * direction[channel] >= thresholds[base + (size - 1), channel]
+            return base + tirx.Select(reached, size, zero)
+
+        return te.compute(acc.shape, stage, name=name)
+
+    found = None
+    for bit, name in zip(reversed(range(bits)), search_stages(bits)):
+        found = add_bit(found, bit, name)
+    return te.compute(acc.shape, lambda *index: tirx.Cast("uint8", found(*index)), name="code")

@@ -15,11 +15,25 @@ import tvm
 from tvm import relax
 
 from ..errors import UnsupportedError
-from ..op.packed import packed_conv2d_op
+from ..op.packed import conv_layer_of, packed_conv2d_op
 from ..op.registration import is_call_to, with_attributes
+from ..te.conv_layer import ConvLayer
 from .rewrite import rewrite_calls
 
-STRATEGIES = ("xnor",)
+
+def xnor_cost(layer: ConvLayer) -> float:
+    """Vector instructions per output pixel and channel by `xnor`: xor, popcount, add; 8 lanes."""
+    window = layer.kernel_size[0] * layer.kernel_size[1]
+    return 3 / 8 * window * layer.words * layer.weight_bits * layer.act_bits
+
+
+def int8_cost(layer: ConvLayer) -> float:
+    """Vector instructions per output pixel and channel by `int8`: multiply, add; 16 lanes."""
+    return 2 / 16 * layer.taps
+
+
+COSTS = {"xnor": xnor_cost, "int8": int8_cost}
+STRATEGIES = tuple(COSTS)
 
 
 @tvm.transform.module_pass(opt_level=0, name="bitenc.Strategy")
@@ -28,7 +42,8 @@ class Strategy:
 
     Parameters
     ----------
-    strategy : {"auto", "xnor"}
+    strategy : {"auto", "xnor", "int8"}
+        ``auto`` takes the cheapest by the costs above, layer by layer.
 
     Raises
     ------
@@ -41,7 +56,7 @@ class Strategy:
             raise UnsupportedError(
                 f"strategy {strategy!r}", "isn't known", f"Use 'auto' or one of {STRATEGIES}"
             )
-        self.strategy = "xnor" if strategy == "auto" else strategy
+        self.strategy = strategy
 
     def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
         """Rewrite the module."""
@@ -49,6 +64,11 @@ class Strategy:
         def choose(call: relax.Call, _graph) -> relax.Expr | None:
             if not is_call_to(call, packed_conv2d_op):
                 return None
-            return with_attributes(call, strategy=self.strategy)
+            return with_attributes(call, strategy=self._choice(conv_layer_of(call)))
 
         return rewrite_calls(mod, choose)
+
+    def _choice(self, layer: ConvLayer) -> str:
+        if self.strategy != "auto":
+            return self.strategy
+        return min(STRATEGIES, key=lambda strategy: COSTS[strategy](layer))
