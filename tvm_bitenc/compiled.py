@@ -145,8 +145,8 @@ class CompiledModel:
     def _virtual_machine(self) -> relax.VirtualMachine:
         if self._machine is None:
             check_runs_here(self.target)
-            if self.target.threads is not None:
-                # The pool is one per process: the model loaded last decides.
+            if (self.target.threads or 1) > 1:
+                # The pool is one per process: the latest model decides.
                 all_cores = 1
                 tvm.get_global_func("runtime.config_threadpool")(all_cores, self.target.threads)
             self._machine = relax.VirtualMachine(self.executable, tvm.cpu())

@@ -10,6 +10,7 @@ from tvm import relax, te, tirx
 
 from ..encoding import Encoding
 from ..errors import UnsupportedError
+from ..te.rounded import rounded
 from .registration import constant_value, describe, make_call, register_op, tensor_shape
 
 
@@ -150,10 +151,10 @@ def code_of(x, scale, zero_point, encoding: Encoding) -> tirx.PrimExpr:
 
 def _quantized(x, scale, zero_point, encoding: Encoding) -> tirx.PrimExpr:
     if encoding.is_positional:
-        return (code_of(x, scale, zero_point, encoding) - zero_point) * scale
+        return rounded((code_of(x, scale, zero_point, encoding) - zero_point) * scale)
     levels, _, midpoints = encoding.distinct_levels
     level = _step(x / scale + zero_point, levels, midpoints, "float32")
-    return (level - zero_point) * scale
+    return rounded((level - zero_point) * scale)
 
 
 def _encoded(x, scale, zero_point, encoding: Encoding) -> tirx.PrimExpr:

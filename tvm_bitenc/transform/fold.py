@@ -20,7 +20,7 @@ commutes with it, because the encoder never falls as its input rises.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import tvm
@@ -28,7 +28,7 @@ from tvm import relax
 
 from ..encoding import INT32_MAX, Encoding
 from ..op.branch import branch_conv2d_op, branch_dense_op, geometry_of
-from ..op.quantize import encode_op, encoding_of
+from ..op.quantize import encode_op, encoding_of, quantize_op
 from ..op.registration import constant_value, is_call_to
 from ..op.threshold import threshold
 from .float32 import ELEMENTWISE, evaluate, op_name
@@ -47,6 +47,25 @@ class Fold:
         return rewrite_calls(mod, _fold)
 
 
+@dataclass(frozen=True)
+class Step:
+    """One elementwise float32 function on the way from an accumulator to an encoder.
+
+    Parameters
+    ----------
+    function : callable
+        Monotone per channel; from an array to one of the same shape.
+    argument : relax.Expr
+        Where its input comes from.
+    is_rising : bool
+        It is one function for all elements, and never falls.
+    """
+
+    function: Callable[[np.ndarray], np.ndarray]
+    argument: relax.Expr
+    is_rising: bool
+
+
 @dataclass
 class Chain:
     """What lies between an accumulator and an encoder.
@@ -58,14 +77,14 @@ class Chain:
     accumulator_var : relax.Expr
     shaping : list of relax.Call
         Pooling and reshaping, in the order they happen.
-    steps : list of callable
-        Elementwise float32 functions, in the order they happen.
+    steps : list of Step
+        In the order they happen.
     """
 
     accumulator: relax.Call
     accumulator_var: relax.Expr
-    shaping: list[relax.Call] = field(default_factory=list)
-    steps: list[Callable[[np.ndarray], np.ndarray]] = field(default_factory=list)
+    shaping: list[relax.Call]
+    steps: list[Step]
 
 
 def _fold(call: relax.Call, graph: Graph) -> relax.Expr | None:
@@ -89,62 +108,56 @@ def _fold(call: relax.Call, graph: Graph) -> relax.Expr | None:
 def trace(expr: relax.Expr, graph: Graph) -> Chain | None:
     """Walk from an encoder's input back to an accumulator; None if anything else is met."""
     shaping: list[relax.Call] = []
-    steps: list[Callable] = []
+    steps: list[Step] = []
     while True:
         var, expr = expr, graph.definition(expr)
-        name = op_name(expr)
         if is_call_to(expr, branch_conv2d_op) or is_call_to(expr, branch_dense_op):
             return Chain(expr, var, shaping[::-1], steps[::-1])
-        if name == "relax.astype":
-            steps.append(lambda x: x.astype(np.float32))
-            expr = expr.args[0]
-        elif name in SHAPING:
+        if op_name(expr) in SHAPING:
             # Steps met so far come after the shaping: they must hold for every element alike.
-            if not all(_is_rising(step) for step in steps):
+            if not all(step.is_rising for step in steps):
                 return None
             shaping.append(expr)
             expr = expr.args[0]
-        elif name in ELEMENTWISE:
-            step = _step(expr, graph)
-            if step is None:
-                return None
-            steps.append(step)
-            expr = expr.args[step.variable]
-        else:
+            continue
+        step = _step(expr, graph)
+        if step is None:
             return None
+        steps.append(step)
+        expr = step.argument
 
 
-@dataclass(frozen=True)
-class _Step:
-    """An elementwise op of one variable argument and constants."""
+def _step(expr: relax.Expr, graph: Graph) -> Step | None:
+    """Read one op as a step, if it is one."""
+    if op_name(expr) == "relax.astype" and str(expr.attrs.dtype) == "float32":
+        return Step(lambda x: x.astype(np.float32), expr.args[0], True)
+    if is_call_to(expr, quantize_op):
+        encoding = encoding_of(expr)
+        if encoding.is_per_channel:
+            return None
+        return Step(lambda x: encoding.dequantize(encoding.quantize(x)), expr.args[0], True)
+    if op_name(expr) in ELEMENTWISE:
+        return _arithmetic_step(expr, graph)
+    return None
 
-    name: str
-    constants: tuple[np.ndarray | None, ...]  # None marks the variable.
-    variable: int
 
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        arguments = [x if constant is None else constant for constant in self.constants]
-        return ELEMENTWISE[self.name](*arguments)
-
-
-def _step(call: relax.Call, graph: Graph) -> _Step | None:
-    constants = tuple(evaluate(argument, graph) for argument in call.args)
-    variables = [i for i, constant in enumerate(constants) if constant is None]
-    if len(variables) != 1 or (op_name(call) == "relax.divide" and variables != [0]):
+def _arithmetic_step(call: relax.Call, graph: Graph) -> Step | None:
+    """Read an op of one variable and constants."""
+    name, values = op_name(call), [evaluate(argument, graph) for argument in call.args]
+    variables = [i for i, value in enumerate(values) if value is None]
+    if len(variables) != 1 or (name == "relax.divide" and variables != [0]):
         return None
-    return _Step(op_name(call), constants, variables[0])
+    (variable,) = variables
+    constants = [value for value in values if value is not None]
+    falls = name == "relax.negative" or (name == "relax.subtract" and variable == 1)
+    if name in ("relax.multiply", "relax.divide"):
+        falls = not np.all(constants[0] >= 0)
 
+    def function(x: np.ndarray) -> np.ndarray:
+        return ELEMENTWISE[name](*(x if value is None else value for value in values))
 
-def _is_rising(step: Callable) -> bool:
-    """Whether a step is one function for all elements, and never falls."""
-    if not isinstance(step, _Step):
-        return True  # The cast from int32.
-    constants = [constant for constant in step.constants if constant is not None]
-    if any(constant.size != 1 for constant in constants):
-        return False
-    if step.name in ("relax.multiply", "relax.divide"):
-        return bool(constants[0] >= 0)
-    return step.name != "relax.negative" and not (step.name == "relax.subtract" and step.variable)
+    is_rising = not falls and all(constant.size == 1 for constant in constants)
+    return Step(function, call.args[variable], is_rising)
 
 
 def _search(chain: Chain, encoding: Encoding) -> tuple[np.ndarray, np.ndarray] | None:
@@ -154,11 +167,11 @@ def _search(chain: Chain, encoding: Encoding) -> tuple[np.ndarray, np.ndarray] |
     def codes_of(acc: np.ndarray) -> np.ndarray | None:
         """Codes of accumulators (rows, channels), by the graph's function."""
         x = acc.astype(np.int32).reshape(*acc.shape, *spatial)
-        with np.errstate(all="ignore"):
-            for step in chain.steps:
-                x = step(x)
-        if x.shape != (*acc.shape, *spatial) or np.isnan(x).any():
-            return None  # A constant that varies over the image, or a value that is no number.
+        for step in chain.steps:
+            with np.errstate(all="ignore"):
+                x = step.function(x)
+            if x.shape != (*acc.shape, *spatial) or np.isnan(x).any():
+                return None  # A constant that varies over the image, or a value that is no number.
         return encoding.quantize(x).reshape(acc.shape)
 
     return find_thresholds(codes_of, low, high, 2**encoding.bits - 1)
