@@ -16,8 +16,9 @@ class BitencError(ValueError):
         What the user can do.
     """
 
-    def __init__(self, where: str, cause: str, cure: str):
-        super().__init__(f"{where}: {cause}. {cure}.")
+    def __init__(self, where: str, cause: str = "", cure: str = ""):
+        # TVM rebuilds an error that crosses its C++ code from the finished message alone.
+        super().__init__(f"{where}: {cause}. {cure}." if cause else where)
         self.where, self.cause, self.cure = where, cause, cure
 
 

@@ -6,10 +6,15 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import tvm
+import tvm_ffi
 from tvm import relax
 from tvm.ir import Op, register_op_attr
 
-from ..errors import UnsupportedError
+from ..errors import BitencError, LibraryError, TargetError, UnsupportedError
+
+# Lets these errors keep their class on their way through TVM's C++ code.
+for _error in (BitencError, UnsupportedError, TargetError, LibraryError):
+    tvm_ffi.register_error(_error.__name__, _error)
 
 
 def register_op(

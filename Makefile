@@ -1,0 +1,36 @@
+# Every target sets up what it needs: `make demo` and `make test` work on a fresh machine.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+
+.PHONY: help demo test slow lint wheel clean
+
+help:  ## show the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
+
+$(READY): pyproject.toml constraints.txt
+	@command -v gcc >/dev/null || { echo "gcc is missing: apt-get install gcc"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' || { echo "venv is missing: apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,report,dev]'
+	@touch $@
+
+demo: $(READY)  ## train, compile and check small networks; writes build/demo.html
+	$(BIN)/python tutorials/demo.py
+
+test: $(READY)  ## run the tests, without the long sweeps
+	$(BIN)/pytest -m "not slow"
+
+slow: $(READY)  ## run the long sweeps
+	$(BIN)/pytest -m slow
+
+lint: $(READY)  ## check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+wheel: $(READY)  ## build wheel and source archive into dist/
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean:  ## remove what the other targets made
+	rm -rf $(VENV) build dist

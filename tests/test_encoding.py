@@ -1,0 +1,207 @@
+"""The integer reference itself, against definitions written out with plain loops."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from tvm_bitenc.encoding import (
+    Encoding,
+    accumulator_bound,
+    branch_dot,
+    check_accumulator,
+    conv2d,
+    dense,
+    pack,
+    planes,
+    unpack,
+)
+from tvm_bitenc.errors import BitencError, UnsupportedError
+
+rng = np.random.default_rng(0)
+KINDS = (Encoding.symmetric, Encoding.unsigned, Encoding.signed)
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_levels_of_the_three_kinds(bits):
+    codes = np.arange(2**bits, dtype=np.uint8)
+    top = 2**bits - 1
+    symmetric = Encoding.symmetric(bits, 2.0).dequantize(codes)
+    assert symmetric.tolist() == list(range(-top, top + 1, 2))
+    assert Encoding.unsigned(bits, 0.5).dequantize(codes).tolist() == (codes / 2).tolist()
+    low = -(2 ** (bits - 1))
+    assert Encoding.signed(bits).dequantize(codes).tolist() == list(range(low, low + 2**bits))
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+@pytest.mark.parametrize("kind", KINDS)
+def test_codes_of_levels(kind, bits):
+    encoding = kind(bits, 0.3)
+    codes = np.arange(2**bits, dtype=np.uint8)
+    assert np.array_equal(encoding.quantize(encoding.dequantize(codes)), codes)
+    assert np.array_equal(encoding.integers(codes), np.rint(2 * encoding.dequantize(codes) / 0.3))
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_planes_add_up(bits):
+    codes = rng.integers(0, 2**bits, 50, dtype=np.uint8)
+    weighted = sum(2**m * plane.astype(int) for m, plane in enumerate(planes(codes, bits)))
+    assert np.array_equal(weighted, 2 * codes.astype(int) - (2**bits - 1))
+    assert np.array_equal(Encoding.unsigned(bits).bipolar(codes), weighted)
+
+
+def test_rounding_is_half_to_even_and_saturates():
+    x = np.array([-9, -0.5, 0.5, 1.5, 2.5, 3.5, 99, -np.inf, np.inf], np.float32)
+    assert Encoding.unsigned(2).quantize(x).tolist() == [0, 0, 0, 2, 2, 3, 3, 0, 3]
+
+
+def test_sign_of_zero():
+    x = np.array([-1e-38, -0.0, 0.0, 1e-38], np.float32)
+    assert Encoding.symmetric(1).quantize(x).tolist() == [0, 1, 1, 1]
+    assert Encoding.symmetric(1, rounding="half_even").quantize(x).tolist() == [0, 0, 0, 0]
+
+
+def test_per_channel_equals_channel_by_channel():
+    scale, zero = np.array([0.5, 2.0, 0.1]), np.array([0, 1.5, 3])
+    encoding, x = Encoding(3, scale, zero), rng.normal(size=(4, 3, 5)).astype(np.float32)
+    codes = encoding.quantize(x, axis=1)
+    values = encoding.dequantize(codes, axis=1)
+    for c in range(3):
+        one = Encoding(3, scale[c], zero[c])
+        assert np.array_equal(codes[:, c], one.quantize(x[:, c]))
+        assert np.array_equal(values[:, c], one.dequantize(codes[:, c]))
+
+
+def test_ternary_has_two_codes_for_zero():
+    ternary = Encoding.ternary(0.5)
+    assert ternary.dequantize(np.arange(4, dtype=np.uint8)).tolist() == [-0.5, 0, 0, 0.5]
+    x = np.array([-9, -0.26, -0.24, 0, 0.24, 0.26, 9], np.float32)
+    assert ternary.dequantize(ternary.quantize(x)).tolist() == [-0.5, -0.5, 0, 0, 0, 0.5, 0.5]
+    assert ternary.offset == 0
+
+
+@pytest.mark.parametrize(
+    "encoding, code",
+    [
+        (Encoding.unsigned(3), 0),
+        (Encoding.signed(3), 4),
+        (Encoding.symmetric(3), None),
+        (Encoding.ternary(), 1),
+        (Encoding(2, 1.0, 7.0), None),
+        (Encoding(2, 1.0, [1.0, 1.0]), 1),
+        (Encoding(2, 1.0, [1.0, 2.0]), None),
+    ],
+)
+def test_code_of_zero(encoding, code):
+    assert encoding.zero_code() == code
+
+
+@pytest.mark.parametrize("channels, groups", [(1, 1), (64, 1), (65, 1), (130, 2), (12, 4), (9, 9)])
+@pytest.mark.parametrize("bits", [1, 3, 8])
+def test_pack_and_unpack(bits, channels, groups):
+    codes = rng.integers(0, 2**bits, (2, 3, channels), dtype=np.uint8)
+    words = pack(codes, bits, groups)
+    assert words.shape == (2, 3, bits, groups * -(-channels // groups // 64))
+    assert np.array_equal(unpack(words, channels, groups), codes)
+
+
+def test_channel_64_i_plus_j_is_bit_j_of_word_i():
+    codes = np.zeros((1, 130), np.uint8)
+    codes[0, [0, 63, 129]] = [1, 2, 3]  # 129 is channel 64 of the second group of 65
+    assert pack(codes, 2).tolist() == [[[1, 0, 2], [1 << 63, 0, 2]]]
+    assert pack(codes, 2, groups=2).tolist() == [[[1, 0, 0, 1], [1 << 63, 0, 0, 1]]]
+
+
+@pytest.mark.parametrize("act", [Encoding.unsigned(3), Encoding.ternary()])
+@pytest.mark.parametrize("weight", [Encoding.symmetric(2), Encoding(2, 1.0, 0.0, (3, 1))])
+def test_branch_sum_is_the_dot_product(weight, act):
+    a = rng.integers(0, 2**act.bits, (5, 100), dtype=np.uint8)
+    w = rng.integers(0, 2**weight.bits, (5, 100), dtype=np.uint8)
+    branches = branch_dot(pack(a, act.bits), act, pack(w, weight.bits), weight, taps=100)
+    assert np.array_equal(branches, (act.bipolar(a) * weight.bipolar(w)).sum(axis=1))
+
+
+def loop_conv2d(a, w, stride, padding, dilation, groups):
+    """The definition: one addition per tap that lies inside the image."""
+    (batch, _, height, width), (outs, per_group, kh, kw) = a.shape, w.shape
+    top, left, bottom, right = padding
+    out_h = (height + top + bottom - dilation[0] * (kh - 1) - 1) // stride[0] + 1
+    out_w = (width + left + right - dilation[1] * (kw - 1) - 1) // stride[1] + 1
+    acc = np.zeros((batch, outs, out_h, out_w), np.int64)
+    places = itertools.product(*map(range, acc.shape), range(per_group), range(kh), range(kw))
+    for n, o, y, x, c, i, j in places:
+        row, column = y * stride[0] + i * dilation[0] - top, x * stride[1] + j * dilation[1] - left
+        if 0 <= row < height and 0 <= column < width:
+            channel = o // (outs // groups) * per_group + c
+            acc[n, o, y, x] += int(a[n, channel, row, column]) * int(w[o, c, i, j])
+    return acc
+
+
+@pytest.mark.parametrize(
+    "stride, padding, dilation, groups",
+    [
+        ((1, 1), (0, 0, 0, 0), (1, 1), 1),
+        ((2, 1), (1, 0, 2, 1), (1, 1), 1),
+        ((1, 2), (2, 1, 0, 3), (2, 1), 2),
+        ((1, 1), (1, 1, 1, 1), (1, 2), 4),
+    ],
+)
+def test_conv2d_against_loops(stride, padding, dilation, groups):
+    act, weight = Encoding.symmetric(2, 0.5), Encoding(3, 1.0, [0, 1.5, 4, -2])
+    a = rng.integers(0, 4, (2, 4, 4, 5), dtype=np.uint8)
+    w = rng.integers(0, 8, (4, 4 // groups, 2, 3), dtype=np.uint8)
+    acc = conv2d(a, act, w, weight, stride, padding, dilation, groups)
+    real_a, real_w = 2 * act.dequantize(a) / 0.5, 2 * weight.dequantize(w)
+    expected = loop_conv2d(real_a, real_w, stride, padding, dilation, groups)
+    assert acc.dtype == np.int32 and np.array_equal(acc, expected)
+
+
+def test_dense_is_the_sum_of_products():
+    act, weight = Encoding.signed(4), Encoding.symmetric(3)
+    a, w = (rng.integers(0, 8, shape, dtype=np.uint8) for shape in ((5, 30), (7, 30)))
+    expected = np.rint(2 * act.dequantize(a) @ (2 * weight.dequantize(w)).T)
+    assert np.array_equal(dense(a, act, w, weight), expected)
+
+
+def test_accumulator_bound_holds_and_is_checked():
+    act, weight = Encoding.unsigned(8), Encoding.signed(8)
+    codes = np.full((2, 1, 1, 1000), 0, np.uint8)
+    worst = abs(int(conv2d(np.full((1, 1, 1, 1000), 255, np.uint8), act, codes, weight).min()))
+    assert worst <= accumulator_bound(codes, weight, act)
+    wide = np.zeros((1, 33000), np.uint8)
+    with pytest.raises(UnsupportedError, match="int32"):
+        dense(np.zeros((1, 33000), np.uint8), act, wide, weight)
+    check_accumulator(2**31 - 1, "here")
+    with pytest.raises(UnsupportedError, match="here"):
+        check_accumulator(2**31, "here")
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (dict(bits=0), "1 to 8 bits"),
+        (dict(bits=9), "1 to 8 bits"),
+        (dict(bits=2.5), "1 to 8 bits"),
+        (dict(bits=True), "1 to 8 bits"),
+        (dict(scale=0.0), "s > 0"),
+        (dict(scale=-1.0), "s > 0"),
+        (dict(scale=[1.0, np.inf]), "s > 0"),
+        (dict(scale=np.nan), "s > 0"),
+        (dict(zero_point=0.3), "1/2"),
+        (dict(zero_point=np.nan), "1/2"),
+        (dict(zero_point=1e6), "code range"),
+        (dict(coefficients=(1, 2, 4)), "one per plane"),
+        (dict(rounding="floor"), "half_even"),
+        (dict(rounding="sign"), "half_even"),
+    ],
+)
+def test_errors_name_the_cure(arguments, message):
+    with pytest.raises(BitencError, match=message):
+        Encoding(**(dict(bits=2, scale=1.0, zero_point=0.0) | arguments))
+
+
+def test_real_coefficients_have_no_integers():
+    encoding = Encoding(2, 1.0, 0.0, (0.7, 1.9))
+    assert encoding.dequantize(encoding.quantize(np.float32([2.5]))).tolist() == [np.float32(2.6)]
+    with pytest.raises(UnsupportedError, match="common factor"):
+        encoding.integers(np.zeros(3, np.uint8))

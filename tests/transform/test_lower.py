@@ -1,0 +1,215 @@
+"""Pass 2: layers of two quantized tensors become branch ops; the rest says why it doesn't."""
+
+import numpy as np
+import pytest
+from tvm import relax
+
+from tvm_bitenc.encoding import Encoding
+from tvm_bitenc.errors import UnsupportedError
+from tvm_bitenc.op import branch_conv2d, branch_dense, encode, quantize
+from tvm_bitenc.transform import no_lowering
+from tvm_bitenc.transform.lower import Lower, float_layers
+
+ACT, WEIGHT = Encoding.unsigned(2, 0.5), Encoding.symmetric(3, 0.25)
+rng = np.random.default_rng(0)
+
+
+def rescaled(builder, acc, factor):
+    real = builder.emit(relax.op.astype(builder.emit(acc), "float32"))
+    return builder.emit(relax.op.multiply(real, relax.const(np.float32(factor))))
+
+
+def test_conv2d(random_layer, layers_module, module_of, assert_same_ir):
+    window = dict(stride=(2, 1), padding=(1, 0, 2, 1), dilation=(1, 2), groups=2)
+    layer = random_layer(0, WEIGHT, ACT, name="conv", **window)
+
+    def body(builder, x):
+        codes = builder.emit(encode(x, ACT, layer="conv"))
+        acc = branch_conv2d(
+            codes,
+            ACT,
+            layer.weight_codes,
+            WEIGHT,
+            strides=(2, 1),
+            padding=(1, 0, 2, 1),
+            dilation=(1, 2),
+            groups=2,
+            layer="conv",
+        )
+        return [rescaled(builder, acc, 0.5 * 0.25 / 4)]
+
+    expected = module_of([layer.act_codes.shape], body)
+    assert_same_ir(Lower()(layers_module([layer])), expected)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_dense(transposed, random_layer, module_of, assert_same_ir):
+    layer = random_layer(0, WEIGHT, ACT, dense=True, out_channels=5)
+    values = WEIGHT.dequantize(layer.weight_codes)
+
+    def before(builder, x):
+        a = builder.emit(quantize(x, ACT))
+        if transposed:
+            w = builder.emit(quantize(relax.const(values), WEIGHT, layer="fc"))
+            w = builder.emit(relax.op.permute_dims(w))
+        else:
+            w = builder.emit(quantize(relax.const(values.T.copy()), WEIGHT, layer="fc"))
+        return builder.emit(relax.op.matmul(a, w))
+
+    def after(builder, x):
+        codes = builder.emit(encode(x, ACT, layer="fc"))
+        acc = branch_dense(codes, ACT, layer.weight_codes, WEIGHT, layer="fc")
+        return rescaled(builder, acc, 0.5 * 0.25 / 4)
+
+    shape = layer.act_codes.shape
+    assert_same_ir(Lower()(module_of([shape], before)), module_of([shape], after))
+
+
+def test_scales_of_two_need_no_rescaling(random_layer, layers_module, ops_of):
+    layer = random_layer(0, Encoding.signed(2, 2.0), Encoding.signed(2, 2.0))
+    ops = ops_of(Lower()(layers_module([layer])))
+    assert ops == ["bitenc.encode", "bitenc.branch_conv2d", "relax.astype"]
+
+
+def test_two_layers_share_one_encoder(random_layer, module_of, ops_of):
+    layer = random_layer(0, WEIGHT, ACT)
+
+    def body(builder, x):
+        return [layer.emit(builder, x), layer.emit(builder, x)]
+
+    ops = ops_of(Lower()(module_of([layer.act_codes.shape], body)))
+    assert ops.count("bitenc.encode") == 1
+
+
+def test_shaping_between_quantizer_and_layer_acts_on_codes(
+    random_layer, module_of, outputs_of, only, ops_of, same
+):
+    a, w = Encoding.symmetric(3, 2.0), Encoding.symmetric(2, 2.0)
+    layer = random_layer(0, w, a, dense=True, channels=24)
+
+    def body(builder, x):
+        y = builder.emit(quantize(x, a))
+        y = builder.emit(relax.op.nn.max_pool2d(y, (2, 2), (2, 2), (1, 1)))
+        y = builder.emit(relax.op.permute_dims(y, (0, 2, 3, 1)))
+        y = builder.emit(relax.op.reshape(y, (1, 24)))
+        values = relax.const(w.dequantize(layer.weight_codes))
+        weight = builder.emit(relax.op.permute_dims(builder.emit(quantize(values, w))))
+        return builder.emit(relax.op.matmul(y, weight))
+
+    mod = module_of([(1, 4, 4, 3)], body)
+    ops = ops_of(Lower()(mod))
+    assert ops[0] == "bitenc.encode" and "bitenc.branch_dense" in ops
+    x = rng.normal(size=(1, 4, 4, 3)).astype(np.float32) * 8
+    ((before,), (after,), (built,)) = (
+        outputs_of(mod, [x], pipeline=p) for p in (no_lowering, only(Lower()), only(Lower()))
+    )
+    assert same(before, after) and same(before, built)
+
+
+def test_per_channel_weights_of_a_dense_layer(module_of, outputs_of, only, same):
+    weight = Encoding(2, [0.5, 2.0, 8.0], [0.0, 1.5, 2.0])
+    codes = rng.integers(0, 4, (3, 20), dtype=np.uint8)
+    values = weight.dequantize(codes).T.copy()
+    act = Encoding.unsigned(3, 2.0)
+
+    def body(builder, x):
+        w = builder.emit(quantize(relax.const(values), weight, axis=1))
+        return builder.emit(relax.op.matmul(builder.emit(quantize(x, act)), w))
+
+    mod = module_of([(2, 20)], body)
+    x = act.dequantize(rng.integers(0, 8, (2, 20), dtype=np.uint8))
+    (y,) = outputs_of(mod, [x], pipeline=only(Lower()))
+    assert same(y, x @ values)
+
+
+FLOAT = {
+    "its input isn't quantized": lambda b, x, w: relax.op.nn.conv2d(x, b.emit(quantize(w, WEIGHT))),
+    "its weight isn't quantized": lambda b, x, w: relax.op.nn.conv2d(b.emit(quantize(x, ACT)), w),
+    "layout is NHWC": lambda b, x, w: relax.op.nn.conv2d(
+        b.emit(quantize(x, ACT)),
+        b.emit(quantize(relax.const(np.ones((2, 3, 1, 1), np.float32)), WEIGHT)),
+        data_layout="NHWC",
+    ),
+    "need a 2-d input": lambda b, x, w: relax.op.matmul(
+        b.emit(quantize(x, ACT)), b.emit(quantize(relax.const(np.ones((3, 3), "f4")), WEIGHT))
+    ),
+    "conv2d_transpose has no branch form": lambda b, x, w: relax.op.nn.conv2d_transpose(
+        b.emit(quantize(x, ACT)), b.emit(quantize(w, WEIGHT))
+    ),
+}
+
+
+@pytest.mark.parametrize("reason", FLOAT)
+def test_what_stays_float_says_why(reason, module_of, assert_same_ir):
+    weight = relax.const(rng.normal(size=(3, 3, 1, 1)).astype(np.float32))
+    mod = module_of([(1, 3, 3, 3)], lambda b, x: b.emit(FLOAT[reason](b, x, weight)))
+    ((_, found),) = float_layers(mod)
+    assert reason in found
+    assert_same_ir(Lower()(mod), mod)
+
+
+def test_what_is_lowered_is_no_float_layer(random_layer, layers_module):
+    assert float_layers(layers_module([random_layer(0, WEIGHT, ACT)])) == []
+
+
+def weight_of(case, builder, x):
+    """A quantized weight that can't be lowered."""
+    values = rng.normal(size=(8, 8)).astype(np.float32)
+    if case == "isn't constant":
+        return builder.emit(quantize(x, WEIGHT, layer="fc"))
+    if case == "has NaN":
+        values[0, 0] = np.nan
+        return builder.emit(quantize(relax.const(values), WEIGHT, layer="fc"))
+    if case == "scale per entry of axis 0":
+        per_input = Encoding(2, np.ones(8), np.zeros(8))
+        return builder.emit(quantize(relax.const(values), per_input, axis=0, layer="fc"))
+    weight = builder.emit(quantize(relax.const(values), WEIGHT, layer="fc"))
+    return builder.emit(relax.op.reshape(weight, (8, 8)))
+
+
+@pytest.mark.parametrize(
+    "case", ["isn't constant", "has NaN", "scale per entry of axis 0", "reshape stands between"]
+)
+def test_weights_that_cannot_be_lowered_are_refused(case, module_of, outputs_of):
+    def body(builder, x):
+        a = builder.emit(quantize(x, ACT))
+        return builder.emit(relax.op.matmul(a, weight_of(case, builder, x)))
+
+    with pytest.raises(UnsupportedError, match=f"'fc'.*{case}"):
+        outputs_of(module_of([(8, 8)], body), [])
+
+
+def test_a_scale_per_input_channel_is_refused(random_layer, module_of, outputs_of):
+    layer = random_layer(0, WEIGHT, ACT, name="conv")
+    per_channel = Encoding(2, np.arange(1.0, 9.0), 0.0)
+
+    def body(builder, x):
+        a = builder.emit(quantize(x, per_channel, axis=1))
+        w = builder.emit(quantize(relax.const(layer.weight_codes.astype("f4")), WEIGHT))
+        return builder.emit(relax.op.nn.conv2d(a, w))
+
+    with pytest.raises(UnsupportedError, match=r"conv2d.*per channel.*per tensor"):
+        outputs_of(module_of([layer.act_codes.shape], body), [])
+
+
+def test_pooling_of_ternary_activations_is_refused(module_of, outputs_of):
+    def body(builder, x):
+        a = builder.emit(quantize(x, Encoding.ternary()))
+        a = builder.emit(relax.op.nn.max_pool2d(a, (2, 2)))
+        w = relax.const(np.ones((2, 3, 1, 1), "f4"))
+        return builder.emit(relax.op.nn.conv2d(a, builder.emit(quantize(w, WEIGHT, layer="conv"))))
+
+    with pytest.raises(UnsupportedError, match=r"max_pool2d before layer 'conv'"):
+        outputs_of(module_of([(1, 3, 4, 4)], body), [])
+
+
+def test_an_accumulator_beyond_int32_is_refused(module_of, outputs_of):
+    eight = Encoding.unsigned(8)
+
+    def body(builder, x):
+        a = builder.emit(quantize(x, eight))
+        w = builder.emit(quantize(relax.const(np.full((33000, 1), 255.0, "f4")), eight, layer="fc"))
+        return builder.emit(relax.op.matmul(a, w))
+
+    with pytest.raises(UnsupportedError, match=r"dense layer 'fc'.*int32"):
+        outputs_of(module_of([(1, 33000)], body), [])
