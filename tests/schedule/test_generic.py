@@ -1,4 +1,4 @@
-"""Rules for any CPU: each kernel equals its unscheduled definition, and rules are found in order."""
+"""Rules for any CPU: each kernel equals its plain definition; rules are found in order."""
 
 import itertools
 
