@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import tvm
 from tvm import relax
 
 from ..encoding import Encoding
 from ..errors import BitencError, UnsupportedError
+from ..op.multiply_add import multiply_add
 from ..op.quantize import quantize
 from ..op.registration import constant_value
 from ..transform.rewrite import Graph, rewrite_calls
@@ -107,9 +109,10 @@ def _placeholder(bits: int, rounding: str) -> Encoding:
 
 
 def _batch_norm(node, importer) -> relax.Var:
-    """Batch-norm in eval mode as torch computes it: x * alpha + beta.
+    """Batch-norm in eval mode as torch computes it on every vector CPU: x * alpha + beta.
 
-    ``alpha = gamma * (1 / sqrt(var + eps))`` and ``beta = bias - mean * alpha``, in float32.
+    ``alpha = gamma * (1 / sqrt(var + eps))`` and ``beta = bias - mean * alpha``, in float32, and
+    both products with a sum are rounded once: torch's kernel is compiled with such instructions.
     """
     x, gamma, bias, mean, variance, *rest = importer.retrieve_args(node)
     training = node.target.__name__ == "batch_norm.default" and rest[0]
@@ -121,11 +124,13 @@ def _batch_norm(node, importer) -> relax.Var:
     alpha = emit(relax.op.divide(one, deviation))
     if gamma is not None:
         alpha = emit(relax.op.multiply(alpha, gamma))
-    shift = emit(relax.op.multiply(mean, alpha))
-    beta = emit(relax.op.negative(shift) if bias is None else relax.op.subtract(bias, shift))
+    if bias is None:
+        bias = relax.const(np.zeros(int(mean.ty.shape[0]), np.float32))
+    beta = emit(multiply_add(emit(relax.op.negative(mean)), alpha, bias))
     shape = (1, -1, *[1] * (len(x.ty.shape) - 2))
-    scaled = emit(relax.op.multiply(x, emit(relax.op.reshape(alpha, shape))))
-    result = emit(relax.op.add(scaled, emit(relax.op.reshape(beta, shape))))
+    result = emit(
+        multiply_add(x, *(emit(relax.op.reshape(factor, shape)) for factor in (alpha, beta)))
+    )
     if node.target.__name__.startswith("_native"):
         return emit(relax.Tuple([result]))
     return result

@@ -2,6 +2,7 @@
 
 ===============================  ============================================================
 `quantize`, `encode`             float32 to the grid, float32 to codes
+`multiply_add`                   float32, rounded once: batch-norm as torch computes it
 `branch_conv2d`, `branch_dense`  sums of {-1,+1} branches on uint8 codes (NCHW)
 `threshold`                      accumulators to codes
 `pack`, `unpack`, `packed_*`     the same on packed planes (NHWC)
@@ -11,6 +12,7 @@ Every op has an unscheduled lowering, so a module runs after every pass.
 """
 
 from .branch import branch_conv2d, branch_dense
+from .multiply_add import multiply_add
 from .packed import pack, packed_conv2d, packed_max_pool2d, packed_threshold, unpack
 from .quantize import encode, quantize
 from .threshold import threshold
@@ -19,6 +21,7 @@ __all__ = [
     "branch_conv2d",
     "branch_dense",
     "encode",
+    "multiply_add",
     "pack",
     "packed_conv2d",
     "packed_max_pool2d",

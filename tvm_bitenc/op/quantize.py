@@ -128,12 +128,12 @@ def _hint(call: relax.Call) -> str:
 
 
 def _step(position: tirx.PrimExpr, values: Sequence, midpoints: Sequence, dtype: str):
-    """values[i] for a position between midpoints[i-1] and midpoints[i], as a sum of steps."""
-    total = tirx.const(values[0], dtype)
-    for midpoint, step in zip(midpoints, np.diff(values)):
+    """values[i] for a position between midpoints[i-1] and midpoints[i], never a rounded sum."""
+    chosen = tirx.const(values[0].item(), dtype)
+    for midpoint, value in zip(midpoints, values[1:]):
         above = position > tirx.const(float(midpoint), "float32")
-        total = total + tirx.Select(above, tirx.const(step.item(), dtype), tirx.const(0, dtype))
-    return total
+        chosen = tirx.Select(above, tirx.const(value.item(), dtype), chosen)
+    return chosen
 
 
 def code_of(x, scale, zero_point, encoding: Encoding) -> tirx.PrimExpr:

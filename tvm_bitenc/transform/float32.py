@@ -13,6 +13,7 @@ import numpy as np
 from tvm import relax
 from tvm.ir import Op
 
+from ..op.multiply_add import fused_multiply_add
 from ..op.quantize import encode_op, encoding_of, quantize_op
 from ..op.registration import constant_value
 from .rewrite import Graph
@@ -36,6 +37,7 @@ ELEMENTWISE: dict[str, Callable[..., np.ndarray]] = {
     "relax.maximum": np.maximum,
     "relax.minimum": np.minimum,
     "relax.negative": np.negative,
+    "bitenc.multiply_add": fused_multiply_add,
     "relax.clip": _clip,
     "relax.nn.relu": lambda x: np.maximum(x, np.float32(0)),
 }

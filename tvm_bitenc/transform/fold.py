@@ -145,12 +145,13 @@ def _arithmetic_step(call: relax.Call, graph: Graph) -> Step | None:
     """Read an op of one variable and constants."""
     name, values = op_name(call), [evaluate(argument, graph) for argument in call.args]
     variables = [i for i, value in enumerate(values) if value is None]
-    if len(variables) != 1 or (name == "relax.divide" and variables != [0]):
+    only_first = name in ("relax.divide", "bitenc.multiply_add")
+    if len(variables) != 1 or (only_first and variables != [0]):
         return None
     (variable,) = variables
     constants = [value for value in values if value is not None]
     falls = name == "relax.negative" or (name == "relax.subtract" and variable == 1)
-    if name in ("relax.multiply", "relax.divide"):
+    if name in ("relax.multiply", "relax.divide", "bitenc.multiply_add"):
         falls = not np.all(constants[0] >= 0)
 
     def function(x: np.ndarray) -> np.ndarray:
