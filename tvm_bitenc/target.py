@@ -18,7 +18,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-GENERIC_RULES = ("generic",)
+DEFAULT_RULES = ("avx512", "avx2", "generic")  # Each declines what its CPU lacks.
 _KEYS = {"description", "tvm", "schedule"}
 
 
@@ -41,7 +41,7 @@ class Target:
 
     name: str
     tvm_target: tvm.target.Target
-    rules: tuple[str, ...] = GENERIC_RULES
+    rules: tuple[str, ...] = DEFAULT_RULES
     threads: int | None = None
     description: str = ""
 
@@ -125,7 +125,7 @@ def read_target(path: Path) -> Target:
             f"Write {', '.join(sorted(_KEYS))}, as the files in targets/ do",
         )
     schedule = content.get("schedule", {})
-    rules = schedule.get("rules", list(GENERIC_RULES)) if isinstance(schedule, dict) else None
+    rules = schedule.get("rules", list(DEFAULT_RULES)) if isinstance(schedule, dict) else None
     if not (isinstance(rules, list) and all(isinstance(rule, str) for rule in rules)):
         raise TargetError(
             where, "[schedule] rules isn't a list of names", 'Write rules = ["generic"]'

@@ -12,6 +12,7 @@ from tvm.ir import Op
 from ..encoding import WORD_BITS
 from ..te import conv2d as te_conv2d
 from ..te import int_conv2d as te_int_conv2d
+from ..te import lut_conv2d as te_lut_conv2d
 from ..te import pack as te_pack
 from ..te import pool as te_pool
 from ..te.conv_layer import ConvLayer
@@ -78,6 +79,12 @@ def xnor_kernel(layer: ConvLayer, lanes: int):
     weights = te_conv2d.xnor_weights(layer, lanes)
     constants = [weights, *layer.border, layer.weight_offset]
     return _with_epilogue(te_conv2d.xnor_conv2d, constants, layer)
+
+
+def lut_kernel(layer: ConvLayer):
+    """TE definition of the whole layer by table look-up, and its constants in order."""
+    constants = [te_lut_conv2d.lut_weights(layer), *layer.border, layer.weight_offset]
+    return _with_epilogue(te_lut_conv2d.lut_conv2d, constants, layer)
 
 
 def int8_kernel(layer: ConvLayer):

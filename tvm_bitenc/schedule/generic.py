@@ -11,6 +11,7 @@ from tvm.s_tir.schedule import LoopRV, SBlockRV
 from ..op.packed import (
     conv_layer_of,
     int8_kernel,
+    lut_kernel,
     packed_conv2d_op,
     unscheduled_compute,
     xnor_kernel,
@@ -67,6 +68,26 @@ def conv2d_int8(call: relax.Call, target: Target) -> Kernel | None:
     schedule.unroll(tile.pixel)
     schedule.vectorize(tile.lane)
     schedule.decompose_reduction(schedule.get_sblock("accumulator"), tile.reduction[0])
+    return Kernel(schedule.mod["main"], constants)
+
+
+@schedule_rule("generic")
+def conv2d_lut(call: relax.Call, target: Target) -> Kernel | None:
+    """Convolution by table look-up: output channels in lanes, gathered one by one."""
+    layer = _layer(call, "lut")
+    if layer is None:
+        return None
+    lanes = _lanes(layer, INT_LANES)
+    compute, constants = lut_kernel(layer)
+    schedule = s_tir.Schedule(prim_func(compute, [call.args[0], *constants]))
+    parallel = _is_parallel(target, layer.macs // lanes)
+    schedule.compute_inline(schedule.get_sblock("unpacked"))
+    tile = _tile(schedule, layer, lanes, 1, parallel)
+    schedule.reorder(tile.block, tile.pixel, tile.lane)
+    schedule.vectorize(tile.lane)
+    schedule.compute_at(schedule.get_sblock("differing"), tile.column, preserve_unit_loops=True)
+    if layer.has_act_sum:
+        schedule.compute_at(schedule.get_sblock("act_ones"), tile.column)
     return Kernel(schedule.mod["main"], constants)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from tvm import te, tirx
 
-from ..encoding import pack
+from ..encoding import WORD_BITS, pack
 from .conv_layer import BranchGeometry, ConvLayer
 
 
@@ -90,7 +90,7 @@ def xnor_conv2d(
 
     Parameters
     ----------
-    planes : te.Tensor of uint64, shape (batch, height, width, act_bits, groups * words)
+    planes : te.Tensor of uint64, shape (batch, height, width, act_bits, words of all channels)
     weight : te.Tensor of uint64, as `xnor_weights` lays it out
     border, row_class, column_class : te.Tensor of int32, as `ConvLayer.border` makes them
     weight_offset : te.Tensor of int32, shape (out_channels,)
@@ -102,31 +102,21 @@ def xnor_conv2d(
     """
     geometry, lanes = layer.geometry, int(weight.shape[-1])
     _, blocks, kernel_h, kernel_w, words, weight_bits, _ = (int(size) for size in weight.shape)
-    batch, out_size, act_bits = planes.shape[0], layer.output_size, layer.act_bits
+    batch, act_bits = planes.shape[0], layer.act_bits
     per_group = layer.out_channels // geometry.groups
-    padded = _pad_planes(planes, geometry)
-    (stride_h, stride_w), (dilation_h, dilation_w) = geometry.strides, geometry.dilation
-
-    i, j, word = (
-        te.reduce_axis((0, size), name)
-        for size, name in ((kernel_h, "i"), (kernel_w, "j"), (words, "word"))
-    )
-
-    def act(n, y, x, k, g):
-        row, column = y * stride_h + i * dilation_h, x * stride_w + j * dilation_w
-        return padded[n, row, column, k, g * words + word]
-
+    grouped = regroup(pad_planes(planes, geometry), layer)
+    act, axes = _window(grouped, layer)
+    i, j, word = axes
     differing = te.compute(
-        (batch, *out_size, geometry.groups, blocks, weight_bits, act_bits, lanes),
+        (batch, *layer.output_size, geometry.groups, blocks, weight_bits, act_bits, lanes),
         lambda n, y, x, g, block, m, k, lane: te.sum(
             tirx.popcount(act(n, y, x, k, g) ^ weight[g, block, i, j, word, m, lane]),
             axis=[i, j, word],
         ),
         name="differing",
     )
-    ones = _act_ones(act, batch, out_size, geometry, (i, j, word)) if layer.has_act_sum else None
 
-    def accumulator(n, y, x, o):
+    def doubled(n, y, x, o):
         group, channel = o // per_group, o % per_group
         block, lane = channel // lanes, channel % lanes
         branches = sum(
@@ -135,17 +125,58 @@ def xnor_conv2d(
             for m, kappa_w in enumerate(geometry.weight_coefficients)
             for k, kappa_a in enumerate(geometry.act_coefficients)
         )
+        return tirx.Cast("uint32", branches)
+
+    constants = (border, row_class, column_class, weight_offset)
+    return accumulator_of(doubled, grouped, constants, layer)
+
+
+def _window(grouped: te.Tensor, layer: ConvLayer):
+    """Words under a window: a function of output position, plane and group, and its axes."""
+    (stride_h, stride_w), (dilation_h, dilation_w) = layer.geometry.strides, layer.geometry.dilation
+    sizes = (*layer.kernel_size, layer.words)
+    i, j, word = (te.reduce_axis((0, size), name) for size, name in zip(sizes, ("i", "j", "word")))
+
+    def act(n, y, x, k, g):
+        row, column = y * stride_h + i * dilation_h, x * stride_w + j * dilation_w
+        return grouped[n, row, column, k, g * layer.words + word]
+
+    return act, (i, j, word)
+
+
+def accumulator_of(
+    doubled, grouped: te.Tensor, constants: tuple[te.Tensor, ...], layer: ConvLayer
+) -> te.Tensor:
+    """Accumulators from how much activations and weights differ.
+
+    Parameters
+    ----------
+    doubled : callable
+        From (n, y, x, o) to twice the differing bits, weighted, uint32.
+    grouped : te.Tensor
+        As `regroup` returns it.
+    constants : tuple of te.Tensor
+        border, row_class, column_class, weight_offset.
+    layer : ConvLayer
+    """
+    border, row_class, column_class, weight_offset = constants
+    ones = _act_ones(grouped, layer) if layer.has_act_sum else None
+    per_group = layer.out_channels // layer.geometry.groups
+
+    def accumulator(n, y, x, o):
         # Modulo 2^32: partial terms may leave int32 though the accumulator doesn't.
         total = tirx.Cast("uint32", border[row_class[y], column_class[x], o])
-        total = total - tirx.Cast("uint32", branches)
+        total = total - doubled(n, y, x, o)
         if ones is not None:
-            total = total + tirx.Cast("uint32", 2 * weight_offset[o]) * ones[n, y, x, group]
+            offset = tirx.Cast("uint32", 2 * weight_offset[o])
+            total = total + offset * ones[n, y, x, o // per_group]
         return tirx.Cast("int32", total)
 
-    return te.compute((batch, *out_size, layer.out_channels), accumulator, name="accumulator")
+    shape = (grouped.shape[0], *layer.output_size, layer.out_channels)
+    return te.compute(shape, accumulator, name="accumulator")
 
 
-def _pad_planes(planes: te.Tensor, geometry: BranchGeometry) -> te.Tensor:
+def pad_planes(planes: te.Tensor, geometry: BranchGeometry) -> te.Tensor:
     """Surround planes with code 0; the border constants take its products back."""
     top, left, bottom, right = geometry.padding
     if not any(geometry.padding):
@@ -162,14 +193,39 @@ def _pad_planes(planes: te.Tensor, geometry: BranchGeometry) -> te.Tensor:
     )
 
 
-def _act_ones(act, batch, out_size, geometry: BranchGeometry, axes) -> te.Tensor:
+def regroup(planes: te.Tensor, layer: ConvLayer) -> te.Tensor:
+    """Let every group of channels start a word, the bits above its last channel 0."""
+    per_group, groups, words = layer.weight_codes.shape[1], layer.geometry.groups, layer.words
+    if groups == 1 or per_group % WORD_BITS == 0:
+        return planes
+    batch, height, width, bits, all_words = planes.shape
+
+    def word(n, y, x, k, index):
+        group, part = index // words, index % words
+        start = group * per_group + part * WORD_BITS
+        first, shift = start // WORD_BITS, tirx.Cast("uint64", start % WORD_BITS)
+        left = tirx.min(per_group - part * WORD_BITS, WORD_BITS)
+        low = planes[n, y, x, k, first] >> shift
+        zero, size = tirx.const(0, "uint64"), tirx.const(WORD_BITS, "uint64")
+        straddles = tirx.all(shift > zero, first + 1 < all_words)
+        following = tirx.if_then_else(straddles, planes[n, y, x, k, first + 1], zero)
+        high = following << tirx.if_then_else(straddles, size - shift, zero)
+        mask = tirx.const(2**64 - 1, "uint64") >> tirx.Cast("uint64", WORD_BITS - left)
+        return (low | high) & mask
+
+    shape = (batch, height, width, bits, groups * words)
+    return te.compute(shape, word, name="regrouped")
+
+
+def _act_ones(grouped: te.Tensor, layer: ConvLayer) -> te.Tensor:
     """Weighted number of set bits under the window, uint32: (v_a + sum of coefficients) / 2."""
+    act, axes = _window(grouped, layer)
     return te.compute(
-        (batch, *out_size, geometry.groups),
+        (grouped.shape[0], *layer.output_size, layer.geometry.groups),
         lambda n, y, x, g: te.sum(
             sum(
                 tirx.Cast("uint32", tirx.popcount(act(n, y, x, k, g))) * tirx.const(kappa, "uint32")
-                for k, kappa in enumerate(geometry.act_coefficients)
+                for k, kappa in enumerate(layer.geometry.act_coefficients)
             ),
             axis=list(axes),
         ),

@@ -145,18 +145,28 @@ class ConvLayer:
         geometry = self.geometry
         kappa_a, kappa_w = sum(geometry.act_coefficients), sum(geometry.weight_coefficients)
         offset_w = self.weight_offset.astype(np.int64)
-        integers = self.weight_bipolar.sum(axis=1) + (
-            (self.taps // np.prod(self.kernel_size)) * offset_w[:, None, None]
-        )  # (out_channels, kernel_height, kernel_width): sum over channels of v_w + o_w
-        constant = self.taps * kappa_a * (kappa_w - offset_w) + geometry.act_offset * integers.sum(
-            axis=(1, 2)
-        )
-        row_class, rows = self._inside(0)
-        column_class, columns = self._inside(1)
-        inside = np.einsum("oij,ri,cj->rco", integers, rows, columns)
-        padded = integers.sum(axis=(1, 2)) - inside
+        total = self.weight_integers.sum(axis=(1, 2, 3))
+        constant = self.taps * kappa_a * (kappa_w - offset_w) + geometry.act_offset * total
+        padded = total - self.integers_inside
         table = constant - (geometry.act_offset - kappa_a) * padded
-        return table.astype(np.int32), row_class, column_class
+        return table.astype(np.int32), self._inside(0)[0], self._inside(1)[0]
+
+    @cached_property
+    def integers_inside(self) -> np.ndarray:
+        """Sum of v_w + o_w over the taps inside the image: int64, shaped like the border table."""
+        integers = self.weight_integers.sum(axis=1)
+        rows, columns = self._inside(0)[1], self._inside(1)[1]
+        return np.einsum("oij,ri,cj->rco", integers, rows, columns)
+
+    @cached_property
+    def accumulator_range(self) -> tuple[np.ndarray, np.ndarray]:
+        """Lowest and highest accumulator of each output channel, int64."""
+        return accumulator_range(self.weight_integers, self.geometry)
+
+    @cached_property
+    def weight_integers(self) -> np.ndarray:
+        """v + o of every weight, int64, shaped like the weight codes."""
+        return self.weight_bipolar + self.weight_offset.astype(np.int64)[:, None, None, None]
 
     @property
     def weight_bipolar(self) -> np.ndarray:
@@ -176,3 +186,22 @@ class ConvLayer:
     def with_strategy(self, strategy: str) -> ConvLayer:
         """Return the same layer, computed another way."""
         return replace(self, strategy=strategy)
+
+
+def accumulator_range(
+    weight_integers: np.ndarray, geometry: BranchGeometry
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bounds of the reachable accumulators, int64, one per output channel.
+
+    Parameters
+    ----------
+    weight_integers : ndarray of int64, shape (out_channels, ...)
+        v + o of every weight.
+    geometry : BranchGeometry
+    """
+    top = sum(geometry.act_coefficients)
+    integers = weight_integers.reshape(len(weight_integers), -1)
+    # A padded tap counts 0.
+    low, high = min(geometry.act_offset - top, 0), max(geometry.act_offset + top, 0)
+    extremes = np.stack([integers * low, integers * high])
+    return extremes.min(axis=0).sum(axis=1), extremes.max(axis=0).sum(axis=1)

@@ -56,7 +56,7 @@ def _padded_integers(planes: te.Tensor, layer: ConvLayer) -> te.Tensor:
     """v + o of every activation, int32 NHWC, surrounded by 0."""
     geometry, (batch, height, width, channels) = layer.geometry, layer.input_shape
     top, left, bottom, right = geometry.padding
-    codes = unpack(planes, channels, geometry.groups)
+    codes = unpack(planes, channels)
     kappa = sum(geometry.act_coefficients)
 
     def integer(n, y, x, c):

@@ -31,6 +31,7 @@ from ..op.branch import branch_conv2d_op, branch_dense_op, geometry_of
 from ..op.quantize import encode_op, encoding_of, quantize_op
 from ..op.registration import constant_value, is_call_to
 from ..op.threshold import threshold
+from ..te.conv_layer import accumulator_range
 from .float32 import ELEMENTWISE, evaluate, op_name
 from .lower import SHAPING
 from .rewrite import Graph, rewrite_calls
@@ -162,7 +163,7 @@ def _arithmetic_step(call: relax.Call, graph: Graph) -> Step | None:
 
 
 def _search(chain: Chain, encoding: Encoding) -> tuple[np.ndarray, np.ndarray] | None:
-    low, high = accumulator_range(chain.accumulator)
+    low, high = range_of(chain.accumulator)
     spatial = (1,) * (len(chain.accumulator.ty.shape) - 2)
 
     def codes_of(acc: np.ndarray) -> np.ndarray | None:
@@ -178,17 +179,13 @@ def _search(chain: Chain, encoding: Encoding) -> tuple[np.ndarray, np.ndarray] |
     return find_thresholds(codes_of, low, high, 2**encoding.bits - 1)
 
 
-def accumulator_range(call: relax.Call) -> tuple[np.ndarray, np.ndarray]:
+def range_of(call: relax.Call) -> tuple[np.ndarray, np.ndarray]:
     """Bounds of the reachable accumulators of a branch op, int64, one per output channel."""
     geometry, weight_codes = geometry_of(call), constant_value(call.args[1])
     coefficients = geometry.weight_coefficients
     weight = Encoding(len(coefficients), 1.0, 0.0, coefficients)
     integers = weight.bipolar(weight_codes).reshape(len(weight_codes), -1).astype(np.int64)
-    integers += constant_value(call.args[2])[:, None]
-    top = sum(geometry.act_coefficients)
-    act_low, act_high = min(geometry.act_offset - top, 0), max(geometry.act_offset + top, 0)
-    extremes = np.stack([integers * act_low, integers * act_high])
-    return extremes.min(axis=0).sum(axis=1), extremes.max(axis=0).sum(axis=1)
+    return accumulator_range(integers + constant_value(call.args[2])[:, None], geometry)
 
 
 def find_thresholds(

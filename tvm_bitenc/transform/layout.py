@@ -24,7 +24,6 @@ import tvm
 import tvm_ffi
 from tvm import relax
 
-from ..encoding import WORD_BITS
 from ..op.branch import branch_conv2d_op, branch_dense_op, geometry_of
 from ..op.packed import (
     pack,
@@ -65,7 +64,7 @@ def _layout(call: relax.Call, graph: Graph) -> relax.Expr | None:
 
 def _conv2d(call: relax.Call, graph: Graph) -> relax.Expr:
     geometry = geometry_of(call)
-    planes = _planes(call.args[0], len(geometry.act_coefficients), geometry.groups, graph)
+    planes = _planes(call.args[0], len(geometry.act_coefficients), graph)
     acc = graph.emit(packed_conv2d(planes, call))
     return relax.op.permute_dims(acc, NCHW)
 
@@ -139,13 +138,12 @@ def _packed_source(codes: relax.Expr, graph: Graph) -> relax.Call | None:
     return source if is_call_to(source, unpack_op) else None
 
 
-def _planes(codes: relax.Expr, bits: int, groups: int, graph: Graph) -> relax.Expr:
-    """Planes of NCHW codes: those that they were unpacked from, if those fit, else packed anew."""
+def _planes(codes: relax.Expr, bits: int, graph: Graph) -> relax.Expr:
+    """Planes of NCHW codes: those that they were unpacked from, else packed anew."""
     source = _packed_source(codes, graph)
-    channels = int(codes.ty.shape[1])
-    if source is not None and (groups == 1 or channels // groups % WORD_BITS == 0):
+    if source is not None:
         planes = source.args[0]
         assert int(planes.ty.shape[3]) == bits, "the encoder and the layer disagree on bits"
         return planes
     channels_last = graph.emit(relax.op.permute_dims(codes, NHWC))
-    return graph.emit(pack(channels_last, bits, groups))
+    return graph.emit(pack(channels_last, bits))

@@ -32,7 +32,12 @@ def int8_cost(layer: ConvLayer) -> float:
     return 2 / 16 * layer.taps
 
 
-COSTS = {"xnor": xnor_cost, "int8": int8_cost}
+def lut_cost(layer: ConvLayer) -> float:
+    """Vector instructions per output pixel and channel by `lut`."""
+    return 2 / 32 * layer.taps / 4 * layer.weight_bits * layer.act_bits
+
+
+COSTS = {"xnor": xnor_cost, "lut": lut_cost, "int8": int8_cost}
 STRATEGIES = tuple(COSTS)
 
 

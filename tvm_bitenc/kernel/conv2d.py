@@ -1,0 +1,251 @@
+"""The loop nest of every convolution kernel.
+
+::
+
+    for rows, some at once, of every image (and parts of the channels):      # in parallel
+        prepare the input rows under their windows: pad, unpack or make tables
+        for every block of output channels, row, and tile of neighbouring pixels:
+            sums of the tile in registers; the epilogue writes them out
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from tvm import tirx
+from tvm.script.ir_builder import IRBuilder
+from tvm.tirx.script import builder as T
+
+from ..schedule.rule import Kernel
+from ..te.conv_layer import ConvLayer
+from .tir import flat
+from .window import Tile, padded_blocks, padded_width, prepared_rows
+
+SLACK = 64  # Elements behind the last prepared pixel that whole vectors may write.
+
+
+def conv2d_kernel(
+    layer: ConvLayer, product, epilogue, shapes: tuple[tuple, tuple], parallel: bool
+) -> Kernel:
+    """Write the kernel of a layer.
+
+    Parameters
+    ----------
+    layer : ConvLayer
+        As the kernel sees it, see `window.flattened`.
+    product : Xnor, Lut or Int8
+    epilogue : ComparedPlanes, AffinePlanes, Integers or Floats
+    shapes : (input shape, output shape)
+        Of the tensors, as the caller has them.
+    parallel : bool
+    """
+    constants = [*product.constants, *epilogue.constants]
+    nest = _Nest(layer, product, epilogue, parallel)
+    with IRBuilder() as builder:
+        with T.prim_func():
+            T.func_name("main")
+            source = T.arg("planes", T.buffer(shapes[0], "uint64"))
+            arguments = [
+                T.arg(f"constant{i}", T.buffer(value.shape, str(value.dtype)))
+                for i, value in enumerate([*constants, *nest.classes])
+            ]
+            out = T.arg("out", T.buffer(shapes[1], epilogue.out_dtype))
+            nest.write(source, arguments, out)
+    return Kernel(builder.get(), [*constants, *nest.classes])
+
+
+class _Nest:
+    """Loops around products and epilogues; also what both may ask about the tile at hand."""
+
+    def __init__(self, layer: ConvLayer, product, epilogue, parallel: bool):
+        self.layer, self.product, self.epilogue = layer, product, epilogue
+        self.tile: Tile = product.tile
+        self.is_parallel = parallel
+        _, row_class, column_class = layer.border
+        self.has_classes = max(epilogue.classes) > 1
+        self.classes = [row_class, column_class] if self.has_classes else []
+        self.blocks_in_group = padded_blocks(layer, product.block)
+        self.blocks = layer.geometry.groups * self.blocks_in_group
+        self.needs_act_sum = product.raw.has_act_sum
+        self.needs_copy = any(layer.geometry.padding) or product.name != "xnor"
+
+    def write(self, source, arguments, out) -> None:
+        """Write the body of the function."""
+        words = -(-self.layer.input_shape[3] // 64)
+        self.source_pixel = self.layer.act_bits * words
+        self.words = words  # In every plane of an input pixel.
+        sizes = [math.prod(map(int, buffer.shape)) for buffer in (source, *arguments, out)]
+        self.source = flat(source, sizes[0], "uint64")
+        flats = [flat(b, n, str(b.dtype)) for b, n in zip(arguments, sizes[1:-1])]
+        count = len(self.product.constants)
+        last = len(flats) - len(self.classes)
+        self.constants, self.finishing = flats[:count], flats[count:last]
+        self.class_buffers = flats[last:]
+        self._out_argument, self._out_size = out, sizes[-1]
+        self._aliases: dict[tuple, object] = {}
+        self.out = self.alias(out, str(out.dtype))
+        batch, height = self.layer.input_shape[0], self.layer.output_size[0]
+        tasks = batch * (height // self.tile.rows) * self.tile.splits
+        self._declare_aliases()
+        loop = T.parallel if self.is_parallel and tasks > 1 else T.serial
+        with loop(0, tasks) as task:
+            per_image = height // self.tile.rows
+            self.image = T.Bind(task // (per_image * self.tile.splits))
+            self.first_row = T.Bind(task // self.tile.splits % per_image * self.tile.rows)
+            self._task(task % self.tile.splits)
+
+    def _declare_aliases(self) -> None:
+        """Declare other views of memory outside of all loops."""
+        for dtype in ("uint8", "uint16", "uint32", "uint64"):
+            self.alias(self._out_argument, dtype)
+            for buffer in self.finishing:
+                if str(buffer.dtype) == "uint8":
+                    self.alias(buffer, dtype)
+
+    def alias(self, buffer, dtype: str):
+        """The memory of a buffer as a row of another type."""
+        key = (buffer.data, dtype)
+        if key not in self._aliases:
+            size = math.prod(map(int, buffer.shape)) * _size(str(buffer.dtype))
+            self._aliases[key] = flat(buffer, max(size // _size(dtype), 1), dtype)
+        return self._aliases[key]
+
+    def _task(self, split) -> None:
+        self._prepare()
+        per_split = self.blocks // self.tile.splits
+        width = self.layer.output_size[1]
+        with (
+            T.serial(0, per_split) as block,
+            T.serial(0, self.tile.rows) as row,
+        ):
+            self.block = block + split * per_split if self.tile.splits > 1 else block
+            self.group = self.block // self.blocks_in_group if self.layer.geometry.groups > 1 else 0
+            self.block_in_group = self.block - self.group * self.blocks_in_group
+            self.row = row
+            whole, rest = divmod(width, self.tile.pixels)
+            if whole:
+                with T.serial(0, whole) as column:
+                    self._tile(column * self.tile.pixels, self.tile.pixels)
+            if rest:
+                self._tile(whole * self.tile.pixels, rest)
+
+    def _tile(self, column, pixels: int) -> None:
+        self.column, self.pixels = column, pixels
+        self._act_sums: dict[int, object] = {}
+        self._border_classes: dict[int, object] = {}
+        for p, parts in enumerate(self.product.sums(self)):
+            self.epilogue.finish(self, p, parts)
+
+    # What products and epilogues ask.
+
+    def address(self, i, j, p: int):
+        """Where the prepared input under tap (i, j) of the tile's p-th pixel begins."""
+        return self._base + self._input_pixel(i, j, p) * self._pixel_size
+
+    def _input_pixel(self, i, j, p: int):
+        geometry = self.layer.geometry
+        row = self.row * geometry.strides[0] + i * geometry.dilation[0]
+        column = (self.column + p) * geometry.strides[1] + j * geometry.dilation[1]
+        return row * padded_width(self.layer) + column
+
+    def out_pixel(self, p: int):
+        """Number of the tile's p-th output pixel."""
+        height, width = self.layer.output_size
+        return ((self.image * height + self.first_row) + self.row) * width + self.column + p
+
+    def border_class(self, p: int):
+        """Number of the border class of the tile's p-th pixel."""
+        if not self.has_classes:
+            return 0
+        if p not in self._border_classes:
+            rows, columns = self.class_buffers
+            row = rows[self.first_row + self.row] * self.epilogue.classes[1]
+            self._border_classes[p] = T.Bind(row + columns[self.column + p])
+        return self._border_classes[p]
+
+    def act_sum(self, p: int):
+        """U: sum of the activation codes under the window of the tile's p-th pixel."""
+        if p not in self._act_sums:
+            total = T.alloc_buffer((1,), "int32")
+            T.buffer_store(total, 0, [0])
+            with T.grid(*self.layer.kernel_size) as (i, j):
+                T.buffer_store(total, total[0] + self._sums[self._input_pixel(i, j, p)], [0])
+            self._act_sums[p] = T.Bind(total[0])
+        return self._act_sums[p]
+
+    def store_plane(self, p: int, bit: int, channel: int, lanes: int, value) -> None:
+        """Write the bits of neighbouring channels of one plane, as one integer."""
+        groups, words = self.layer.geometry.groups, -(-self.layer.out_channels // 64)
+        plane = self.out_pixel(p) * self.layer.out_bits + bit
+        per_group = self.layer.out_channels // groups
+        first = self.group * per_group + self.block_in_group * self.product.block + channel
+        target = self.alias(self._out_argument, f"uint{lanes}")
+        index = plane * (words * 64 // lanes) + first // lanes
+        padded = self.blocks_in_group * self.product.block
+        T.buffer_store(target, value, [index])
+        is_last = channel + lanes >= self.product.block
+        if groups == 1 and is_last and padded < words * 64:
+            octets = self.alias(self._out_argument, "uint8")
+            with T.serial(0, (words * 64 - padded) // 8) as rest:
+                T.buffer_store(
+                    octets, tirx.const(0, "uint8"), [plane * (words * 8) + padded // 8 + rest]
+                )
+
+    # Preparing the input.
+
+    def _prepare(self) -> None:
+        """Make the rows under the task's windows ready, and their sums of codes."""
+        layer = self.layer
+        rows, width = prepared_rows(layer, self.tile.rows), padded_width(layer)
+        dtype, self._pixel_size = self.product.prepared
+        if self.needs_copy:
+            self.prepared = T.alloc_buffer((rows * width * self._pixel_size + SLACK,), dtype)
+            self._base = 0
+        else:
+            first = self.image * layer.input_shape[1] + self.first_row * layer.geometry.strides[0]
+            self.prepared = self.source
+            self._base = T.Bind(first * (width * self._pixel_size))
+        if self.needs_act_sum:
+            self._sums = T.alloc_buffer((rows * width,), "int32")
+        if self.needs_copy or self.needs_act_sum:
+            with T.grid(rows, width) as (row, column):
+                self._prepare_pixel(row, column, row * width + column)
+
+    def _prepare_pixel(self, row, column, pixel) -> None:
+        _, height, width, _ = self.layer.input_shape
+        top, left, bottom, right = self.layer.geometry.padding
+        source_row = self.first_row * self.layer.geometry.strides[0] + row - top
+        source_column = column - left
+        inside = [True]
+        if top or bottom:
+            inside += [source_row >= 0, source_row < height]
+        if left or right:
+            inside += [source_column >= 0, source_column < width]
+        start = T.Bind(
+            ((self.image * height + source_row) * width + source_column) * self.source_pixel
+        )
+        bound: dict[tuple, object] = {}
+
+        def word_of(k: int, word: int):
+            if (k, word) not in bound:
+                value = self.source[start + (k * self.words + word)]
+                if len(inside) > 1:
+                    zero = tirx.const(0, "uint64")
+                    value = tirx.if_then_else(tirx.all(*inside[1:]), value, zero)
+                bound[k, word] = T.Bind(value)
+            return bound[k, word]
+
+        if self.needs_copy:
+            self.product.prepare_pixel(word_of, self.prepared, pixel * self._pixel_size)
+        if self.needs_act_sum:
+            total = tirx.const(0, "int32")
+            for k, kappa in enumerate(self.layer.geometry.act_coefficients):
+                for word in range(self.words):
+                    count = tirx.Cast("int32", tirx.popcount(word_of(k, word)))
+                    total = total + count * kappa
+            T.buffer_store(self._sums, total, [pixel])
+
+
+def _size(dtype: str) -> int:
+    return np.dtype(dtype).itemsize

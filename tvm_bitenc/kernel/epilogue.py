@@ -1,0 +1,258 @@
+"""What becomes of sums: packed planes by comparing or by arithmetic, integers, or floats."""
+
+from __future__ import annotations
+
+import numpy as np
+from tvm import tirx
+from tvm.tirx.script import builder as T
+
+from ..encoding import WORD_BITS
+from ..op.multiply_add import fused_multiply_add
+from ..te.conv_layer import ConvLayer
+from .raw import Raw, thresholds_of
+from .tir import constant, intrinsic, joined, load, reinterpret, splat, store, vector
+from .window import by_block
+
+MAX_COMPARED = 3  # Thresholds up to which comparing with each is cheapest.
+MAX_COMPARED_AT_ALL = 15
+INT32_LANES = 16
+
+
+class Integers:
+    """Accumulators as they are, int32 NHWC."""
+
+    out_dtype = "int32"
+
+    def __init__(self, layer: ConvLayer, raw: Raw, block: int):
+        self.layer, self.raw, self.block = layer, raw, block
+        self.classes = raw.constant.shape[:2]
+
+    @property
+    def constants(self) -> list[np.ndarray]:
+        """Constant part by border class, and the factors of U."""
+        factors = [self.raw.act_factor] if self.raw.has_act_sum else []
+        return [
+            by_block(values, self.layer, self.block).astype(np.int32)
+            for values in (self.raw.constant, *factors)
+        ]
+
+    def finish(self, tile, p: int, parts: list) -> None:
+        """Write the accumulators of one pixel."""
+        for channel, lanes, acc in self.accumulators(tile, p, parts):
+            self._write(tile, p, channel, lanes, acc)
+
+    def accumulators(self, tile, p: int, parts: list) -> list[tuple]:
+        """(first channel of the block, lanes, int32 vector) for the whole block."""
+        found = []
+        for channel, lanes, value in as_int32(parts, self.block):
+            padded = tile.blocks * self.block
+            first = tile.block * self.block + channel
+            acc = value * constant(self.raw.factor, "int32", lanes)
+            acc = acc + load(tile.finishing[0], tile.border_class(p) * padded + first, lanes)
+            if self.raw.has_act_sum:
+                factor = load(tile.finishing[1], first, lanes)
+                acc = acc + factor * splat(tile.act_sum(p), lanes)
+            found.append((channel, lanes, T.Bind(acc)))
+        return found
+
+    def _write(self, tile, p: int, channel: int, lanes: int, acc) -> None:
+        """Store a vector, or those of its lanes that are channels."""
+        groups, out_channels = self.layer.geometry.groups, self.layer.out_channels
+        per_group = out_channels // groups
+        first = tile.block_in_group * self.block + channel
+        start = tile.out_pixel(p) * out_channels + tile.group * per_group + first
+        if per_group % self.block == 0:
+            store(tile.out, acc, start, lanes)
+            return
+        spill = T.alloc_buffer((lanes,), "int32")
+        store(spill, acc, 0, lanes)
+        with T.serial(0, lanes) as lane, T.If(first + lane < per_group), T.Then():
+            T.buffer_store(tile.out, spill[lane], [start + lane])
+
+
+def as_int32(parts: list, block: int) -> list[tuple]:
+    """Convert sums to int32, and join short vectors to such of up to 16 lanes."""
+    lanes, dtype = block // len(parts), str(parts[0].ty.dtype).partition("x")[0]
+    join = max(min(INT32_LANES // lanes, len(parts)), 1)
+    join = 1 << (join.bit_length() - 1)
+    while len(parts) % join:
+        join //= 2
+    found = []
+    for i in range(0, len(parts), join):
+        value = joined(dtype, lanes, parts[i : i + join])
+        if dtype != "int32":
+            value = tirx.Cast(vector("int32", lanes * join), value)
+        found.append((i * lanes, lanes * join, T.Bind(value)))
+    return found
+
+
+class ComparedPlanes:
+    """Codes of few bits: compare with every threshold, in terms of the sums themselves.
+
+    A code counts the thresholds that are reached; they rise, so its bit b is the parity of those
+    reached among every 2^b-th.
+    """
+
+    out_dtype = "uint64"
+
+    def __init__(self, layer: ConvLayer, raw: Raw, block: int, dtype: str):
+        self.layer, self.raw, self.block = layer, raw, block
+        self.classes = raw.constant.shape[:2]
+        self.bits, self.steps = layer.out_bits, len(layer.thresholds)
+        self.dtype = "int32" if raw.has_act_sum else dtype
+        low, high, factor = raw.low, raw.high, raw.factor
+        if raw.has_act_sum:
+            low, high, factor = -(2**31), 2**31 - 2, 1
+        self.thresholds, self.flip = thresholds_of(layer, raw, factor, low, high)
+
+    @property
+    def constants(self) -> list[np.ndarray]:
+        """Thresholds, the inverted channels in bits, and the factors of U."""
+        thresholds = by_block(self.thresholds, self.layer, self.block)
+        # Lanes that are no channels must give code 0.
+        real = by_block(np.ones(self.layer.out_channels, np.uint8), self.layer, self.block)
+        thresholds = np.where(real == 1, thresholds, np.iinfo(self.dtype).max)
+        flip = by_block(self.flip.astype(np.uint8), self.layer, self.block)
+        found = [thresholds.astype(self.dtype), np.packbits(flip, bitorder="little")]
+        if self.raw.has_act_sum:
+            found.append(by_block(self.raw.act_factor, self.layer, self.block).astype(np.int32))
+        return found
+
+    def finish(self, tile, p: int, parts: list) -> None:
+        """Write the planes of one pixel."""
+        size = tile.blocks * self.block
+        lanes = self.block // len(parts)
+        vectors = [(i * lanes, lanes, part) for i, part in enumerate(parts)]
+        if self.raw.has_act_sum:
+            vectors = [self._with_act_sum(tile, p, *v) for v in as_int32(parts, self.block)]
+        for channel, lanes, value in vectors:
+            first = tile.block * self.block + channel
+            reached = []
+            for step in range(self.steps):
+                start = (tile.border_class(p) * self.steps + step) * size + first
+                is_reached = value >= load(tile.finishing[0], start, lanes)
+                reached.append(T.Bind(reinterpret(f"uint{lanes}", is_reached)))
+            self._write(tile, p, channel, lanes, reached, first)
+
+    def _with_act_sum(self, tile, p: int, channel: int, lanes: int, value):
+        factor = load(tile.finishing[2], tile.block * self.block + channel, lanes)
+        total = value * constant(self.raw.factor, "int32", lanes)
+        return channel, lanes, T.Bind(total + factor * splat(tile.act_sum(p), lanes))
+
+    def _write(self, tile, p: int, channel: int, lanes: int, reached: list, first) -> None:
+        flipped = None
+        if self.flip.any():
+            flips = tile.alias(tile.finishing[1], f"uint{lanes}")
+            flipped = T.Bind(flips[first // lanes])
+        for bit in range(self.bits):
+            plane = None
+            for j in range(1 << bit, self.steps + 1, 1 << bit):
+                plane = reached[j - 1] if plane is None else plane ^ reached[j - 1]
+            if flipped is not None:
+                plane = plane ^ flipped
+            tile.store_plane(p, bit, channel, lanes, plane)
+
+
+class AffinePlanes(Integers):
+    """Codes of more bits: a multiply-add, rounded down and clipped, where that gives them exactly.
+
+    It does if it gives the right code at every threshold and just below it, for both rise.
+    """
+
+    out_dtype = "uint64"
+
+    def __init__(self, layer: ConvLayer, raw: Raw, block: int):
+        super().__init__(layer, raw, block)
+        self.bits = layer.out_bits
+        self.line = fit_line(layer)
+
+    @property
+    def applies(self) -> bool:
+        """Whether a line gives every code."""
+        return self.line is not None
+
+    @property
+    def constants(self) -> list[np.ndarray]:
+        """Those of accumulators, then slope and intercept."""
+        lines = [by_block(values, self.layer, self.block) for values in self.line]
+        return [*super().constants, *lines]
+
+    def finish(self, tile, p: int, parts: list) -> None:
+        """Write the planes of one pixel."""
+        top = 2**self.bits - 1
+        octets, width = [], 0
+        slope, intercept = tile.finishing[-2:]
+        for channel, lanes, acc in self.accumulators(tile, p, parts):
+            first, floats = tile.block * self.block + channel, vector("float32", lanes)
+            line = (load(slope, first, lanes), load(intercept, first, lanes))
+            value = intrinsic(floats, "llvm.fma", tirx.Cast(floats, acc), *line)
+            value = tirx.max(value, constant(0, "float32", lanes))
+            value = tirx.min(value, constant(top, "float32", lanes))
+            code = tirx.Cast(vector("int32", lanes), value)
+            octets.append(T.Bind(tirx.Cast(vector("uint8", lanes), code)))
+            width = lanes
+        together = max(WORD_BITS // width, 1)
+        for i in range(0, len(octets), together):
+            chunk = octets[i : i + together]
+            while len(chunk) & (len(chunk) - 1):
+                chunk = chunk[:-1]
+            self._write_planes(
+                tile, p, i * width, width * len(chunk), joined("uint8", width, chunk)
+            )
+
+    def _write_planes(self, tile, p: int, channel: int, lanes: int, codes) -> None:
+        codes = T.Bind(codes)
+        for bit in range(self.bits):
+            is_set = (codes & constant(1 << bit, "uint8", lanes)) != constant(0, "uint8", lanes)
+            tile.store_plane(p, bit, channel, lanes, reinterpret(f"uint{lanes}", is_set))
+
+
+def fit_line(layer: ConvLayer) -> tuple[np.ndarray, np.ndarray] | None:
+    """Slope and intercept, float32 per channel, whose line gives the codes of a layer.
+
+    The code is ``clip(floor(slope * acc + intercept), 0, steps)``, as one fused multiply-add. It
+    never falls as ``direction * acc`` rises; so it is right everywhere if it is right at both ends
+    of the reachable range, at every threshold, and just below each. None if a channel has no such
+    line.
+    """
+    direction = layer.direction.astype(np.int64)
+    thresholds = layer.thresholds.astype(np.int64)
+    ends = np.stack(layer.accumulator_range) * direction
+    low, high = ends.min(axis=0), ends.max(axis=0)
+    # A threshold that is always or never reached binds at the end of the range alone.
+    at, below = np.maximum(thresholds, low), np.minimum(thresholds - 1, high)
+    always, never = thresholds <= low, thresholds > high
+    codes = np.arange(1, len(thresholds) + 1)[:, None]
+
+    def margin(slope: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Lowest and highest intercept that the thresholds allow."""
+        lowest = np.where(never, -np.inf, codes - slope * at).max(axis=0)
+        highest = np.where(always, np.inf, codes - slope * below).min(axis=0)
+        return np.maximum(lowest, -1e9), np.minimum(highest, 1e9)
+
+    slope = _widest(margin, len(thresholds))
+    lowest, highest = margin(slope)
+    # A code that no threshold bounds on one side is bounded by clipping.
+    lowest = np.where(lowest <= -1e9, highest - 1, lowest)
+    highest = np.where(highest >= 1e9, lowest + 1, highest)
+    slope, intercept = slope * direction, (lowest + highest) / 2
+    slope, intercept = slope.astype(np.float32), intercept.astype(np.float32)
+    points = np.concatenate([at, np.maximum(below, low), np.minimum(at, high), [low, high]])
+    acc = (points * direction).astype(np.int32).astype(np.float32)
+    value = fused_multiply_add(acc, np.broadcast_to(slope, acc.shape), intercept)
+    found = np.floor(np.clip(value, 0, len(thresholds)))
+    expected = np.stack(
+        [np.searchsorted(t, x, side="right") for t, x in zip(thresholds.T, points.T)], axis=1
+    )
+    return (slope, intercept) if np.array_equal(found, expected) else None
+
+
+def _widest(margin, steps: int, rounds: int = 100) -> np.ndarray:
+    """Slopes at which the margin is widest: it is a concave function of the slope."""
+    low = np.zeros_like(margin(0.0)[0])
+    high = np.full_like(low, steps + 1.0)
+    for _ in range(rounds):
+        a, b = low + (high - low) / 3, high - (high - low) / 3
+        rises = np.subtract(*margin(a)[::-1]) < np.subtract(*margin(b)[::-1])
+        low, high = np.where(rises, a, low), np.where(rises, high, b)
+    return (low + high) / 2

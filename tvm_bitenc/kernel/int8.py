@@ -1,0 +1,225 @@
+r"""Sums by products of bytes: for bits at which neither branches nor tables win.
+
+With codes u of the activations, and the integers of the weights written as g w + b so that w fits
+a signed byte,
+
+.. math:: acc = \sum (2u + e)(g w + b) = 2 g \sum u w + 2 b \sum u + e \sum (g w + b)
+
+where e is the integer of code 0. Padding holds code 0, and the last sum runs over taps inside.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from tvm import tirx
+from tvm.tirx.script import builder as T
+
+from ..te.conv_layer import ConvLayer
+from .isa import Isa
+from .raw import Raw
+from .tir import Register, constant, load, reinterpret, splat, store, vector
+from .window import Tile, by_block, divisors, padded_blocks, padded_width
+
+QUAD = 4  # Products that one 32-bit lane sums.
+MAX_WORD = 32767
+MAX_UNROLL = 4
+WORD = 64
+
+
+@dataclass(frozen=True, eq=False)
+class ByteWeights:
+    """Weights as signed bytes.
+
+    Parameters
+    ----------
+    values : ndarray of int8, shape (out_channels, in_channels / groups, kernel_h, kernel_w)
+    factor : int
+        g.
+    shift : ndarray of int64, shape (out_channels,)
+        b.
+    """
+
+    values: np.ndarray
+    factor: int
+    shift: np.ndarray
+
+
+def byte_weights(layer: ConvLayer, most: int) -> ByteWeights | None:
+    """Write weights as signed bytes of at most `most`; None if they don't fit."""
+    integers = layer.weight_bipolar + layer.weight_offset[:, None, None, None].astype(np.int64)
+    none = np.zeros(len(integers), np.int64)
+    odd = np.abs(integers[:, 0, 0, 0]) % 2
+    candidates = [(1, none)]
+    if np.all(integers % 2 == odd[:, None, None, None]):
+        candidates.append((2, odd))
+    for factor, shift in candidates:
+        values = (integers - shift[:, None, None, None]) // factor
+        if -most - 1 <= values.min() and values.max() <= most:
+            return ByteWeights(values.astype(np.int8), factor, shift)
+    return None
+
+
+class Int8:
+    """Product of bytes.
+
+    Output channels lie in 32-bit lanes, four input channels deep. Three ways to sum, by what the
+    instruction set has and what can't overflow: four products at once into 32 bits; two at once
+    into 16 bits, widened late; or two 16-bit products at once into 32 bits.
+
+    Parameters
+    ----------
+    layer : ConvLayer
+    isa : Isa
+    tile : Tile
+    """
+
+    name = "int8"
+
+    def __init__(self, layer: ConvLayer, isa: Isa, tile: Tile):
+        self.layer, self.isa, self.tile = layer, isa, tile
+        self.lanes = isa.vector_bytes // QUAD
+        self.block = self.lanes * tile.vectors
+        self.weights = byte_weights(layer, 127)
+        self.top = sum(layer.geometry.act_coefficients)
+        self.method = self._method()
+        self.depth = 2 if self.method == "words" else QUAD  # Input channels to a lane.
+        self.steps = -(-layer.weight_codes.shape[1] // self.depth)
+
+    @staticmethod
+    def applies(layer: ConvLayer) -> bool:
+        """Whether all fits bytes, and groups of channels start on multiples of four."""
+        geometry, per_group = layer.geometry, layer.weight_codes.shape[1]
+        return (
+            (geometry.groups == 1 or per_group % QUAD == 0)
+            and 0 < min(geometry.act_coefficients)
+            and sum(geometry.act_coefficients) <= 255
+            and byte_weights(layer, 127) is not None
+        )
+
+    def _method(self) -> str:
+        """``dot``, ``bytes`` or ``words``: the first that can't overflow."""
+        if self.isa.has_dot:
+            return "dot"
+        return "bytes" if self._widen_after else "words"
+
+    @cached_property
+    def _widen_after(self) -> int:
+        """Pairs of products that 16 bits can sum."""
+        pair = 2 * self.top * int(np.abs(self.weights.values.astype(int)).max())
+        return MAX_WORD // max(pair, 1)
+
+    @cached_property
+    def raw(self) -> Raw:
+        """Meaning of the sums."""
+        geometry, weights = self.layer.geometry, self.weights
+        zero = geometry.act_offset - self.top
+        magnitude = np.abs(weights.values.astype(np.int64)).reshape(len(weights.values), -1)
+        bound = self.top * int(magnitude.sum(axis=1).max())
+        inside = self.layer.integers_inside
+        return Raw(zero * inside, 2 * weights.factor, 2 * weights.shift, -bound, bound)
+
+    @property
+    def constants(self) -> list[np.ndarray]:
+        """Weights, int8, shape (blocks, kernel_h, kernel_w, steps, vectors, lanes, depth)."""
+        values = np.moveaxis(self.weights.values, 0, -1)  # c, i, j, o
+        missing = self.steps * self.depth - len(values)
+        values = by_block(np.pad(values, [(0, missing), *[(0, 0)] * 3]), self.layer, self.block)
+        blocks = self.layer.geometry.groups * padded_blocks(self.layer, self.block)
+        values = values.reshape(
+            self.steps, self.depth, *self.layer.kernel_size, blocks, self.tile.vectors, self.lanes
+        )
+        return [np.ascontiguousarray(values.transpose(4, 2, 3, 0, 5, 6, 1))]
+
+    @property
+    def prepared(self) -> tuple[str, int]:
+        """Type and number of elements of a prepared pixel."""
+        size = self.layer.geometry.groups * self.steps * self.depth
+        return ("int16" if self.method == "words" else "uint8"), size
+
+    def prepare_pixel(self, word_of, target, base) -> None:
+        """Unpack the codes of a pixel, one word of each plane at a time."""
+        dtype, size = self.prepared
+        at_once = min(self.isa.vector_bytes, WORD)
+        for word in range(-(-size // WORD)):
+            words = [word_of(k, word) for k in range(self.layer.act_bits)]
+            for start in range(0, min(WORD, size - word * WORD), at_once):
+                total = None
+                for kappa, bits in zip(self.layer.geometry.act_coefficients, words):
+                    shifted = tirx.Cast(f"uint{at_once}", bits >> tirx.const(start, "uint64"))
+                    mask = reinterpret(vector("bool", at_once), shifted)
+                    zero = constant(0, "uint8", at_once)
+                    term = tirx.Select(mask, constant(kappa, "uint8", at_once), zero)
+                    total = term if total is None else total + term
+                if dtype == "int16":
+                    total = tirx.Cast(vector(dtype, at_once), total)
+                # What lies behind the last channel is overwritten by the next pixel.
+                store(target, total, base + word * WORD + start, at_once)
+
+    def sums(self, tile) -> list[list]:
+        """Sums of every pixel of a tile, in vectors of int32."""
+        totals = [[self._zero() for _ in range(self.tile.vectors)] for _ in range(tile.pixels)]
+        if self.method == "bytes":
+            self._sum_late(tile, totals)
+        else:
+            step = max(d for d in divisors(self.steps) if d <= MAX_UNROLL)
+            with T.grid(*self.layer.kernel_size, self.steps // step) as (i, j, part):
+                for t in range(step):
+                    self._add_step(tile, totals, i, j, part * step + t)
+        return [[T.Bind(total.get()) for total in pixel] for pixel in totals]
+
+    def _zero(self, dtype: str = "int32") -> Register:
+        register = Register(dtype, self.lanes * (1 if dtype == "int32" else 2))
+        register.clear()
+        return register
+
+    def _sum_late(self, tile, totals) -> None:
+        """Sum pairs in 16 bits over as many steps as fit, then widen."""
+        late = max(d for d in divisors(self.steps) if d <= self._widen_after)
+        step = max(d for d in divisors(late) if d <= MAX_UNROLL)
+        one = constant(1, "int16", self.lanes * 2)
+        with T.grid(*self.layer.kernel_size, self.steps // late) as (i, j, outer):
+            pairs = [[self._zero("int16") for _ in pixel] for pixel in totals]
+            with T.serial(0, late // step) as inner:
+                for t in range(step):
+                    self._add_step(tile, pairs, i, j, (outer * (late // step) + inner) * step + t)
+            for pixel, narrow in zip(totals, pairs):
+                for total, pair in zip(pixel, narrow):
+                    total.add(self.isa.multiply_add_words(pair.get(), one))
+
+    def _add_step(self, tile, totals, i, j, step) -> None:
+        """Add the products of a few input channels under one tap."""
+        kernel_h, kernel_w = self.layer.kernel_size
+        size, vectors = self.lanes * self.depth, self.tile.vectors
+        base = (((tile.block * kernel_h + i) * kernel_w + j) * self.steps + step) * vectors * size
+        weights = [
+            T.Bind(self._weight(load(tile.constants[0], base + v * size, size)))
+            for v in range(vectors)
+        ]
+        multiply = {"bytes": self.isa.multiply_add_bytes, "words": self.isa.multiply_add_words}
+        for p in range(tile.pixels):
+            start = tile.address(i, j, p) + (tile.group * self.steps + step) * self.depth
+            act = self._repeated(load(tile.prepared, start, self.depth))
+            for total, weight in zip(totals[p], weights):
+                if self.method == "dot":
+                    total.set(self.isa.dot(total.get(), act, weight))
+                else:
+                    total.add(multiply[self.method](act, weight))
+
+    def _weight(self, octets):
+        if self.method != "words":
+            return octets
+        return tirx.Cast(vector("int16", self.lanes * self.depth), octets)
+
+    def _repeated(self, codes):
+        """Codes of neighbouring channels in every lane."""
+        repeated = splat(reinterpret("int32", codes), self.lanes)
+        dtype = self.prepared[0]
+        return T.Bind(reinterpret(vector(dtype, self.lanes * self.depth), repeated))
+
+
+def row_bytes(layer: ConvLayer) -> int:
+    """Size of a prepared input row."""
+    return padded_width(layer) * layer.geometry.groups * -(-layer.weight_codes.shape[1] // 4) * 8

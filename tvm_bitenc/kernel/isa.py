@@ -1,0 +1,82 @@
+"""What a vector instruction set offers to kernels, as TIR expressions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tvm import tirx
+
+from .tir import constant, intrinsic, reinterpret, vector
+
+
+@dataclass(frozen=True)
+class Isa:
+    """A vector instruction set.
+
+    Parameters
+    ----------
+    name : str
+    vector_bytes : int
+        Size of a vector register.
+    registers : int
+        How many there are.
+    intrinsics : dict of str to str
+        LLVM's names of the instructions below; one that is missing isn't there.
+    has_popcount : bool
+        One instruction counts the bits of every 64-bit lane.
+    """
+
+    name: str
+    vector_bytes: int
+    registers: int
+    intrinsics: Mapping[str, str]
+    has_popcount: bool = False
+
+    @property
+    def has_dot(self) -> bool:
+        """Whether products of bytes are summed straight into 32 bits."""
+        return "dot" in self.intrinsics
+
+    def lookup(self, table, index):
+        """Bytes of `table` (16 to a 128-bit block) at 4-bit indices; bit 7 of an index must be 0."""
+        n = self.vector_bytes
+        return intrinsic(vector("uint8", n), self.intrinsics["lookup"], table, index)
+
+    def sum_bytes(self, value):
+        """Sum of the eight bytes in every 64-bit lane, uint64."""
+        n = self.vector_bytes
+        zero = constant(0, "uint8", n)
+        return intrinsic(vector("uint64", n // 8), self.intrinsics["sum_bytes"], value, zero)
+
+    def dot(self, total, unsigned, signed):
+        """``total`` (int32) plus the four products of bytes that lie in each 32-bit lane."""
+        n = self.vector_bytes
+        return intrinsic(vector("int32", n // 4), self.intrinsics["dot"], total, unsigned, signed)
+
+    def multiply_add_bytes(self, unsigned, signed):
+        """Sums of two neighbouring products of bytes, int16; saturates beyond."""
+        n = self.vector_bytes
+        name = self.intrinsics["multiply_add_bytes"]
+        return intrinsic(vector("int16", n // 2), name, unsigned, signed)
+
+    def multiply_add_words(self, a, b):
+        """Sums of two neighbouring products of int16, int32."""
+        n = self.vector_bytes
+        return intrinsic(vector("int32", n // 4), self.intrinsics["multiply_add_words"], a, b)
+
+    def popcount_bytes(self, value):
+        """Set bits of every byte, uint8, by two table look-ups."""
+        n = self.vector_bytes
+        counts = [0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4]
+        table = tirx.Shuffle([tirx.const(c, "uint8") for c in counts], [i % 16 for i in range(n)])
+        low, high = nibbles(value, n)
+        return self.lookup(table, low) + self.lookup(table, high)
+
+
+def nibbles(value, lanes: int):
+    """Low and high four bits of every byte; shifts work on pairs of bytes, for want of others."""
+    mask = constant(15, "uint8", lanes)
+    pairs = reinterpret(vector("uint16", lanes // 2), value)
+    shifted = reinterpret(vector("uint8", lanes), pairs >> constant(4, "uint16", lanes // 2))
+    return value & mask, shifted & mask

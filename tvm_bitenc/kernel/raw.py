@@ -1,0 +1,80 @@
+r"""What the sums of a kernel mean: how they lead to accumulators, and thresholds in their terms.
+
+Every strategy computes a *raw* sum r, and
+
+.. math:: acc = C + f\,r + g_o\,U
+
+with constants C by border class and output channel, one factor f, a factor :math:`g_o` per output
+channel, and U the sum of the activation codes under the window. Thresholds move to the raw side,
+so that comparing costs nothing but the comparison.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..te.conv_layer import ConvLayer
+
+
+@dataclass(frozen=True, eq=False)
+class Raw:
+    """Meaning of a raw sum.
+
+    Parameters
+    ----------
+    constant : ndarray of int64, shape (row classes, column classes, out_channels)
+    factor : int
+    act_factor : ndarray of int64, shape (out_channels,)
+    low, high : int
+        Bounds of r.
+    """
+
+    constant: np.ndarray
+    factor: int
+    act_factor: np.ndarray
+    low: int
+    high: int
+
+    @property
+    def has_act_sum(self) -> bool:
+        """Whether U is needed."""
+        return bool(np.any(self.act_factor))
+
+
+def differing_bits(layer: ConvLayer) -> Raw:
+    """Raw sums that count differing bits: sum over branches of coefficients times popcount."""
+    table, _, _ = layer.border
+    top = layer.taps * sum(layer.geometry.act_coefficients)
+    high = top * sum(layer.geometry.weight_coefficients)
+    return Raw(table.astype(np.int64), -2, 2 * layer.weight_offset.astype(np.int64), 0, high)
+
+
+def thresholds_of(
+    layer: ConvLayer, raw: Raw, factor: int, low: int, high: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Thresholds in terms of x, where acc = constant + factor * x.
+
+    The code is the number of thresholds that x reaches; where `flip` is set, it is the code with
+    all bits inverted: a sum that falls as the accumulator rises counts what it doesn't reach.
+
+    Parameters
+    ----------
+    low, high : int
+        Bounds of x; thresholds are clipped to low .. high + 1.
+
+    Returns
+    -------
+    thresholds : ndarray of int64, shape (row classes, column classes, steps, out_channels)
+        Rising along the steps.
+    flip : ndarray of bool, shape (out_channels,)
+    """
+    direction = layer.direction.astype(np.int64)
+    slope = factor * direction
+    distance = layer.thresholds.astype(np.int64) - (direction * raw.constant)[:, :, None, :]
+    reached_from = -(-distance // slope)
+    reached_until = np.floor_divide(distance, slope) + 1
+    flip = slope < 0
+    found = np.where(flip, reached_until[:, :, ::-1], reached_from)
+    return np.clip(found, low, high + 1), flip

@@ -1,0 +1,99 @@
+"""Short names for the vector expressions that kernels are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tvm
+from tvm import tirx
+from tvm.target import codegen
+from tvm.tirx.script import builder as T
+
+
+def vector(dtype: str, lanes: int) -> str:
+    """Name of a vector type: ``vector("int32", 16) == "int32x16"``."""
+    return dtype if lanes == 1 else f"{dtype}x{lanes}"
+
+
+def load(buffer, start, lanes: int):
+    """`lanes` neighbouring elements of a flat buffer."""
+    return buffer[start] if lanes == 1 else buffer[tirx.Ramp(start, 1, lanes)]
+
+
+def store(buffer, value, start, lanes: int) -> None:
+    """Write `lanes` neighbouring elements of a flat buffer."""
+    T.buffer_store(buffer, value, [start if lanes == 1 else tirx.Ramp(start, 1, lanes)])
+
+
+def splat(value, lanes: int):
+    """Repeat one value in every lane."""
+    return value if lanes == 1 else tirx.Broadcast(value, lanes)
+
+
+def constant(value, dtype: str, lanes: int = 1):
+    """A number in every lane."""
+    return splat(tirx.const(value, dtype), lanes)
+
+
+def reinterpret(dtype: str, value):
+    """Same bits, another type; a vector of booleans becomes an integer with one bit a lane."""
+    return tvm.ir.Call("tirx.reinterpret", [value], ret_ty=dtype)
+
+
+def intrinsic(dtype: str, name: str, *arguments):
+    """Call an LLVM intrinsic by name."""
+    found = codegen.llvm_lookup_intrinsic_id(name)
+    if not found:
+        raise ValueError(f"this LLVM has no intrinsic {name}")
+    return tirx.call_llvm_pure_intrin(dtype, tirx.const(found, "uint32"), *arguments)
+
+
+def joined(dtype: str, lanes: int, parts: Sequence):
+    """Put vectors of `lanes` lanes each side by side, pair by pair."""
+    parts = list(parts)
+    while len(parts) > 1:
+        lanes *= 2
+        parts = [
+            tvm.ir.Call("tirx.vectorcombine", pair, ret_ty=vector(dtype, lanes))
+            for pair in zip(parts[::2], parts[1::2])
+        ]
+    return parts[0]
+
+
+def lane_constants(values: Sequence[int], dtype: str):
+    """A vector of given constants, built from the longest ramps: no table in memory is needed."""
+    return tirx.Shuffle([tirx.const(v, dtype) for v in values], list(range(len(values))))
+
+
+def flat(buffer, size: int, dtype: str):
+    """The memory of a buffer as one row of `size` elements of `dtype`."""
+    return T.decl_buffer((size,), dtype, data=buffer.data)
+
+
+class Register:
+    """One vector variable: a buffer so small that LLVM keeps it in a register.
+
+    Buffers from 1 KiB up would come from the heap, so every vector has one of its own.
+    """
+
+    def __init__(self, dtype: str, lanes: int, value=None):
+        self.dtype, self.lanes = dtype, lanes
+        self._buffer = T.alloc_buffer((lanes,), dtype)
+        if value is not None:
+            self.set(value)
+
+    def get(self):
+        """Its value."""
+        return load(self._buffer, 0, self.lanes)
+
+    def set(self, value) -> None:
+        """Replace its value."""
+        store(self._buffer, value, 0, self.lanes)
+
+    def clear(self) -> None:
+        """Set every lane to 0."""
+        self.set(constant(0, self.dtype, self.lanes))
+
+    def add(self, value) -> None:
+        """Add a vector."""
+        self.set(self.get() + value)

@@ -1,0 +1,112 @@
+"""The geometry that a kernel sees, and the tile that it works on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..te.conv_layer import ConvLayer
+
+
+def flattened(layer: ConvLayer) -> ConvLayer:
+    """Return a layer that reads and writes the same memory, seen as one long row where possible.
+
+    A 1x1 convolution takes all pixels of all images as one row; a window as large as the image
+    (a dense layer) takes each image as one pixel of a row with a 1 x (H W) window. More pixels in
+    a row fill tiles better.
+    """
+    batch, height, width, channels = layer.input_shape
+    geometry, (kernel_h, kernel_w) = layer.geometry, layer.kernel_size
+    if any(geometry.padding) or geometry.groups > 1:
+        return layer
+    if (kernel_h, kernel_w) == (1, 1) and geometry.strides == (1, 1):
+        window, strides = (1, 1), (1, 1)
+    elif (kernel_h, kernel_w) == (height, width):
+        window, strides = (1, height * width), (1, height * width)
+    else:
+        return layer
+    weight = layer.weight_codes.reshape(*layer.weight_codes.shape[:2], *window)
+    return replace(
+        layer,
+        input_shape=(1, 1, batch * height * width, channels),
+        weight_codes=weight,
+        geometry=replace(geometry, strides=strides, dilation=(1, 1)),
+    )
+
+
+@dataclass(frozen=True)
+class Tile:
+    """How much a kernel does at once.
+
+    Parameters
+    ----------
+    pixels : int
+        Neighbouring output pixels of a row.
+    vectors : int
+        Vectors of output channels; a *block* of channels has ``vectors * lanes`` of them.
+    rows : int
+        Output rows whose input is prepared together; a divisor of the output height.
+    splits : int
+        Parts of the blocks of channels that run in parallel; a divisor of their number.
+    """
+
+    pixels: int
+    vectors: int
+    rows: int = 1
+    splits: int = 1
+
+
+def prepared_rows(layer: ConvLayer, rows: int) -> int:
+    """Input rows under the windows of `rows` output rows."""
+    geometry = layer.geometry
+    return (rows - 1) * geometry.strides[0] + geometry.dilation[0] * (layer.kernel_size[0] - 1) + 1
+
+
+def padded_width(layer: ConvLayer) -> int:
+    """Input columns with padding."""
+    return layer.input_shape[2] + layer.geometry.padding[1] + layer.geometry.padding[3]
+
+
+def divisors(number: int) -> list[int]:
+    """All divisors, rising."""
+    return [d for d in range(1, number + 1) if number % d == 0]
+
+
+def rows_at_once(layer: ConvLayer, row_bytes: int, budget: int, tasks: int) -> int:
+    """Rows to prepare together: as many as fit `budget` bytes and leave `tasks` parts to run.
+
+    Parameters
+    ----------
+    row_bytes : int
+        Size of a prepared input row.
+    budget : int
+    tasks : int
+        Parts of the image wanted at least, if the image has as many rows.
+    """
+    height, batch = layer.output_size[0], layer.input_shape[0]
+    fitting = [
+        rows
+        for rows in divisors(height)
+        if prepared_rows(layer, rows) * row_bytes <= budget and batch * height // rows >= tasks
+    ]
+    return max(fitting, default=1)
+
+
+def padded_blocks(layer: ConvLayer, block: int) -> int:
+    """Blocks of `block` output channels that hold a group's."""
+    return -(-(layer.out_channels // layer.geometry.groups) // block)
+
+
+def by_block(values: np.ndarray, layer: ConvLayer, block: int) -> np.ndarray:
+    """Pad the last axis, output channels, with 0 so that every group fills whole blocks.
+
+    Returns
+    -------
+    ndarray, shape (..., groups * blocks * block)
+    """
+    groups = layer.geometry.groups
+    grouped = values.reshape(*values.shape[:-1], groups, -1)
+    missing = padded_blocks(layer, block) * block - grouped.shape[-1]
+    grouped = np.pad(grouped, [(0, 0)] * (grouped.ndim - 1) + [(0, missing)])
+    return np.ascontiguousarray(grouped.reshape(*values.shape[:-1], -1))

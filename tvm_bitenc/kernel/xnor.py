@@ -1,0 +1,149 @@
+"""Sums of branches by xor and popcount: one xor and one count per 64 products in a lane."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+from tvm import tirx
+from tvm.tirx.script import builder as T
+
+from ..encoding import WORD_BITS
+from ..te.conv2d import xnor_weights
+from ..te.conv_layer import ConvLayer
+from .isa import Isa
+from .raw import Raw, differing_bits
+from .tir import Register, load, reinterpret, splat, vector
+from .window import Tile, divisors, padded_width
+
+MAX_BYTE_COUNTS = 31  # Counts of up to 8 that fit a byte.
+
+
+class Xnor:
+    """Product of packed planes, as they are.
+
+    Output channels lie in 64-bit lanes. The counts of branches with the same coefficient share a
+    vector. Without a popcount instruction, bytes count first and are summed late.
+
+    Parameters
+    ----------
+    layer : ConvLayer
+    isa : Isa
+    tile : Tile
+    """
+
+    name = "xnor"
+
+    def __init__(self, layer: ConvLayer, isa: Isa, tile: Tile):
+        self.layer, self.isa, self.tile = layer, isa, tile
+        self.lanes = isa.vector_bytes // 8
+        self.block = self.lanes * tile.vectors
+        self.words = layer.geometry.groups * layer.words
+        geometry = layer.geometry
+        self.factors = sorted(
+            {a * w for a in geometry.act_coefficients for w in geometry.weight_coefficients}
+        )
+
+    @staticmethod
+    def applies(layer: ConvLayer) -> bool:
+        """Whether every group of channels starts a word."""
+        per_group = layer.weight_codes.shape[1]
+        return layer.geometry.groups == 1 or per_group % WORD_BITS == 0
+
+    @cached_property
+    def raw(self) -> Raw:
+        """Meaning of the sums."""
+        return differing_bits(self.layer)
+
+    @property
+    def constants(self) -> list[np.ndarray]:
+        """Weights."""
+        return [xnor_weights(self.layer, self.block)]
+
+    @property
+    def prepared(self) -> tuple[str, int]:
+        """Type and number of elements of a prepared pixel."""
+        return "uint64", self.layer.act_bits * self.words
+
+    def prepare_pixel(self, word_of, target, base) -> None:
+        """Copy the words of a pixel."""
+        for k in range(self.layer.act_bits):
+            for word in range(self.words):
+                T.buffer_store(target, word_of(k, word), [base + (k * self.words + word)])
+
+    def sums(self, tile) -> list[list]:
+        """Sums of every pixel of a tile, in vectors of uint64."""
+        counts = [
+            [{f: self._zero("uint64") for f in self.factors} for _ in range(self.tile.vectors)]
+            for _ in range(tile.pixels)
+        ]
+        if self.isa.has_popcount:
+            with T.grid(*self.layer.kernel_size, self.layer.words) as (i, j, word):
+                self._count(tile, counts, i, j, word, lambda x: tirx.popcount(x))
+        else:
+            self._count_late(tile, counts)
+        return [[self._total(by_factor) for by_factor in pixel] for pixel in counts]
+
+    def _zero(self, dtype: str) -> Register:
+        register = Register(dtype, self.isa.vector_bytes // (8 if dtype == "uint64" else 1))
+        register.clear()
+        return register
+
+    def _count_late(self, tile, counts) -> None:
+        """Count in bytes over as many words as fit, then widen."""
+        (kernel_h, kernel_w), words = self.layer.kernel_size, self.layer.words
+        shared = self._branches_per_factor()
+        step = max(d for d in divisors(words) if d * shared <= max(MAX_BYTE_COUNTS, shared))
+        n = self.isa.vector_bytes
+        with T.grid(kernel_h, kernel_w, words // step) as (i, j, part):
+            octets = [[{f: self._zero("uint8") for f in v} for v in pixel] for pixel in counts]
+
+            def popcount(x):
+                return self.isa.popcount_bytes(reinterpret(vector("uint8", n), x))
+
+            with T.serial(0, step) as word:
+                self._count(tile, octets, i, j, part * step + word, popcount)
+            for pixel, narrow in zip(counts, octets):
+                for by_factor, bytes_of in zip(pixel, narrow):
+                    for factor, count in by_factor.items():
+                        count.add(self.isa.sum_bytes(bytes_of[factor].get()))
+
+    def _branches_per_factor(self) -> int:
+        geometry = self.layer.geometry
+        products = [a * w for a in geometry.act_coefficients for w in geometry.weight_coefficients]
+        return max(products.count(f) for f in self.factors)
+
+    def _count(self, tile, counts, i, j, word, popcount) -> None:
+        """Add one word of every branch under one tap."""
+        geometry, vectors = self.layer.geometry, self.tile.vectors
+        kernel_h, kernel_w = self.layer.kernel_size
+        tap = ((tile.block * kernel_h + i) * kernel_w + j) * self.layer.words + word
+        base = tap * (self.layer.weight_bits * self.block)
+        weights = [
+            [
+                T.Bind(load(tile.constants[0], base + m * self.block + v * self.lanes, self.lanes))
+                for v in range(vectors)
+            ]
+            for m in range(self.layer.weight_bits)
+        ]
+        for p in range(tile.pixels):
+            pixel = tile.address(i, j, p) + tile.group * self.layer.words + word
+            for k, kappa_a in enumerate(geometry.act_coefficients):
+                act = T.Bind(splat(tile.prepared[pixel + k * self.words], self.lanes))
+                for m, kappa_w in enumerate(geometry.weight_coefficients):
+                    for v in range(vectors):
+                        counts[p][v][kappa_a * kappa_w].add(popcount(act ^ weights[m][v]))
+
+    def _total(self, by_factor: dict[int, Register]):
+        total = None
+        for factor, count in by_factor.items():
+            term = count.get()
+            if factor != 1:
+                term = term * splat(tirx.const(factor, "uint64"), self.lanes)
+            total = term if total is None else total + term
+        return T.Bind(total)
+
+
+def row_bytes(layer: ConvLayer) -> int:
+    """Size of a prepared input row."""
+    return padded_width(layer) * layer.act_bits * layer.geometry.groups * layer.words * 8

@@ -1,0 +1,36 @@
+"""Rules for x86 CPUs with AVX2: 32-byte vectors."""
+
+from __future__ import annotations
+
+from tvm import relax
+
+from ..kernel.isa import Isa
+from ..target import Target
+from . import x86
+from .rule import Kernel, schedule_rule
+
+REQUIRED = {"avx2", "fma"}
+INTRINSICS = {
+    "lookup": "llvm.x86.avx2.pshuf.b",
+    "sum_bytes": "llvm.x86.avx2.psad.bw",
+    "multiply_add_bytes": "llvm.x86.avx2.pmadd.ub.sw",
+    "multiply_add_words": "llvm.x86.avx2.pmadd.wd",
+}
+
+
+def isa_of(target: Target) -> Isa | None:
+    """What the target's AVX2 offers, None if it has none."""
+    features = target.features
+    if not features >= REQUIRED:
+        return None
+    intrinsics = dict(INTRINSICS)
+    if "avxvnni" in features:
+        intrinsics["dot"] = "llvm.x86.avx512.vpdpbusd.256"
+    return Isa("avx2", 32, 16, intrinsics)
+
+
+@schedule_rule("avx2")
+def conv2d(call: relax.Call, target: Target) -> Kernel | None:
+    """Packed convolutions."""
+    isa = isa_of(target)
+    return None if isa is None else x86.conv2d(call, target, isa)

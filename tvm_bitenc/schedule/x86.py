@@ -1,0 +1,137 @@
+"""What the x86 rule sets share: which kernel, and how large its tiles are."""
+
+from __future__ import annotations
+
+from tvm import relax
+
+from ..kernel import int8, lut, xnor
+from ..kernel.conv2d import conv2d_kernel
+from ..kernel.epilogue import (
+    MAX_COMPARED,
+    MAX_COMPARED_AT_ALL,
+    AffinePlanes,
+    ComparedPlanes,
+    Integers,
+)
+from ..kernel.int8 import Int8
+from ..kernel.isa import Isa
+from ..kernel.lut import Lut
+from ..kernel.window import Tile, flattened, padded_blocks, rows_at_once
+from ..kernel.xnor import Xnor
+from ..op.packed import conv_layer_of, packed_conv2d_op
+from ..op.registration import is_call_to
+from ..target import Target
+from ..te.conv_layer import ConvLayer
+from .rule import Kernel
+
+PRODUCTS = {"xnor": Xnor, "lut": Lut, "int8": Int8}
+ROW_BYTES = {"xnor": xnor.row_bytes, "lut": lut.row_bytes, "int8": int8.row_bytes}
+PREPARED_BYTES = 192 << 10  # What prepared rows may take of the second-level cache.
+TASKS_PER_THREAD = 2
+MIN_PARALLEL_MACS = 1 << 22
+WORD = 64
+
+
+def conv2d(call: relax.Call, target: Target, isa: Isa) -> Kernel | None:
+    """Return the kernel of a packed convolution, None where it takes a more general rule."""
+    if not is_call_to(call, packed_conv2d_op):
+        return None
+    layer = flattened(conv_layer_of(call))
+    product_class = PRODUCTS.get(layer.strategy)
+    if product_class is None or not product_class.applies(layer) or _is_depthwise(layer):
+        return None
+    threads = _threads(layer, target)
+    product = product_class(layer, isa, default_tile(layer, isa, threads))
+    epilogue = _epilogue(layer, product)
+    if epilogue is None:
+        return None
+    shapes = tuple(tuple(int(n) for n in ty.shape) for ty in (call.args[0].ty, call.ty))
+    return conv2d_kernel(layer, product, epilogue, shapes, threads > 1)
+
+
+def _is_depthwise(layer: ConvLayer) -> bool:
+    return layer.geometry.groups > 1 and layer.weight_codes.shape[1] == 1
+
+
+def _threads(layer: ConvLayer, target: Target) -> int:
+    """Threads to make work for; the pool may have fewer."""
+    if target.threads == 1 or layer.macs < MIN_PARALLEL_MACS:
+        return 1
+    return target.threads or 4
+
+
+def _epilogue(layer: ConvLayer, product):
+    """Choose how sums end, None where no epilogue fits."""
+    raw, block = product.raw, product.block
+    if layer.thresholds is None:
+        return Integers(layer, raw, block)
+    if layer.geometry.groups > 1 and layer.out_channels // layer.geometry.groups % block:
+        return None  # Bits of two groups would share an integer.
+    steps = len(layer.thresholds)
+    if steps > MAX_COMPARED:
+        affine = AffinePlanes(layer, raw, block)
+        if affine.applies:
+            return affine
+    return (
+        ComparedPlanes(layer, raw, block, _sum_dtype(product))
+        if (steps <= MAX_COMPARED_AT_ALL)
+        else None
+    )
+
+
+def _sum_dtype(product) -> str:
+    if product.name == "xnor":
+        return "uint64"
+    if product.name == "lut" and product.is_narrow:
+        return "uint16"
+    return "int32"
+
+
+def default_tile(layer: ConvLayer, isa: Isa, threads: int) -> Tile:
+    """Tile sizes that keep all sums in registers and prepared rows in the second-level cache."""
+    vectors, pixels = _SIZES[layer.strategy](layer, isa)
+    lanes = {"xnor": isa.vector_bytes // 8, "lut": isa.vector_bytes, "int8": isa.vector_bytes // 4}
+    lanes = lanes[layer.strategy]
+    per_group = layer.out_channels // layer.geometry.groups
+    vectors = min(vectors, max(WORD // lanes, 1))
+    while vectors > 1 and (
+        vectors // 2 * lanes >= per_group
+        or per_group % (vectors * lanes)
+        and per_group % (vectors // 2 * lanes) == 0
+    ):
+        vectors //= 2
+    pixels = _pixels(layer.output_size[1], pixels)
+    tasks = 1 if threads == 1 else threads * TASKS_PER_THREAD
+    rows = rows_at_once(layer, ROW_BYTES[layer.strategy](layer), PREPARED_BYTES, tasks)
+    done = layer.input_shape[0] * layer.output_size[0] // rows
+    blocks = layer.geometry.groups * padded_blocks(layer, vectors * lanes)
+    splits = next(
+        (d for d in range(1, blocks + 1) if blocks % d == 0 and d * done >= tasks), blocks
+    )
+    return Tile(pixels, vectors, rows, splits)
+
+
+def _pixels(width: int, most: int) -> int:
+    """Tile width: a divisor of the image's width unless that is far below what registers hold."""
+    best = max(p for p in range(1, min(most, width) + 1) if width % p == 0)
+    return best if 2 * best > most or best == width else min(most, width)
+
+
+def _xnor_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
+    products = {
+        a * w for a in layer.geometry.act_coefficients for w in layer.geometry.weight_coefficients
+    }
+    vectors = 2 if len(products) == 1 and isa.has_popcount else 1
+    free = isa.registers - layer.weight_bits * vectors - 4
+    return vectors, max(min(free // (len(products) * vectors), 8), 1)
+
+
+def _lut_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
+    return 1, 8 if isa.registers >= 32 else 4
+
+
+def _int8_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
+    return (4, 4) if isa.registers >= 32 else (2, 4)
+
+
+_SIZES = {"xnor": _xnor_sizes, "lut": _lut_sizes, "int8": _int8_sizes}
