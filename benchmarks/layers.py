@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import tvm
-from tvm import relax
 
 import tvm_bitenc
 from tvm_bitenc.compiled import CompiledModel
@@ -32,7 +30,14 @@ from .results import (
     write_json,
 )
 from .timing import fastest
-from .workloads import WORKLOADS, Workload, layer_module, planes_pipeline, random_planes
+from .workloads import (
+    WORKLOADS,
+    Workload,
+    layer_module,
+    library_run,
+    planes_pipeline,
+    random_planes,
+)
 
 DEFAULT_BITS = [(1, 1), (1, 2), (2, 2), (3, 3), (4, 4), (8, 8)]
 MEAN_KIND = "3x3"  # The kind of layers whose geometric mean counts.
@@ -113,22 +118,15 @@ def _our_runs(workload: Workload, pair: Bits, options) -> tuple[dict[str, Callab
 
     library = build(options.strategy)
     chosen, result = library.report().layers[0].strategy, library(planes)
-    runs = {chosen: _run(library, planes)}
+    runs = {chosen: library_run(library, planes)}
     for strategy in set(STRATEGIES) - {chosen} if options.strategies else ():
         try:
             other = build(strategy)
         except BitencError:  # This strategy doesn't take this layer.
             continue
         assert np.array_equal(other(planes), result), f"{strategy} and {chosen} disagree"
-        runs[strategy] = _run(other, planes)
+        runs[strategy] = library_run(other, planes)
     return runs, chosen
-
-
-def _run(library: CompiledModel, planes: np.ndarray) -> Callable[[], object]:
-    """One run with the input in place; the output goes where the last one was."""
-    main_function = relax.VirtualMachine(library.executable, tvm.cpu())["main"]
-    tensor = tvm.runtime.tensor(planes)
-    return lambda: main_function(tensor)
 
 
 def print_records(records: Sequence[dict], with_strategies: bool = False) -> None:

@@ -38,9 +38,9 @@ def layer_peers(workload: Workload, threads: int = 1, seed: int = 0) -> dict[str
 
 
 def session(
-    model: onnx.ModelProto, threads: int = 1, level: str = ALL, save: Path | None = None
+    model: onnx.ModelProto | Path, threads: int = 1, level: str = ALL, save: Path | None = None
 ) -> onnxruntime.InferenceSession:
-    """Load a model; with `save`, write what ONNX Runtime made of it there."""
+    """Load a model or its file; with `save`, write what ONNX Runtime made of it there."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -48,13 +48,12 @@ def session(
     options.log_severity_level = 3
     if save is not None:
         options.optimized_model_filepath = str(save)
-    return onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    source = str(model) if isinstance(model, Path) else model.SerializeToString()
+    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
 def onnxruntime_run(
-    model: onnx.ModelProto, level: str = ALL, *, threads: int = 1, seed: int = 0
+    model: onnx.ModelProto | Path, level: str = ALL, *, threads: int = 1, seed: int = 0
 ) -> Run:
     """Return one run of a model of one input and one output, both in place."""
     loaded = session(model, threads, level)

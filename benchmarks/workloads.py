@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -10,6 +11,7 @@ import tvm
 from tvm import relax
 
 from tvm_bitenc import encoding
+from tvm_bitenc.compiled import CompiledModel
 from tvm_bitenc.encoding import WORD_BITS, Encoding
 from tvm_bitenc.op import branch_conv2d, pack, threshold, unpack
 from tvm_bitenc.op.packed import pack_op, unpack_op
@@ -194,6 +196,14 @@ def random_thresholds(
     quantiles = np.array([normal.inv_cdf(i / count) for i in range(1, count)])
     thresholds = direction * mean + quantiles[:, None] * deviation
     return np.rint(thresholds).astype(np.int32), direction.astype(np.int32)
+
+
+def library_run(library: CompiledModel, value: np.ndarray) -> Callable[[], object]:
+    """Return one run with the input in place; each output goes where the last one was."""
+    library(value)  # Sets up the threads.
+    main_function = relax.VirtualMachine(library.executable, tvm.cpu())["main"]
+    tensor = tvm.runtime.tensor(value)
+    return lambda: main_function(tensor)
 
 
 def planes_pipeline(target: Target, strategy: str) -> Pipeline:
