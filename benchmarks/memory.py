@@ -2,8 +2,8 @@
 
     python -m benchmarks.memory library|onnx|torch FILE
 
-Prints by how many bytes the resident set grew: from before the network was loaded, all packages
-being imported, to the peak of loading it and running it a few times.
+Prints by how many bytes the resident set grew from before the network was loaded, all packages
+being imported: to the peak of loading it, and to the peak of running it a few times later on.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ from .workloads import library_run
 RUNS = 3
 
 
-def peak_bytes(kind: str, path: Path, threads: int = 1) -> int:
-    """Measure a saved network in a new process."""
+def peak_bytes(kind: str, path: Path, threads: int = 1) -> dict[str, int]:
+    """Measure a saved network in a new process: "loading" and "running"."""
     command = [sys.executable, "-m", "benchmarks.memory", kind, str(path), f"--threads={threads}"]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return int(done.stdout.split()[-1])
+    loading, running = done.stdout.split()[-2:]
+    return {"loading": int(loading), "running": int(running)}
 
 
 def main() -> None:
@@ -43,9 +44,12 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     before = _reset_peak()
     run = LOADERS[options.kind](options.path, options.threads)
+    run()  # The first run still prepares.
+    loading = _peak()
+    _reset_peak()
     for _ in range(RUNS):
         run()
-    print(_peak() - before)
+    print(loading - before, _peak() - before)
 
 
 def _load_library(path: Path, _threads: int) -> Callable[[], object]:
@@ -71,7 +75,7 @@ LOADERS = {"library": _load_library, "onnx": _load_onnx, "torch": _load_torch}
 
 
 def _reset_peak() -> int:
-    """Let the peak start anew where the system can; return the resident set now, in bytes."""
+    """Let the peak start anew; return the resident set, in bytes. Linux only."""
     Path("/proc/self/clear_refs").write_text("5")  # See proc(5).
     return _status("VmRSS")
 

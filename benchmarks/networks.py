@@ -2,7 +2,7 @@
 
     python -m benchmarks.networks --bits 1,1 2,2
 
-Also prints peak memory, size of the file, build time, and with --kernels what each kernel takes.
+Also prints memory, size of the file, build time, and with --kernels what each kernel takes.
 """
 
 from __future__ import annotations
@@ -118,21 +118,36 @@ def _ours(twin: ResNet18, pair: Bits, folder: Path, options) -> Contender:
     return record, library_run(library, image)
 
 
-HEADINGS = ("", "ms", *(f"x {peer}" for peer in PEERS), "peak MB", "file MB", "build s")
+HEADINGS = (
+    "",
+    "ms",
+    *(f"x {peer}" for peer in PEERS),
+    "running MB",
+    "loading MB",
+    "file MB",
+    "body weights",
+    "build s",
+)
 
 
 def network_row(record: dict, records: Sequence[dict]) -> list[str]:
     """Cells of `HEADINGS`."""
     seconds = {other["name"]: other["seconds"] for other in records}
-    build = record.get("build_seconds")
     return [
         record["name"],
         f"{1e3 * record['seconds']:.2f}",
         *(f"{seconds[peer] / record['seconds']:.2f}" for peer in PEERS),
-        f"{record['peak_bytes'] / 1e6:.1f}",
+        *(f"{record['peak_bytes'][when] / 1e6:.1f}" for when in ("running", "loading")),
         f"{record['file_bytes'] / 1e6:.2f}",
-        "" if build is None else f"{build:.1f}",
+        f"1/{_body_compression(record):.1f}" if "report" in record else "",
+        f"{record['build_seconds']:.1f}" if "build_seconds" in record else "",
     ]
+
+
+def _body_compression(record: dict) -> float:
+    """How much smaller the weights between the first and the last layer are than in float32."""
+    body = record["report"]["layers"][1:-1]
+    return sum(r["float_bytes"] for r in body) / sum(r["stored_bytes"] for r in body)
 
 
 def print_records(records: Sequence[dict], with_kernels: bool = False) -> None:
