@@ -4,7 +4,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tvm_bitenc.nn import DigitsCNN, QConv2d, init_from
+import tvm_bitenc
+from tvm_bitenc.nn import DigitsCNN, QConv2d, QLinear, ResNet18, init_from
+from tvm_bitenc.transform import no_lowering
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +35,71 @@ def test_bits_of_each_layer():
     assert (model.conv1.act(pixels) - pixels).abs().max() < 0.0314  # 16 / 255 / 2
 
 
-def test_float_twin_has_the_same_names_and_starts_a_quantized_model():
-    twin = DigitsCNN(None, None)
-    assert not any(isinstance(m, QConv2d) for m in twin.modules())
-    model = init_from(DigitsCNN(8, 8), twin)
+@pytest.fixture
+def small_resnet():
+    """A function from bits to a narrow ResNet18 whose batch-norms do something."""
+
+    def make(weight_bits, act_bits):
+        torch.manual_seed(0)
+        model = ResNet18(weight_bits, act_bits, num_classes=10, width=16).eval()
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.running_mean.normal_(0, 0.1)
+                module.running_var.uniform_(0.5, 2)
+                torch.nn.init.uniform_(module.weight, -0.5, 1.5)
+                torch.nn.init.normal_(module.bias, 0, 0.3)
+        return model
+
+    return make
+
+
+def test_resnet_has_the_usual_layers():
+    model = ResNet18(1, 2).eval()
+    layers = {name: m for name, m in model.named_modules() if isinstance(m, (QConv2d, QLinear))}
+    assert [(m.weight_bits, m.act.bits) for m in layers.values()] == [
+        (8, 8),
+        *19 * [(1, 2)],
+        (8, 8),
+    ]
+    assert [name for name in layers if "shortcut" in name] == [
+        f"stage{i}.0.shortcut.0" for i in (2, 3, 4)
+    ]
+    # torchvision's ResNet-18 has this many, a bias of the classifier included.
+    assert sum(p.numel() for p in model.parameters()) == 11_689_512
+    shapes = []
+    for stage in (model.pool1, model.stage1, model.stage2, model.stage3, model.stage4):
+        stage.register_forward_hook(lambda _module, _input, y: shapes.append(tuple(y.shape[1:])))
+    with torch.no_grad():
+        assert model(torch.randn(1, 3, 224, 224)).shape == (1, 1000)
+    assert shapes == [(64, 56, 56), (64, 56, 56), (128, 28, 28), (256, 14, 14), (512, 7, 7)]
+
+
+def test_stem_takes_normalised_images_without_clipping():
+    quantizer = ResNet18(1, 1, width=8).conv1.act
+    darkest, lightest = -0.485 / 0.229, (1 - 0.406) / 0.225
+    pixels = torch.linspace(darkest, lightest, 1000)
+    assert (quantizer(pixels) - pixels).abs().max() < 2.65 / 255
+
+
+@pytest.mark.parametrize("bits", [(1, 1), pytest.param((2, 2), marks=pytest.mark.slow)])
+def test_resnet_compiles_to_the_same_bits(bits, small_resnet, same):
+    model, x = small_resnet(*bits), torch.randn(2, 3, 64, 64)
+    program = torch.export.export(model, (x,))
+    assert torch.equal(program.module()(x), model(x))
+    mod = tvm_bitenc.from_torch(program)
+    lowered = tvm_bitenc.build(mod)
+    assert len(lowered.report().layers) == 21 and not lowered.report().float_layers
+    y = lowered(x)
+    assert same(y, tvm_bitenc.build(mod, pipeline=no_lowering)(x))
+    # Codes of 8 bits hide in which order torch sums its average pool of 2x2.
+    assert same(y, model(x).detach().numpy())
+
+
+@pytest.mark.parametrize("network", [DigitsCNN, ResNet18])
+def test_float_twin_has_the_same_names_and_starts_a_quantized_model(network):
+    twin = network(None, None)
+    assert not any(isinstance(m, (QConv2d, QLinear)) for m in twin.modules())
+    model = init_from(network(8, 8), twin)
     assert [n for n, _ in model.named_parameters()] == [n for n, _ in twin.named_parameters()]
 
 
@@ -46,9 +109,10 @@ def test_export_is_bit_identical():
     assert torch.equal(program.module()(x), model(x))
 
 
-def test_none_for_one_of_the_bits_is_an_error():
-    with pytest.raises(ValueError, match="both"):
-        DigitsCNN(None, 2)
+@pytest.mark.parametrize("network", [DigitsCNN, ResNet18])
+def test_none_for_one_of_the_bits_is_an_error(network):
+    with pytest.raises(ValueError, match=f"{network.__name__}.*both"):
+        network(None, 2)
 
 
 def test_split_is_stratified_and_fixed(digits):

@@ -2,7 +2,7 @@
 
 from .initialize import init_from
 from .layers import QActivation, QConv2d, QLinear
-from .models import DigitsCNN
+from .models import DigitsCNN, ResNet18
 from .quantize_op import quantize
 from .quantizers import hard_relu, hard_tanh, mbn, mbn_planes, q_k
 
@@ -11,6 +11,7 @@ __all__ = [
     "QActivation",
     "QConv2d",
     "QLinear",
+    "ResNet18",
     "hard_relu",
     "hard_tanh",
     "init_from",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from .layers import QActivation, QConv2d, QLinear
+from ..layers import QActivation, QConv2d, QLinear
 
 PIXEL_MAX = 16.0
 

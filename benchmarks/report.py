@@ -1,0 +1,92 @@
+"""Write results as tables into docs/benchmarks.md.
+
+    python -m benchmarks.layers --json build/layers.json
+    python -m benchmarks.networks --json build/networks.json
+    python -m benchmarks.report build/layers.json build/networks.json
+
+The text around the markers is left alone. Results of another CPU stand beside those that are there;
+results of the same CPU and command replace them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import layers, networks
+
+PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+SECTION = "<!-- results: {key} -->\n{body}\n<!-- end of results -->\n"
+ANY_SECTION = re.compile(r"<!-- results: (.*?) -->\n.*?\n<!-- end of results -->\n", re.DOTALL)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the files of the command line into the page."""
+    parser = argparse.ArgumentParser(description="Write results as tables into the docs.")
+    parser.add_argument("files", type=Path, nargs="+", help="written by --json")
+    parser.add_argument("--page", type=Path, default=PAGE, help="default docs/benchmarks.md")
+    options = parser.parse_args(arguments)
+    text = options.page.read_text(encoding="utf-8")
+    for path in options.files:
+        text = with_results(text, json.loads(path.read_text(encoding="utf-8")))
+    options.page.write_text(text, encoding="utf-8")
+
+
+def with_results(text: str, results: dict) -> str:
+    """Return the page with one file's results in place of those of the same key, or at its end."""
+    key = f"{_command(results)} on {results['machine']['cpu']}"
+    section = SECTION.format(key=key, body=markdown(results))
+    if key in ANY_SECTION.findall(text):
+        return ANY_SECTION.sub(lambda m: section if m[1] == key else m[0], text)
+    return f"{text.rstrip()}\n\n{section}"
+
+
+def markdown(results: dict) -> str:
+    """Tables of one file's results, under a heading with the CPU's name."""
+    machine = results["machine"]
+    what = "Layers" if "layers" in results else results["network"]
+    threads = f"{results['threads']} thread{'s' if results['threads'] > 1 else ''}"
+    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+    parts = [
+        f"### {what}, {machine['cpu']}, {threads}",
+        f"{machine['instruction_set']}, {machine['clock_ghz']:.2f} GHz measured; {versions}.",
+        f"    {_command(results)}",
+        *(_layer_tables(results) if "layers" in results else [_network_table(results)]),
+    ]
+    return "\n\n".join(parts)
+
+
+def _layer_tables(results: dict) -> list[str]:
+    records = results["layers"]
+    parts = [
+        f"Geometric mean of the {layers.MEAN_KIND} layers:",
+        table(layers.MEAN_HEADINGS, layers.mean_rows(records)),
+    ]
+    for bits in dict.fromkeys(record["bits"] for record in records):
+        rows = [layers.layer_row(record) for record in records if record["bits"] == bits]
+        parts += [f"{bits}, GMAC/s and ratios:", table(layers.LAYER_HEADINGS, rows)]
+    return parts
+
+
+def _network_table(results: dict) -> str:
+    records = results["contenders"]
+    rows = [networks.network_row(record, records) for record in records]
+    return table(networks.HEADINGS, rows)
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Markdown table; the first column is text, the others numbers."""
+    rule = ["---", *["---:"] * (len(headings) - 1)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (headings, rule, *rows))
+
+
+def _command(results: dict) -> str:
+    """Return the command that measured, without the name of its file."""
+    return re.sub(r" --json[ =]\S+", "", results["command"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""The measuring tools on tiny shapes: that they run, agree with each other, and print."""
+
+# ruff: noqa: E402  What may be missing is asked for first.
+import json
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+for package in ("onnxruntime", "onnx", "rich"):
+    pytest.importorskip(package, reason="pip install 'tvm-bitenc[bench]'")
+
+import tvm_bitenc
+from benchmarks import layers, networks, peers, report, resnet_peers, timing, workloads
+from benchmarks.machine import AVX2, VPOPCNT_VNNI, Machine
+from tvm_bitenc import encoding
+from tvm_bitenc.encoding import Encoding
+from tvm_bitenc.nn import ResNet18
+from tvm_bitenc.transform import no_lowering
+
+TINY = [
+    workloads.Workload("3x3 tiny", "3x3", 16, 32, 6, 3, 2, 1),
+    workloads.Workload("dense tiny", "dense", 96, 70, batch=3),
+    workloads.Workload("depthwise tiny", "depthwise", 16, 16, 6, 3, 1, 1, groups=16),
+]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_layers_measure_print_and_report(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(layers, "WORKLOADS", TINY)
+    results, page = tmp_path / "layers.json", tmp_path / "page.md"
+    command = ["--bits", "1,1", "2,3", "--strategies", "--seconds", "0.001"]
+    records = layers.main([*command, "--json", str(results)])
+    assert len(records) == 2 * len(TINY)
+    assert all(min(record["seconds"].values()) > 0 for record in records)
+    printed = capsys.readouterr().out
+    assert all(workload.name in printed for workload in TINY) and "geometric mean" in printed
+    content = json.loads(results.read_text())
+    assert content["machine"]["cpu"] and content["machine"]["versions"]["onnxruntime"]
+    page.write_text("# Text\n")
+    for _ in range(2):  # The second time replaces the tables of the first.
+        report.main([str(results), "--page", str(page)])
+        text = page.read_text()
+        assert text.startswith("# Text\n") and text.count("### Layers") == 1
+        assert text.count("| 3x3 tiny |") == 2 and content["machine"]["cpu"] in text
+
+
+@pytest.mark.parametrize("workload", TINY, ids=lambda workload: workload.kind)
+def test_layer_modules_compute_the_layer(workload, same):
+    act_bits = 3
+    module = workloads.layer_module(workload, 2, act_bits)
+    planes = workloads.random_planes(workload, act_bits)
+    y = tvm_bitenc.build(module, threads=1, pipeline=workloads.planes_pipeline)(planes)
+    assert same(y, tvm_bitenc.build(module, pipeline=no_lowering)(planes))
+    codes = encoding.unpack(y, workload.out_channels)
+    assert np.unique(codes).size == 2**act_bits  # The thresholds leave no code out.
+    assert y.shape[:3] == (workload.batch, workload.out_size, workload.out_size)
+
+
+def test_thresholds_make_codes_about_equally_frequent():
+    rng = np.random.default_rng(0)
+    weight, act = Encoding.symmetric(2), Encoding.unsigned(2)
+    integers = weight.integers(rng.integers(0, 4, (8, 256), dtype=np.uint8))
+    thresholds, direction = workloads.random_thresholds(integers, act, rng)
+    codes = rng.integers(0, 4, (2000, 256), dtype=np.uint8)
+    acc = direction * (act.integers(codes) @ integers.T)
+    reached = (acc[None] >= thresholds[:, None]).sum(0)
+    assert np.abs(np.bincount(reached.ravel()) / reached.size - 0.25).max() < 0.03
+
+
+def test_onnxruntime_keeps_its_own_layouts():
+    workload = workloads.WORKLOADS[0]
+    model, level = peers.float_layer(workload)
+    assert [node.domain for node in model.graph.node] == ["com.microsoft.nchwc"]
+    assert level == peers.DISABLED
+    (node,) = peers.int8_layer(workload).graph.node
+    assert node.op_type == "QLinearConv" and node.domain == "com.microsoft"
+    peers.onnxruntime_run(peers.int8_layer(workload))()
+
+
+def test_float_network_is_the_twin(tmp_path):
+    twin = ResNet18(None, None, 10, width=8).eval()
+    for module in twin.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)
+    image = peers.random_array(resnet_peers.IMAGE_SHAPE, np.float32)
+    session = peers.session(resnet_peers.float_network(twin))
+    (logits,) = session.run(None, {"x": image})
+    with torch.no_grad():
+        np.testing.assert_allclose(logits, twin(torch.from_numpy(image)), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_networks_measure_print_and_report(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(networks, "ResNet18", partial(ResNet18, width=8))
+    results, page = tmp_path / "networks.json", tmp_path / "page.md"
+    command = ["--bits", "1,1", "--kernels", "--seconds", "0.01", "--json", str(results)]
+    records = networks.main(command)
+    assert [record["name"] for record in records] == [*networks.PEERS, "tvm-bitenc W1A1"]
+    assert all(record["peak_bytes"]["loading"] > 0 for record in records)
+    assert "packed_conv2d" in capsys.readouterr().out
+    page.write_text("# Text\n")
+    report.main([str(results), "--page", str(page)])
+    assert "| tvm-bitenc W1A1 |" in page.read_text()
+
+
+def test_fastest_tells_slow_from_fast():
+    seconds = timing.fastest({"fast": lambda: sum(range(10)), "slow": lambda: sum(range(9999))}, 0)
+    assert 0 < 10 * seconds["fast"] < seconds["slow"]
+
+
+def test_limits_go_by_bits_and_threads():
+    machine = Machine("some CPU", VPOPCNT_VNNI, 2.0, {})
+    assert machine.limits(1, 1)["xnor"] == 4 * machine.limits(2, 2)["xnor"] == 2 * 682
+    assert machine.limits(8, 8, threads=2) == {"int8": 512, "xnor": 4 * 682 / 64}
+    assert Machine("", AVX2, 1.0, {}).limits(1, 2)["lut"] == pytest.approx(200)
+    assert Machine("", "other", 1.0, {}).limits(1, 1) == {}
+
+
+def test_wrong_options_say_what_is_right(capsys):
+    with pytest.raises(SystemExit, match="3x3 64 @56"):
+        layers.main(["--layers", "no such layer"])
+    with pytest.raises(SystemExit):
+        layers.main(["--bits", "2"])
+    assert "isn't a pair like 2,2" in capsys.readouterr().err
