@@ -89,7 +89,7 @@ class Int8:
         self.steps = -(-layer.weight_codes.shape[1] // self.depth)
 
     @staticmethod
-    def applies(layer: ConvLayer) -> bool:
+    def applies(layer: ConvLayer, isa: Isa) -> bool:
         """Whether all fits bytes, and groups of channels start on multiples of four."""
         geometry, per_group = layer.geometry, layer.weight_codes.shape[1]
         return (
@@ -220,6 +220,6 @@ class Int8:
         return T.Bind(reinterpret(vector(dtype, self.lanes * self.depth), repeated))
 
 
-def row_bytes(layer: ConvLayer) -> int:
+def row_bytes(layer: ConvLayer, isa: Isa) -> int:
     """Size of a prepared input row."""
     return padded_width(layer) * layer.geometry.groups * -(-layer.weight_codes.shape[1] // 4) * 8

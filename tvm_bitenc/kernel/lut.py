@@ -5,10 +5,11 @@ plane, how much the planes of the activations differ from it:
 
 .. math:: t[w] = \sum_k \kappa_k\,\mathrm{popcount}(a_k \oplus w)
 
-A table is made once per pixel and serves all taps and all output channels, which lie in bytes of
-a vector: one byte shuffle looks up one table for as many output channels as a vector has bytes.
-The cost grows with the weight bits alone. Bytes are summed as long as they can't overflow, then in
-pairs of bytes as long as those can't, then in int32.
+A table is made once per pixel and serves all taps and all output channels. One byte shuffle looks
+up 16 output channels in each table of a vector: neighbouring 128-bit *slots* hold the tables of
+neighbouring channels, so that a vector of tables is one plain load. The cost grows with the weight
+bits alone. Bytes are summed as long as they can't overflow, then pairs of bytes as long as those
+can't, then int32; the slots are added up last.
 """
 
 from __future__ import annotations
@@ -98,23 +99,26 @@ class Lut:
 
     def __init__(self, layer: ConvLayer, isa: Isa, tile: Tile):
         self.layer, self.isa, self.tile = layer, isa, tile
-        self.lanes = isa.vector_bytes
-        self.block = self.lanes * tile.vectors
-        self.groups = groups_of(layer)
+        self.slots = isa.vector_bytes // TABLE
+        self.block = TABLE * tile.vectors
+        self.groups = groups_of(layer, self.slots)
+        self.steps = self.groups // self.slots  # Look-ups per tap.
         self.parts = parts_of(layer.geometry.act_coefficients, self.groups)
 
     @staticmethod
-    def applies(layer: ConvLayer) -> bool:
+    def applies(layer: ConvLayer, isa: Isa) -> bool:
         """Whether tables don't straddle groups, and each plane is the one below times 2^n."""
         geometry, per_group = layer.geometry, layer.weight_codes.shape[1]
         kappa = geometry.weight_coefficients
         ratios = [high / low for low, high in zip(kappa, kappa[1:])]
+        slots = isa.vector_bytes // TABLE
+        most = max(geometry.act_coefficients)
         return (
-            (geometry.groups == 1 or per_group % (2 * GROUP) == 0)
+            (geometry.groups == 1 or per_group % (2 * GROUP * slots) == 0)
             and kappa[0] == 1
             and all(r in (1, 2, 4, 8) for r in ratios)
             and min(geometry.act_coefficients) > 0
-            and groups_of(layer) * GROUP * max(geometry.act_coefficients) <= MAX_PAIR_SUM
+            and groups_of(layer, slots) * GROUP * most <= MAX_PAIR_SUM
         )
 
     @cached_property
@@ -125,12 +129,14 @@ class Lut:
     @property
     def is_narrow(self) -> bool:
         """Whether whole sums fit 16 bits."""
-        return len(self.parts) == 1 and self.parts[0].factor == 1 and self.raw.high < MAX_PAIR_SUM
+        return (
+            len(self.parts) == 1 and self.parts[0].factor == 1 and self.raw.high < MAX_PAIR_SUM
+        )
 
     @property
     def constants(self) -> list[np.ndarray]:
         """Weights: two 4-bit indices to a byte."""
-        return [lut_weights(self.layer, self.block, self.lanes)]
+        return [lut_weights(self.layer, self.block, self.slots)]
 
     @property
     def prepared(self) -> tuple[str, int]:
@@ -142,20 +148,17 @@ class Lut:
         return self.layer.geometry.groups * self.groups
 
     def prepare_pixel(self, word_of, target, base) -> None:
-        """Make the tables of a pixel, as many at once as a vector holds.
-
-        Those behind the last group are overwritten by what follows, so the order counts.
-        """
+        """Make the tables of a pixel, as many at once as a vector holds."""
         n = self.isa.vector_bytes
         for p, part in enumerate(self.parts):
             for first in range(0, self._all_groups, GROUPS_PER_WORD):
                 word = first // GROUPS_PER_WORD
-                # The planes, each as the bytes of one word in every 128-bit block.
+                # The planes, each as the bytes of one word in every slot.
                 octets = {
                     k: T.Bind(reinterpret(vector("uint8", n), splat(word_of(k, word), n // 8)))
                     for k in part.planes
                 }
-                for start in range(0, min(GROUPS_PER_WORD, self._all_groups - first), n // TABLE):
+                for start in range(0, min(GROUPS_PER_WORD, self._all_groups - first), self.slots):
                     offset = (p * self._all_groups + first + start) * TABLE
                     store(target, self._tables(octets, part, start), base + offset, n)
 
@@ -167,7 +170,7 @@ class Lut:
         patterns = lane_constants([lane % TABLE * 17 for lane in range(n)], "uint8")
         mask = lane_constants([0xF0 if group % 2 else 0x0F for group in groups], "uint8")
         total = None
-        for k, kappa in reversed(list(zip(part.planes, part.coefficients))):
+        for k, kappa in zip(part.planes, part.coefficients):
             spread = self.isa.lookup(octets[k], chosen)
             count = self._popcount((spread ^ patterns) & mask)
             term = count if kappa == 1 else count * constant(kappa, "uint8", n)
@@ -181,40 +184,57 @@ class Lut:
 
     def sums(self, tile) -> list[list]:
         """Sums of every pixel of a tile: uint16 vectors, or int32 where those could overflow."""
-        state = [
-            [_Sum(self.isa, self.is_narrow) for _ in range(self.tile.vectors)]
-            for _ in range(tile.pixels)
-        ]
+        state = [_PixelSum(self.isa, self.tile.vectors, self.is_narrow) for _ in range(tile.pixels)]
         for p, part in enumerate(self.parts):
             self._add_part(tile, state, p, part)
-        return [[half for s in pixel for half in s.halves()] for pixel in state]
+        return [pixel.halves() for pixel in state]
 
     def _add_part(self, tile, state, part_index: int, part: Part) -> None:
         """Add the planes of the weight, highest first, with the sum doubled in between."""
-        kernel_h, kernel_w = self.layer.kernel_size
-        sums = [s for pixel in state for s in pixel]
         kappa = self.layer.geometry.weight_coefficients
-        level = self._flush_level(part)
-        for m in reversed(range(len(kappa))):
-            if m + 1 < len(kappa):
-                for s in sums:
-                    s.scale(kappa[m + 1] // kappa[m], len(self.parts) > 1)
-            with T.serial(0, kernel_h) as i:
-                with T.serial(0, kernel_w) as j:
-                    self._look_up_tap(tile, state, part_index, part, m, i, j)
-                    if level == "tap":
-                        self._flush(sums, part, kappa[m])
-                if level == "row":
-                    self._flush(sums, part, kappa[m])
-            if level == "plane":
-                self._flush(sums, part, kappa[m])
+        kernel_h, kernel_w = self.layer.kernel_size
+        is_whole = len(self.parts) == 1
+        widen, flush = self._widen_level(part), self._flush_level(part)
 
-    def _flush(self, sums, part: Part, kappa: int) -> None:
-        for s in sums:
-            s.flush(part.factor * kappa if len(self.parts) > 1 else part.factor)
+        def enter(level: str) -> None:
+            if level == widen:
+                for pixel in state:
+                    pixel.clear_octets()
+
+        def leave(level: str, m: int) -> None:
+            if level == widen:
+                for pixel in state:
+                    pixel.widen()
+            if level == flush:
+                for pixel in state:
+                    pixel.flush(part.factor * (1 if is_whole else kappa[m]))
+
+        for m in reversed(range(len(kappa))):
+            if m + 1 < len(kappa) and is_whole:
+                for pixel in state:
+                    pixel.scale(kappa[m + 1] // kappa[m])
+            enter("plane")
+            with T.serial(0, kernel_h) as i:
+                enter("row")
+                with T.serial(0, kernel_w) as j:
+                    enter("tap")
+                    self._look_up_tap(tile, state, part_index, part, m, i, j, enter, leave)
+                    leave("tap", m)
+                leave("row", m)
+            leave("plane", m)
+
+    def _widen_level(self, part: Part) -> str:
+        """How often bytes go over to pairs of bytes: as seldom as they may."""
+        kernel_h, kernel_w = self.layer.kernel_size
+        limit = MAX_ENTRY_SUM // part.most
+        if self.steps * kernel_h * kernel_w <= limit:
+            return "plane"
+        if self.steps * kernel_w <= limit:
+            return "row"
+        return "tap" if self.steps <= limit else "chunk"
 
     def _flush_level(self, part: Part) -> str:
-        """How often 16-bit sums go over to int32: never, or behind each plane, row or tap."""
+        """How often pairs of bytes go over to int32."""
         if self.is_narrow:
             return "never"
         tap = self.groups * part.most
@@ -223,85 +243,89 @@ class Lut:
             return "plane"
         return "row" if tap * kernel_w <= MAX_PAIR_SUM else "tap"
 
-    def _look_up_tap(self, tile, state, part_index, part: Part, m: int, i, j) -> None:
-        """Look up every group of one tap; bytes go over to pairs of bytes as late as they may."""
+    def _look_up_tap(self, tile, state, part_index, part: Part, m, i, j, enter, leave) -> None:
+        """Look up every table of one tap."""
         limit = MAX_ENTRY_SUM // part.most
-        even = [d for d in divisors(self.groups) if d % 2 == 0]
+        even = [d for d in divisors(self.steps) if d % 2 == 0]
         step = max(d for d in even if d <= min(limit, MAX_UNROLL))
-        late = max(d for d in divisors(self.groups // step) if d * step <= limit)
-        with T.serial(0, self.groups // step // late) as outer:
-            for pixel in state:
-                for s in pixel:
-                    s.octets.clear()
+        whole = self._widen_level(part) != "chunk"
+        late = max(d for d in divisors(self.steps // step) if whole or d * step <= limit)
+        with T.serial(0, self.steps // step // late) as outer:
+            enter("chunk")
             with T.serial(0, late) as inner:
                 first = (outer * late + inner) * step
                 self._look_up(tile, state, part_index, m, i, j, first, step)
-            for pixel in state:
-                for s in pixel:
-                    s.widen()
+            leave("chunk", m)
 
     def _look_up(self, tile, state, part_index, m, i, j, first, step) -> None:
         kernel_h, kernel_w = self.layer.kernel_size
-        weight_bits, n = self.layer.weight_bits, self.lanes
-        tap = (((tile.block * weight_bits + m) * kernel_h + i) * kernel_w + j) * (self.groups // 2)
+        weight_bits, n, vectors = self.layer.weight_bits, self.isa.vector_bytes, self.tile.vectors
+        tap = (((tile.block * weight_bits + m) * kernel_h + i) * kernel_w + j) * (self.steps // 2)
         for t in range(step):
             if t % 2 == 0:
-                indices = []
-                for v in range(self.tile.vectors):
-                    start = ((tap + (first + t) // 2) * self.tile.vectors + v) * n
-                    both = T.Bind(load(tile.constants[0], start, n))
-                    indices.append([T.Bind(half) for half in nibbles(both, n)])
+                start = (tap + (first + t) // 2) * vectors * n
+                both = [T.Bind(load(tile.constants[0], start + v * n, n)) for v in range(vectors)]
+                indices = [[T.Bind(half) for half in nibbles(octets, n)] for octets in both]
+            group = part_index * self._all_groups + tile.group * self.groups
             for p in range(tile.pixels):
-                group = part_index * self._all_groups + tile.group * self.groups + first + t
-                start = tile.address(i, j, p) + group * TABLE
-                sixteen = load(tile.prepared, start, TABLE)
-                table = T.Bind(joined("uint8", TABLE, [sixteen] * (n // TABLE)))
-                for v in range(self.tile.vectors):
-                    found = self.isa.lookup(table, indices[v][t % 2])
-                    state[p][v].octets.add(found)
+                start = tile.address(i, j, p) + (group + (first + t) * self.slots) * TABLE
+                tables = T.Bind(load(tile.prepared, start, n))
+                for v in range(vectors):
+                    state[p].octets[v].add(self.isa.lookup(tables, indices[v][t % 2]))
 
 
-class _Sum:
-    """Sum of one vector of output channels: bytes, pairs of bytes, and int32 if need be.
+class _PixelSum:
+    """Sums of a block of output channels under one pixel.
 
-    A pair of bytes x counts two channels. The sum of x and the sum of its high byte suffice: the
-    low one is what is left. So the low half of the lanes' channels lie in even bytes, the high
-    half in odd ones.
+    Bytes first, then pairs of bytes, then int32 if need be. A pair x counts two channels: the sum
+    of x and the sum of its high byte suffice, for the low one is what is left. So the first half of
+    the block's channels lies in even bytes, the other half in odd ones.
     """
 
-    def __init__(self, isa: Isa, is_narrow: bool):
-        self.lanes = isa.vector_bytes // 2
-        self.octets = Register("uint8", isa.vector_bytes)
-        self.pairs, self.high = (Register("uint16", self.lanes) for _ in range(2))
-        self.wide = [] if is_narrow else [Register("int32", self.lanes) for _ in range(2)]
-        for register in (self.pairs, self.high, *self.wide):
+    def __init__(self, isa: Isa, vectors: int, is_narrow: bool):
+        self.lanes, self.slots = isa.vector_bytes // 2, isa.vector_bytes // TABLE
+        self.octets = [Register("uint8", isa.vector_bytes) for _ in range(vectors)]
+        self.pairs, self.high = (
+            [Register("uint16", self.lanes, constant(0, "uint16", self.lanes)) for _ in self.octets]
+            for _ in range(2)
+        )
+        self.half = vectors * TABLE // 2  # Channels of the block in even bytes.
+        zero = constant(0, "int32", self.half)
+        self.wide = [] if is_narrow else [Register("int32", self.half, zero) for _ in range(2)]
+
+    def clear_octets(self) -> None:
+        """Begin to count in bytes."""
+        for register in self.octets:
             register.clear()
 
     def widen(self) -> None:
         """Add the bytes to the pairs."""
-        both = T.Bind(reinterpret(vector("uint16", self.lanes), self.octets.get()))
-        self.pairs.add(both)
-        self.high.add(both >> constant(8, "uint16", self.lanes))
+        for octets, pairs, high in zip(self.octets, self.pairs, self.high):
+            both = T.Bind(reinterpret(vector("uint16", self.lanes), octets.get()))
+            pairs.add(both)
+            high.add(both >> constant(8, "uint16", self.lanes))
 
-    def scale(self, ratio: int, is_done_by_flush: bool) -> None:
+    def scale(self, ratio: int) -> None:
         """Multiply the sum of higher planes when the next one begins."""
-        if ratio == 1 or is_done_by_flush:
-            return
-        for register in self.wide or (self.pairs, self.high):
-            shift = constant(ratio.bit_length() - 1, register.dtype, self.lanes)
+        for register in (self.wide or [*self.pairs, *self.high]) if ratio > 1 else ():
+            shift = constant(ratio.bit_length() - 1, register.dtype, register.lanes)
             register.set(register.get() << shift)
 
     def _split(self) -> list:
-        high = T.Bind(self.high.get())
-        return [T.Bind(self.pairs.get() - (high << constant(8, "uint16", self.lanes))), high]
+        """Sums of both halves of the channels."""
+        pairs, high = (
+            T.Bind(add_slots([r.get() for r in registers], self.lanes, self.slots))
+            for registers in (self.pairs, self.high)
+        )
+        return [T.Bind(pairs - (high << constant(8, "uint16", self.half))), high]
 
     def flush(self, factor: int) -> None:
         """Move the 16-bit sums over to int32."""
         for wide, half in zip(self.wide, self._split()):
-            value = tirx.Cast(vector("int32", self.lanes), half)
-            wide.add(value if factor == 1 else value * constant(factor, "int32", self.lanes))
-        self.pairs.clear()
-        self.high.clear()
+            value = tirx.Cast(vector("int32", self.half), half)
+            wide.add(value if factor == 1 else value * constant(factor, "int32", self.half))
+        for register in (*self.pairs, *self.high):
+            register.clear()
 
     def halves(self) -> list:
         """Sums of the low and the high half of the channels."""
@@ -310,37 +334,67 @@ class _Sum:
         return self._split()
 
 
-def groups_of(layer: ConvLayer) -> int:
-    """Tables per pixel and group of channels, an even number."""
-    per_group = layer.weight_codes.shape[1]
-    return -(-per_group // (2 * GROUP)) * 2
+def add_slots(vectors: list, lanes: int, slots: int):
+    """Add up the slots of each vector (uint16), and put the results side by side.
+
+    Two vectors at a time: the first halves of both next to each other, plus the second halves.
+    """
+    width = lanes // slots
+    while slots > 1:
+        owners = lanes // (slots * width)
+        paired = len(vectors) > 1
+        merged = []
+        for i in range(0, len(vectors), 2 if paired else 1):
+            chosen = vectors[i : i + 2] if paired else vectors[i : i + 1]
+            halves = []
+            for half in range(2):
+                lanes_of = [
+                    (owner * slots + half * (slots // 2) + slot) * width + lane
+                    for owner in range(owners * len(chosen))
+                    for slot in range(slots // 2)
+                    for lane in range(width)
+                ]
+                halves.append(T.Bind(tirx.Shuffle(chosen, lanes_of)))
+            merged.append(T.Bind(halves[0] + halves[1]))
+        vectors, slots = merged, slots // 2
+        lanes = lanes if paired else lanes // 2
+    return joined("uint16", lanes, vectors)
 
 
-def lut_weights(layer: ConvLayer, block: int, lanes: int) -> np.ndarray:
-    """Weight indices: two groups of four channels to a byte, low nibble first.
+def groups_of(layer: ConvLayer, slots: int) -> int:
+    """Tables per pixel and group of channels: whole vectors of them, an even number."""
+    return -(-layer.weight_codes.shape[1] // (2 * GROUP * slots)) * 2 * slots
 
-    Output channels are ordered so that the sums of even bytes are those of the first half of a
-    vector's channels.
+
+def lut_weights(layer: ConvLayer, block: int, slots: int) -> np.ndarray:
+    """Weight indices: those of two neighbouring vectors of tables to a byte, low nibble first.
+
+    A byte lane belongs to a slot, and in it to an output channel, so ordered that the first half of
+    the block's channels lies in even bytes.
 
     Returns
     -------
-    ndarray of uint8, shape (blocks, weight_bits, kernel_h, kernel_w, groups / 2, vectors, lanes)
+    ndarray of uint8
+        Shape (blocks, weight_bits, kernel_h, kernel_w, steps / 2, vectors, slots * 16).
     """
     out_channels, per_group, kernel_h, kernel_w = layer.weight_codes.shape
-    count, bits = groups_of(layer), layer.weight_bits
+    count, bits = groups_of(layer, slots), layer.weight_bits
     bit = (planes(layer.weight_codes, bits) > 0).astype(np.uint8)  # m, o, c, i, j
     bit = np.pad(bit, [(0, 0), (0, 0), (0, count * GROUP - per_group), (0, 0), (0, 0)])
-    bit = bit.reshape(bits, out_channels, count // 2, 2 * GROUP, kernel_h, kernel_w)
-    octet = np.tensordot(bit, 1 << np.arange(2 * GROUP), axes=(3, 0)).astype(np.uint8)
-    octet = by_block(np.moveaxis(octet, 1, -1), layer, block)  # m, group, i, j, o
+    bit = bit.reshape(bits, out_channels, count, GROUP, kernel_h, kernel_w)
+    index = np.tensordot(bit, 1 << np.arange(GROUP), axes=(3, 0)).astype(np.uint8)
+    index = by_block(np.moveaxis(index, 1, -1), layer, block)  # m, group, i, j, o
+    index = index.reshape(bits, count // (2 * slots), 2, slots, kernel_h, kernel_w, -1)
+    octet = index[:, :, 0] | index[:, :, 1] << 4  # m, step / 2, slot, i, j, o
     blocks = layer.geometry.groups * padded_blocks(layer, block)
-    octet = octet.reshape(bits, count // 2, kernel_h, kernel_w, blocks, -1, 2, lanes // 2)
-    octet = octet.transpose(4, 0, 2, 3, 1, 5, 7, 6)
-    return np.ascontiguousarray(octet.reshape(*octet.shape[:6], lanes))
+    # o = block, half, vector, pair
+    octet = octet.reshape(*octet.shape[:5], blocks, 2, block // TABLE, TABLE // 2)
+    octet = octet.transpose(5, 0, 3, 4, 1, 7, 2, 8, 6)
+    return np.ascontiguousarray(octet.reshape(*octet.shape[:6], -1))
 
 
-def row_bytes(layer: ConvLayer) -> int:
+def row_bytes(layer: ConvLayer, isa: Isa) -> int:
     """Size of a prepared input row."""
-    parts = parts_of(layer.geometry.act_coefficients, groups_of(layer))
-    groups = layer.geometry.groups * groups_of(layer)
-    return padded_width(layer) * len(parts) * groups * TABLE
+    groups = groups_of(layer, isa.vector_bytes // TABLE)
+    parts = parts_of(layer.geometry.act_coefficients, groups)
+    return padded_width(layer) * len(parts) * layer.geometry.groups * groups * TABLE

@@ -45,7 +45,7 @@ class Xnor:
         )
 
     @staticmethod
-    def applies(layer: ConvLayer) -> bool:
+    def applies(layer: ConvLayer, isa: Isa) -> bool:
         """Whether every group of channels starts a word."""
         per_group = layer.weight_codes.shape[1]
         return layer.geometry.groups == 1 or per_group % WORD_BITS == 0
@@ -144,6 +144,6 @@ class Xnor:
         return T.Bind(total)
 
 
-def row_bytes(layer: ConvLayer) -> int:
+def row_bytes(layer: ConvLayer, isa: Isa) -> int:
     """Size of a prepared input row."""
     return padded_width(layer) * layer.act_bits * layer.geometry.groups * layer.words * 8

@@ -38,7 +38,7 @@ def conv2d(call: relax.Call, target: Target, isa: Isa) -> Kernel | None:
         return None
     layer = flattened(conv_layer_of(call))
     product_class = PRODUCTS.get(layer.strategy)
-    if product_class is None or not product_class.applies(layer) or _is_depthwise(layer):
+    if product_class is None or not product_class.applies(layer, isa) or _is_depthwise(layer):
         return None
     threads = _threads(layer, target)
     product = product_class(layer, isa, default_tile(layer, isa, threads))
@@ -90,7 +90,7 @@ def _sum_dtype(product) -> str:
 def default_tile(layer: ConvLayer, isa: Isa, threads: int) -> Tile:
     """Tile sizes that keep all sums in registers and prepared rows in the second-level cache."""
     vectors, pixels = _SIZES[layer.strategy](layer, isa)
-    lanes = {"xnor": isa.vector_bytes // 8, "lut": isa.vector_bytes, "int8": isa.vector_bytes // 4}
+    lanes = {"xnor": isa.vector_bytes // 8, "lut": lut.TABLE, "int8": isa.vector_bytes // 4}
     lanes = lanes[layer.strategy]
     per_group = layer.out_channels // layer.geometry.groups
     vectors = min(vectors, max(WORD // lanes, 1))
@@ -102,7 +102,7 @@ def default_tile(layer: ConvLayer, isa: Isa, threads: int) -> Tile:
         vectors //= 2
     pixels = _pixels(layer.output_size[1], pixels)
     tasks = 1 if threads == 1 else threads * TASKS_PER_THREAD
-    rows = rows_at_once(layer, ROW_BYTES[layer.strategy](layer), PREPARED_BYTES, tasks)
+    rows = rows_at_once(layer, ROW_BYTES[layer.strategy](layer, isa), PREPARED_BYTES, tasks)
     done = layer.input_shape[0] * layer.output_size[0] // rows
     blocks = layer.geometry.groups * padded_blocks(layer, vectors * lanes)
     splits = next(
@@ -118,20 +118,22 @@ def _pixels(width: int, most: int) -> int:
 
 
 def _xnor_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
-    products = {
-        a * w for a in layer.geometry.act_coefficients for w in layer.geometry.weight_coefficients
-    }
-    vectors = 2 if len(products) == 1 and isa.has_popcount else 1
-    free = isa.registers - layer.weight_bits * vectors - 4
-    return vectors, max(min(free // (len(products) * vectors), 8), 1)
+    geometry = layer.geometry
+    products = {a * w for a in geometry.act_coefficients for w in geometry.weight_coefficients}
+    if len(products) == 1 and isa.has_popcount:
+        return 2, 8
+    free = isa.registers - layer.weight_bits - 4
+    return 1, max(min(free // len(products), 4), 1)
 
 
 def _lut_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
-    return 1, 8 if isa.registers >= 32 else 4
+    return 2, 4
 
 
 def _int8_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
-    return (4, 4) if isa.registers >= 32 else (2, 4)
+    if isa.registers < 32:
+        return 2, 4
+    return (2, 7) if layer.output_size[1] % 7 == 0 else (4, 5)
 
 
 _SIZES = {"xnor": _xnor_sizes, "lut": _lut_sizes, "int8": _int8_sizes}
