@@ -71,7 +71,7 @@ def test_a_fresh_process_with_the_core_dependencies_alone(path, layer, tmp_path,
     files = [str(path), str(tmp_path / "y.npy"), str(tmp_path / "x.npy")]
     np.save(files[2], layer.input)
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", RUN, *files],
+        [sys.executable, "-c", RUN, *files],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(Path(be.__file__).parents[1])},
         capture_output=True,

@@ -131,7 +131,7 @@ def test_each_part_of_the_model_stays_in_its_mode():
 
 def test_no_warnings_from_inside_torch():
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", FutureWarning)
         be.from_torch(QLinear(8, 4, **TWO), (torch.rand(3, 8),))
 
 

@@ -13,6 +13,8 @@ from tvm_bitenc.errors import BitencError, LibraryError
 from tvm_bitenc.report import FloatLayer, LayerRow, Report
 from tvm_bitenc.report.html import write_page
 
+pytest.importorskip("jinja2", reason="pip install 'tvm-bitenc[report]'")
+
 REPORT = Report(
     "board",
     [

@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+for package in ("rich", "sklearn", "matplotlib", "jinja2"):
+    pytest.importorskip(package, reason="pip install 'tvm-bitenc[report]'")
+
 TUTORIALS = Path(__file__).parents[2] / "tutorials"
 
 
