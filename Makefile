@@ -12,8 +12,9 @@ help:  ## show the targets
 $(READY): pyproject.toml constraints.txt
 	@command -v gcc >/dev/null || { echo "gcc is missing: apt-get install gcc"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' || { echo "venv is missing: apt-get install python3-venv"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,report,dev]'
+	@echo "setting up $(VENV), once: PyTorch and TVM are large"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,report,dev]'
 	@touch $@
 
 demo: $(READY)  ## train, compile and check small networks; writes build/demo.html

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 import tvm
@@ -173,7 +172,9 @@ def _emit_layer(
 def random_thresholds(
     weight: np.ndarray, act: Encoding, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Thresholds and directions for which all codes are about equally frequent.
+    """Thresholds and directions as of a batch-norm and a quantizer with even steps.
+
+    Its range is two standard deviations to each side of the mean, so all codes occur.
 
     Parameters
     ----------
@@ -192,9 +193,9 @@ def random_thresholds(
     values = act.integers(np.arange(2**act.bits, dtype=np.uint8))
     mean, deviation = weight.sum(1) * values.mean(), np.sqrt((weight**2).sum(1)) * values.std()
     direction = rng.choice([-1, 1], len(weight))
-    normal, count = NormalDist(), 2**act.bits
-    quantiles = np.array([normal.inv_cdf(i / count) for i in range(1, count)])
-    thresholds = direction * mean + quantiles[:, None] * deviation
+    count = 2**act.bits
+    steps = 4 * (np.arange(1, count)[:, None] / count - 0.5)
+    thresholds = direction * mean + steps * deviation
     return np.rint(thresholds).astype(np.int32), direction.astype(np.int32)
 
 

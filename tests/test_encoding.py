@@ -1,6 +1,7 @@
 """The integer reference itself, against definitions written out with plain loops."""
 
 import itertools
+import warnings
 
 import numpy as np
 import pytest
@@ -205,3 +206,11 @@ def test_real_coefficients_have_no_integers():
     assert encoding.dequantize(encoding.quantize(np.float32([2.5]))).tolist() == [np.float32(2.6)]
     with pytest.raises(UnsupportedError, match="common factor"):
         encoding.integers(np.zeros(3, np.uint8))
+
+
+def test_quantizing_beyond_float32_clips_without_a_warning():
+    encoding = Encoding.signed(2, 1e-20)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        codes = encoding.quantize(np.float32([-3e38, 0, 3e38]))
+    assert codes.tolist() == [0, 2, 3]

@@ -18,6 +18,8 @@ CHANNELS = (1, 3, 17, 64, 65, 130)
 KIND_NAMES = ("symmetric", "unsigned", "signed")
 WINDOWS = (dict(padding=1), dict(padding=1, stride=2), dict(kernel=1), dict(stride=2))
 CHOICES = ("auto", *STRATEGIES)
+# "auto" picks among the others, so all bits under it may wait for the long sweeps.
+SWEPT = (pytest.param("auto", marks=pytest.mark.slow), *STRATEGIES)
 
 
 def shuffled(*axes):
@@ -38,7 +40,7 @@ def inputs_of_all_bits():
     return [((m, k), of_act_bits[k][m % 2]) for m, k in ALL_BITS]
 
 
-@pytest.mark.parametrize("strategy", CHOICES)
+@pytest.mark.parametrize("strategy", SWEPT)
 def test_conv2d_of_all_bits(strategy, random_layer, kinds, assert_exact):
     rest = shuffled(KIND_NAMES, KIND_NAMES, WINDOWS)
     layers = [
@@ -56,7 +58,7 @@ def test_conv2d_of_all_bits(strategy, random_layer, kinds, assert_exact):
     assert_exact(layers, strategy=strategy)
 
 
-@pytest.mark.parametrize("strategy", CHOICES)
+@pytest.mark.parametrize("strategy", SWEPT)
 def test_dense_of_all_bits(strategy, random_layer, kinds, assert_exact):
     rest = shuffled(KIND_NAMES, KIND_NAMES, (7, 8))
     layers = [

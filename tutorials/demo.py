@@ -10,6 +10,7 @@ import base64
 import io
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -146,14 +147,17 @@ def picture(images: np.ndarray, predictions: np.ndarray, labels: np.ndarray) -> 
 
 def train_all(epochs: int, data) -> dict[str, torch.nn.Module]:
     """Train the float twin, then 4, 2 and 1 bits, each from the one before."""
-    with Progress(transient=True) as progress:
-        task = progress.add_task("training", total=4 * epochs)
-        return digits.train_route(
-            (4, 2, 1),
-            data,
-            epochs,
-            progress=lambda name: progress.update(task, advance=1, description=f"training {name}"),
-        )
+    done: Counter[str] = Counter()
+    with Progress(transient=True) as bar:
+        task = bar.add_task("training", total=4 * epochs)
+
+        def progress(name: str) -> None:
+            done[name] += 1
+            bar.update(task, advance=1, description=f"training {name}")
+            if done[name] == epochs:  # Logs, which show no bar, get these lines all the same.
+                bar.console.print(f"trained {name}, {epochs} epochs")
+
+        return digits.train_route((4, 2, 1), data, epochs, progress=progress)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -170,7 +174,7 @@ def main(arguments: list[str] | None = None) -> int:
     float_model = models.pop("float").eval()
     shown = None
     for name, model in models.items():
-        console.print(f"compiling {name}")
+        console.print(f"compiling {name}, comparing {len(images)} images")
         result, lib = compile_and_check(name, model.eval(), float_model, images, labels)
         results.append(result)
         section = report_section(lib.report())
@@ -199,7 +203,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _print_table(console: Console, results: list[Result], note: str) -> None:
     table = Table(title=note)
     for heading in HEADINGS:
-        table.add_column(heading, justify="left" if heading == "network" else "right")
+        justify = "left" if heading == "network" else "right"
+        table.add_column(heading, justify=justify, no_wrap=heading == "weight bytes")
     for result in results:
         table.add_row(*result.cells())
     console.print(table)

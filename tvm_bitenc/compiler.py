@@ -32,8 +32,8 @@ def build(
         With a function `main` and its weights bound in, as `from_torch` returns it.
     target : str, Path or tvm.target.Target
         ``"native"``, a name from targets/, a path to such a TOML file, or a target of TVM's.
-    strategy : {"auto", "xnor"}
-        How branch sums are computed.
+    strategy : str
+        How branch sums are computed: ``"auto"`` or one of `transform.strategy.STRATEGIES`.
     threads : int, optional
         1 compiles without parallel loops; None leaves the count to TVM's thread pool.
     database : path, optional

@@ -194,7 +194,9 @@ class Encoding:
         x = np.asarray(x, np.float32)
         if self.rounding == "sign":
             return (x >= 0).astype(np.uint8)
-        position = x / along(self.scale, x.ndim, axis) + along(self.zero_point, x.ndim, axis)
+        with np.errstate(over="ignore"):  # Infinity is clipped like any other large number.
+            position = x / along(self.scale, x.ndim, axis)
+        position = position + along(self.zero_point, x.ndim, axis)
         if self.is_positional:
             return np.clip(np.rint(position), 0, 2**self.bits - 1).astype(np.uint8)
         _, codes, midpoints = self.distinct_levels

@@ -65,11 +65,18 @@ def oracle(network, outputs_of):
     return outputs
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("count", range(len(PASSES) + 1), ids=["none", *PASSES])
+# Strategies differ from the pass bitenc.Strategy on.
+CHOSEN = PASSES.index("bitenc.Strategy") + 1
+STAGES = [
+    *((count, "auto") for count in range(CHOSEN)),
+    *((count, strategy) for count in range(CHOSEN, len(PASSES) + 1) for strategy in STRATEGIES),
+]
+
+
+@pytest.mark.parametrize(
+    "count, strategy", STAGES, ids=[f"{['none', *PASSES][n]}-{name}" for n, name in STAGES]
+)
 def test_the_answer_after_each_pass(count, strategy, network, oracle, outputs_of, same):
-    if strategy != STRATEGIES[0] and count < PASSES.index("bitenc.Strategy"):
-        pytest.skip("the strategy matters from bitenc.Strategy on: nothing to install")
     mod, x = network
 
     def first(target, chosen):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import struct
 import sys
@@ -32,6 +33,7 @@ from ..target import Target
 
 MAGIC = b"BITENC01"
 FORMAT_VERSION = 1
+_SCOPE_WARNING = re.compile(rb"Warning: Scope (Saving|Loaded):")
 _LENGTH = struct.Struct("<Q")
 _TRAILER = _LENGTH.size + hashlib.sha256().digest_size + len(MAGIC)
 
@@ -52,13 +54,22 @@ def written_whole(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o644)
-        temporary.replace(path)
+        try:
+            temporary.replace(path)
+        except OSError as error:
+            raise LibraryError(
+                str(path), f"can't be written ({error.strerror})", "Use another name"
+            ) from None
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def write_library(model: CompiledModel, path: Path) -> Path:
     """Write a compiled model; see `CompiledModel.export_library`."""
+    if isinstance(model.executable, tvm.runtime.Module):
+        raise LibraryError(
+            str(path), "the model was itself loaded from a library", "Copy that file instead"
+        )
     description = {
         "format": FORMAT_VERSION,
         "tvm": tvm.__version__,
@@ -73,17 +84,23 @@ def write_library(model: CompiledModel, path: Path) -> Path:
     }
     with written_whole(path) as temporary:
         try:
-            model.executable.export_library(str(temporary), fcompile=_linker(model.target))
+            with _without_scope_warnings():
+                model.executable.export_library(str(temporary), fcompile=_linker(model.target))
         except RuntimeError as error:
             raise LibraryError(
                 str(path), f"linking failed ({str(error).strip()[-300:]})", "Install gcc"
             ) from None
-        with temporary.open("r+b") as file:
-            digest = hashlib.sha256(file.read())
-            encoded = json.dumps(description).encode()
-            digest.update(encoded)
-            file.write(encoded + _LENGTH.pack(len(encoded)) + digest.digest() + MAGIC)
+        seal(temporary, description)
     return path
+
+
+def seal(path: Path, description: dict) -> None:
+    """Append a description and the checksum of all before to a shared library."""
+    with path.open("r+b") as file:
+        digest = hashlib.sha256(file.read())
+        encoded = json.dumps(description).encode()
+        digest.update(encoded)
+        file.write(encoded + _LENGTH.pack(len(encoded)) + digest.digest() + MAGIC)
 
 
 def _target_json(target: Target) -> str:
@@ -100,10 +117,11 @@ def _linker(target: Target):
     name = "gcc" if target.architecture == host else f"{target.architecture}-linux-gnu-gcc"
     found = shutil.which(name)
     if found is None:
+        package = "gcc"
+        if target.architecture != host:
+            package = f"gcc-{target.architecture.replace('_', '-')}-linux-gnu"
         raise LibraryError(
-            f"linker {name}",
-            "isn't installed",
-            f"Install it (Debian: {name if name == 'gcc' else name.replace('_', '-')})",
+            f"linker {name}", "isn't installed", f"Install it (Debian: apt-get install {package})"
         )
     return cc.cross_compiler(found)
 
@@ -156,7 +174,7 @@ def _load_module(path: Path) -> tvm.runtime.Module:
 
 @contextmanager
 def _without_scope_warnings() -> Iterator[None]:
-    """Drop the warning that TVM 0.27 prints for every constant it loads; keep all others."""
+    """Drop the warning of TVM 0.27 for every constant it saves or loads; keep all others."""
     with tempfile.TemporaryFile() as captured:
         sys.stderr.flush()
         standard_error = os.dup(2)
@@ -167,7 +185,7 @@ def _without_scope_warnings() -> Iterator[None]:
             os.dup2(standard_error, 2)
             os.close(standard_error)
             captured.seek(0)
-            kept = [line for line in captured if b"Warning: Scope Loaded:" not in line]
+            kept = [line for line in captured if not _SCOPE_WARNING.search(line)]
             os.write(2, b"".join(kept))
 
 

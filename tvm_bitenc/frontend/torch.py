@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import tvm
@@ -24,8 +26,8 @@ def from_torch(module_or_exported_program, example_args: Sequence | None = None)
     module_or_exported_program : torch.nn.Module or torch.export.ExportedProgram
         A module is switched to eval mode for the export and back afterwards.
     example_args : sequence of torch.Tensor
-        Positional arguments of the module; they fix the input shapes. Not needed for an exported
-        program.
+        Positional arguments of the module, or its only one; they fix the input shapes. Not needed
+        for an exported program.
 
     Returns
     -------
@@ -35,7 +37,8 @@ def from_torch(module_or_exported_program, example_args: Sequence | None = None)
     Raises
     ------
     UnsupportedError
-        If torch can't export the model, or TVM can't import it.
+        If torch can't export the model, TVM can't import it, it was exported in training mode,
+        or one of its inputs or weights is no float32.
     """
     try:
         import torch
@@ -48,14 +51,22 @@ def from_torch(module_or_exported_program, example_args: Sequence | None = None)
     program = module_or_exported_program
     if isinstance(program, torch.nn.Module):
         program = _export(program, example_args)
-    try:
-        mod = from_exported_program(
-            program, keep_params_as_input=False, custom_convert_map=_converters()
+    if not isinstance(program, torch.export.ExportedProgram):
+        raise BitencError(
+            "from_torch", f"{type(program).__name__} is no model", "Give a torch.nn.Module"
         )
-    except (AssertionError, NotImplementedError, ValueError, KeyError, RuntimeError) as error:
-        reason = (str(error).strip().splitlines() or [repr(error)])[0]
+    inputs = (node for node in program.graph.nodes if node.op == "placeholder")
+    _check_float32((node.name, node.meta.get("val")) for node in inputs)
+    try:
+        with _without_torchs_own_warnings():
+            mod = from_exported_program(
+                program, keep_params_as_input=False, custom_convert_map=_converters()
+            )
+    except BitencError:
+        raise
+    except Exception as error:  # TVM's importer has no common class of errors.
         raise UnsupportedError(
-            "from_torch", f"TVM can't import it: {reason}", "Change that op"
+            "from_torch", f"TVM can't import it: {_first_line(error)}", "Change that op"
         ) from error
     return rewrite_calls(mod, _constant_parameters)
 
@@ -67,17 +78,49 @@ def _export(module, example_args: Sequence | None):
         raise BitencError(
             "from_torch", "a module needs example_args", "Give a tuple of example inputs"
         )
-    training = module.training
+    # A lone tensor is a sequence as well: of its rows.
+    lone = isinstance(example_args, torch.Tensor)
+    arguments = (example_args,) if lone else tuple(example_args)
+    _check_float32((f"example_args[{i}]", value) for i, value in enumerate(arguments))
+    _check_float32(module.named_parameters())
+    modes = [(part, part.training) for part in module.modules()]
     try:
-        return torch.export.export(module.eval(), tuple(example_args))
+        with _without_torchs_own_warnings():
+            return torch.export.export(module.eval(), arguments)
     except Exception as error:  # torch.export has no common class of errors.
         raise UnsupportedError(
             "from_torch",
-            f"torch.export fails: {str(error).strip().splitlines()[0]}",
+            f"torch.export fails: {_first_line(error)}",
             "Make torch.export.export(module, example_args) work first",
         ) from error
     finally:
-        module.train(training)
+        for part, training in modes:
+            part.training = training
+
+
+def _check_float32(values: Iterable[tuple[str, object]]) -> None:
+    """Refuse other floating dtypes; integers, as in indices and counters, may pass."""
+    for name, value in values:
+        dtype = getattr(value, "dtype", None)
+        if getattr(dtype, "is_floating_point", False) and str(dtype) != "torch.float32":
+            raise UnsupportedError(
+                f"from_torch: {name}",
+                f"is {dtype}, and only float32 is compiled",
+                "Convert model and inputs with .float()",
+            )
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [repr(error)]
+    return lines[0].removesuffix(".")
+
+
+@contextmanager
+def _without_torchs_own_warnings() -> Iterator[None]:
+    """Drop what torch.export says about its own calls of its own deprecated class."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)
+        yield
 
 
 def _converters() -> dict:
@@ -85,7 +128,17 @@ def _converters() -> dict:
         "bitenc_quantize.default": _quantize,
         "batch_norm.default": _batch_norm,
         "_native_batch_norm_legit_no_training.default": _batch_norm,
+        "_native_batch_norm_legit_functional.default": _refuse_training,
+        "native_dropout.default": _refuse_training,
     }
+
+
+def _refuse_training(node, _importer) -> relax.Var:
+    raise UnsupportedError(
+        f"{node.target.__name__.split('.')[0]} of layer {_layer_name(node)!r}",
+        "is in training mode",
+        "Export the model after model.eval()",
+    )
 
 
 def _layer_name(node) -> str:
@@ -117,7 +170,7 @@ def _batch_norm(node, importer) -> relax.Var:
     x, gamma, bias, mean, variance, *rest = importer.retrieve_args(node)
     training = node.target.__name__ == "batch_norm.default" and rest[0]
     if training:
-        raise NotImplementedError("batch_norm in training mode: export the model in eval mode")
+        _refuse_training(node, importer)
     eps = float(rest[-1] if "no_training" in node.target.__name__ else rest[2])
     emit, one = importer.block_builder.emit, relax.const(1.0, "float32")
     deviation = emit(relax.op.sqrt(emit(relax.op.add(variance, relax.const(eps, "float32")))))

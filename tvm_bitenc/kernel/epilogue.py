@@ -14,7 +14,7 @@ from .tir import constant, intrinsic, joined, load, reinterpret, splat, store, v
 from .window import by_block
 
 MAX_COMPARED = 3  # Thresholds up to which comparing with each is cheapest.
-MAX_COMPARED_AT_ALL = 15
+MAX_COMPARED_AT_ALL = 7  # Where no line does.
 INT32_LANES = 16
 
 
@@ -179,32 +179,58 @@ class AffinePlanes(Integers):
 
     def finish(self, tile, p: int, parts: list) -> None:
         """Write the planes of one pixel."""
-        top = 2**self.bits - 1
         octets, width = [], 0
-        slope, intercept = tile.finishing[-2:]
         for channel, lanes, acc in self.accumulators(tile, p, parts):
-            first, floats = tile.block * self.block + channel, vector("float32", lanes)
-            line = (load(slope, first, lanes), load(intercept, first, lanes))
-            value = intrinsic(floats, "llvm.fma", tirx.Cast(floats, acc), *line)
-            value = tirx.max(value, constant(0, "float32", lanes))
-            value = tirx.min(value, constant(top, "float32", lanes))
-            code = tirx.Cast(vector("int32", lanes), value)
+            code = self._code(tile, tile.block * self.block + channel, lanes, acc)
             octets.append(T.Bind(tirx.Cast(vector("uint8", lanes), code)))
             width = lanes
-        together = max(WORD_BITS // width, 1)
+        together = min(WORD_BITS // width, len(octets))
         for i in range(0, len(octets), together):
-            chunk = octets[i : i + together]
-            while len(chunk) & (len(chunk) - 1):
-                chunk = chunk[:-1]
-            self._write_planes(
-                tile, p, i * width, width * len(chunk), joined("uint8", width, chunk)
-            )
+            codes = T.Bind(joined("uint8", width, octets[i : i + together]))
+            lanes = width * together
+            for bit in range(self.bits):
+                is_set = (codes & constant(1 << bit, "uint8", lanes)) != constant(0, "uint8", lanes)
+                plane = reinterpret(f"uint{lanes}", is_set)
+                tile.store_plane(p, bit, i * width, lanes, plane)
 
-    def _write_planes(self, tile, p: int, channel: int, lanes: int, codes) -> None:
-        codes = T.Bind(codes)
-        for bit in range(self.bits):
-            is_set = (codes & constant(1 << bit, "uint8", lanes)) != constant(0, "uint8", lanes)
-            tile.store_plane(p, bit, channel, lanes, reinterpret(f"uint{lanes}", is_set))
+    def _code(self, tile, first, lanes: int, acc):
+        """Codes of accumulators, int32."""
+        floats, top = vector("float32", lanes), 2**self.bits - 1
+        slope, intercept = (load(b, first, lanes) for b in tile.finishing[-2:])
+        value = intrinsic(floats, "llvm.fma", tirx.Cast(floats, acc), slope, intercept)
+        value = tirx.max(value, constant(0, "float32", lanes))
+        value = tirx.min(value, constant(top, "float32", lanes))
+        return tirx.Cast(vector("int32", lanes), value)
+
+
+class SearchedPlanes(AffinePlanes):
+    """Codes of many bits where no line gives them: binary search among the thresholds."""
+
+    def __init__(self, layer: ConvLayer, raw: Raw, block: int):
+        Integers.__init__(self, layer, raw, block)
+        self.bits = layer.out_bits
+
+    @property
+    def constants(self) -> list[np.ndarray]:
+        """Those of accumulators, then thresholds by channel, and the directions."""
+        thresholds = by_block(self.layer.thresholds, self.layer, self.block).T
+        direction = by_block(self.layer.direction, self.layer, self.block)
+        real = by_block(np.ones(self.layer.out_channels, np.uint8), self.layer, self.block)
+        thresholds = np.where(real[:, None] == 1, thresholds, np.iinfo(np.int32).max)
+        steps = [np.ascontiguousarray(thresholds.astype(np.int32)), direction.astype(np.int32)]
+        return [*Integers.constants.fget(self), *steps]
+
+    def _code(self, tile, first, lanes: int, acc):
+        thresholds, direction = tile.finishing[-2:]
+        steps, ints = 2**self.bits - 1, vector("int32", lanes)
+        along = T.Bind(acc * load(direction, first, lanes))
+        base = T.Bind(tirx.Ramp(first * steps, steps, lanes))
+        code = constant(0, "int32", lanes)
+        for bit in reversed(range(self.bits)):
+            size = constant(1 << bit, "int32", lanes)
+            threshold = thresholds[base + code + size - constant(1, "int32", lanes)]
+            code = T.Bind(code + tirx.Select(along >= threshold, size, constant(0, "int32", lanes)))
+        return tirx.Cast(ints, code)
 
 
 def fit_line(layer: ConvLayer) -> tuple[np.ndarray, np.ndarray] | None:

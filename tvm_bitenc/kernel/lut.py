@@ -129,9 +129,7 @@ class Lut:
     @property
     def is_narrow(self) -> bool:
         """Whether whole sums fit 16 bits."""
-        return (
-            len(self.parts) == 1 and self.parts[0].factor == 1 and self.raw.high < MAX_PAIR_SUM
-        )
+        return len(self.parts) == 1 and self.parts[0].factor == 1 and self.raw.high < MAX_PAIR_SUM
 
     @property
     def constants(self) -> list[np.ndarray]:

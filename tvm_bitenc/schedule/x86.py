@@ -12,6 +12,7 @@ from ..kernel.epilogue import (
     AffinePlanes,
     ComparedPlanes,
     Integers,
+    SearchedPlanes,
 )
 from ..kernel.int8 import Int8
 from ..kernel.isa import Isa
@@ -72,11 +73,9 @@ def _epilogue(layer: ConvLayer, product):
         affine = AffinePlanes(layer, raw, block)
         if affine.applies:
             return affine
-    return (
-        ComparedPlanes(layer, raw, block, _sum_dtype(product))
-        if (steps <= MAX_COMPARED_AT_ALL)
-        else None
-    )
+    if steps > MAX_COMPARED_AT_ALL:
+        return SearchedPlanes(layer, raw, block)
+    return ComparedPlanes(layer, raw, block, _sum_dtype(product))
 
 
 def _sum_dtype(product) -> str:

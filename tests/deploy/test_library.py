@@ -1,0 +1,253 @@
+"""Libraries: written whole or not at all, checked before any code is loaded, run without torch."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tvm
+from tvm import relax
+
+import tvm_bitenc as be
+from tvm_bitenc.deploy import library
+from tvm_bitenc.encoding import Encoding
+from tvm_bitenc.errors import LibraryError, TargetError
+from tvm_bitenc.target import native_target
+
+
+@pytest.fixture(scope="module")
+def layer(random_layer):
+    return random_layer(0, Encoding.symmetric(2, 2.0), Encoding.unsigned(3, 2.0), name="conv")
+
+
+@pytest.fixture(scope="module")
+def model(layer, module_of):
+    return be.build(module_of([layer.act_codes.shape], layer.emit), threads=1)
+
+
+@pytest.fixture
+def path(model, tmp_path):
+    return model.export_library(tmp_path / "net.so")
+
+
+def assert_nothing_else(folder, *names):
+    assert sorted(os.listdir(folder)) == sorted(names)
+
+
+def test_it_comes_back_as_it_was(model, path, layer, same):
+    loaded = be.load(str(path))
+    assert same(loaded(layer.input), layer.reference())
+    assert (loaded.inputs, loaded.outputs) == (model.inputs, model.outputs)
+    assert loaded.report() == model.report()
+    assert (loaded.target.name, loaded.target.threads) == ("native", 1)
+    assert loaded.target.features == model.target.features
+    assert loaded.benchmark(layer.input, number=1, repeat=1).best > 0
+    assert_nothing_else(path.parent, "net.so")
+
+
+RUN = """
+import sys
+
+class NotInstalled:
+    def find_spec(self, name, path=None, target=None):
+        if name in ("torch", "sklearn", "matplotlib", "jinja2", "rich", "onnx", "hypothesis"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, NotInstalled())
+import numpy as np
+import tvm_bitenc as be
+
+lib = be.load(sys.argv[1])
+np.save(sys.argv[2], lib(np.load(sys.argv[3])))
+print(lib.report())
+assert "torch" not in sys.modules
+"""
+
+
+def test_a_fresh_process_with_the_core_dependencies_alone(path, layer, tmp_path, same):
+    """TVM itself imports torch wherever it finds it, so it must not find it here."""
+    files = [str(path), str(tmp_path / "y.npy"), str(tmp_path / "x.npy")]
+    np.save(files[2], layer.input)
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, *files],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(be.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert same(np.load(files[1]), layer.reference())
+    assert "conv" in done.stdout and done.stderr == ""
+
+
+def test_plain_tvm_loads_it(path, layer, same):
+    machine = relax.VirtualMachine(tvm.runtime.load_module(str(path)), tvm.cpu())
+    assert same(machine["main"](tvm.runtime.tensor(layer.input)).numpy(), layer.reference())
+
+
+def test_export_and_load_print_nothing(model, layer, tmp_path, capfd):
+    model(layer.input)  # TVM warns while saving only once it has run the model.
+    be.load(model.export_library(tmp_path / "net.so"))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_other_lines_on_stderr_are_kept(capfd):
+    with library._without_scope_warnings():
+        os.write(2, b"a.cc:1: Warning: Scope Saving: \nmind the gap\n")
+    assert capfd.readouterr().err == "mind the gap\n"
+
+
+def test_a_path_written_again_gives_the_new_model(module_of, tmp_path):
+    for value in (1.0, 2.0):
+        constant = relax.const(np.full(3, value, np.float32))
+        mod = module_of([(3,)], lambda b, x, c=constant: b.emit(relax.op.add(x, c)))
+        be.build(mod).export_library(tmp_path / "net.so")
+        assert be.load(tmp_path / "net.so")(np.zeros(3, np.float32)).tolist() == [value] * 3
+
+
+@pytest.mark.parametrize("kept", [0, 1, 7, 0.1, 0.5, -1, -8, -9, -48, -49, -200])
+def test_truncated_files(kept, path):
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept * len(content)) if isinstance(kept, float) else kept])
+    with pytest.raises(LibraryError, match=r"net\.so: is truncated.*export it again"):
+        be.load(path)
+
+
+def loading_never_happens(_path):
+    raise AssertionError("a file that was to be refused reached the dynamic loader")
+
+
+@pytest.mark.parametrize("place", [0, 4096, -60, -45, -20])
+def test_altered_files(place, path, monkeypatch):
+    monkeypatch.setattr(library, "_load_module", loading_never_happens)
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(LibraryError, match=r"net\.so: was altered.*export it again"):
+        be.load(path)
+
+
+def test_missing_files_and_folders(tmp_path):
+    for name in ("none.so", "."):
+        with pytest.raises(LibraryError, match="can't be read.*Check the path"):
+            be.load(tmp_path / name)
+
+
+def rewritten(path, change):
+    """Change the description of a library and seal it again."""
+    description = library.read_description(path)
+    content = path.read_bytes()
+    (length,) = library._LENGTH.unpack(content[-library._TRAILER :][: library._LENGTH.size])
+    path.write_bytes(content[: -library._TRAILER - length])
+    change(description)
+    library.seal(path, description)
+
+
+def test_sealing_again_changes_nothing(path):
+    before = path.read_bytes()
+    rewritten(path, lambda description: None)
+    assert path.read_bytes() == before
+
+
+def test_another_format_is_named(path):
+    rewritten(path, lambda description: description.update(format=99))
+    with pytest.raises(LibraryError, match=r"has format 99, this version reads 1.*Export it again"):
+        be.load(path)
+
+
+def test_an_incomplete_description_is_named(path):
+    rewritten(path, lambda description: description.pop("inputs"))
+    with pytest.raises(LibraryError, match=r"description lacks 'inputs'.*Export it again"):
+        be.load(path)
+
+
+def test_files_for_other_cpus(path, monkeypatch):
+    monkeypatch.setattr(library, "_load_module", loading_never_happens)
+    host = native_target().architecture
+    foreign = "x86_64" if host == "aarch64" else "aarch64"
+    rewritten(
+        path,
+        lambda d: d["target"].update(tvm={"kind": "llvm", "mtriple": f"{foreign}-linux-gnu"}),
+    )
+    with pytest.raises(TargetError, match=rf"net\.so: is for {foreign}.*for this machine"):
+        be.load(path)
+
+
+@pytest.mark.skipif(
+    native_target().architecture != "x86_64", reason="the feature is x86's: run on x86 as well"
+)
+def test_files_that_need_missing_instructions(path, monkeypatch):
+    monkeypatch.setattr(library, "_load_module", loading_never_happens)
+    features = {"kind": "llvm", "mcpu": "x86-64", "mattr": ["+avx512-of-the-future"]}
+    rewritten(path, lambda d: d["target"].update(tvm=features))
+    with pytest.raises(TargetError, match=r"net\.so: needs CPU features.*avx512-of-the-future"):
+        be.load(path)
+
+
+def test_a_failed_export_leaves_the_old_file(model, path, monkeypatch):
+    before = path.read_bytes()
+
+    def linker(_target):
+        def fails(output, *_arguments, **_options):
+            with open(output, "wb") as file:
+                file.write(b"half")
+            raise RuntimeError("ld: no space")
+
+        return fails
+
+    monkeypatch.setattr(library, "_linker", linker)
+    with pytest.raises(LibraryError, match=r"net\.so: linking failed.*no space"):
+        model.export_library(path)
+    assert path.read_bytes() == before
+    with pytest.raises(LibraryError):
+        model.export_library(path.parent / "other.so")
+    assert_nothing_else(path.parent, "net.so")
+
+
+def test_an_interrupted_export_leaves_nothing(model, tmp_path, monkeypatch):
+    def interrupted(*_arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(library, "seal", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        model.export_library(tmp_path / "net.so")
+    assert_nothing_else(tmp_path)
+
+
+def test_without_a_linker(model, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(
+        LibraryError, match=r"linker gcc: isn't installed.*Debian: apt-get install gcc"
+    ):
+        model.export_library(tmp_path / "net.so")
+    assert_nothing_else(tmp_path)
+
+
+def test_a_linker_for_another_cpu_is_named(layer, module_of, tmp_path, monkeypatch):
+    if native_target().architecture == "aarch64":
+        other, package = "x86-64-v3", "gcc-x86-64-linux-gnu"
+    else:
+        other, package = "aarch64", "gcc-aarch64-linux-gnu"
+    model = be.build(module_of([layer.act_codes.shape], layer.emit), target=other)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(LibraryError, match=rf"linux-gnu-gcc.*{package}"):
+        model.export_library(tmp_path / "net.so")
+    assert_nothing_else(tmp_path)
+
+
+def test_places_that_cannot_be_written(model, path, tmp_path):
+    with pytest.raises(LibraryError, match="can't be written.*Use another folder"):
+        model.export_library(tmp_path / "missing" / "net.so")
+    (tmp_path / "folder.so").mkdir()
+    with pytest.raises(LibraryError, match=r"folder\.so: can't be written.*Use another name"):
+        model.export_library(tmp_path / "folder.so")
+    assert_nothing_else(tmp_path, "net.so", "folder.so")
+
+
+def test_a_loaded_model_is_copied_not_exported(path, tmp_path):
+    with pytest.raises(LibraryError, match="loaded from a library.*Copy that file"):
+        be.load(path).export_library(tmp_path / "again.so")
+    assert_nothing_else(tmp_path, "net.so")

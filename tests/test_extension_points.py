@@ -1,0 +1,184 @@
+"""A spelling, a pass and a target from outside: nothing in the package is edited.
+
+Each test would pass vacuously if its extension weren't used, so each asserts that it was.
+"""
+
+import numpy as np
+import pytest
+import torch
+import tvm
+from torch import nn
+from tvm import s_tir
+
+import tvm_bitenc as be
+from tvm_bitenc.encoding import Encoding
+from tvm_bitenc.op.packed import packed_conv2d_op, unscheduled_compute
+from tvm_bitenc.op.quantize import quantize
+from tvm_bitenc.op.registration import constant_value, is_call_to, with_attributes
+from tvm_bitenc.schedule import Kernel, rule_sets, schedule_rule
+from tvm_bitenc.schedule.rule import prim_func
+from tvm_bitenc.target import native_target
+from tvm_bitenc.transform import canonicalize, default_pipeline, no_lowering, quantizer_spelling
+from tvm_bitenc.transform.float32 import evaluate, op_name
+from tvm_bitenc.transform.rewrite import rewrite_calls
+
+
+class Signs(nn.Module):
+    """Two layers whose quantizers torch users would write by hand: 1 where x >= 0, else -1."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(5, 16, 3, padding=1, bias=False)
+        self.conv2 = nn.Conv2d(16, 6, 3, stride=2, bias=False)
+
+    def forward(self, x):
+        for conv in (self.conv1, self.conv2):
+            a, w = (torch.where(v >= 0, 1.0, -1.0) for v in (x, conv.weight))
+            x = nn.functional.conv2d(a, w, None, conv.stride, conv.padding)
+        return x
+
+
+@pytest.fixture(scope="module")
+def signs():
+    torch.manual_seed(0)
+    model, x = Signs().eval(), torch.randn(2, 5, 8, 8)
+    return be.from_torch(model, (x,)), x, model(x).detach().numpy()
+
+
+@pytest.fixture
+def spelling(monkeypatch):
+    """The new spelling, for one test."""
+    monkeypatch.setattr(canonicalize, "_spellings", [*canonicalize._spellings])
+
+    @quantizer_spelling
+    def where_not_negative(call, graph):
+        if op_name(call) != "relax.where":
+            return None
+        condition = graph.definition(call.args[0])
+        values = [evaluate(value, graph) for value in call.args[1:]]
+        if op_name(condition) != "relax.greater_equal" or any(v is None for v in values):
+            return None
+        threshold = evaluate(condition.args[1], graph)
+        if threshold is None or [np.unique(v).tolist() for v in (*values, threshold)] != [
+            [1.0],
+            [-1.0],
+            [0.0],
+        ]:
+            return None
+        return quantize(condition.args[0], Encoding.symmetric(1, 2.0))
+
+    return where_not_negative
+
+
+def test_a_spelling_is_one_function(signs, spelling, same):
+    mod, x, expected = signs
+    lib = be.build(mod)
+    assert [(row.weight_bits, row.act_bits) for row in lib.report().layers] == [(1, 1)] * 2
+    assert [row.out_bits for row in lib.report().layers] == [1, 32]
+    assert not lib.report().float_layers
+    assert same(lib(x), expected)
+
+
+def test_without_the_spelling_the_layers_stay_float(signs):
+    report = be.build(signs[0]).report()
+    assert not report.layers and len(report.float_layers) == 2
+
+
+@tvm.transform.module_pass(opt_level=0, name="outside.LastLayerBy")
+class LastLayerBy:
+    """Give the layer that ends in accumulators, not codes, a strategy of one's own choice."""
+
+    def __init__(self, strategy):
+        self.strategy = strategy
+
+    def transform_module(self, mod, _ctx):
+        def choose(call, _graph):
+            is_last = is_call_to(call, packed_conv2d_op) and len(call.args) == 3
+            return with_attributes(call, strategy=self.strategy) if is_last else None
+
+        return rewrite_calls(mod, choose)
+
+
+@pytest.mark.parametrize("strategies", [("xnor", "int8"), ("int8", "xnor")], ids=str)
+def test_a_pass_is_one_class_and_a_place(strategies, signs, spelling, same):
+    mod, x, expected = signs
+
+    def pipeline(target, strategy):
+        added = LastLayerBy(strategies[1])
+        return default_pipeline(target, strategy).insert_after("bitenc.Strategy", added)
+
+    lib = be.build(mod, strategy=strategies[0], pipeline=pipeline)
+    assert tuple(row.strategy for row in lib.report().layers) == strategies
+    ran = [name for name in lib.benchmark(x, number=1, repeat=1).layers if "packed_conv" in name]
+    assert [name.split("_")[-1] for name in ran] == list(strategies)
+    assert same(lib(x), expected)
+
+
+TOML = """
+description = "A CPU with a rule of its own"
+
+[tvm]
+mcpu = "{cpu}"
+
+[schedule]
+rules = ["outside", "generic"]
+"""
+
+
+@pytest.fixture
+def board(tmp_path, monkeypatch):
+    """The new target: a file's path, for one test."""
+    monkeypatch.setitem(rule_sets(), "outside", [])
+
+    @schedule_rule("outside")
+    def marked(call, _target):
+        if not is_call_to(call, packed_conv2d_op):
+            return None
+        compute, inputs = unscheduled_compute(call)
+        schedule = s_tir.Schedule(prim_func(compute, inputs))
+        last = schedule.get_child_blocks(schedule.get_sblock("root"))[-1]
+        schedule.annotate(schedule.get_loops(last)[0], "outside.rule", 1)
+        return Kernel(schedule.mod["main"], [constant_value(value) for value in inputs[1:]])
+
+    path = tmp_path / "board.toml"
+    path.write_text(TOML.format(cpu=native_target().tvm_target.attrs["mcpu"]))
+    return path
+
+
+@tvm.ir.instrument.pass_instrument
+class Scheduled:
+    """Scripts of the kernels that the pass bitenc.Schedule made."""
+
+    def __init__(self):
+        self.scripts = {}
+
+    def run_after_pass(self, mod, info):
+        if info.name == "bitenc.Schedule":
+            self.scripts = {v.name_hint: f.script() for v, f in mod.functions_items()}
+
+
+def test_a_target_is_one_file_and_one_function(signs, spelling, board, same):
+    mod, x, expected = signs
+    watch = Scheduled()
+    with tvm.transform.PassContext(instruments=[watch]):
+        lib = be.build(mod, target=board)
+    marked = {name for name, script in watch.scripts.items() if "outside.rule" in script}
+    assert len(marked) == 2 and all("packed_conv2d" in name for name in marked)
+    assert marked <= set(lib.benchmark(x, number=1, repeat=1).layers)
+    assert lib.target.name == lib.report().target == "board"
+    assert same(lib(x), expected)
+
+
+def test_all_three_together(signs, spelling, board, same):
+    mod, x, expected = signs
+    watch = Scheduled()
+
+    def pipeline(*arguments):
+        return default_pipeline(*arguments).insert_after("bitenc.Strategy", LastLayerBy("int8"))
+
+    with tvm.transform.PassContext(instruments=[watch]):
+        lib = be.build(mod, target=str(board), strategy="xnor", pipeline=pipeline)
+    assert [row.strategy for row in lib.report().layers] == ["xnor", "int8"]
+    assert sum("outside.rule" in script for script in watch.scripts.values()) == 2
+    assert same(lib(x), expected)
+    assert same(be.build(mod, pipeline=no_lowering)(x), expected)

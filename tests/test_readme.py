@@ -1,0 +1,24 @@
+"""The README's example and commands are real."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_example_runs_as_it_stands(tmp_path, monkeypatch, capfd):
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, "README.md", "exec"), {})
+    printed, warned = capfd.readouterr()
+    assert "W8A8" in printed and "W2A2" in printed and warned == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["net.so"]
+
+
+def test_commands_and_links_exist():
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    commands = re.findall(r"^    make (\w+)", README, re.MULTILINE)
+    assert commands == ["demo", "test"] and set(commands) <= set(targets)
+    links = re.findall(r"\]\((?!http)([^)]+)\)", README)
+    assert links and all((ROOT / link).exists() for link in links)
