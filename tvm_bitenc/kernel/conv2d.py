@@ -42,16 +42,15 @@ def conv2d_kernel(
     """
     constants = [*product.constants, *epilogue.constants]
     nest = _Nest(layer, product, epilogue, parallel)
-    with IRBuilder() as builder:
-        with T.prim_func():
-            T.func_name("main")
-            source = T.arg("planes", T.buffer(shapes[0], "uint64"))
-            arguments = [
-                T.arg(f"constant{i}", T.buffer(value.shape, str(value.dtype)))
-                for i, value in enumerate([*constants, *nest.classes])
-            ]
-            out = T.arg("out", T.buffer(shapes[1], epilogue.out_dtype))
-            nest.write(source, arguments, out)
+    with IRBuilder() as builder, T.prim_func():
+        T.func_name("main")
+        source = T.arg("planes", T.buffer(shapes[0], "uint64"))
+        arguments = [
+            T.arg(f"constant{i}", T.buffer(value.shape, str(value.dtype)))
+            for i, value in enumerate([*constants, *nest.classes])
+        ]
+        out = T.arg("out", T.buffer(shapes[1], epilogue.out_dtype))
+        nest.write(source, arguments, out)
     return Kernel(builder.get(), [*constants, *nest.classes])
 
 

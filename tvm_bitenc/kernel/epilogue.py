@@ -221,16 +221,18 @@ class SearchedPlanes(AffinePlanes):
         return [*Integers.constants.fget(self), *steps]
 
     def _code(self, tile, first, lanes: int, acc):
+        """Search lane by lane: no vector instruction looks up so many thresholds."""
         thresholds, direction = tile.finishing[-2:]
-        steps, ints = 2**self.bits - 1, vector("int32", lanes)
-        along = T.Bind(acc * load(direction, first, lanes))
-        base = T.Bind(tirx.Ramp(first * steps, steps, lanes))
-        code = constant(0, "int32", lanes)
-        for bit in reversed(range(self.bits)):
-            size = constant(1 << bit, "int32", lanes)
-            threshold = thresholds[base + code + size - constant(1, "int32", lanes)]
-            code = T.Bind(code + tirx.Select(along >= threshold, size, constant(0, "int32", lanes)))
-        return tirx.Cast(ints, code)
+        steps = 2**self.bits - 1
+        along, codes = (T.alloc_buffer((lanes,), "int32") for _ in range(2))
+        store(along, acc * load(direction, first, lanes), 0, lanes)
+        store(codes, constant(0, "int32", lanes), 0, lanes)
+        with T.serial(0, lanes) as lane:
+            for bit in reversed(range(self.bits)):
+                start = (first + lane) * steps + codes[lane] + ((1 << bit) - 1)
+                reached = tirx.Cast("int32", along[lane] >= thresholds[start])
+                T.buffer_store(codes, codes[lane] + reached * (1 << bit), [lane])
+        return load(codes, 0, lanes)
 
 
 def fit_line(layer: ConvLayer) -> tuple[np.ndarray, np.ndarray] | None:
@@ -262,6 +264,9 @@ def fit_line(layer: ConvLayer) -> tuple[np.ndarray, np.ndarray] | None:
     lowest = np.where(lowest <= -1e9, highest - 1, lowest)
     highest = np.where(highest >= 1e9, lowest + 1, highest)
     slope, intercept = slope * direction, (lowest + highest) / 2
+    is_constant = np.all(always | never, axis=0)
+    slope = np.where(is_constant, 0, slope)
+    intercept = np.where(is_constant, always.sum(axis=0) + 0.5, intercept)
     slope, intercept = slope.astype(np.float32), intercept.astype(np.float32)
     points = np.concatenate([at, np.maximum(below, low), np.minimum(at, high), [low, high]])
     acc = (points * direction).astype(np.int32).astype(np.float32)

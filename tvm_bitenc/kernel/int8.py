@@ -94,7 +94,7 @@ class Int8:
         geometry, per_group = layer.geometry, layer.weight_codes.shape[1]
         return (
             (geometry.groups == 1 or per_group % QUAD == 0)
-            and 0 < min(geometry.act_coefficients)
+            and min(geometry.act_coefficients) > 0
             and sum(geometry.act_coefficients) <= 255
             and byte_weights(layer, 127) is not None
         )

@@ -95,8 +95,8 @@ def default_tile(layer: ConvLayer, isa: Isa, threads: int) -> Tile:
     vectors = min(vectors, max(WORD // lanes, 1))
     while vectors > 1 and (
         vectors // 2 * lanes >= per_group
-        or per_group % (vectors * lanes)
-        and per_group % (vectors // 2 * lanes) == 0
+        or (per_group % (vectors * lanes)
+        and per_group % (vectors // 2 * lanes) == 0)
     ):
         vectors //= 2
     pixels = _pixels(layer.output_size[1], pixels)
