@@ -209,7 +209,9 @@ def library_run(library: CompiledModel, value: np.ndarray) -> Callable[[], objec
 
 def planes_pipeline(target: Target, strategy: str) -> Pipeline:
     """Return the compiler's passes from `bitenc.Layout` on, for modules of `layer_module`."""
-    return Pipeline([Layout(), EndPacked(), FuseEpilogue(), Strategy(strategy), Schedule(target)])
+    return Pipeline(
+        [Layout(), EndPacked(), FuseEpilogue(), Strategy(strategy, target), Schedule(target)]
+    )
 
 
 @tvm.transform.module_pass(opt_level=0, name="benchmarks.EndPacked")

@@ -45,12 +45,15 @@ def conv2d_kernel(
     with IRBuilder() as builder, T.prim_func():
         T.func_name("main")
         source = T.arg("planes", T.buffer(shapes[0], "uint64"))
+        residual = None
+        if layer.has_residual:
+            residual = T.arg("residual", T.buffer(shapes[1], "float32"))
         arguments = [
             T.arg(f"constant{i}", T.buffer(value.shape, str(value.dtype)))
             for i, value in enumerate([*constants, *nest.classes])
         ]
         out = T.arg("out", T.buffer(shapes[1], epilogue.out_dtype))
-        nest.write(source, arguments, out)
+        nest.write(source, residual, arguments, out)
     return Kernel(builder.get(), [*constants, *nest.classes])
 
 
@@ -69,7 +72,7 @@ class _Nest:
         self.needs_act_sum = product.raw.has_act_sum
         self.needs_copy = any(layer.geometry.padding) or product.name != "xnor"
 
-    def write(self, source, arguments, out) -> None:
+    def write(self, source, residual, arguments, out) -> None:
         """Write the body of the function."""
         words = -(-self.layer.input_shape[3] // 64)
         self.source_pixel = self.layer.act_bits * words
@@ -83,6 +86,7 @@ class _Nest:
         self.class_buffers = flats[last:]
         self._out_argument, self._out_size = out, sizes[-1]
         self._aliases: dict[tuple, object] = {}
+        self.residual = None if residual is None else flat(residual, sizes[-1], "float32")
         self.out = self.alias(out, str(out.dtype))
         batch, height = self.layer.input_shape[0], self.layer.output_size[0]
         tasks = batch * (height // self.tile.rows) * self.tile.splits

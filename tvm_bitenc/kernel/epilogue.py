@@ -9,6 +9,7 @@ from tvm.tirx.script import builder as T
 from ..encoding import WORD_BITS
 from ..op.multiply_add import fused_multiply_add
 from ..te.conv_layer import ConvLayer
+from ..te.float_steps import RESIDUAL, apply_step
 from .raw import Raw, thresholds_of
 from .tir import constant, intrinsic, joined, load, reinterpret, splat, store, vector
 from .window import by_block
@@ -55,19 +56,63 @@ class Integers:
             found.append((channel, lanes, T.Bind(acc)))
         return found
 
+    def _place(self, tile, p: int, channel: int) -> tuple:
+        """Where a vector lies in the output; its first channel in the group; channels of that."""
+        per_group = self.layer.out_channels // self.layer.geometry.groups
+        first = tile.block_in_group * self.block + channel
+        start = tile.out_pixel(p) * self.layer.out_channels + tile.group * per_group + first
+        return start, first, per_group
+
     def _write(self, tile, p: int, channel: int, lanes: int, acc) -> None:
         """Store a vector, or those of its lanes that are channels."""
-        groups, out_channels = self.layer.geometry.groups, self.layer.out_channels
-        per_group = out_channels // groups
-        first = tile.block_in_group * self.block + channel
-        start = tile.out_pixel(p) * out_channels + tile.group * per_group + first
+        start, first, per_group = self._place(tile, p, channel)
         if per_group % self.block == 0:
             store(tile.out, acc, start, lanes)
             return
-        spill = T.alloc_buffer((lanes,), "int32")
+        spill = T.alloc_buffer((lanes,), self.out_dtype)
         store(spill, acc, 0, lanes)
         with T.serial(0, lanes) as lane, T.If(first + lane < per_group), T.Then():
             T.buffer_store(tile.out, spill[lane], [start + lane])
+
+
+class Floats(Integers):
+    """Accumulators through float arithmetic, float32 NHWC; a residual may be added on the way."""
+
+    out_dtype = "float32"
+
+    @property
+    def constants(self) -> list[np.ndarray]:
+        """Those of accumulators, then those of the steps."""
+        steps = [value for step in self.layer.steps for value in step.constants]
+        padded = [by_block(value, self.layer, self.block).astype(np.float32) for value in steps]
+        return [*super().constants, *padded]
+
+    def finish(self, tile, p: int, parts: list) -> None:
+        """Write the results of one pixel."""
+        for channel, lanes, acc in self.accumulators(tile, p, parts):
+            first, floats = tile.block * self.block + channel, vector("float32", lanes)
+            left = iter(tile.finishing[-sum(len(s.constants) for s in self.layer.steps) or None :])
+            value = acc
+            for step in self.layer.steps:
+                own = [load(next(left), first, lanes) for _ in step.constants]
+                added = None
+                if step.name == RESIDUAL:
+                    added = self._read(tile, p, channel, lanes)
+                value = T.Bind(apply_step(step.name, value, own, floats, added))
+            self._write(tile, p, channel, lanes, value)
+
+    def _read(self, tile, p: int, channel: int, lanes: int):
+        """Load the residual of a vector of channels."""
+        start, first, per_group = self._place(tile, p, channel)
+        if per_group % self.block == 0:
+            return load(tile.residual, start, lanes)
+        gathered = T.alloc_buffer((lanes,), self.out_dtype)
+        with T.serial(0, lanes) as lane, T.If(first + lane < per_group):
+            with T.Then():
+                T.buffer_store(gathered, tile.residual[start + lane], [lane])
+            with T.Else():
+                T.buffer_store(gathered, tirx.const(0, self.out_dtype), [lane])
+        return load(gathered, 0, lanes)
 
 
 def as_int32(parts: list, block: int) -> list[tuple]:

@@ -105,6 +105,11 @@ class Int8:
             return "dot"
         return "bytes" if self._widen_after else "words"
 
+    @property
+    def widens_seldom(self) -> bool:
+        """Whether 16 bits sum many pairs before they must be widened."""
+        return self._widen_after >= 4
+
     @cached_property
     def _widen_after(self) -> int:
         """Pairs of products that 16 bits can sum."""

@@ -16,9 +16,10 @@ from ..te import lut_conv2d as te_lut_conv2d
 from ..te import pack as te_pack
 from ..te import pool as te_pool
 from ..te.conv_layer import ConvLayer
+from ..te.float_steps import CONSTANTS, RESIDUAL, FloatStep, float_steps
 from ..te.threshold import threshold as te_threshold
 from .branch import geometry_of
-from .registration import constant_value, describe, make_call, register_op, tensor_shape
+from .registration import constant_value, describe, is_call_to, make_call, register_op, tensor_shape
 
 
 def pack(codes: relax.Expr, bits: int, groups: int = 1) -> relax.Call:
@@ -35,7 +36,39 @@ def packed_conv2d(planes: relax.Expr, call: relax.Call) -> relax.Call:
     """Return the `branch_conv2d` of `call` on packed planes: int32 accumulators, NHWC."""
     attributes = {**asdict(geometry_of(call)), "layer": str(call.attrs["layer"]), "strategy": ""}
     attributes = {k: list(v) if isinstance(v, tuple) else v for k, v in attributes.items()}
-    return make_call(packed_conv2d_op, [planes, *call.args[1:]], **attributes)
+    return make_call(packed_conv2d_op, [planes, *call.args[1:]], **attributes, steps=[])
+
+
+def with_step(
+    call: relax.Call, name: str, constants: Sequence[np.ndarray], residual: relax.Expr | None = None
+) -> relax.Call:
+    """Return a `packed_conv2d` with one more step of float arithmetic behind its accumulators.
+
+    Parameters
+    ----------
+    call : relax.Call
+        To `packed_conv2d`, without thresholds.
+    name : str
+        See `te.float_steps`.
+    constants : sequence of ndarray of float32, each of shape (out_channels,)
+    residual : relax.Expr of float32 NHWC, optional
+    """
+    arguments = [*call.args, *(relax.const(value, "float32") for value in constants)]
+    if residual is not None:
+        arguments.insert(1, residual)
+    changes = {**dict(call.attrs.items()), "steps": [*map(str, call.attrs["steps"]), name]}
+    return make_call(packed_conv2d_op, arguments, **changes)
+
+
+def tensor_inputs(call: relax.Call) -> list[relax.Expr]:
+    """Arguments of a call that aren't constants of its kernel."""
+    if is_call_to(call, packed_conv2d_op):
+        return list(call.args[: 1 + _has_residual(call)])
+    return list(call.args)
+
+
+def _has_residual(call: relax.Call) -> bool:
+    return RESIDUAL in map(str, call.attrs["steps"])
 
 
 def packed_threshold(acc: relax.Expr, call: relax.Call) -> relax.Call:
@@ -60,7 +93,13 @@ def packed_max_pool2d(planes: relax.Expr, call: relax.Call) -> relax.Call:
 def conv_layer_of(call: relax.Call) -> ConvLayer:
     """Everything static about a call to `packed_conv2d`."""
     batch, height, width, _, _ = call.args[0].ty.shape
-    weight_codes, weight_offset, *epilogue = map(constant_value, call.args[1:])
+    constants = call.args[1 + _has_residual(call) :]
+    weight_codes, weight_offset, *epilogue = map(constant_value, constants)
+    left = iter(epilogue)
+    steps = tuple(
+        FloatStep(name, tuple(next(left) for _ in range(CONSTANTS[name])))
+        for name in map(str, call.attrs["steps"])
+    )
     geometry = geometry_of(call)
     channels = weight_codes.shape[1] * geometry.groups
     return ConvLayer(
@@ -69,8 +108,9 @@ def conv_layer_of(call: relax.Call) -> ConvLayer:
         weight_codes,
         weight_offset,
         geometry,
-        *epilogue,
+        *(() if steps else epilogue),
         strategy=str(call.attrs["strategy"]),
+        steps=steps,
     )
 
 
@@ -93,7 +133,9 @@ def int8_kernel(layer: ConvLayer):
 
 
 def _with_epilogue(convolve: Callable, constants: list[np.ndarray], layer: ConvLayer):
-    """Let thresholds and packing follow the accumulators, if the layer has them."""
+    """Let thresholds and packing, or float steps, follow the accumulators if the layer has them."""
+    if layer.steps:
+        return _with_float_steps(convolve, constants, layer)
     if layer.thresholds is None:
         return lambda planes, *tensors: convolve(planes, *tensors, layer), constants
 
@@ -103,6 +145,16 @@ def _with_epilogue(convolve: Callable, constants: list[np.ndarray], layer: ConvL
         return te_pack.pack(codes, layer.out_bits)
 
     return compute, [*constants, layer.thresholds, layer.direction]
+
+
+def _with_float_steps(convolve: Callable, constants: list[np.ndarray], layer: ConvLayer):
+    def compute(planes: te.Tensor, *tensors: te.Tensor) -> te.Tensor:
+        residual = tensors[0] if layer.has_residual else None
+        tensors = tensors[layer.has_residual :]
+        own, rest = tensors[: len(constants)], tensors[len(constants) :]
+        return float_steps(convolve(planes, *own, layer), layer.steps, rest, residual)
+
+    return compute, [*constants, *(value for step in layer.steps for value in step.constants)]
 
 
 def unscheduled_compute(call: relax.Call):
@@ -127,16 +179,19 @@ def _infer_unpack(call: relax.Call) -> relax.TensorType:
 
 def _infer_conv2d(call: relax.Call) -> relax.TensorType:
     batch, height, width, _, _ = tensor_shape(call.args[0], "uint64", describe(call))
-    out_channels, _, kernel_h, kernel_w = tensor_shape(call.args[1], "uint8", describe(call))
+    weight, *epilogue = call.args[1 + _has_residual(call) :]
+    out_channels, _, kernel_h, kernel_w = tensor_shape(weight, "uint8", describe(call))
     geometry = geometry_of(call)
     outer = [
         batch,
         geometry.out_size(height, kernel_h, 0),
         geometry.out_size(width, kernel_w, 1),
     ]
-    if len(call.args) == 3:
+    if len(call.attrs["steps"]):
+        return relax.TensorType([*outer, out_channels], "float32")
+    if len(epilogue) == 1:
         return relax.TensorType([*outer, out_channels], "int32")
-    bits = int(call.args[3].ty.shape[0]).bit_length()
+    bits = int(epilogue[1].ty.shape[0]).bit_length()
     return relax.TensorType([*outer, bits, _words(int(out_channels))], "uint64")
 
 
@@ -158,7 +213,8 @@ def _legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
 
 def _compute_conv2d(call: relax.Call):
     compute, constants = xnor_kernel(conv_layer_of(call), lanes=1)
-    return compute, [call.args[0], *(relax.const(value, str(value.dtype)) for value in constants)]
+    constants = [relax.const(value, str(value.dtype)) for value in constants]
+    return compute, [*tensor_inputs(call), *constants]
 
 
 def _compute_threshold(call: relax.Call):

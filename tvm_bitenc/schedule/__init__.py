@@ -10,6 +10,22 @@ are registered in named sets; a target file lists the sets to try, in order::
         return Kernel(prim_func, constants)
 """
 
-from .rule import Kernel, Rule, find_kernel, rule_sets, schedule_rule
+from .rule import (
+    Kernel,
+    Rule,
+    cost_model,
+    find_kernel,
+    rule_sets,
+    schedule_rule,
+    strategy_costs,
+)
 
-__all__ = ["Kernel", "Rule", "find_kernel", "rule_sets", "schedule_rule"]
+__all__ = [
+    "Kernel",
+    "Rule",
+    "cost_model",
+    "find_kernel",
+    "rule_sets",
+    "schedule_rule",
+    "strategy_costs",
+]

@@ -6,8 +6,9 @@ from tvm import relax
 
 from ..kernel.isa import Isa
 from ..target import Target
+from ..te.conv_layer import ConvLayer
 from . import x86
-from .rule import Kernel, schedule_rule
+from .rule import Kernel, cost_model, schedule_rule
 
 REQUIRED = {"avx512f", "avx512bw", "avx512vl", "avx512dq"}
 INTRINSICS = {
@@ -35,3 +36,10 @@ def conv2d(call: relax.Call, target: Target) -> Kernel | None:
     """Packed convolutions."""
     isa = isa_of(target)
     return None if isa is None else x86.conv2d(call, target, isa)
+
+
+@cost_model("avx512")
+def costs(layer: ConvLayer, target: Target) -> dict[str, float] | None:
+    """Vector instructions by strategy."""
+    isa = isa_of(target)
+    return None if isa is None else x86.costs(layer, isa)

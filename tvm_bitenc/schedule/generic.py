@@ -13,6 +13,7 @@ from ..op.packed import (
     int8_kernel,
     lut_kernel,
     packed_conv2d_op,
+    tensor_inputs,
     unscheduled_compute,
     xnor_kernel,
 )
@@ -20,7 +21,7 @@ from ..op.registration import is_call_to
 from ..target import Target
 from ..te.conv_layer import ConvLayer
 from ..te.threshold import MAX_COUNTED, search_stages
-from .rule import Kernel, prim_func, schedule_rule
+from .rule import Kernel, cost_model, prim_func, schedule_rule
 
 XNOR_LANES = 8  # Output channels side by side: 8 x 64 bits fill the widest vectors there are.
 INT_LANES = 16  # The same in 32-bit accumulators.
@@ -41,7 +42,7 @@ def conv2d_xnor(call: relax.Call, target: Target) -> Kernel | None:
         return None
     lanes, branches = _lanes(layer, XNOR_LANES), layer.weight_bits * layer.act_bits
     compute, constants = xnor_kernel(layer, lanes)
-    schedule = s_tir.Schedule(prim_func(compute, [call.args[0], *constants]))
+    schedule = s_tir.Schedule(prim_func(compute, [*tensor_inputs(call), *constants]))
     work = layer.macs // layer.weight_codes.shape[1] * layer.words * branches // lanes
     tile = _tile(schedule, layer, lanes, branches, _is_parallel(target, work))
     schedule.reorder(tile.block, tile.pixel, tile.lane)
@@ -60,7 +61,7 @@ def conv2d_int8(call: relax.Call, target: Target) -> Kernel | None:
         return None
     lanes = _lanes(layer, INT_LANES)
     compute, constants = int8_kernel(layer)
-    schedule = s_tir.Schedule(prim_func(compute, [call.args[0], *constants]))
+    schedule = s_tir.Schedule(prim_func(compute, [*tensor_inputs(call), *constants]))
     parallel = _is_parallel(target, layer.macs // lanes)
     schedule.compute_inline(schedule.get_sblock("unpacked"))
     tile = _tile(schedule, layer, lanes, 1, parallel, reduction_loops=3)
@@ -79,7 +80,7 @@ def conv2d_lut(call: relax.Call, target: Target) -> Kernel | None:
         return None
     lanes = _lanes(layer, INT_LANES)
     compute, constants = lut_kernel(layer)
-    schedule = s_tir.Schedule(prim_func(compute, [call.args[0], *constants]))
+    schedule = s_tir.Schedule(prim_func(compute, [*tensor_inputs(call), *constants]))
     parallel = _is_parallel(target, layer.macs // lanes)
     schedule.compute_inline(schedule.get_sblock("unpacked"))
     tile = _tile(schedule, layer, lanes, 1, parallel)
@@ -89,6 +90,21 @@ def conv2d_lut(call: relax.Call, target: Target) -> Kernel | None:
     if layer.has_act_sum:
         schedule.compute_at(schedule.get_sblock("act_ones"), tile.column)
     return Kernel(schedule.mod["main"], constants)
+
+
+@cost_model("generic")
+def costs(layer: ConvLayer, target: Target) -> dict[str, float]:
+    """Vector instructions per output pixel and channel.
+
+    `xnor` takes an xor, a count and a sum in 8 lanes, `int8` a product and a sum in 16. Without a
+    byte shuffle `lut` loads lane by lane.
+    """
+    window = layer.kernel_size[0] * layer.kernel_size[1]
+    return {
+        "xnor": 3 / 8 * window * layer.words * layer.weight_bits * layer.act_bits,
+        "int8": 2 / 16 * layer.taps,
+        "lut": layer.taps / 4 * layer.weight_bits,
+    }
 
 
 def _layer(call: relax.Call, strategy: str) -> ConvLayer | None:
@@ -136,7 +152,9 @@ def _tile(
     """
     accumulator = schedule.get_sblock("accumulator")
     has_thresholds = layer.thresholds is not None
-    final = schedule.get_sblock("packed") if has_thresholds else accumulator
+    final = accumulator
+    if has_thresholds or layer.steps:
+        final = schedule.get_sblock("packed" if has_thresholds else "float_steps")
     batch, row, column, *_ = schedule.get_loops(final)
     column, _ = schedule.split(column, [None, _pixels(layer, accumulators)])
     if parallel:  # Before any reduction is decomposed, which hides that rows are independent.
@@ -147,6 +165,8 @@ def _tile(
             schedule.compute_at(schedule.get_sblock(stage), column, preserve_unit_loops=True)
         for stage in stages:
             _compare_in_lanes(schedule, schedule.get_sblock(stage), layer)
+    if layer.steps:
+        schedule.compute_at(accumulator, column, preserve_unit_loops=True)
     loops = schedule.get_loops(accumulator)
     pixel, channel, *reduction = loops[len(loops) - 2 - reduction_loops :]
     groups = layer.geometry.groups

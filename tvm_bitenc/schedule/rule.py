@@ -12,6 +12,7 @@ from tvm import relax, te, tirx
 
 from ..errors import TargetError
 from ..target import Target
+from ..te.conv_layer import ConvLayer
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,34 @@ def schedule_rule(rule_set: str) -> Callable[[Rule], Rule]:
         return rule
 
     return register
+
+
+CostModel = Callable[[ConvLayer, Target], "dict[str, float] | None"]
+_cost_models: dict[str, CostModel] = {}
+
+
+def cost_model(rule_set: str) -> Callable[[CostModel], CostModel]:
+    """Register what each strategy costs under a rule set.
+
+    The function returns the cost of a layer by strategy, in any unit, or None where the rule set
+    doesn't apply to the target.
+    """
+
+    def register(model: CostModel) -> CostModel:
+        _cost_models[rule_set] = model
+        return model
+
+    return register
+
+
+def strategy_costs(layer: ConvLayer, target: Target) -> dict[str, float]:
+    """Costs of a layer by strategy, by the first rule set of the target that knows them."""
+    rule_sets()
+    for name in (*target.rules, "generic"):
+        costs = _cost_models[name](layer, target) if name in _cost_models else None
+        if costs:
+            return costs
+    return {}
 
 
 def rule_sets() -> dict[str, list[Rule]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from tvm import relax
 
 from ..kernel import int8, lut, xnor
@@ -11,6 +13,7 @@ from ..kernel.epilogue import (
     MAX_COMPARED_AT_ALL,
     AffinePlanes,
     ComparedPlanes,
+    Floats,
     Integers,
     SearchedPlanes,
 )
@@ -64,6 +67,8 @@ def _threads(layer: ConvLayer, target: Target) -> int:
 def _epilogue(layer: ConvLayer, product):
     """Choose how sums end, None where no epilogue fits."""
     raw, block = product.raw, product.block
+    if layer.steps:
+        return Floats(layer, raw, block)
     if layer.thresholds is None:
         return Integers(layer, raw, block)
     if layer.geometry.groups > 1 and layer.out_channels // layer.geometry.groups % block:
@@ -95,8 +100,7 @@ def default_tile(layer: ConvLayer, isa: Isa, threads: int) -> Tile:
     vectors = min(vectors, max(WORD // lanes, 1))
     while vectors > 1 and (
         vectors // 2 * lanes >= per_group
-        or (per_group % (vectors * lanes)
-        and per_group % (vectors // 2 * lanes) == 0)
+        or (per_group % (vectors * lanes) and per_group % (vectors // 2 * lanes) == 0)
     ):
         vectors //= 2
     pixels = _pixels(layer.output_size[1], pixels)
@@ -136,3 +140,37 @@ def _int8_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
 
 
 _SIZES = {"xnor": _xnor_sizes, "lut": _lut_sizes, "int8": _int8_sizes}
+
+
+def costs(layer: ConvLayer, isa: Isa) -> dict[str, float]:
+    """Vector instructions of a layer by strategy, those that prepare its input included.
+
+    Per vector: `xnor` takes an xor, a count (8 instructions with byte look-ups) and a sum for 64
+    products a 64-bit lane and branch; `lut` a shuffle and a sum for 4 products a byte lane and
+    weight plane, where shuffles are twice as scarce as sums, and three for each widening; `int8` a
+    product, two of which start per cycle where four others do, for all bits at once.
+    """
+    n, pixels = isa.vector_bytes, layer.macs / layer.taps / layer.out_channels
+    window = layer.kernel_size[0] * layer.kernel_size[1]
+    per_group, groups = layer.weight_codes.shape[1], layer.geometry.groups
+    inputs = math.prod(layer.input_shape)
+    found = {}
+    if Xnor.applies(layer, isa):
+        blocks = groups * -(-layer.out_channels // groups // (n // 8))
+        words = window * layer.words * layer.weight_bits * layer.act_bits
+        found["xnor"] = pixels * blocks * words * (3 if isa.has_popcount else 9)
+    if Lut.applies(layer, isa):
+        slots = n // lut.TABLE
+        tables = lut.groups_of(layer, slots)
+        blocks = groups * -(-layer.out_channels // groups // lut.TABLE)
+        looked_up = pixels * blocks * window * tables / slots * layer.weight_bits
+        parts = lut.parts_of(layer.geometry.act_coefficients, tables)
+        each = sum(3.3 + 3 * part.most / lut.MAX_ENTRY_SUM for part in parts)
+        found["lut"] = looked_up * each + inputs / lut.GROUP / slots * 6 * layer.act_bits
+    if Int8.applies(layer, isa):
+        product = Int8(layer, isa, Tile(1, 1))
+        blocks = groups * -(-layer.out_channels // groups // (n // 4))
+        each = {"dot": 2.0, "bytes": 3.0 if product.widens_seldom else 5.0, "words": 3.0}
+        steps = pixels * blocks * window * product.steps * each[product.method]
+        found["int8"] = steps + inputs / n * 3 * layer.act_bits
+    return found

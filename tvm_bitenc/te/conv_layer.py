@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from ..encoding import WORD_BITS
+from .float_steps import RESIDUAL, FloatStep
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +56,9 @@ class ConvLayer:
         With them the layer ends in codes, packed; without, in int32 accumulators.
     direction : ndarray of int32, shape (out_channels,), optional
         +1, or -1 where codes fall as the accumulator rises.
+    strategy : str
+    steps : tuple of FloatStep
+        With them the layer ends in float32.
     """
 
     name: str
@@ -65,6 +69,7 @@ class ConvLayer:
     thresholds: np.ndarray | None = None
     direction: np.ndarray | None = None
     strategy: str = field(default="xnor")
+    steps: tuple[FloatStep, ...] = ()
 
     @property
     def out_channels(self) -> int:  # noqa: D102
@@ -93,6 +98,11 @@ class ConvLayer:
     def out_bits(self) -> int:
         """Bits of the codes it ends in, 32 for accumulators."""
         return 32 if self.thresholds is None else len(self.thresholds).bit_length()
+
+    @property
+    def has_residual(self) -> bool:
+        """Whether a float tensor of the output's shape is added."""
+        return any(step.name == RESIDUAL for step in self.steps)
 
     @property
     def words(self) -> int:

@@ -45,7 +45,26 @@ class Fold:
 
     def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
         """Rewrite the module."""
-        return rewrite_calls(mod, _fold)
+        encoded = _only_encoded(mod)
+        return rewrite_calls(mod, lambda call, graph: _fold(call, graph, encoded))
+
+
+def _only_encoded(mod: tvm.IRModule) -> set[relax.Var]:
+    """Variables that nothing but encoders read, be it through other variables."""
+    found: set[relax.Var] = set()
+    for function in mod.functions.values():
+        if not isinstance(function, relax.Function):
+            continue
+        for block in function.body.blocks:
+            readers = relax.analysis.udchain(block)
+            values = {binding.var: binding.value for binding in block.bindings}
+            for var in reversed(list(values)):
+                users = list(readers.get(var, []))
+                if users and all(
+                    is_call_to(values.get(user), encode_op) or user in found for user in users
+                ):
+                    found.add(var)
+    return found
 
 
 @dataclass(frozen=True)
@@ -88,15 +107,15 @@ class Chain:
     steps: list[Step]
 
 
-def _fold(call: relax.Call, graph: Graph) -> relax.Expr | None:
+def _fold(call: relax.Call, graph: Graph, encoded: set[relax.Var]) -> relax.Expr | None:
     if not is_call_to(call, encode_op):
         return None
     encoding = encoding_of(call)
     if encoding.is_per_channel or not encoding.is_positional:
         return None
     chain = trace(call.args[0], graph)
-    if chain is None:
-        return None
+    if chain is None or chain.accumulator_var not in encoded:
+        return None  # Where floats are needed as well, the accumulators alone don't do.
     found = _search(chain, encoding)
     if found is None:
         return None

@@ -26,7 +26,7 @@ class FuseEpilogue:
 
     def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
         """Rewrite the module."""
-        uses = _use_counts(mod)
+        uses = use_counts(mod)
 
         def fuse(call: relax.Call, graph: Graph) -> relax.Expr | None:
             if not is_call_to(call, packed_threshold_op):
@@ -41,7 +41,7 @@ class FuseEpilogue:
         return rewrite_calls(mod, fuse)
 
 
-def _use_counts(mod: tvm.IRModule) -> dict[relax.Var, int]:
+def use_counts(mod: tvm.IRModule) -> dict[relax.Var, int]:
     """How many bindings read each variable."""
     uses = {}
     for function in mod.functions.values():

@@ -13,8 +13,10 @@ from tvm.relax.backend.cpu_generic import pipeline as cpu_pipeline
 from ..errors import BitencError
 from ..target import Target
 from .canonicalize import Canonicalize
+from .channels_last import ChannelsLast
 from .fold import Fold
 from .fuse_epilogue import FuseEpilogue
+from .fuse_float import FuseFloat
 from .layout import Layout
 from .lower import Lower
 from .schedule import Schedule
@@ -78,8 +80,10 @@ def default_pipeline(target: Target, strategy: str = "auto") -> Pipeline:
             Lower(),  # layers of two quantized tensors -> sums of {-1,+1} branches
             Fold(),  # batch-norm, activation, re-quantization -> integer thresholds
             Layout(),  # codes -> packed planes, channels last
+            ChannelsLast(),  # float arithmetic between layers -> channels last as well
             FuseEpilogue(),  # thresholds join the convolution before them
-            Strategy(strategy),  # how each branch sum is computed
+            FuseFloat(),  # float arithmetic joins it, where there are none
+            Strategy(strategy, target),  # how each branch sum is computed
             Schedule(target),  # packed ops -> kernels of the target
         ]
     )

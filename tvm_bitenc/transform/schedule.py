@@ -47,7 +47,7 @@ class Schedule:
             function = kernel.function.without_attr("global_symbol")
             function = function.with_attr("op_pattern", OPAQUE)
             function = function.with_attr("tirx.is_scheduled", True)
-            tensors = call.args[: len(function.params) - 1 - len(kernel.constants)]
+            tensors = packed.tensor_inputs(call)
             constants = [relax.const(value, str(value.dtype)) for value in kernel.constants]
             return graph.call_kernel(function, [*tensors, *constants], call.ty, _kernel_name(call))
 

@@ -1,4 +1,4 @@
-"""Pass 6: each convolution is told how its branch sum is computed.
+"""Pass 8: each convolution is told how its branch sum is computed.
 
 Before::
 
@@ -11,34 +11,21 @@ After::
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import tvm
 from tvm import relax
 
 from ..errors import UnsupportedError
 from ..op.packed import conv_layer_of, packed_conv2d_op
 from ..op.registration import is_call_to, with_attributes
+from ..schedule import strategy_costs
+from ..target import Target
 from ..te.conv_layer import ConvLayer
 from .rewrite import rewrite_calls
 
-
-def xnor_cost(layer: ConvLayer) -> float:
-    """Vector instructions per output pixel and channel by `xnor`: xor, popcount, add; 8 lanes."""
-    window = layer.kernel_size[0] * layer.kernel_size[1]
-    return 3 / 8 * window * layer.words * layer.weight_bits * layer.act_bits
-
-
-def int8_cost(layer: ConvLayer) -> float:
-    """Vector instructions per output pixel and channel by `int8`: multiply, add; 16 lanes."""
-    return 2 / 16 * layer.taps
-
-
-def lut_cost(layer: ConvLayer) -> float:
-    """Vector instructions per output pixel and channel by `lut`."""
-    return 2 / 32 * layer.taps / 4 * layer.weight_bits * layer.act_bits
-
-
-COSTS = {"xnor": xnor_cost, "lut": lut_cost, "int8": int8_cost}
-STRATEGIES = tuple(COSTS)
+STRATEGIES = ("xnor", "lut", "int8")
+OTHERS = "*"  # Key of all layers that a mapping doesn't name.
 
 
 @tvm.transform.module_pass(opt_level=0, name="bitenc.Strategy")
@@ -47,33 +34,50 @@ class Strategy:
 
     Parameters
     ----------
-    strategy : {"auto", "xnor", "int8"}
-        ``auto`` takes the cheapest by the costs above, layer by layer.
+    strategy : {"auto", "xnor", "lut", "int8"} or mapping
+        ``auto`` takes what costs least by the cost model of the target's rule set, layer by layer.
+        A mapping gives layers by name, and all others by ``"*"`` (default: auto).
+    target : Target
 
     Raises
     ------
     UnsupportedError
-        For an unknown strategy.
+        For an unknown strategy, or a mapping that names a layer which isn't there.
     """
 
-    def __init__(self, strategy: str = "auto"):
-        if strategy not in ("auto", *STRATEGIES):
-            raise UnsupportedError(
-                f"strategy {strategy!r}", "isn't known", f"Use 'auto' or one of {STRATEGIES}"
-            )
-        self.strategy = strategy
+    def __init__(self, strategy: str | Mapping[str, str], target: Target):
+        by_layer = {OTHERS: strategy} if isinstance(strategy, str) else dict(strategy)
+        for name in by_layer.values():
+            if name not in ("auto", *STRATEGIES):
+                raise UnsupportedError(
+                    f"strategy {name!r}", "isn't known", f"Use 'auto' or one of {STRATEGIES}"
+                )
+        self.by_layer, self.target = by_layer, target
 
     def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
         """Rewrite the module."""
+        names: set[str] = set()
 
         def choose(call: relax.Call, _graph) -> relax.Expr | None:
             if not is_call_to(call, packed_conv2d_op):
                 return None
-            return with_attributes(call, strategy=self._choice(conv_layer_of(call)))
+            layer = conv_layer_of(call)
+            names.add(layer.name)
+            return with_attributes(call, strategy=self._choice(layer))
 
-        return rewrite_calls(mod, choose)
+        mod = rewrite_calls(mod, choose)
+        unknown = sorted(set(self.by_layer) - names - {OTHERS})
+        if unknown:
+            raise UnsupportedError(
+                f"strategy of layers {unknown}",
+                "there are no such layers",
+                f"The layers are {', '.join(sorted(names))}",
+            )
+        return mod
 
     def _choice(self, layer: ConvLayer) -> str:
-        if self.strategy != "auto":
-            return self.strategy
-        return min(STRATEGIES, key=lambda strategy: COSTS[strategy](layer))
+        wanted = self.by_layer.get(layer.name, self.by_layer.get(OTHERS, "auto"))
+        if wanted != "auto":
+            return wanted
+        costs = strategy_costs(layer, self.target)
+        return min(costs, key=costs.get)

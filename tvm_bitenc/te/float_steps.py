@@ -1,0 +1,85 @@
+"""Float arithmetic behind accumulators, step by step: scalars in TE, vectors in TIR generators."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from tvm import te, tirx
+from tvm.target import codegen
+
+RESIDUAL = "residual"  # Adds a tensor of the same shape.
+CONSTANTS = {
+    "astype": 0,
+    "multiply": 1,
+    "add": 1,
+    "maximum": 1,
+    "minimum": 1,
+    "clip": 2,
+    "multiply_add": 2,
+    RESIDUAL: 0,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class FloatStep:
+    """One elementwise float32 op.
+
+    Parameters
+    ----------
+    name : str
+        A key of `CONSTANTS`.
+    constants : tuple of ndarray of float32
+        Each of shape (channels,).
+    """
+
+    name: str
+    constants: tuple[np.ndarray, ...] = ()
+
+
+def apply_step(name: str, value, constants: Sequence, dtype: str, residual=None):
+    """Expression of one step; each rounds on its own, as the graph's ops do.
+
+    Parameters
+    ----------
+    name : str
+    value : PrimExpr
+        float32, or int32 for ``astype``.
+    constants : sequence of PrimExpr
+    dtype : str
+        float32, or a vector of it.
+    residual : PrimExpr, optional
+    """
+    if name == "astype":
+        return tirx.Cast(dtype, value)
+    if name == "multiply":
+        return _intrinsic(dtype, "llvm.arithmetic.fence", value * constants[0])
+    if name == "multiply_add":
+        return _intrinsic(dtype, "llvm.fma", value, *constants)
+    if name == "clip":
+        return tirx.min(tirx.max(value, constants[0]), constants[1])
+    if name in ("maximum", "minimum"):
+        return (tirx.max if name == "maximum" else tirx.min)(value, constants[0])
+    return value + (residual if name == RESIDUAL else constants[0])
+
+
+def _intrinsic(dtype: str, name: str, *arguments):
+    found = tirx.const(codegen.llvm_lookup_intrinsic_id(name), "uint32")
+    return tirx.call_llvm_pure_intrin(dtype, found, *arguments)
+
+
+def float_steps(
+    acc: te.Tensor, steps: Sequence[FloatStep], constants: Sequence[te.Tensor], residual
+) -> te.Tensor:
+    """Float32 NHWC of int32 accumulators NHWC."""
+
+    def element(*index):
+        value, left = acc(*index), iter(constants)
+        for step in steps:
+            own = [next(left)[index[-1]] for _ in step.constants]
+            added = residual(*index) if step.name == RESIDUAL else None
+            value = apply_step(step.name, value, own, "float32", added)
+        return value
+
+    return te.compute(acc.shape, element, name="float_steps")

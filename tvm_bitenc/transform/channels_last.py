@@ -1,0 +1,128 @@
+"""Pass 5: float arithmetic between quantized layers keeps the channels last, as planes have them.
+
+Before::
+
+    y = R.permute_dims(acc, NCHW)                # from int32 NHWC
+    y1 = R.multiply(R.astype(y, "float32"), scale)  # scale (C, 1, 1)
+    planes = bitenc.pack(R.permute_dims(bitenc.encode(y1), NHWC))
+
+After::
+
+    y1 = R.multiply(R.astype(acc, "float32"), scale_last)  # (C,)
+    planes = bitenc.pack(bitenc.encode(y1))
+
+Each op whose image comes from a permutation to NCHW is rewritten in front of it; a permutation
+back cancels it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import tvm
+from tvm import relax
+
+from ..op.quantize import encode_op, quantize_op
+from ..op.registration import is_call_to
+from .float32 import ELEMENTWISE, evaluate, op_name
+from .layout import NCHW, NHWC
+from .rewrite import Graph, rewrite_calls
+
+UNARY = ("relax.astype", "relax.clip", "relax.nn.relu", "relax.negative")
+
+
+@tvm.transform.module_pass(opt_level=0, name="bitenc.ChannelsLast")
+class ChannelsLast:
+    """Move permutations to NCHW behind float arithmetic, pooling and encoders."""
+
+    def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
+        """Rewrite the module."""
+        return rewrite_calls(mod, _channels_last)
+
+
+def _channels_last(call: relax.Call, graph: Graph) -> relax.Expr | None:
+    name = op_name(call)
+    if name == "relax.permute_dims":
+        source = _source(call.args[0], graph)
+        if source is not None and list(call.attrs.axes or ()) == NHWC:
+            return source
+        return None
+    if name in UNARY or is_call_to(call, encode_op) or is_call_to(call, quantize_op):
+        return _unary(call, graph)
+    if name in ELEMENTWISE:
+        return _elementwise(call, graph)
+    if name == "relax.nn.max_pool2d":
+        return _max_pool2d(call, graph)
+    return _mean(call, graph) if name == "relax.mean" else None
+
+
+def _source(expr: relax.Expr, graph: Graph) -> relax.Expr | None:
+    """Return the NHWC tensor that an NCHW one is the permutation of."""
+    permute = graph.definition(expr)
+    if op_name(permute) == "relax.permute_dims" and list(permute.attrs.axes or ()) == NCHW:
+        return permute.args[0]
+    return None
+
+
+def _back(expr: relax.Expr, graph: Graph) -> relax.Expr:
+    return relax.op.permute_dims(graph.emit(expr), NCHW)
+
+
+def _unary(call: relax.Call, graph: Graph) -> relax.Expr | None:
+    source = _source(call.args[0], graph)
+    if source is None or int(getattr(call.attrs, "axis", -1) or -1) >= 0:
+        return None
+    return _back(relax.Call(call.op, [source, *call.args[1:]], call.attrs), graph)
+
+
+def _elementwise(call: relax.Call, graph: Graph) -> relax.Expr | None:
+    """Rewrite an op of images from NHWC and constants that vary along channels alone."""
+    sources = [_source(argument, graph) for argument in call.args]
+    if len(call.ty.shape) != 4 or not any(source is not None for source in sources):
+        return None
+    # `bitenc.multiply_add` wants all its arguments of one rank.
+    scalar = (1, 1, 1, 1) if op_name(call) == "bitenc.multiply_add" else ()
+    arguments = []
+    for argument, source in zip(call.args, sources):
+        value = None if source is not None else evaluate(argument, graph)
+        if source is not None:
+            arguments.append(source)
+        elif value is not None and value.size == 1:
+            arguments.append(relax.const(value.reshape(scalar), str(value.dtype)))
+        elif value is not None and _is_per_channel(value, call):
+            arguments.append(relax.const(value.reshape(1, 1, 1, -1), str(value.dtype)))
+        else:
+            return None
+    return _back(relax.Call(call.op, arguments, call.attrs), graph)
+
+
+def _is_per_channel(value: np.ndarray, call: relax.Call) -> bool:
+    channels = int(call.ty.shape[1])
+    shape = (1,) * (4 - value.ndim) + value.shape
+    return value.ndim <= 4 and shape == (1, channels, 1, 1)
+
+
+def _max_pool2d(call: relax.Call, graph: Graph) -> relax.Expr | None:
+    source = _source(call.args[0], graph)
+    if source is None or str(call.attrs.layout) != "NCHW" or str(source.ty.dtype) != "float32":
+        return None
+    attrs = call.attrs
+    pooled = relax.op.nn.max_pool2d(
+        source,
+        list(attrs.pool_size),
+        list(attrs.strides),
+        list(attrs.padding),
+        list(attrs.dilation),
+        attrs.ceil_mode,
+        attrs.count_include_pad,
+        "NHWC",
+    )
+    return _back(pooled, graph)
+
+
+def _mean(call: relax.Call, graph: Graph) -> relax.Expr | None:
+    source = _source(call.args[0], graph)
+    axes = [int(axis) % 4 for axis in call.attrs.axis or ()]
+    if source is None or axes != [2, 3]:
+        return None
+    mean = relax.op.mean(source, [1, 2], bool(call.attrs.keepdims))
+    return _back(mean, graph) if call.attrs.keepdims else mean

@@ -1,0 +1,97 @@
+"""Pass 7: float arithmetic joins the convolution whose accumulators only it reads.
+
+Before::
+
+    acc = bitenc.packed_conv2d(planes, w, o)           # int32 NHWC
+    y = R.multiply(R.astype(acc, "float32"), scale)
+    y1 = R.add(bitenc.multiply_add(y, alpha, beta), shortcut)
+
+After::
+
+    y1 = bitenc.packed_conv2d(planes, shortcut, w, o, scale, alpha, beta)
+         # steps=["astype", "multiply", "multiply_add", "residual"]
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import tvm
+from tvm import relax
+
+from ..op.packed import conv_layer_of, packed_conv2d_op, with_step
+from ..op.registration import is_call_to
+from ..te.float_steps import CONSTANTS, RESIDUAL
+from .float32 import evaluate, op_name
+from .fuse_epilogue import use_counts
+from .rewrite import Graph, rewrite_calls
+
+
+@tvm.transform.module_pass(opt_level=0, name="bitenc.FuseFloat")
+class FuseFloat:
+    """Fuse one op after another, until none is left that can be."""
+
+    def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
+        """Rewrite the module."""
+        changed = True
+        while changed:
+            mod, changed = _fuse_once(mod)
+        return mod
+
+
+def _fuse_once(mod: tvm.IRModule) -> tuple[tvm.IRModule, bool]:
+    uses, found = use_counts(mod), []
+
+    def fuse(call: relax.Call, graph: Graph) -> relax.Expr | None:
+        fused = _fused(call, graph, uses)
+        if fused is not None:
+            found.append(fused)
+        return fused
+
+    return rewrite_calls(mod, fuse), bool(found)
+
+
+def _fused(call: relax.Call, graph: Graph, uses: dict) -> relax.Expr | None:
+    name = op_name(call).rpartition(".")[2]
+    if name == "relu":
+        name, constants = "maximum", [np.float32(0)]
+    elif name not in CONSTANTS:
+        return None
+    else:
+        constants = None
+    for i, argument in enumerate(call.args):
+        convolution = graph.definition(argument)
+        if not is_call_to(convolution, packed_conv2d_op) or uses.get(argument, 0) != 1:
+            continue
+        commutes = name in ("add", "multiply", "maximum", "minimum")
+        if conv_layer_of(convolution).thresholds is not None or (i > 0 and not commutes):
+            continue
+        others = [other for j, other in enumerate(call.args) if j != i]
+        return _with(convolution, name, constants, others, call, graph)
+    return None
+
+
+def _with(convolution: relax.Call, name: str, constants, others, call, graph) -> relax.Call | None:
+    layer = conv_layer_of(convolution)
+    if (name == "astype") == bool(layer.steps):
+        return None  # Integers become float first, and only once.
+    if name == "astype":
+        return with_step(convolution, name, []) if str(call.ty.dtype) == "float32" else None
+    if constants is None:
+        constants = [evaluate(other, graph) for other in others]
+    if name == "add" and constants == [None]:
+        (other,) = others
+        if layer.has_residual or not _same_shape(other.ty, convolution.ty):
+            return None
+        return with_step(convolution, RESIDUAL, [], other)
+    if any(value is None or value.size not in (1, layer.out_channels) for value in constants):
+        return None
+    shape = (layer.out_channels,)
+    values = [
+        np.ascontiguousarray(np.broadcast_to(np.float32(value).reshape(-1), shape))
+        for value in constants
+    ]
+    return with_step(convolution, name, values)
+
+
+def _same_shape(a: relax.Type, b: relax.Type) -> bool:
+    return str(a.dtype) == str(b.dtype) and list(map(int, a.shape)) == list(map(int, b.shape))
