@@ -189,13 +189,24 @@ class ComparedPlanes:
         if self.flip.any():
             flips = tile.alias(tile.finishing[1], f"uint{lanes}")
             flipped = T.Bind(flips[first // lanes])
-        for bit in range(self.bits):
-            plane = None
-            for j in range(1 << bit, self.steps + 1, 1 << bit):
-                plane = reached[j - 1] if plane is None else plane ^ reached[j - 1]
+        for bit, plane in enumerate(planes_of_reached(reached)):
             if flipped is not None:
                 plane = plane ^ flipped
             tile.store_plane(p, bit, channel, lanes, plane)
+
+
+def planes_of_reached(reached: list) -> list:
+    """Bits of the number of thresholds that are reached, lowest first.
+
+    Thresholds rise, so bit b is the parity of those reached among every 2^b-th.
+    """
+    planes = []
+    for bit in range(len(reached).bit_length()):
+        plane = None
+        for j in range(1 << bit, len(reached) + 1, 1 << bit):
+            plane = reached[j - 1] if plane is None else plane ^ reached[j - 1]
+        planes.append(plane)
+    return planes
 
 
 class AffinePlanes(Integers):

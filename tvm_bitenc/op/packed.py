@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 import numpy as np
-from tvm import relax, te
+from tvm import relax, te, tirx
 from tvm.ir import Op
 
 from ..encoding import WORD_BITS
@@ -74,6 +74,17 @@ def _has_residual(call: relax.Call) -> bool:
 def packed_threshold(acc: relax.Expr, call: relax.Call) -> relax.Call:
     """Return the `threshold` of `call` on NHWC accumulators, packed."""
     return make_call(packed_threshold_op, [acc, *call.args[1:]])
+
+
+def packed_encode(x: relax.Expr, thresholds: np.ndarray) -> relax.Call:
+    """Planes of float32 NHWC: the code is the number of thresholds that a value reaches.
+
+    Parameters
+    ----------
+    x : relax.Expr of float32 NHWC
+    thresholds : ndarray of float32, shape (2^bits - 1,), rising
+    """
+    return make_call(packed_encode_op, [x, relax.const(thresholds, "float32")])
 
 
 def packed_max_pool2d(planes: relax.Expr, call: relax.Call) -> relax.Call:
@@ -201,6 +212,12 @@ def _infer_threshold(call: relax.Call) -> relax.TensorType:
     return relax.TensorType([*outer, bits, _words(int(channels))], "uint64")
 
 
+def _infer_encode(call: relax.Call) -> relax.TensorType:
+    *outer, channels = tensor_shape(call.args[0], "float32", describe(call))
+    bits = int(call.args[1].ty.shape[0]).bit_length()
+    return relax.TensorType([*outer, bits, _words(int(channels))], "uint64")
+
+
 def _infer_max_pool2d(call: relax.Call) -> relax.TensorType:
     batch, _, _, bits, words = tensor_shape(call.args[0], "uint64", describe(call))
     return relax.TensorType([batch, *map(int, call.attrs["out_size"]), bits, words], "uint64")
@@ -220,6 +237,19 @@ def _compute_conv2d(call: relax.Call):
 def _compute_threshold(call: relax.Call):
     bits = int(call.ty.shape[3])
     return lambda *tensors: te_pack.pack(te_threshold(*tensors, 3), bits), call.args
+
+
+def _compute_encode(call: relax.Call):
+    bits, thresholds = int(call.ty.shape[3]), constant_value(call.args[1])
+
+    def compute(x: te.Tensor, _thresholds: te.Tensor) -> te.Tensor:
+        def code(*index):
+            reached = [x(*index) >= tirx.const(float(t), "float32") for t in thresholds]
+            return sum(tirx.Cast("uint8", r) for r in reached)
+
+        return te_pack.pack(te.compute(x.shape, code, name="code"), bits)
+
+    return compute, call.args
 
 
 def _compute_max_pool2d(call: relax.Call):
@@ -262,4 +292,7 @@ packed_threshold_op = _register(
 )
 packed_max_pool2d_op = _register(
     "bitenc.packed_max_pool2d", ("planes",), _infer_max_pool2d, _compute_max_pool2d
+)
+packed_encode_op = _register(
+    "bitenc.packed_encode", ("x", "thresholds"), _infer_encode, _compute_encode
 )

@@ -37,6 +37,13 @@ def conv2d(call: relax.Call, target: Target) -> Kernel | None:
     return None if isa is None else x86.conv2d(call, target, isa)
 
 
+@schedule_rule("avx2")
+def packed_encode(call: relax.Call, target: Target) -> Kernel | None:
+    """Encoding and packing of float images."""
+    isa = isa_of(target)
+    return None if isa is None else x86.packed_encode(call, target, isa)
+
+
 @cost_model("avx2")
 def costs(layer: ConvLayer, target: Target) -> dict[str, float] | None:
     """Vector instructions by strategy."""

@@ -8,6 +8,7 @@ from tvm import relax
 
 from ..kernel import int8, lut, xnor
 from ..kernel.conv2d import conv2d_kernel
+from ..kernel.encode import encode_kernel
 from ..kernel.epilogue import (
     MAX_COMPARED,
     MAX_COMPARED_AT_ALL,
@@ -22,8 +23,8 @@ from ..kernel.isa import Isa
 from ..kernel.lut import Lut
 from ..kernel.window import Tile, flattened, padded_blocks, rows_at_once
 from ..kernel.xnor import Xnor
-from ..op.packed import conv_layer_of, packed_conv2d_op
-from ..op.registration import is_call_to
+from ..op.packed import conv_layer_of, packed_conv2d_op, packed_encode_op
+from ..op.registration import constant_value, is_call_to
 from ..target import Target
 from ..te.conv_layer import ConvLayer
 from .rule import Kernel
@@ -33,6 +34,7 @@ ROW_BYTES = {"xnor": xnor.row_bytes, "lut": lut.row_bytes, "int8": int8.row_byte
 PREPARED_BYTES = 192 << 10  # What prepared rows may take of the second-level cache.
 TASKS_PER_THREAD = 2
 MIN_PARALLEL_MACS = 1 << 22
+MIN_PARALLEL_VALUES = 1 << 16
 WORD = 64
 
 
@@ -51,6 +53,15 @@ def conv2d(call: relax.Call, target: Target, isa: Isa) -> Kernel | None:
         return None
     shapes = tuple(tuple(int(n) for n in ty.shape) for ty in (call.args[0].ty, call.ty))
     return conv2d_kernel(layer, product, epilogue, shapes, threads > 1)
+
+
+def packed_encode(call: relax.Call, target: Target, isa: Isa) -> Kernel | None:
+    """Return the kernel that encodes and packs a float image."""
+    if not is_call_to(call, packed_encode_op):
+        return None
+    shape = tuple(int(n) for n in call.args[0].ty.shape)
+    parallel = target.threads != 1 and math.prod(shape) >= MIN_PARALLEL_VALUES
+    return encode_kernel(shape, constant_value(call.args[1]), isa, parallel)
 
 
 def _is_depthwise(layer: ConvLayer) -> bool:

@@ -140,14 +140,14 @@ def trace(expr: relax.Expr, graph: Graph) -> Chain | None:
             shaping.append(expr)
             expr = expr.args[0]
             continue
-        step = _step(expr, graph)
+        step = elementwise_step(expr, graph)
         if step is None:
             return None
         steps.append(step)
         expr = step.argument
 
 
-def _step(expr: relax.Expr, graph: Graph) -> Step | None:
+def elementwise_step(expr: relax.Expr, graph: Graph) -> Step | None:
     """Read one op as a step, if it is one."""
     if op_name(expr) == "relax.astype" and str(expr.attrs.dtype) == "float32":
         return Step(lambda x: x.astype(np.float32), expr.args[0], True)

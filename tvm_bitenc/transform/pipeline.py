@@ -15,6 +15,7 @@ from ..target import Target
 from .canonicalize import Canonicalize
 from .channels_last import ChannelsLast
 from .fold import Fold
+from .fuse_encode import FuseEncode
 from .fuse_epilogue import FuseEpilogue
 from .fuse_float import FuseFloat
 from .layout import Layout
@@ -81,6 +82,7 @@ def default_pipeline(target: Target, strategy: str = "auto") -> Pipeline:
             Fold(),  # batch-norm, activation, re-quantization -> integer thresholds
             Layout(),  # codes -> packed planes, channels last
             ChannelsLast(),  # float arithmetic between layers -> channels last as well
+            FuseEncode(),  # float images -> planes by thresholds on the floats
             FuseEpilogue(),  # thresholds join the convolution before them
             FuseFloat(),  # float arithmetic joins it, where there are none
             Strategy(strategy, target),  # how each branch sum is computed

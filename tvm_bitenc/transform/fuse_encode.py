@@ -1,0 +1,105 @@
+"""Pass 6: what lies between a float image and its planes becomes thresholds on the floats.
+
+Before::
+
+    y = R.multiply(R.clip(x, -1, 1), 3)                 # float32 NHWC
+    planes = bitenc.pack(bitenc.encode(y, scale, zero_point))
+
+After::
+
+    planes = bitenc.packed_encode(x, thresholds)
+
+The function from x to its code never falls, so the code is the number of thresholds that x
+reaches. Each is the smallest float32 number that gets the code, found by bisection on the graph's
+own float32 function: exact by construction, and no division is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import tvm
+from tvm import relax
+
+from ..op.packed import pack_op, packed_encode
+from ..op.quantize import encode_op, encoding_of
+from ..op.registration import is_call_to
+from .fold import elementwise_step
+from .rewrite import Graph, rewrite_calls
+
+MAX_BITS = 4  # Beyond, arithmetic is faster than so many comparisons.
+
+
+@tvm.transform.module_pass(opt_level=0, name="bitenc.FuseEncode")
+class FuseEncode:
+    """Fuse encoders of few bits with the packing behind and the arithmetic in front of them."""
+
+    def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
+        """Rewrite the module."""
+        return rewrite_calls(mod, _fuse_encode)
+
+
+def _fuse_encode(call: relax.Call, graph: Graph) -> relax.Expr | None:
+    if not is_call_to(call, pack_op):
+        return None
+    encode = graph.definition(call.args[0])
+    if not is_call_to(encode, encode_op):
+        return None
+    encoding = encoding_of(encode)
+    if encoding.is_per_channel or not encoding.is_positional or encoding.bits > MAX_BITS:
+        return None
+    steps, source = [], encode.args[0]
+    while (step := elementwise_step(graph.definition(source), graph)) and step.is_rising:
+        if str(step.argument.ty.dtype) != "float32":
+            break
+        steps.insert(0, step)
+        source = step.argument
+
+    def codes_of(x: np.ndarray) -> np.ndarray:
+        with np.errstate(all="ignore"):
+            for step in steps:
+                x = step.function(x)
+            return encoding.quantize(x)
+
+    return packed_encode(source, float_thresholds(codes_of, 2**encoding.bits - 1))
+
+
+def float_thresholds(codes_of: Callable[[np.ndarray], np.ndarray], steps: int) -> np.ndarray:
+    """Smallest float32 number of each code of a function that never falls; inf if none has it.
+
+    Parameters
+    ----------
+    codes_of : callable
+        From float32 numbers to codes.
+    steps : int
+        Largest code.
+
+    Returns
+    -------
+    ndarray of float32, shape (steps,)
+    """
+    codes = np.arange(1, steps + 1)
+    infinity = _keys(np.float32([np.inf]))[0]
+    first = np.full(steps, -infinity - 1, np.int64)  # Invariant: below `first` none reaches it,
+    last = np.full(steps, infinity, np.int64)  # and at `last` it is reached, or nowhere.
+    while np.any(first < last):
+        middle = (first + last) // 2
+        reached = codes_of(_floats(middle)) >= codes
+        first, last = np.where(reached, first, middle + 1), np.where(reached, middle, last)
+    found = _floats(last)
+    if np.any(codes_of(found) < codes):  # Not even infinity reaches it: no number may.
+        found = np.where(codes_of(found) < codes, np.float32(np.nan), found)
+    return found.astype(np.float32)
+
+
+def _keys(x: np.ndarray) -> np.ndarray:
+    """Integers in the order of float32 numbers: -0 comes just before 0."""
+    bits = x.view(np.int32).astype(np.int64)
+    return np.where(bits >= 0, bits, -(bits & 0x7FFFFFFF) - 1)
+
+
+def _floats(keys: np.ndarray) -> np.ndarray:
+    """Inverse of `_keys`."""
+    bits = np.where(keys >= 0, keys, (-(keys + 1)) | 0x80000000)
+    return bits.astype(np.uint32).view(np.float32)
