@@ -44,7 +44,7 @@ def conv2d_kernel(
     nest = _Nest(layer, product, epilogue, parallel)
     with IRBuilder() as builder, T.prim_func():
         T.func_name("main")
-        source = T.arg("planes", T.buffer(shapes[0], "uint64"))
+        source = T.arg("planes", T.buffer(shapes[0], product.source_dtype))
         residual = None
         if layer.has_residual:
             residual = T.arg("residual", T.buffer(shapes[1], "float32"))
@@ -78,7 +78,7 @@ class _Nest:
         self.source_pixel = self.layer.act_bits * words
         self.words = words  # In every plane of an input pixel.
         sizes = [math.prod(map(int, buffer.shape)) for buffer in (source, *arguments, out)]
-        self.source = flat(source, sizes[0], "uint64")
+        self.source = flat(source, sizes[0], self.product.source_dtype)
         flats = [flat(b, n, str(b.dtype)) for b, n in zip(arguments, sizes[1:-1])]
         count = len(self.product.constants)
         last = len(flats) - len(self.classes)
@@ -126,6 +126,8 @@ class _Nest:
             self.group = self.block // self.blocks_in_group if self.layer.geometry.groups > 1 else 0
             self.block_in_group = self.block - self.group * self.blocks_in_group
             self.row = row
+            if hasattr(self.product, "begin_row"):
+                self.product.begin_row(self)
             whole, rest = divmod(width, self.tile.pixels)
             if whole:
                 with T.serial(0, whole) as column:
@@ -169,6 +171,8 @@ class _Nest:
 
     def act_sum(self, p: int):
         """U: sum of the activation codes under the window of the tile's p-th pixel."""
+        if p not in self._act_sums and hasattr(self.product, "act_sum"):
+            self._act_sums[p] = T.Bind(self.product.act_sum(self, p))
         if p not in self._act_sums:
             total = T.alloc_buffer((1,), "int32")
             T.buffer_store(total, 0, [0])
@@ -200,6 +204,9 @@ class _Nest:
     def _prepare(self) -> None:
         """Make the rows under the task's windows ready, and their sums of codes."""
         layer = self.layer
+        if hasattr(self.product, "prepare"):
+            self.product.prepare(self)
+            return
         rows, width = prepared_rows(layer, self.tile.rows), padded_width(layer)
         dtype, self._pixel_size = self.product.prepared
         if self.needs_copy:

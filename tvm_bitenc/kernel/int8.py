@@ -77,6 +77,7 @@ class Int8:
     """
 
     name = "int8"
+    source_dtype = "uint64"
 
     def __init__(self, layer: ConvLayer, isa: Isa, tile: Tile):
         self.layer, self.isa, self.tile = layer, isa, tile
@@ -203,15 +204,20 @@ class Int8:
             T.Bind(self._weight(load(tile.constants[0], base + v * size, size)))
             for v in range(vectors)
         ]
-        multiply = {"bytes": self.isa.multiply_add_bytes, "words": self.isa.multiply_add_words}
         for p in range(tile.pixels):
             start = tile.address(i, j, p) + (tile.group * self.steps + step) * self.depth
             act = self._repeated(load(tile.prepared, start, self.depth))
             for total, weight in zip(totals[p], weights):
-                if self.method == "dot":
-                    total.set(self.isa.dot(total.get(), act, weight))
-                else:
-                    total.add(multiply[self.method](act, weight))
+                self._multiply(total, act, weight)
+
+    def _multiply(self, total: Register, act, weight) -> None:
+        """Add the products of one vector."""
+        if self.method == "dot":
+            total.set(self.isa.dot(total.get(), act, weight))
+        elif self.method == "bytes":
+            total.add(self.isa.multiply_add_bytes(act, weight))
+        else:
+            total.add(self.isa.multiply_add_words(act, weight))
 
     def _weight(self, octets):
         if self.method != "words":

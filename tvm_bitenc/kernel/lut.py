@@ -96,6 +96,7 @@ class Lut:
     """
 
     name = "lut"
+    source_dtype = "uint64"
 
     def __init__(self, layer: ConvLayer, isa: Isa, tile: Tile):
         self.layer, self.isa, self.tile = layer, isa, tile

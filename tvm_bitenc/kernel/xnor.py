@@ -33,6 +33,7 @@ class Xnor:
     """
 
     name = "xnor"
+    source_dtype = "uint64"
 
     def __init__(self, layer: ConvLayer, isa: Isa, tile: Tile):
         self.layer, self.isa, self.tile = layer, isa, tile

@@ -60,6 +60,19 @@ def with_step(
     return make_call(packed_conv2d_op, arguments, **changes)
 
 
+def takes_codes(call: relax.Call) -> bool:
+    """Whether a `packed_conv2d` reads codes (uint8 NCHW) instead of planes."""
+    return str(call.args[0].ty.dtype) == "uint8"
+
+
+def _source_shape(call: relax.Call) -> list:
+    """Batch, channels or words, height and width of a convolution's input."""
+    if takes_codes(call):
+        return tensor_shape(call.args[0], "uint8", describe(call))
+    batch, height, width, _, words = tensor_shape(call.args[0], "uint64", describe(call))
+    return [batch, words, height, width]
+
+
 def tensor_inputs(call: relax.Call) -> list[relax.Expr]:
     """Arguments of a call that aren't constants of its kernel."""
     if is_call_to(call, packed_conv2d_op):
@@ -103,7 +116,7 @@ def packed_max_pool2d(planes: relax.Expr, call: relax.Call) -> relax.Call:
 
 def conv_layer_of(call: relax.Call) -> ConvLayer:
     """Everything static about a call to `packed_conv2d`."""
-    batch, height, width, _, _ = call.args[0].ty.shape
+    batch, _, height, width = _source_shape(call)
     constants = call.args[1 + _has_residual(call) :]
     weight_codes, weight_offset, *epilogue = map(constant_value, constants)
     left = iter(epilogue)
@@ -189,7 +202,7 @@ def _infer_unpack(call: relax.Call) -> relax.TensorType:
 
 
 def _infer_conv2d(call: relax.Call) -> relax.TensorType:
-    batch, height, width, _, _ = tensor_shape(call.args[0], "uint64", describe(call))
+    batch, _, height, width = _source_shape(call)
     weight, *epilogue = call.args[1 + _has_residual(call) :]
     out_channels, _, kernel_h, kernel_w = tensor_shape(weight, "uint8", describe(call))
     geometry = geometry_of(call)
@@ -229,7 +242,20 @@ def _legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
 
 
 def _compute_conv2d(call: relax.Call):
-    compute, constants = xnor_kernel(conv_layer_of(call), lanes=1)
+    layer = conv_layer_of(call)
+    compute, constants = xnor_kernel(layer, lanes=1)
+    if takes_codes(call):
+        return _compute_from_codes(compute, constants, layer, call)
+    constants = [relax.const(value, str(value.dtype)) for value in constants]
+    return compute, [*tensor_inputs(call), *constants]
+
+
+def _compute_from_codes(packed_compute, constants, layer: ConvLayer, call: relax.Call):
+    def compute(codes: te.Tensor, *tensors: te.Tensor) -> te.Tensor:
+        batch, channels, height, width = codes.shape
+        last = te.compute((batch, height, width, channels), lambda n, y, x, c: codes[n, c, y, x])
+        return packed_compute(te_pack.pack(last, layer.act_bits), *tensors)
+
     constants = [relax.const(value, str(value.dtype)) for value in constants]
     return compute, [*tensor_inputs(call), *constants]
 

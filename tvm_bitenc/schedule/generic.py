@@ -13,6 +13,7 @@ from ..op.packed import (
     int8_kernel,
     lut_kernel,
     packed_conv2d_op,
+    takes_codes,
     tensor_inputs,
     unscheduled_compute,
     xnor_kernel,
@@ -108,7 +109,7 @@ def costs(layer: ConvLayer, target: Target) -> dict[str, float]:
 
 
 def _layer(call: relax.Call, strategy: str) -> ConvLayer | None:
-    if not is_call_to(call, packed_conv2d_op):
+    if not is_call_to(call, packed_conv2d_op) or takes_codes(call):
         return None
     layer = conv_layer_of(call)
     return layer if layer.strategy == strategy else None
@@ -218,6 +219,8 @@ def _compare_in_lanes(schedule: s_tir.Schedule, stage: SBlockRV, layer: ConvLaye
 @schedule_rule("generic")
 def data_parallel(call: relax.Call, target: Target) -> Kernel | None:
     """Everything else: the definition as it stands, rows of the image in parallel."""
+    if is_call_to(call, packed_conv2d_op):
+        return None
     compute, inputs = unscheduled_compute(call)
     schedule = s_tir.Schedule(prim_func(compute, inputs))
     if _is_parallel(target, math.prod(int(size) for size in call.ty.shape)):

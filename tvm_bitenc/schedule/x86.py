@@ -21,9 +21,10 @@ from ..kernel.epilogue import (
 from ..kernel.int8 import Int8
 from ..kernel.isa import Isa
 from ..kernel.lut import Lut
+from ..kernel.planar import Planar
 from ..kernel.window import Tile, flattened, padded_blocks, rows_at_once
 from ..kernel.xnor import Xnor
-from ..op.packed import conv_layer_of, packed_conv2d_op, packed_encode_op
+from ..op.packed import conv_layer_of, packed_conv2d_op, packed_encode_op, takes_codes
 from ..op.registration import constant_value, is_call_to
 from ..target import Target
 from ..te.conv_layer import ConvLayer
@@ -42,8 +43,11 @@ def conv2d(call: relax.Call, target: Target, isa: Isa) -> Kernel | None:
     """Return the kernel of a packed convolution, None where it takes a more general rule."""
     if not is_call_to(call, packed_conv2d_op):
         return None
-    layer = flattened(conv_layer_of(call))
-    product_class = PRODUCTS.get(layer.strategy)
+    if takes_codes(call):
+        layer, product_class = conv_layer_of(call), Planar
+    else:
+        layer = flattened(conv_layer_of(call))
+        product_class = PRODUCTS.get(layer.strategy)
     if product_class is None or not product_class.applies(layer, isa) or _is_depthwise(layer):
         return None
     threads = _threads(layer, target)

@@ -14,6 +14,7 @@ from ..errors import BitencError
 from ..target import Target
 from .canonicalize import Canonicalize
 from .channels_last import ChannelsLast
+from .direct_codes import DirectCodes
 from .fold import Fold
 from .fuse_encode import FuseEncode
 from .fuse_epilogue import FuseEpilogue
@@ -86,6 +87,7 @@ def default_pipeline(target: Target, strategy: str = "auto") -> Pipeline:
             FuseEpilogue(),  # thresholds join the convolution before them
             FuseFloat(),  # float arithmetic joins it, where there are none
             Strategy(strategy, target),  # how each branch sum is computed
+            DirectCodes(target),  # first layers of few channels read codes, not planes
             Schedule(target),  # packed ops -> kernels of the target
         ]
     )

@@ -1,0 +1,72 @@
+"""Pass 11: a first layer of few channels reads codes as its encoder leaves them.
+
+Before::
+
+    planes = bitenc.pack(R.permute_dims(codes, NHWC))   # 3 channels fill 3 bits of each word
+    out = bitenc.packed_conv2d(planes, w, o)            # strategy="int8"
+
+After::
+
+    out = bitenc.packed_conv2d(codes, w, o)             # uint8 NCHW
+"""
+
+from __future__ import annotations
+
+import tvm
+from tvm import relax
+
+from ..errors import TargetError
+from ..op.packed import pack_op, packed_conv2d_op
+from ..op.registration import is_call_to, make_call
+from ..schedule import find_kernel
+from ..target import Target
+from .float32 import op_name
+from .layout import NHWC
+from .rewrite import Graph, rewrite_calls
+
+MAX_CHANNELS = 8
+
+
+@tvm.transform.module_pass(opt_level=0, name="bitenc.DirectCodes")
+class DirectCodes:
+    """Leave out packing where the target has a kernel that takes codes.
+
+    Parameters
+    ----------
+    target : Target
+    """
+
+    def __init__(self, target: Target):
+        self.target = target
+
+    def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
+        """Rewrite the module."""
+
+        def rewrite(call: relax.Call, graph: Graph) -> relax.Expr | None:
+            codes = _codes_of(call, graph)
+            if codes is None:
+                return None
+            direct = graph.typed(
+                make_call(packed_conv2d_op, [codes, *call.args[1:]], **dict(call.attrs.items()))
+            )
+            try:
+                find_kernel(direct, self.target)
+            except TargetError:
+                return None  # Planes suit every target.
+            return direct
+
+        return rewrite_calls(mod, rewrite)
+
+
+def _codes_of(call: relax.Call, graph: Graph) -> relax.Expr | None:
+    """Return the NCHW codes that an int8 convolution's planes are packed from."""
+    if not is_call_to(call, packed_conv2d_op) or str(call.attrs["strategy"]) != "int8":
+        return None
+    pack = graph.definition(call.args[0])
+    if not is_call_to(pack, pack_op):
+        return None
+    permute = graph.definition(pack.args[0])
+    if op_name(permute) != "relax.permute_dims" or list(permute.attrs.axes or ()) != NHWC:
+        return None
+    codes = permute.args[0]
+    return codes if int(codes.ty.shape[1]) <= MAX_CHANNELS else None
