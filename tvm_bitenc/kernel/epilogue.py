@@ -7,7 +7,6 @@ from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from ..encoding import WORD_BITS
-from ..op.multiply_add import fused_multiply_add
 from ..te.conv_layer import ConvLayer
 from ..te.float_steps import RESIDUAL, apply_step
 from .raw import Raw, thresholds_of
@@ -145,7 +144,7 @@ class ComparedPlanes:
         self.classes = raw.constant.shape[:2]
         self.bits, self.steps = layer.out_bits, len(layer.thresholds)
         self.dtype = "int32" if raw.has_act_sum else dtype
-        low, high, factor = raw.low, raw.high, raw.factor
+        low, high, factor = raw.low, raw.high, raw.factor_by_channel
         if raw.has_act_sum:
             low, high, factor = -(2**31), 2**31 - 2, 1
         self.thresholds, self.flip = thresholds_of(layer, raw, factor, low, high)
@@ -210,7 +209,7 @@ def planes_of_reached(reached: list) -> list:
 
 
 class AffinePlanes(Integers):
-    """Codes of more bits: a multiply-add, rounded down and clipped, where that gives them exactly.
+    """Codes of more bits: a line, rounded down and clipped, where that gives them exactly.
 
     It does if it gives the right code at every threshold and just below it, for both rise.
     """
@@ -251,11 +250,13 @@ class AffinePlanes(Integers):
 
     def _code(self, tile, first, lanes: int, acc):
         """Codes of accumulators, int32."""
-        floats, top = vector("float32", lanes), 2**self.bits - 1
+        dtype, top = str(self.line[0].dtype), 2**self.bits - 1
+        floats = vector(dtype, lanes)
         slope, intercept = (load(b, first, lanes) for b in tile.finishing[-2:])
-        value = intrinsic(floats, "llvm.fma", tirx.Cast(floats, acc), slope, intercept)
-        value = tirx.max(value, constant(0, "float32", lanes))
-        value = tirx.min(value, constant(top, "float32", lanes))
+        product = tirx.Cast(floats, acc) * slope
+        value = intrinsic(floats, "llvm.arithmetic.fence", product) + intercept
+        value = tirx.max(value, constant(0, dtype, lanes))
+        value = tirx.min(value, constant(top, dtype, lanes))
         return tirx.Cast(vector("int32", lanes), value)
 
 
@@ -292,10 +293,10 @@ class SearchedPlanes(AffinePlanes):
 
 
 def fit_line(layer: ConvLayer) -> tuple[np.ndarray, np.ndarray] | None:
-    """Slope and intercept, float32 per channel, whose line gives the codes of a layer.
+    """Slope and intercept per channel, float32 or float64, whose line gives a layer's codes.
 
-    The code is ``clip(floor(slope * acc + intercept), 0, steps)``, as one fused multiply-add. It
-    never falls as ``direction * acc`` rises; so it is right everywhere if it is right at both ends
+    The code is ``clip(floor(slope * acc + intercept), 0, steps)``, rounded after both operations,
+    in float32 if that is exact and else in float64. It never falls as ``direction * acc`` rises; so it is right everywhere if it is right at both ends
     of the reachable range, at every threshold, and just below each. None if a channel has no such
     line.
     """
@@ -323,15 +324,17 @@ def fit_line(layer: ConvLayer) -> tuple[np.ndarray, np.ndarray] | None:
     is_constant = np.all(always | never, axis=0)
     slope = np.where(is_constant, 0, slope)
     intercept = np.where(is_constant, always.sum(axis=0) + 0.5, intercept)
-    slope, intercept = slope.astype(np.float32), intercept.astype(np.float32)
     points = np.concatenate([at, np.maximum(below, low), np.minimum(at, high), [low, high]])
-    acc = (points * direction).astype(np.int32).astype(np.float32)
-    value = fused_multiply_add(acc, np.broadcast_to(slope, acc.shape), intercept)
-    found = np.floor(np.clip(value, 0, len(thresholds)))
+    acc = (points * direction).astype(np.int32)
     expected = np.stack(
         [np.searchsorted(t, x, side="right") for t, x in zip(thresholds.T, points.T)], axis=1
     )
-    return (slope, intercept) if np.array_equal(found, expected) else None
+    for dtype in (np.float32, np.float64):
+        line = slope.astype(dtype), intercept.astype(dtype)
+        value = acc.astype(dtype) * line[0] + line[1]
+        if np.array_equal(np.floor(np.clip(value, 0, len(thresholds))), expected):
+            return line
+    return None
 
 
 def _widest(margin, steps: int, rounds: int = 100) -> np.ndarray:

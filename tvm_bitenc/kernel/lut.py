@@ -24,8 +24,9 @@ from tvm.tirx.script import builder as T
 
 from ..encoding import planes
 from ..te.conv_layer import ConvLayer
+from .epilogue import MAX_COMPARED
 from .isa import Isa, nibbles
-from .raw import Raw, differing_bits
+from .raw import Raw, differing_bits, inverted_channels
 from .tir import (
     Register,
     constant,
@@ -125,7 +126,11 @@ class Lut:
     @cached_property
     def raw(self) -> Raw:
         """Meaning of the sums."""
-        return differing_bits(self.layer)
+        return differing_bits(self.layer, self._inverted, self.groups * GROUP)
+
+    @cached_property
+    def _inverted(self) -> np.ndarray | None:
+        return inverted_channels(self.layer, MAX_COMPARED)
 
     @property
     def is_narrow(self) -> bool:
@@ -135,7 +140,7 @@ class Lut:
     @property
     def constants(self) -> list[np.ndarray]:
         """Weights: two 4-bit indices to a byte."""
-        return [lut_weights(self.layer, self.block, self.slots)]
+        return [lut_weights(self.layer, self.block, self.slots, self._inverted)]
 
     @property
     def prepared(self) -> tuple[str, int]:
@@ -365,7 +370,9 @@ def groups_of(layer: ConvLayer, slots: int) -> int:
     return -(-layer.weight_codes.shape[1] // (2 * GROUP * slots)) * 2 * slots
 
 
-def lut_weights(layer: ConvLayer, block: int, slots: int) -> np.ndarray:
+def lut_weights(
+    layer: ConvLayer, block: int, slots: int, inverted: np.ndarray | None = None
+) -> np.ndarray:
     """Weight indices: those of two neighbouring vectors of tables to a byte, low nibble first.
 
     A byte lane belongs to a slot, and in it to an output channel, so ordered that the first half of
@@ -380,6 +387,8 @@ def lut_weights(layer: ConvLayer, block: int, slots: int) -> np.ndarray:
     count, bits = groups_of(layer, slots), layer.weight_bits
     bit = (planes(layer.weight_codes, bits) > 0).astype(np.uint8)  # m, o, c, i, j
     bit = np.pad(bit, [(0, 0), (0, 0), (0, count * GROUP - per_group), (0, 0), (0, 0)])
+    if inverted is not None:
+        bit ^= inverted[:, None, None, None].astype(np.uint8)
     bit = bit.reshape(bits, out_channels, count, GROUP, kernel_h, kernel_w)
     index = np.tensordot(bit, 1 << np.arange(GROUP), axes=(3, 0)).astype(np.uint8)
     index = by_block(np.moveaxis(index, 1, -1), layer, block)  # m, group, i, j, o

@@ -29,6 +29,8 @@ class Raw:
     act_factor : ndarray of int64, shape (out_channels,)
     low, high : int
         Bounds of r.
+    inverted : ndarray of bool, shape (out_channels,), optional
+        Channels whose f has the opposite sign, see `differing_bits`.
     """
 
     constant: np.ndarray
@@ -36,6 +38,14 @@ class Raw:
     act_factor: np.ndarray
     low: int
     high: int
+    inverted: np.ndarray | None = None
+
+    @property
+    def factor_by_channel(self) -> np.ndarray | int:
+        """f, where inverted channels have the opposite sign."""
+        if self.inverted is None:
+            return self.factor
+        return np.where(self.inverted, -self.factor, self.factor)
 
     @property
     def has_act_sum(self) -> bool:
@@ -43,12 +53,36 @@ class Raw:
         return bool(np.any(self.act_factor))
 
 
-def differing_bits(layer: ConvLayer) -> Raw:
-    """Raw sums that count differing bits: sum over branches of coefficients times popcount."""
-    table, _, _ = layer.border
-    top = layer.taps * sum(layer.geometry.act_coefficients)
-    high = top * sum(layer.geometry.weight_coefficients)
-    return Raw(table.astype(np.int64), -2, 2 * layer.weight_offset.astype(np.int64), 0, high)
+def inverted_channels(layer: ConvLayer, most_steps: int) -> np.ndarray | None:
+    """Channels whose weight bits are better stored inverted, so that all codes rise with the sums.
+
+    None where that gains nothing: without thresholds, with too many to be compared one by one, or
+    where the sums of activations count as well.
+    """
+    if layer.thresholds is None or len(layer.thresholds) > most_steps or layer.has_act_sum:
+        return None
+    return layer.direction > 0
+
+
+def differing_bits(layer: ConvLayer, inverted: np.ndarray | None, channels: int) -> Raw:
+    """Raw sums that count differing bits: sum over branches of coefficients times popcount.
+
+    Against inverted weights the bits that differ are all others: those of the padding included.
+
+    Parameters
+    ----------
+    layer : ConvLayer
+    inverted : ndarray of bool, shape (out_channels,), optional
+    channels : int
+        Input channels of a group with padding.
+    """
+    geometry, (kernel_h, kernel_w) = layer.geometry, layer.kernel_size
+    constant = layer.border[0].astype(np.int64)
+    high = kernel_h * kernel_w * channels
+    high *= sum(geometry.act_coefficients) * sum(geometry.weight_coefficients)
+    if inverted is not None:
+        constant = np.where(inverted, constant - 2 * high, constant)
+    return Raw(constant, -2, 2 * layer.weight_offset.astype(np.int64), 0, high, inverted)
 
 
 def thresholds_of(

@@ -11,11 +11,13 @@ from tvm.tirx.script import builder as T
 from ..encoding import WORD_BITS
 from ..te.conv2d import xnor_weights
 from ..te.conv_layer import ConvLayer
+from .epilogue import MAX_COMPARED
 from .isa import Isa
-from .raw import Raw, differing_bits
+from .raw import Raw, differing_bits, inverted_channels
 from .tir import Register, load, reinterpret, splat, vector
-from .window import Tile, divisors, padded_width
+from .window import Tile, by_block, divisors, padded_width
 
+MAX_UNROLL = 6  # Words written out one after another.
 MAX_BYTE_COUNTS = 31  # Counts of up to 8 that fit a byte.
 
 
@@ -54,12 +56,21 @@ class Xnor:
     @cached_property
     def raw(self) -> Raw:
         """Meaning of the sums."""
-        return differing_bits(self.layer)
+        return differing_bits(self.layer, self._inverted, self.layer.words * WORD_BITS)
+
+    @cached_property
+    def _inverted(self) -> np.ndarray | None:
+        return inverted_channels(self.layer, MAX_COMPARED)
 
     @property
     def constants(self) -> list[np.ndarray]:
         """Weights."""
-        return [xnor_weights(self.layer, self.block)]
+        weights = xnor_weights(self.layer, self.block)
+        if self._inverted is None:
+            return [weights]
+        mask = by_block(self._inverted, self.layer, self.block)
+        mask = mask.reshape(*weights.shape[:2], *[1] * 4, self.block)
+        return [np.where(mask, ~weights, weights)]
 
     @property
     def prepared(self) -> tuple[str, int]:
@@ -79,11 +90,22 @@ class Xnor:
             for _ in range(tile.pixels)
         ]
         if self.isa.has_popcount:
-            with T.grid(*self.layer.kernel_size, self.layer.words) as (i, j, word):
-                self._count(tile, counts, i, j, word, lambda x: tirx.popcount(x))
+            self._count_taps(tile, counts)
         else:
             self._count_late(tile, counts)
         return [[self._total(by_factor) for by_factor in pixel] for pixel in counts]
+
+    def _count_taps(self, tile, counts) -> None:
+        """Count under every tap; short rows of taps are written out."""
+        (kernel_h, kernel_w), words = self.layer.kernel_size, self.layer.words
+        if kernel_w * words <= MAX_UNROLL:
+            with T.serial(0, kernel_h) as i:
+                for j in range(kernel_w):
+                    for word in range(words):
+                        self._count(tile, counts, i, j, word, tirx.popcount)
+        else:
+            with T.grid(kernel_h, kernel_w, words) as (i, j, word):
+                self._count(tile, counts, i, j, word, tirx.popcount)
 
     def _zero(self, dtype: str) -> Register:
         register = Register(dtype, self.isa.vector_bytes // (8 if dtype == "uint64" else 1))

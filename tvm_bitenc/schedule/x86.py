@@ -139,9 +139,10 @@ def _xnor_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
     geometry = layer.geometry
     products = {a * w for a in geometry.act_coefficients for w in geometry.weight_coefficients}
     if len(products) == 1 and isa.has_popcount:
-        return 2, 8
-    free = isa.registers - layer.weight_bits - 4
-    return 1, max(min(free // len(products), 4), 1)
+        return 2, 4
+    # Short sums leave little to hide the end of a tile behind: small tiles overlap better.
+    most = 2 if layer.words == 1 else 4
+    return 1, max(min((isa.registers - layer.weight_bits - 4) // len(products), most), 1)
 
 
 def _lut_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
