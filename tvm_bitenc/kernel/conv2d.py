@@ -146,13 +146,10 @@ class _Nest:
 
     def address(self, i, j, p: int):
         """Where the prepared input under tap (i, j) of the tile's p-th pixel begins."""
-        return self._base + self._input_pixel(i, j, p) * self._pixel_size
-
-    def _input_pixel(self, i, j, p: int):
         geometry = self.layer.geometry
         row = self.row * geometry.strides[0] + i * geometry.dilation[0]
         column = (self.column + p) * geometry.strides[1] + j * geometry.dilation[1]
-        return row * padded_width(self.layer) + column
+        return self._base + (row * padded_width(self.layer) + column) * self._pixel_size
 
     def out_pixel(self, p: int):
         """Number of the tile's p-th output pixel."""
@@ -174,11 +171,8 @@ class _Nest:
         if p not in self._act_sums and hasattr(self.product, "act_sum"):
             self._act_sums[p] = T.Bind(self.product.act_sum(self, p))
         if p not in self._act_sums:
-            total = T.alloc_buffer((1,), "int32")
-            T.buffer_store(total, 0, [0])
-            with T.grid(*self.layer.kernel_size) as (i, j):
-                T.buffer_store(total, total[0] + self._sums[self._input_pixel(i, j, p)], [0])
-            self._act_sums[p] = T.Bind(total[0])
+            width = self.layer.output_size[1]
+            self._act_sums[p] = T.Bind(self._window_sums[self.row * width + self.column + p])
         return self._act_sums[p]
 
     def store_plane(self, p: int, bit: int, channel: int, lanes: int, value) -> None:
@@ -221,6 +215,21 @@ class _Nest:
         if self.needs_copy or self.needs_act_sum:
             with T.grid(rows, width) as (row, column):
                 self._prepare_pixel(row, column, row * width + column)
+        if self.needs_act_sum:
+            self._add_windows(width)
+
+    def _add_windows(self, width: int) -> None:
+        """Add up the sums of codes under the window of every output pixel of the task."""
+        geometry, out_width = self.layer.geometry, self.layer.output_size[1]
+        self._window_sums = T.alloc_buffer((self.tile.rows * out_width,), "int32")
+        with T.grid(self.tile.rows, out_width) as (row, column):
+            target = T.Bind(row * out_width + column)
+            T.buffer_store(self._window_sums, 0, [target])
+            with T.grid(*self.layer.kernel_size) as (i, j):
+                source_row = row * geometry.strides[0] + i * geometry.dilation[0]
+                source_column = column * geometry.strides[1] + j * geometry.dilation[1]
+                value = self._sums[source_row * width + source_column]
+                T.buffer_store(self._window_sums, self._window_sums[target] + value, [target])
 
     def _prepare_pixel(self, row, column, pixel) -> None:
         _, height, width, _ = self.layer.input_shape

@@ -50,10 +50,16 @@ class Integers:
             acc = value * constant(self.raw.factor, "int32", lanes)
             acc = acc + load(tile.finishing[0], tile.border_class(p) * padded + first, lanes)
             if self.raw.has_act_sum:
-                factor = load(tile.finishing[1], first, lanes)
-                acc = acc + factor * splat(tile.act_sum(p), lanes)
+                acc = acc + self._act_term(tile, p, first, lanes)
             found.append((channel, lanes, T.Bind(acc)))
         return found
+
+    def _act_term(self, tile, p: int, first, lanes: int):
+        """Factors of U times U; one product for all channels where their factors agree."""
+        factors = np.unique(self.raw.act_factor)
+        if len(factors) == 1:
+            return splat(T.Bind(tile.act_sum(p) * int(factors[0])), lanes)
+        return load(tile.finishing[1], first, lanes) * splat(tile.act_sum(p), lanes)
 
     def _place(self, tile, p: int, channel: int) -> tuple:
         """Where a vector lies in the output; its first channel in the group; channels of that."""
@@ -255,9 +261,10 @@ class AffinePlanes(Integers):
         slope, intercept = (load(b, first, lanes) for b in tile.finishing[-2:])
         product = tirx.Cast(floats, acc) * slope
         value = intrinsic(floats, "llvm.arithmetic.fence", product) + intercept
-        value = tirx.max(value, constant(0, dtype, lanes))
-        value = tirx.min(value, constant(top, dtype, lanes))
-        return tirx.Cast(vector("int32", lanes), value)
+        # Rounded towards 0, which differs from rounding down only for what is clipped anyway.
+        code = tirx.Cast(vector("int32", lanes), value)
+        code = tirx.max(code, constant(0, "int32", lanes))
+        return tirx.min(code, constant(top, "int32", lanes))
 
 
 class SearchedPlanes(AffinePlanes):
@@ -332,6 +339,8 @@ def fit_line(layer: ConvLayer) -> tuple[np.ndarray, np.ndarray] | None:
     for dtype in (np.float32, np.float64):
         line = slope.astype(dtype), intercept.astype(dtype)
         value = acc.astype(dtype) * line[0] + line[1]
+        if np.abs(value).max() >= 2**31:
+            continue
         if np.array_equal(np.floor(np.clip(value, 0, len(thresholds))), expected):
             return line
     return None
