@@ -85,7 +85,7 @@ def measure(workload: Workload, machine: Machine, options) -> list[dict]:
     for pair in options.bits:
         runs, chosen[pair] = _our_runs(workload, pair, options)
         contenders |= {(pair, strategy): run for strategy, run in runs.items()}
-    seconds = fastest(contenders, options.seconds * len(contenders))
+    seconds = fastest(contenders, options.seconds * len(contenders), options.threads)
     return [
         {
             "layer": workload.name,

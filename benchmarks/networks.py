@@ -66,7 +66,7 @@ def measure(options) -> list[dict]:
             print(f"building {bits_name(pair)}", flush=True)
             contenders.append(_ours(twin, pair, folder, options))
         runs = {record["name"]: run for record, run in contenders}
-        seconds = fastest(runs, options.seconds * len(runs))
+        seconds = fastest(runs, options.seconds * len(runs), options.threads)
         return [
             record
             | {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,6 +23,8 @@ from tvm_bitenc.transform.pipeline import Pipeline
 from tvm_bitenc.transform.rewrite import Graph, rewrite_calls
 from tvm_bitenc.transform.schedule import Schedule
 from tvm_bitenc.transform.strategy import Strategy
+
+CORES = os.sched_getaffinity(0)
 
 
 @dataclass(frozen=True)
@@ -201,7 +204,8 @@ def random_thresholds(
 
 def library_run(library: CompiledModel, value: np.ndarray) -> Callable[[], object]:
     """Return one run with the input in place; each output goes where the last one was."""
-    library(value)  # Sets up the threads.
+    library(value)  # Sets up TVM's threads, which binds this one to a single core.
+    os.sched_setaffinity(0, CORES)  # Or the threads that peers start would all inherit that core.
     main_function = relax.VirtualMachine(library.executable, tvm.cpu())["main"]
     tensor = tvm.runtime.tensor(value)
     return lambda: main_function(tensor)
