@@ -15,6 +15,7 @@ from tvm import relax
 from .errors import BitencError, TargetError
 from .report import Report
 from .target import Target, host_features
+from .threads import prepare_pool, use_threads
 
 
 @dataclass(frozen=True)
@@ -145,10 +146,9 @@ class CompiledModel:
     def _virtual_machine(self) -> relax.VirtualMachine:
         if self._machine is None:
             check_runs_here(self.target)
+            prepare_pool()
             if (self.target.threads or 1) > 1:
-                # The pool is one per process: the latest model decides.
-                all_cores = 1
-                tvm.get_global_func("runtime.config_threadpool")(all_cores, self.target.threads)
+                use_threads(self.target.threads)
             self._machine = relax.VirtualMachine(self.executable, tvm.cpu())
         return self._machine
 
