@@ -21,6 +21,7 @@ from .fuse_epilogue import FuseEpilogue
 from .fuse_float import FuseFloat
 from .layout import Layout
 from .lower import Lower
+from .parallelize import Parallelize
 from .schedule import Schedule
 from .strategy import Strategy
 from .strict_float import STRICT_LEGALIZATION
@@ -108,6 +109,7 @@ def code_generation(target: Target) -> Pass:
             relax.transform.FoldConstant(),
             relax.transform.FuseOps(),
             relax.transform.FuseTIR(),
+            Parallelize(target),
             *cpu_pipeline.dataflow_lower_passes(target.tvm_target),
             *cpu_pipeline.finalize_passes(target.tvm_target),
         ]

@@ -1,0 +1,73 @@
+"""Last of the TIR passes: loops of what stayed float run in parallel.
+
+Before::
+
+    for n, h, w, c in T.grid(1, 112, 112, 64): ...     # a fused float function
+
+After::
+
+    for n_h_fused in T.parallel(112): for w, c in T.grid(112, 64): ...
+
+Kernels from schedule rules are marked as scheduled, and left alone.
+"""
+
+from __future__ import annotations
+
+import math
+
+import tvm
+from tvm import s_tir, tirx
+
+from ..target import Target
+
+MIN_VALUES = 1 << 15  # Below, waking threads costs more than it saves.
+MAX_TASKS = 64
+
+
+@tvm.transform.module_pass(opt_level=0, name="bitenc.Parallelize")
+class Parallelize:
+    """Fuse the outer spatial loops of every large block, and run them in parallel.
+
+    Parameters
+    ----------
+    target : Target
+        With one thread nothing changes.
+    """
+
+    def __init__(self, target: Target):
+        self.target = target
+
+    def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
+        """Rewrite the module."""
+        if self.target.threads == 1:
+            return mod
+        for global_var, function in list(mod.functions_items()):
+            if isinstance(function, tirx.PrimFunc) and not _is_scheduled(function):
+                mod[global_var] = _parallel(function)
+        return mod
+
+
+def _is_scheduled(function: tirx.PrimFunc) -> bool:
+    return bool(function.attrs and function.attrs.get("tirx.is_scheduled", False))
+
+
+def _parallel(function: tirx.PrimFunc) -> tirx.PrimFunc:
+    schedule = s_tir.Schedule(tvm.IRModule({"main": function}))
+    for block in schedule.get_child_blocks(schedule.get_sblock("root")):
+        loops = schedule.get_loops(block)
+        extents = [schedule.get(loop).extent for loop in loops]
+        if not all(isinstance(extent, tirx.IntImm) for extent in extents):
+            continue
+        kinds = [var.iter_type for var in schedule.get(block).iter_vars]
+        spatial = sum(kind == tirx.IterVar.DataPar for kind in kinds)
+        if spatial < 2 or math.prod(map(int, extents)) < MIN_VALUES or len(kinds) != len(loops):
+            continue
+        outer, tasks = [], 1
+        for loop, extent in zip(loops[: spatial - 1], extents):
+            if tasks >= MAX_TASKS:
+                break
+            outer.append(loop)
+            tasks *= int(extent)
+        if tasks > 1:
+            schedule.parallel(schedule.fuse(*outer) if len(outer) > 1 else outer[0])
+    return schedule.mod["main"]
