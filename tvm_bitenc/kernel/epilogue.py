@@ -173,8 +173,10 @@ class ComparedPlanes:
         size = tile.blocks * self.block
         lanes = self.block // len(parts)
         vectors = [(i * lanes, lanes, part) for i, part in enumerate(parts)]
+        if self.dtype == "int32":
+            vectors = as_int32(parts, self.block)
         if self.raw.has_act_sum:
-            vectors = [self._with_act_sum(tile, p, *v) for v in as_int32(parts, self.block)]
+            vectors = [self._with_act_sum(tile, p, *v) for v in vectors]
         for channel, lanes, value in vectors:
             first = tile.block * self.block + channel
             reached = []

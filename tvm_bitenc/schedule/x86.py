@@ -37,6 +37,7 @@ TASKS_PER_THREAD = 2
 MIN_PARALLEL_MACS = 1 << 22
 MIN_PARALLEL_VALUES = 1 << 16
 WORD = 64
+OCTET = 8  # Fewest channels whose bits fill an integer.
 
 
 def conv2d(call: relax.Call, target: Target, isa: Isa) -> Kernel | None:
@@ -99,7 +100,7 @@ def _epilogue(layer: ConvLayer, product):
 
 
 def _sum_dtype(product) -> str:
-    if product.name == "xnor":
+    if product.name == "xnor" and product.lanes >= OCTET:
         return "uint64"
     if product.name == "lut" and product.is_narrow:
         return "uint16"
@@ -113,10 +114,7 @@ def default_tile(layer: ConvLayer, isa: Isa, threads: int) -> Tile:
     lanes = lanes[layer.strategy]
     per_group = layer.out_channels // layer.geometry.groups
     vectors = min(vectors, max(WORD // lanes, 1))
-    while vectors > 1 and (
-        vectors // 2 * lanes >= per_group
-        or (per_group % (vectors * lanes) and per_group % (vectors // 2 * lanes) == 0)
-    ):
+    while vectors * lanes > OCTET and vectors > 1 and _is_too_wide(per_group, vectors, lanes):
         vectors //= 2
     pixels = _pixels(layer.output_size[1], pixels)
     tasks = 1 if threads == 1 else threads * TASKS_PER_THREAD
@@ -127,6 +125,12 @@ def default_tile(layer: ConvLayer, isa: Isa, threads: int) -> Tile:
         (d for d in range(1, blocks + 1) if blocks % d == 0 and d * done >= tasks), blocks
     )
     return Tile(pixels, vectors, rows, splits)
+
+
+def _is_too_wide(channels: int, vectors: int, lanes: int) -> bool:
+    """Whether half as many vectors would leave fewer lanes without a channel."""
+    whole, half = vectors * lanes, vectors // 2 * lanes
+    return half >= channels or (channels % whole > 0 and channels % half == 0)
 
 
 def _pixels(width: int, most: int) -> int:
@@ -142,11 +146,12 @@ def _xnor_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
         return 2, 4
     # Short sums leave little to hide the end of a tile behind: small tiles overlap better.
     most = 2 if layer.words == 1 else 4
-    return 1, max(min((isa.registers - layer.weight_bits - 4) // len(products), most), 1)
+    vectors = 1 if isa.has_popcount else 2
+    return vectors, max(min((isa.registers - layer.weight_bits - 4) // len(products), most), 1)
 
 
 def _lut_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
-    return 2, 4
+    return (2, 4) if isa.registers >= 32 else (2, 3)
 
 
 def _int8_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
