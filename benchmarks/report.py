@@ -16,7 +16,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import layers, networks
+from . import assembly, layers, networks
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 SECTION = "<!-- results: {key} -->\n{body}\n<!-- end of results -->\n"
@@ -47,6 +47,10 @@ def with_results(text: str, results: dict) -> str:
 def markdown(results: dict) -> str:
     """Tables of one file's results, under a heading with the CPU's name."""
     machine = results["machine"]
+    if "loops" in results:
+        rows = assembly.rows_of(results["loops"])
+        parts = ["### Instructions of inner loops", f"    {_command(results)}"]
+        return "\n\n".join([*parts, table(assembly.HEADINGS, rows)])
     what = "Layers" if "layers" in results else results["network"]
     threads = f"{results['threads']} thread{'s' if results['threads'] > 1 else ''}"
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
