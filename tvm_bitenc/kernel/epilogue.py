@@ -305,9 +305,9 @@ def fit_line(layer: ConvLayer) -> tuple[np.ndarray, np.ndarray] | None:
     """Slope and intercept per channel, float32 or float64, whose line gives a layer's codes.
 
     The code is ``clip(floor(slope * acc + intercept), 0, steps)``, rounded after both operations,
-    in float32 if that is exact and else in float64. It never falls as ``direction * acc`` rises; so it is right everywhere if it is right at both ends
-    of the reachable range, at every threshold, and just below each. None if a channel has no such
-    line.
+    in float32 if that is exact and else in float64. It never falls as ``direction * acc`` rises;
+    so it is right everywhere if it is right at both ends of the reachable range, at every
+    threshold, and just below each. None if a channel has no such line.
     """
     direction = layer.direction.astype(np.int64)
     thresholds = layer.thresholds.astype(np.int64)

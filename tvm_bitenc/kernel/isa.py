@@ -37,7 +37,7 @@ class Isa:
         return "dot" in self.intrinsics
 
     def lookup(self, table, index):
-        """Bytes of `table` (16 to a 128-bit block) at 4-bit indices; bit 7 of an index must be 0."""
+        """Bytes of `table` (16 to a 128-bit block) at 4-bit indices; their bit 7 must be 0."""
         n = self.vector_bytes
         return intrinsic(vector("uint8", n), self.intrinsics["lookup"], table, index)
 

@@ -14,6 +14,7 @@ can't, then int32; the slots are added up last.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -112,7 +113,7 @@ class Lut:
         """Whether tables don't straddle groups, and each plane is the one below times 2^n."""
         geometry, per_group = layer.geometry, layer.weight_codes.shape[1]
         kappa = geometry.weight_coefficients
-        ratios = [high / low for low, high in zip(kappa, kappa[1:])]
+        ratios = [high / low for low, high in itertools.pairwise(kappa)]
         slots = isa.vector_bytes // TABLE
         most = max(geometry.act_coefficients)
         return (

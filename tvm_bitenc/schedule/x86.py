@@ -173,7 +173,7 @@ def costs(layer: ConvLayer, isa: Isa) -> dict[str, float]:
     """
     n, pixels = isa.vector_bytes, layer.macs / layer.taps / layer.out_channels
     window = layer.kernel_size[0] * layer.kernel_size[1]
-    per_group, groups = layer.weight_codes.shape[1], layer.geometry.groups
+    groups = layer.geometry.groups
     inputs = math.prod(layer.input_shape)
     found = {}
     if Xnor.applies(layer, isa):

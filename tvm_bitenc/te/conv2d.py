@@ -101,7 +101,7 @@ def xnor_conv2d(
     te.Tensor of int32, shape (batch, out_height, out_width, out_channels)
     """
     geometry, lanes = layer.geometry, int(weight.shape[-1])
-    _, blocks, kernel_h, kernel_w, words, weight_bits, _ = (int(size) for size in weight.shape)
+    blocks, weight_bits = int(weight.shape[1]), int(weight.shape[5])
     batch, act_bits = planes.shape[0], layer.act_bits
     per_group = layer.out_channels // geometry.groups
     grouped = regroup(pad_planes(planes, geometry), layer)

@@ -37,7 +37,7 @@ def lut_conv2d(
     weight_offset: te.Tensor,
     layer: ConvLayer,
 ) -> te.Tensor:
-    """Accumulators from packed planes, by tables of how much four activations differ from a pattern.
+    """Accumulators from packed planes, by tables of how four activations differ from patterns.
 
     Parameters and result are those of `conv2d.xnor_conv2d`, the weight as `lut_weights` has it.
     """
