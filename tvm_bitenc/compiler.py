@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import tvm
@@ -18,11 +18,11 @@ from .transform.pipeline import Pipeline, code_generation, default_pipeline
 def build(
     mod: tvm.IRModule,
     target: str | Path | tvm.target.Target | Target = "native",
-    strategy: str = "auto",
+    strategy: str | Mapping[str, str] = "auto",
     threads: int | None = None,
     database: str | Path | None = None,
     *,
-    pipeline: Callable[[Target, str], Pipeline] = default_pipeline,
+    pipeline: Callable[..., Pipeline] = default_pipeline,
 ) -> CompiledModel:
     """Compile a Relax module.
 
@@ -32,8 +32,9 @@ def build(
         With a function `main` and its weights bound in, as `from_torch` returns it.
     target : str, Path or tvm.target.Target
         ``"native"``, a name from targets/, a path to such a TOML file, or a target of TVM's.
-    strategy : str
-        How branch sums are computed: ``"auto"`` or one of `transform.strategy.STRATEGIES`.
+    strategy : str or mapping
+        How branch sums are computed: ``"auto"`` or one of `transform.strategy.STRATEGIES`; or one
+        of these by layer name, with ``"*"`` for all others.
     threads : int, optional
         1 compiles without parallel loops; None leaves the count to TVM's thread pool.
     database : path, optional

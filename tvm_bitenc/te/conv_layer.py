@@ -96,7 +96,7 @@ class ConvLayer:
 
     @property
     def out_bits(self) -> int:
-        """Bits of the codes it ends in, 32 for accumulators."""
+        """Bits of the codes it ends in, 32 for accumulators and floats."""
         return 32 if self.thresholds is None else len(self.thresholds).bit_length()
 
     @property

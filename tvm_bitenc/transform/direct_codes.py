@@ -1,4 +1,4 @@
-"""Pass 11: a first layer of few channels reads codes as its encoder leaves them.
+"""Pass 10: a first layer of few channels reads codes as its encoder leaves them.
 
 Before::
 

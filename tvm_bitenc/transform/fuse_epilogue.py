@@ -1,4 +1,4 @@
-"""Pass 5: a threshold unit joins the convolution whose accumulators only it reads.
+"""Pass 7: a threshold unit joins the convolution whose accumulators only it reads.
 
 Before::
 

@@ -1,4 +1,4 @@
-"""Pass 7: float arithmetic joins the convolution whose accumulators only it reads.
+"""Pass 8: float arithmetic joins the convolution whose accumulators only it reads.
 
 Before::
 

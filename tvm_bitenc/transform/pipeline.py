@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import tvm
@@ -75,7 +75,7 @@ class Pipeline:
         return self.names.index(name)
 
 
-def default_pipeline(target: Target, strategy: str = "auto") -> Pipeline:
+def default_pipeline(target: Target, strategy: str | Mapping[str, str] = "auto") -> Pipeline:
     """Return the passes of `tvm_bitenc.build`."""
     return Pipeline(
         [

@@ -1,4 +1,4 @@
-"""Pass 7: packed ops become kernels, scheduled by the target's rules.
+"""Pass 11: packed ops become kernels, scheduled by the target's rules.
 
 Before::
 

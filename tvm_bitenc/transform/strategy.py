@@ -1,4 +1,4 @@
-"""Pass 8: each convolution is told how its branch sum is computed.
+"""Pass 9: each convolution is told how its branch sum is computed.
 
 Before::
 
