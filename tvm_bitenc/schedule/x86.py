@@ -6,8 +6,9 @@ import math
 
 from tvm import relax
 
-from ..kernel import int8, lut, xnor
+from ..kernel import depthwise, int8, lut, xnor
 from ..kernel.conv2d import conv2d_kernel
+from ..kernel.depthwise import Depthwise, is_depthwise, seen_as_one_group
 from ..kernel.encode import encode_kernel
 from ..kernel.epilogue import (
     MAX_COMPARED,
@@ -31,7 +32,12 @@ from ..te.conv_layer import ConvLayer
 from .rule import Kernel
 
 PRODUCTS = {"xnor": Xnor, "lut": Lut, "int8": Int8}
-ROW_BYTES = {"xnor": xnor.row_bytes, "lut": lut.row_bytes, "int8": int8.row_bytes}
+ROW_BYTES = {
+    "xnor": xnor.row_bytes,
+    "lut": lut.row_bytes,
+    "int8": int8.row_bytes,
+    "depthwise": depthwise.row_bytes,
+}
 PREPARED_BYTES = 192 << 10  # What prepared rows may take of the second-level cache.
 TASKS_PER_THREAD = 2
 MIN_PARALLEL_MACS = 1 << 22
@@ -44,20 +50,28 @@ def conv2d(call: relax.Call, target: Target, isa: Isa) -> Kernel | None:
     """Return the kernel of a packed convolution, None where it takes a more general rule."""
     if not is_call_to(call, packed_conv2d_op):
         return None
-    if takes_codes(call):
-        layer, product_class = conv_layer_of(call), Planar
-    else:
-        layer = flattened(conv_layer_of(call))
-        product_class = PRODUCTS.get(layer.strategy)
-    if product_class is None or not product_class.applies(layer, isa) or _is_depthwise(layer):
+    layer, product_class = _seen(call, isa)
+    if product_class is None:
         return None
     threads = _threads(layer, target)
-    product = product_class(layer, isa, default_tile(layer, isa, threads))
+    product = product_class(layer, isa, default_tile(layer, isa, threads, product_class.name))
     epilogue = _epilogue(layer, product)
     if epilogue is None:
         return None
     shapes = tuple(tuple(int(n) for n in ty.shape) for ty in (call.args[0].ty, call.ty))
     return conv2d_kernel(layer, product, epilogue, shapes, threads > 1)
+
+
+def _seen(call: relax.Call, isa: Isa) -> tuple[ConvLayer, type | None]:
+    """Return a layer as its kernel sees it, and its product; None where no product applies."""
+    layer = conv_layer_of(call)
+    if takes_codes(call):
+        return layer, Planar if Planar.applies(layer, isa) else None
+    if is_depthwise(layer):
+        return seen_as_one_group(layer), Depthwise if layer.strategy == "int8" else None
+    layer = flattened(layer)
+    product_class = PRODUCTS[layer.strategy]
+    return layer, product_class if product_class.applies(layer, isa) else None
 
 
 def packed_encode(call: relax.Call, target: Target, isa: Isa) -> Kernel | None:
@@ -67,10 +81,6 @@ def packed_encode(call: relax.Call, target: Target, isa: Isa) -> Kernel | None:
     shape = tuple(int(n) for n in call.args[0].ty.shape)
     parallel = target.threads != 1 and math.prod(shape) >= MIN_PARALLEL_VALUES
     return encode_kernel(shape, constant_value(call.args[1]), isa, parallel)
-
-
-def _is_depthwise(layer: ConvLayer) -> bool:
-    return layer.geometry.groups > 1 and layer.weight_codes.shape[1] == 1
 
 
 def _threads(layer: ConvLayer, target: Target) -> int:
@@ -102,29 +112,37 @@ def _epilogue(layer: ConvLayer, product):
 def _sum_dtype(product) -> str:
     if product.name == "xnor" and product.lanes >= OCTET:
         return "uint64"
+    if product.name == "depthwise":
+        return product.dtype
     if product.name == "lut" and product.is_narrow:
         return "uint16"
     return "int32"
 
 
-def default_tile(layer: ConvLayer, isa: Isa, threads: int) -> Tile:
+def default_tile(layer: ConvLayer, isa: Isa, threads: int, product: str) -> Tile:
     """Tile sizes that keep all sums in registers and prepared rows in the second-level cache."""
-    vectors, pixels = _SIZES[layer.strategy](layer, isa)
-    lanes = {"xnor": isa.vector_bytes // 8, "lut": lut.TABLE, "int8": isa.vector_bytes // 4}
-    lanes = lanes[layer.strategy]
+    vectors, pixels = _SIZES[product](layer, isa)
+    lanes = _lanes(layer, isa, product)
     per_group = layer.out_channels // layer.geometry.groups
     vectors = min(vectors, max(WORD // lanes, 1))
     while vectors * lanes > OCTET and vectors > 1 and _is_too_wide(per_group, vectors, lanes):
         vectors //= 2
     pixels = _pixels(layer.output_size[1], pixels)
     tasks = 1 if threads == 1 else threads * TASKS_PER_THREAD
-    rows = rows_at_once(layer, ROW_BYTES[layer.strategy](layer, isa), PREPARED_BYTES, tasks)
+    rows = rows_at_once(layer, ROW_BYTES[product](layer, isa), PREPARED_BYTES, tasks)
     done = layer.input_shape[0] * layer.output_size[0] // rows
     blocks = layer.geometry.groups * padded_blocks(layer, vectors * lanes)
     splits = next(
         (d for d in range(1, blocks + 1) if blocks % d == 0 and d * done >= tasks), blocks
     )
     return Tile(pixels, vectors, rows, splits)
+
+
+def _lanes(layer: ConvLayer, isa: Isa, product: str) -> int:
+    """Output channels to a vector of sums."""
+    if product == "depthwise":
+        return depthwise.lanes_of(layer, isa)
+    return {"xnor": isa.vector_bytes // 8, "lut": lut.TABLE, "int8": isa.vector_bytes // 4}[product]
 
 
 def _is_too_wide(channels: int, vectors: int, lanes: int) -> bool:
@@ -160,7 +178,16 @@ def _int8_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
     return (2, 7) if layer.output_size[1] % 7 == 0 else (4, 5)
 
 
-_SIZES = {"xnor": _xnor_sizes, "lut": _lut_sizes, "int8": _int8_sizes}
+def _depthwise_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
+    return 2, 4
+
+
+_SIZES = {
+    "xnor": _xnor_sizes,
+    "lut": _lut_sizes,
+    "int8": _int8_sizes,
+    "depthwise": _depthwise_sizes,
+}
 
 
 def costs(layer: ConvLayer, isa: Isa) -> dict[str, float]:
@@ -176,6 +203,8 @@ def costs(layer: ConvLayer, isa: Isa) -> dict[str, float]:
     groups = layer.geometry.groups
     inputs = math.prod(layer.input_shape)
     found = {}
+    if is_depthwise(layer):
+        return {"int8": 3 * layer.macs / depthwise.lanes_of(layer, isa)}
     if Xnor.applies(layer, isa):
         blocks = groups * -(-layer.out_channels // groups // (n // 8))
         words = window * layer.words * layer.weight_bits * layer.act_bits
