@@ -113,6 +113,17 @@ def test_every_depthwise_layer_has_this_kernel(
     assert {row.strategy for row in model.report().layers} == {"int8"}
 
 
+@pytest.mark.parametrize("strategy", ["auto", "int8"])
+@pytest.mark.parametrize("coefficients", [(200, 100), (-1, 2)], ids=str)
+def test_codes_beyond_bytes_have_other_kernels(
+    coefficients, strategy, random_layer, kinds, products, assert_exact
+):
+    act = Encoding(2, 2.0, 1.0, coefficients)
+    layer = depthwise(random_layer, 0, kinds["symmetric"](2, 2.0), act, 66, padding=1)
+    assert_exact([layer], target="x86-64-v3", strategy=strategy)
+    assert "depthwise" not in products
+
+
 def test_other_groups_have_other_kernels(random_layer, kinds, products, assert_exact):
     """A group with more channels on either side isn't depthwise."""
     weight, act = kinds["symmetric"](2, 2.0), kinds["unsigned"](2, 2.0)

@@ -17,6 +17,8 @@ from .tir import Register, constant, load, vector
 from .window import Tile, by_block, padded_width
 
 MAX_WORD = 32767
+MAX_BYTE = 255
+MAX_SUM = 2**30 - 1  # Accumulators hold twice a sum.
 
 
 def is_depthwise(layer: ConvLayer) -> bool:
@@ -53,6 +55,13 @@ class Depthwise:
         self.dtype = sum_dtype(layer)
         self.lanes = lanes_of(layer, isa)
         self.block = self.lanes * tile.vectors
+
+    @staticmethod
+    def applies(layer: ConvLayer) -> bool:
+        """Whether codes fit unsigned bytes, and accumulators 32 bits."""
+        coefficients = layer.geometry.act_coefficients
+        fits = min(coefficients) > 0 and sum(coefficients) <= MAX_BYTE
+        return is_depthwise(layer) and fits and _bound(layer) <= MAX_SUM
 
     @property
     def raw(self) -> Raw:

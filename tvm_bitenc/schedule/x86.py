@@ -68,7 +68,8 @@ def _seen(call: relax.Call, isa: Isa) -> tuple[ConvLayer, type | None]:
     if takes_codes(call):
         return layer, Planar if Planar.applies(layer, isa) else None
     if is_depthwise(layer):
-        return seen_as_one_group(layer), Depthwise if layer.strategy == "int8" else None
+        is_served = layer.strategy == "int8" and Depthwise.applies(layer)
+        return seen_as_one_group(layer), Depthwise if is_served else None
     layer = flattened(layer)
     product_class = PRODUCTS[layer.strategy]
     return layer, product_class if product_class.applies(layer, isa) else None
@@ -203,7 +204,7 @@ def costs(layer: ConvLayer, isa: Isa) -> dict[str, float]:
     groups = layer.geometry.groups
     inputs = math.prod(layer.input_shape)
     found = {}
-    if is_depthwise(layer):
+    if Depthwise.applies(layer):
         return {"int8": 3 * layer.macs / depthwise.lanes_of(layer, isa)}
     if Xnor.applies(layer, isa):
         blocks = groups * -(-layer.out_channels // groups // (n // 8))
