@@ -8,7 +8,10 @@ from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.errors import UnsupportedError
 from tvm_bitenc.op import branch_conv2d, packed_conv2d
 from tvm_bitenc.op.registration import with_attributes
+from tvm_bitenc.target import Target, native_target
 from tvm_bitenc.transform.strategy import STRATEGIES, Strategy
+
+TARGET = Target("here", native_target().tvm_target, ("generic",))
 
 
 def packed(builder, planes, bits, channels, strategy=""):
@@ -25,17 +28,16 @@ def test_golden(strategy, module_of, assert_same_ir):
     shape = (1, 4, 4, 2, 1)
     before = module_of([shape], lambda b, x: packed(b, x, 2, 9), "uint64")
     after = module_of([shape], lambda b, x: packed(b, x, 2, 9, strategy), "uint64")
-    assert_same_ir(Strategy(strategy)(before), after)
+    assert_same_ir(Strategy(strategy, TARGET)(before), after)
 
 
 def test_auto_takes_xnor_for_one_bit_and_many_channels(module_of, assert_same_ir):
     shape = (1, 4, 4, 1, 4)
     before = module_of([shape], lambda b, x: packed(b, x, 1, 256), "uint64")
     after = module_of([shape], lambda b, x: packed(b, x, 1, 256, "xnor"), "uint64")
-    assert_same_ir(Strategy("auto")(before), after)
+    assert_same_ir(Strategy("auto", TARGET)(before), after)
 
 
-@pytest.mark.skipif("int8" not in STRATEGIES, reason="there is no int8 strategy")
 @pytest.mark.parametrize("bits, channels", [(8, 256), (1, 2)])
 def test_auto_takes_int8_where_bits_are_many_or_channels_few(
     bits, channels, module_of, assert_same_ir
@@ -43,9 +45,9 @@ def test_auto_takes_int8_where_bits_are_many_or_channels_few(
     shape = (1, 4, 4, bits, -(-channels // 64))
     before = module_of([shape], lambda b, x: packed(b, x, bits, channels), "uint64")
     after = module_of([shape], lambda b, x: packed(b, x, bits, channels, "int8"), "uint64")
-    assert_same_ir(Strategy("auto")(before), after)
+    assert_same_ir(Strategy("auto", TARGET)(before), after)
 
 
 def test_an_unknown_strategy_lists_the_known_ones():
     with pytest.raises(UnsupportedError, match="'fastest'.*'auto'.*xnor"):
-        Strategy("fastest")
+        Strategy("fastest", TARGET)
