@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tvm import tirx
-
-from .tir import constant, intrinsic, reinterpret, vector
+from .tir import constant, intrinsic, lane_constants, reinterpret, vector
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class Isa:
         return "dot" in self.intrinsics
 
     def lookup(self, table, index):
-        """Bytes of `table` (16 to a 128-bit block) at 4-bit indices; bit 7 of an index must be 0."""
+        """Bytes of `table` (16 to a 128-bit block) at 4-bit indices; their bit 7 must be 0."""
         n = self.vector_bytes
         return intrinsic(vector("uint8", n), self.intrinsics["lookup"], table, index)
 
@@ -69,7 +67,7 @@ class Isa:
         """Set bits of every byte, uint8, by two table look-ups."""
         n = self.vector_bytes
         counts = [0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4]
-        table = tirx.Shuffle([tirx.const(c, "uint8") for c in counts], [i % 16 for i in range(n)])
+        table = lane_constants([counts[lane % 16] for lane in range(n)], "uint8")
         low, high = nibbles(value, n)
         return self.lookup(table, low) + self.lookup(table, high)
 
