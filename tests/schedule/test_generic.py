@@ -1,6 +1,7 @@
 """Rules for any CPU: each kernel equals its plain definition; rules are found in order."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from tvm_bitenc.transform.strategy import STRATEGIES
 
 OUT_CHANNELS = (1, 2, 7, 8, 12, 65)
 SIZES = ((1, 1), (3, 7), (2, 12), (5, 1))
+GENERIC = Target("here", native_target().tvm_target, ("generic",))
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -35,7 +37,7 @@ def test_every_width_and_number_of_lanes(strategy, random_layer, assert_exact):
         )
         for i, (out, size, bits) in enumerate(itertools.product(OUT_CHANNELS, SIZES, (1, 3)))
     ]
-    assert_exact(layers, strategy=strategy, threads=1)
+    assert_exact(layers, strategy=strategy, threads=1, target=GENERIC)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -45,7 +47,7 @@ def test_portable_code(strategy, random_layer, assert_exact):
     if native_target().architecture != "x86_64":
         pytest.skip("x86-64-v1 runs on x86 alone: run the tests on such a machine as well")
     plain = tvm.target.Target({"kind": "llvm", "mcpu": "x86-64"})
-    assert_exact([layer], strategy=strategy, target=plain)
+    assert_exact([layer], strategy=strategy, target=Target("plain", plain, ("generic",)))
 
 
 def test_large_layers_run_rows_in_parallel(random_layer, layers_module):
@@ -54,7 +56,7 @@ def test_large_layers_run_rows_in_parallel(random_layer, layers_module):
     )
 
     def parallel(threads):
-        target = Target("here", native_target().tvm_target, threads=threads)
+        target = replace(GENERIC, threads=threads)
         mod = default_pipeline(target, "xnor").run(layers_module([layer]))
         (name,) = [v for v in mod.get_global_vars() if "packed_conv2d" in v.name_hint]
         return "T.parallel" in mod[name].script()
@@ -95,7 +97,7 @@ def test_no_rule_applies(monkeypatch):
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_the_strategy_asked_for_is_what_runs(strategy, random_layer, layers_module):
     layer = random_layer(0, Encoding.symmetric(1, 2.0), Encoding.symmetric(1, 2.0), name="conv")
-    model = tvm_bitenc.build(layers_module([layer]), strategy=strategy)
+    model = tvm_bitenc.build(layers_module([layer]), strategy=strategy, target=GENERIC)
     ran = model.benchmark(layer.input, number=1, repeat=1).layers
     assert [name for name in ran if name.endswith(f"conv_{strategy}")]
     assert np.array_equal(model(layer.input), layer.reference())

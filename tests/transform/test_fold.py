@@ -8,7 +8,7 @@ from tvm import relax
 
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.op import branch_conv2d, branch_dense, encode, quantize, threshold
-from tvm_bitenc.transform.fold import ALWAYS, NEVER, Fold, accumulator_range, find_thresholds
+from tvm_bitenc.transform.fold import ALWAYS, NEVER, Fold, find_thresholds, range_of
 
 f32 = np.float32
 op = relax.op
@@ -181,7 +181,7 @@ def test_accumulators_stay_inside_their_range(random_layer, module_of):
         builder = relax.BlockBuilder()
         x = relax.Var("x", relax.TensorType(layer.act_codes.shape, "uint8"))
         call = branch_conv2d(x, act, layer.weight_codes, weight, padding=(1, 1, 1, 1))
-        low, high = accumulator_range(builder.normalize(call))
+        low, high = range_of(builder.normalize(call))
         acc = layer.accumulators()
         assert np.all(acc.min(axis=(0, 2, 3)) >= low) and np.all(acc.max(axis=(0, 2, 3)) <= high)
 

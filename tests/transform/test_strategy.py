@@ -7,8 +7,15 @@ from tvm import relax
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.errors import UnsupportedError
 from tvm_bitenc.op import branch_conv2d, packed_conv2d
-from tvm_bitenc.op.registration import with_attributes
+from tvm_bitenc.op.packed import conv_layer_of, packed_conv2d_op
+from tvm_bitenc.op.registration import is_call_to, with_attributes
+from tvm_bitenc.schedule import strategy_costs
+from tvm_bitenc.target import DEFAULT_RULES, Target, native_target
+from tvm_bitenc.transform.pipeline import default_pipeline
+from tvm_bitenc.transform.rewrite import rewrite_calls
 from tvm_bitenc.transform.strategy import STRATEGIES, Strategy
+
+TARGET = Target("here", native_target().tvm_target, ("generic",))
 
 
 def packed(builder, planes, bits, channels, strategy=""):
@@ -25,17 +32,16 @@ def test_golden(strategy, module_of, assert_same_ir):
     shape = (1, 4, 4, 2, 1)
     before = module_of([shape], lambda b, x: packed(b, x, 2, 9), "uint64")
     after = module_of([shape], lambda b, x: packed(b, x, 2, 9, strategy), "uint64")
-    assert_same_ir(Strategy(strategy)(before), after)
+    assert_same_ir(Strategy(strategy, TARGET)(before), after)
 
 
 def test_auto_takes_xnor_for_one_bit_and_many_channels(module_of, assert_same_ir):
     shape = (1, 4, 4, 1, 4)
     before = module_of([shape], lambda b, x: packed(b, x, 1, 256), "uint64")
     after = module_of([shape], lambda b, x: packed(b, x, 1, 256, "xnor"), "uint64")
-    assert_same_ir(Strategy("auto")(before), after)
+    assert_same_ir(Strategy("auto", TARGET)(before), after)
 
 
-@pytest.mark.skipif("int8" not in STRATEGIES, reason="there is no int8 strategy")
 @pytest.mark.parametrize("bits, channels", [(8, 256), (1, 2)])
 def test_auto_takes_int8_where_bits_are_many_or_channels_few(
     bits, channels, module_of, assert_same_ir
@@ -43,9 +49,53 @@ def test_auto_takes_int8_where_bits_are_many_or_channels_few(
     shape = (1, 4, 4, bits, -(-channels // 64))
     before = module_of([shape], lambda b, x: packed(b, x, bits, channels), "uint64")
     after = module_of([shape], lambda b, x: packed(b, x, bits, channels, "int8"), "uint64")
-    assert_same_ir(Strategy("auto")(before), after)
+    assert_same_ir(Strategy("auto", TARGET)(before), after)
 
 
 def test_an_unknown_strategy_lists_the_known_ones():
     with pytest.raises(UnsupportedError, match="'fastest'.*'auto'.*xnor"):
-        Strategy("fastest")
+        Strategy("fastest", TARGET)
+
+
+def strategies_of(mod, strategy, target=TARGET):
+    found = {}
+
+    def look(call, _graph):
+        if is_call_to(call, packed_conv2d_op):
+            layer = conv_layer_of(call)
+            found[layer.name] = (layer.strategy, layer)
+
+    rewrite_calls(default_pipeline(target, strategy).until("bitenc.DirectCodes").run(mod), look)
+    return found
+
+
+def three(random_layer, layers_module):
+    shapes = [("a", 1, 128), ("b", 2, 64), ("c", 8, 16)]
+    return layers_module(
+        [
+            random_layer(
+                0, Encoding.symmetric(b, 2.0), Encoding.unsigned(b, 2.0), channels=c, name=name
+            )
+            for name, b, c in shapes
+        ]
+    )
+
+
+def test_a_mapping_gives_strategies_by_layer(random_layer, layers_module):
+    found = strategies_of(three(random_layer, layers_module), {"b": "lut", "*": "int8"})
+    assert {name: s for name, (s, _) in found.items()} == {"a": "int8", "b": "lut", "c": "int8"}
+
+
+def test_a_layer_that_is_not_there_is_named(random_layer, layers_module):
+    with pytest.raises(UnsupportedError, match=r"'missing'.*a, b, c"):
+        strategies_of(three(random_layer, layers_module), {"missing": "lut"})
+
+
+@pytest.mark.parametrize("rules", [("generic",), DEFAULT_RULES], ids=str)
+def test_auto_takes_what_costs_least(rules, random_layer, layers_module):
+    target = Target("here", native_target().tvm_target, rules)
+    for strategy, layer in strategies_of(
+        three(random_layer, layers_module), "auto", target
+    ).values():
+        costs = strategy_costs(layer, target)
+        assert costs[strategy] == min(costs.values())

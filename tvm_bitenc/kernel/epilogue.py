@@ -333,7 +333,8 @@ def fit_line(layer: ConvLayer) -> tuple[np.ndarray, np.ndarray] | None:
     is_constant = np.all(always | never, axis=0)
     slope = np.where(is_constant, 0, slope)
     intercept = np.where(is_constant, always.sum(axis=0) + 0.5, intercept)
-    points = np.concatenate([at, np.maximum(below, low), np.minimum(at, high), [low, high]])
+    # Points out of reach would ask for codes that no accumulator gets.
+    points = np.clip(np.concatenate([at, below, [low, high]]), low, high)
     acc = (points * direction).astype(np.int32)
     expected = np.stack(
         [np.searchsorted(t, x, side="right") for t, x in zip(thresholds.T, points.T)], axis=1

@@ -79,8 +79,9 @@ def _elementwise(call: relax.Call, graph: Graph) -> relax.Expr | None:
     sources = [_source(argument, graph) for argument in call.args]
     if len(call.ty.shape) != 4 or not any(source is not None for source in sources):
         return None
-    # `bitenc.multiply_add` wants all its arguments of one rank.
-    scalar = (1, 1, 1, 1) if op_name(call) == "bitenc.multiply_add" else ()
+    # `bitenc.multiply_add` wants all its arguments of one rank. A scalar of no axes would become a
+    # literal in the generated code, and TVM refuses to divide by a literal 0.
+    scalar = (1, 1, 1, 1) if op_name(call) == "bitenc.multiply_add" else (1,)
     arguments = []
     for argument, source in zip(call.args, sources):
         value = None if source is not None else evaluate(argument, graph)

@@ -1,0 +1,177 @@
+"""x86 kernels against the integers of `tvm_bitenc.encoding`, on all instruction sets at hand."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from tvm_bitenc.encoding import Encoding
+from tvm_bitenc.op import branch_conv2d, threshold
+from tvm_bitenc.schedule import x86
+from tvm_bitenc.transform.strategy import STRATEGIES
+
+SOME_BITS = [(1, 1), (1, 8), (2, 3), (3, 5), (4, 4), (5, 2), (6, 7), (7, 1), (8, 8)]
+CHANNELS = (1, 3, 17, 64, 65, 130)
+W, A = Encoding.symmetric(2, 2.0), Encoding.unsigned(3, 2.0)
+
+
+@pytest.fixture
+def epilogues(monkeypatch):
+    """Names of the epilogues that kernels were made with."""
+    found, choose = [], x86._epilogue
+
+    def spy(layer, product):
+        epilogue = choose(layer, product)
+        found.append(type(epilogue).__name__)
+        return epilogue
+
+    monkeypatch.setattr(x86, "_epilogue", spy)
+    return found
+
+
+def layers_of(bits, random_layer, kinds):
+    rest = itertools.cycle(itertools.product(kinds.values(), kinds.values()))
+    return [
+        random_layer(
+            8 * m + k,
+            weight(m, 2.0),
+            act(k, 2.0),
+            channels=CHANNELS[(m + k) % len(CHANNELS)],
+            size=(4, 7),
+            padding=1,
+        )
+        for (m, k), (weight, act) in zip(bits, rest)
+    ]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_some_bits(strategy, target, random_layer, kinds, assert_exact, epilogues):
+    assert_exact(layers_of(SOME_BITS, random_layer, kinds), strategy=strategy, target=target)
+    assert "Floats" in epilogues
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_all_bits(strategy, target, random_layer, kinds, assert_exact):
+    bits = itertools.product(range(1, 9), range(1, 9))
+    assert_exact(layers_of(bits, random_layer, kinds), strategy=strategy, target=target)
+
+
+def unusual(random_layer):
+    ternary = Encoding.ternary(2.0)
+    zeros = Encoding(2, 2.0, np.random.default_rng(0).integers(0, 7, 8) / 2)
+    options = [
+        (ternary, ternary, dict(padding=1)),
+        (W, Encoding.signed(3, 2.0), dict(channels=128, groups=2, padding=1)),
+        (W, A, dict(channels=68, groups=4, out_channels=12, padding=1)),
+        (W, A, dict(channels=66, groups=66, out_channels=66, padding=1)),
+        (W, A, dict(dilation=2, padding=2, size=(5, 13))),
+        (W, A, dict(padding=(0, 1, 2, 3), stride=2)),
+        (W, A, dict(channels=130, batch=5, dense=True)),
+        (zeros, A, dict(channels=17, padding=1, size=(3, 13))),
+    ]
+    return [random_layer(i, *pair, **window) for i, (*pair, window) in enumerate(options)]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_unusual_layers(strategy, target, random_layer, assert_exact):
+    assert_exact(unusual(random_layer), strategy=strategy, target=target)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_threads(strategy, threads, target, random_layer, assert_exact):
+    window = dict(channels=64, out_channels=64, size=(14, 14), padding=1)
+    layer = random_layer(0, W, A, **window)
+    assert x86.MIN_PARALLEL_MACS <= 14 * 14 * 64 * 64 * 9
+    assert_exact([layer], strategy=strategy, target=target, threads=threads)
+
+
+def steps_of(layer, out_bits, is_even, seed):
+    """Thresholds per channel inside the range of its accumulators: evenly spaced or at random."""
+    rng = np.random.default_rng(seed)
+    acc = np.moveaxis(layer.accumulators(), 1, 0).reshape(len(layer.weight_codes), -1)
+    direction = rng.choice([-1, 1], len(acc))
+    ends = np.stack([acc.min(axis=1), acc.max(axis=1)]) * direction
+    low, high, count = ends.min(axis=0), ends.max(axis=0), 2**out_bits - 1
+    if is_even:
+        found = np.linspace(low, high, count + 2)[1:-1]
+    else:
+        found = np.sort(rng.uniform(low, high, (count, len(acc))), axis=0)
+    return np.ceil(found).astype(np.int32), direction.astype(np.int32)
+
+
+def thresholded(cases, module_of):
+    def body(builder, *codes):
+        found = []
+        for x, (layer, limits, direction) in zip(codes, cases):
+            acc = branch_conv2d(
+                x, layer.act, layer.weight_codes, layer.weight, padding=(1, 1, 1, 1)
+            )
+            found.append(builder.emit(threshold(builder.emit(acc), limits, direction)))
+        return found
+
+    return module_of([layer.act_codes.shape for layer, *_ in cases], body, "uint8")
+
+
+def codes_of(layer, limits, direction):
+    along = layer.accumulators() * direction[:, None, None]
+    return (along[:, None] >= limits[None, :, :, None, None]).sum(axis=1).astype(np.uint8)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_thresholds_of_all_out_bits(
+    strategy, target, random_layer, module_of, outputs_of, same, epilogues
+):
+    cases = []
+    for bits, is_even in [*((b, True) for b in range(1, 9)), (3, False), (8, False)]:
+        size = dict(channels=17, out_channels=(66, 8, 64)[bits % 3], size=(5, 7), padding=1)
+        weight = Encoding.signed(2, 2.0) if bits % 2 else Encoding.symmetric(2, 2.0)
+        layer = random_layer(bits, weight, A, **size)
+        cases.append((layer, *steps_of(layer, bits, is_even, bits)))
+    inputs = [layer.act_codes for layer, *_ in cases]
+    mod = thresholded(cases, module_of)
+    outputs = outputs_of(mod, inputs, strategy=strategy, target=target)
+    wrong = [i for i, (case, y) in enumerate(zip(cases, outputs)) if not same(y, codes_of(*case))]
+    assert not wrong
+    assert all(len(np.unique(y)) > 1 for y in outputs)
+    assert {"ComparedPlanes", "AffinePlanes", "SearchedPlanes"} <= set(epilogues)
+
+
+def test_accumulators_that_are_returned(target, random_layer, module_of, outputs_of, epilogues):
+    layer = random_layer(0, W, A, channels=17, out_channels=12, padding=1)
+
+    def body(builder, x):
+        call = branch_conv2d(x, layer.act, layer.weight_codes, layer.weight, padding=(1, 1, 1, 1))
+        return builder.emit(call)
+
+    mod = module_of([layer.act_codes.shape], body, "uint8")
+    (acc,) = outputs_of(mod, [layer.act_codes], target=target)
+    assert acc.dtype == np.int32 and np.array_equal(acc, layer.accumulators())
+    assert set(epilogues) == {"Integers"}
+
+
+def test_chain(target, random_layer, module_of, outputs_of, same, epilogues):
+    """Planes go from layer to layer: each reads codes that the one before it wrote."""
+    first = random_layer(0, W, A, channels=17, out_channels=66, size=(5, 7), padding=1)
+    cases, codes = [], first.act_codes
+    for i, out_bits in enumerate((1, 3, 5, 8)):
+        act = Encoding.unsigned((3, 1, 3, 5)[i], 2.0)
+        drawn = random_layer(i, W, act, channels=codes.shape[1], out_channels=66, padding=1)
+        layer = type(drawn)(act, W, codes, drawn.weight_codes, dict(padding=1))
+        cases.append((layer, *steps_of(layer, out_bits, True, i)))
+        codes = codes_of(*cases[-1])
+
+    def body(builder, x):
+        for layer, limits, direction in cases:
+            acc = branch_conv2d(
+                x, layer.act, layer.weight_codes, layer.weight, padding=(1, 1, 1, 1)
+            )
+            x = builder.emit(threshold(builder.emit(acc), limits, direction))
+        return x
+
+    mod = module_of([first.act_codes.shape], body, "uint8")
+    for strategy in STRATEGIES:
+        (y,) = outputs_of(mod, [first.act_codes], strategy=strategy, target=target)
+        assert same(y, codes)
+    assert {"ComparedPlanes", "AffinePlanes"} <= set(epilogues)
