@@ -22,6 +22,7 @@ from ..te.conv_layer import ConvLayer
 from .tir import flat
 from .window import Tile, padded_blocks, padded_width, prepared_rows
 
+FEW_PIXELS = 8
 SLACK = 64  # Elements behind the last prepared pixel that whole vectors may write.
 
 
@@ -50,11 +51,11 @@ def conv2d_kernel(
             residual = T.arg("residual", T.buffer(shapes[1], "float32"))
         arguments = [
             T.arg(f"constant{i}", T.buffer(value.shape, str(value.dtype)))
-            for i, value in enumerate([*constants, *nest.classes])
+            for i, value in enumerate([*constants, *nest.extra])
         ]
         out = T.arg("out", T.buffer(shapes[1], epilogue.out_dtype))
         nest.write(source, residual, arguments, out)
-    return Kernel(builder.get(), [*constants, *nest.classes])
+    return Kernel(builder.get(), [*constants, *nest.extra])
 
 
 class _Nest:
@@ -67,10 +68,19 @@ class _Nest:
         _, row_class, column_class = layer.border
         self.has_classes = max(epilogue.classes) > 1
         self.classes = [row_class, column_class] if self.has_classes else []
+        # Were it known that there are so few pixels, LLVM would trace each byte from where it is
+        # unpacked to where it is used, which takes it minutes.
+        pixels = prepared_rows(layer, self.tile.rows) * padded_width(layer)
+        self.counts = [np.array([pixels], np.int32)] if pixels <= FEW_PIXELS else []
         self.blocks_in_group = padded_blocks(layer, product.block)
         self.blocks = layer.geometry.groups * self.blocks_in_group
         self.needs_act_sum = product.raw.has_act_sum
         self.needs_copy = any(layer.geometry.padding) or product.name != "xnor"
+
+    @property
+    def extra(self) -> list[np.ndarray]:
+        """Constants of the nest itself."""
+        return [*self.classes, *self.counts]
 
     def write(self, source, residual, arguments, out) -> None:
         """Write the body of the function."""
@@ -81,9 +91,10 @@ class _Nest:
         self.source = flat(source, sizes[0], self.product.source_dtype)
         flats = [flat(b, n, str(b.dtype)) for b, n in zip(arguments, sizes[1:-1])]
         count = len(self.product.constants)
-        last = len(flats) - len(self.classes)
+        last = len(flats) - len(self.classes) - len(self.counts)
         self.constants, self.finishing = flats[:count], flats[count:last]
-        self.class_buffers = flats[last:]
+        self.class_buffers = flats[last : last + len(self.classes)]
+        self.count_buffers = flats[last + len(self.classes) :]
         self._out_argument, self._out_size = out, sizes[-1]
         self._aliases: dict[tuple, object] = {}
         self.residual = None if residual is None else flat(residual, sizes[-1], "float32")
@@ -213,10 +224,17 @@ class _Nest:
         if self.needs_act_sum:
             self._sums = T.alloc_buffer((rows * width,), "int32")
         if self.needs_copy or self.needs_act_sum:
-            with T.grid(rows, width) as (row, column):
-                self._prepare_pixel(row, column, row * width + column)
+            self._prepare_pixels(rows, width)
         if self.needs_act_sum:
             self._add_windows(width)
+
+    def _prepare_pixels(self, rows: int, width: int) -> None:
+        if self.counts:
+            with T.serial(0, self.count_buffers[0][0]) as pixel:
+                self._prepare_pixel(pixel // width, pixel % width, pixel)
+        else:
+            with T.grid(rows, width) as (row, column):
+                self._prepare_pixel(row, column, row * width + column)
 
     def _add_windows(self, width: int) -> None:
         """Add up the sums of codes under the window of every output pixel of the task."""
