@@ -10,6 +10,9 @@ from tvm_bitenc.op import branch_conv2d, threshold
 from tvm_bitenc.schedule import x86
 from tvm_bitenc.transform.strategy import STRATEGIES
 
+# Compiling many kernels takes minutes.
+pytestmark = pytest.mark.slow
+
 SOME_BITS = [(1, 1), (1, 8), (2, 3), (3, 5), (4, 4), (5, 2), (6, 7), (7, 1), (8, 8)]
 CHANNELS = (1, 3, 17, 64, 65, 130)
 W, A = Encoding.symmetric(2, 2.0), Encoding.unsigned(3, 2.0)
