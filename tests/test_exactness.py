@@ -18,10 +18,15 @@ CHANNELS = (1, 3, 17, 64, 65, 130)
 KIND_NAMES = ("symmetric", "unsigned", "signed")
 WINDOWS = (dict(padding=1), dict(padding=1, stride=2), dict(kernel=1), dict(stride=2))
 CHOICES = ("auto", *STRATEGIES)
-# Compiling takes long: each sweep runs whole in the long ones, and one case in five always. Five
-# divides no axis, so that these cases meet every value of each.
-EVERY = pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.slow)])
-SOME = 5
+WHOLE = pytest.param(1, marks=pytest.mark.slow)
+
+
+def one_in(count):
+    """Run one case in `count` always, and all of them in the long sweeps: compiling takes long.
+
+    A count that divides no axis lets the few cases meet every value of each.
+    """
+    return pytest.mark.parametrize("every", [count, WHOLE])
 
 
 def shuffled(*axes):
@@ -42,8 +47,8 @@ def inputs_of_all_bits():
     return [((m, k), of_act_bits[k][m % 2]) for m, k in ALL_BITS]
 
 
-@EVERY
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@one_in(5)
+@pytest.mark.parametrize("strategy", CHOICES)
 def test_conv2d_of_all_bits(every, strategy, random_layer, kinds, assert_exact):
     rest = shuffled(KIND_NAMES, KIND_NAMES, WINDOWS)
     layers = [
@@ -61,8 +66,8 @@ def test_conv2d_of_all_bits(every, strategy, random_layer, kinds, assert_exact):
     assert_exact(layers[::every], strategy=strategy)
 
 
-@EVERY
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@one_in(5)
+@pytest.mark.parametrize("strategy", CHOICES)
 def test_dense_of_all_bits(every, strategy, random_layer, kinds, assert_exact):
     rest = shuffled(KIND_NAMES, KIND_NAMES, (7, 8))
     layers = [
@@ -80,9 +85,10 @@ def test_dense_of_all_bits(every, strategy, random_layer, kinds, assert_exact):
     assert_exact(layers[::every], strategy=strategy)
 
 
+@one_in(11)
 @pytest.mark.parametrize("bits", [(1, 1), (2, 3)], ids=str)
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_channels_encodings_and_batch(strategy, bits, random_layer, kinds, assert_exact):
+def test_channels_encodings_and_batch(every, strategy, bits, random_layer, kinds, assert_exact):
     m, k = bits
     layers = [
         random_layer(
@@ -99,7 +105,7 @@ def test_channels_encodings_and_batch(strategy, bits, random_layer, kinds, asser
             itertools.product(KIND_NAMES, KIND_NAMES, CHANNELS, (1, 5))
         )
     ]
-    assert_exact(layers[::11], strategy=strategy)
+    assert_exact(layers[::every], strategy=strategy)
 
 
 @pytest.mark.slow
@@ -114,7 +120,7 @@ def test_channels_of_all_bits(strategy, pair, random_layer, kinds, assert_exact)
             )
             for (m, k), window in zip(ALL_BITS, itertools.cycle(WINDOWS))
         ]
-        assert_exact(layers[::SOME], strategy=strategy)
+        assert_exact(layers, strategy=strategy)
 
 
 def unusual_layers(random_layer):

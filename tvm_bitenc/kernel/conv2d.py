@@ -17,12 +17,13 @@ from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
+from ..encoding import WORD_BITS
 from ..schedule.rule import Kernel
 from ..te.conv_layer import ConvLayer
 from .tir import flat
 from .window import Tile, padded_blocks, padded_width, prepared_rows
 
-FEW_PIXELS = 32
+FEW_PIXELS = 32  # See `_Nest.counts`.
 SLACK = 64  # Elements behind the last prepared pixel that whole vectors may write.
 
 
@@ -41,8 +42,9 @@ def conv2d_kernel(
         Of the tensors, as the caller has them.
     parallel : bool
     """
-    constants = [*product.constants, *epilogue.constants]
     nest = _Nest(layer, product, epilogue, parallel)
+    of_product, of_epilogue = product.constants, epilogue.constants
+    constants = [*of_product, *of_epilogue, *nest.extra]
     with IRBuilder() as builder, T.prim_func():
         T.func_name("main")
         source = T.arg("planes", T.buffer(shapes[0], product.source_dtype))
@@ -51,11 +53,11 @@ def conv2d_kernel(
             residual = T.arg("residual", T.buffer(shapes[1], "float32"))
         arguments = [
             T.arg(f"constant{i}", T.buffer(value.shape, str(value.dtype)))
-            for i, value in enumerate([*constants, *nest.extra])
+            for i, value in enumerate(constants)
         ]
         out = T.arg("out", T.buffer(shapes[1], epilogue.out_dtype))
-        nest.write(source, residual, arguments, out)
-    return Kernel(builder.get(), [*constants, *nest.extra])
+        nest.write(source, residual, arguments, len(of_product), out)
+    return Kernel(builder.get(), constants)
 
 
 class _Nest:
@@ -82,20 +84,17 @@ class _Nest:
         """Constants of the nest itself."""
         return [*self.classes, *self.counts]
 
-    def write(self, source, residual, arguments, out) -> None:
-        """Write the body of the function."""
-        words = -(-self.layer.input_shape[3] // 64)
-        self.source_pixel = self.layer.act_bits * words
-        self.words = words  # In every plane of an input pixel.
+    def write(self, source, residual, arguments, count: int, out) -> None:
+        """Write the body of the function; the first `count` arguments are the product's."""
+        self.words = _words(self.layer.input_shape[3])  # In every plane of an input pixel.
         sizes = [math.prod(map(int, buffer.shape)) for buffer in (source, *arguments, out)]
         self.source = flat(source, sizes[0], self.product.source_dtype)
         flats = [flat(b, n, str(b.dtype)) for b, n in zip(arguments, sizes[1:-1])]
-        count = len(self.product.constants)
         last = len(flats) - len(self.classes) - len(self.counts)
         self.constants, self.finishing = flats[:count], flats[count:last]
         self.class_buffers = flats[last : last + len(self.classes)]
         self.count_buffers = flats[last + len(self.classes) :]
-        self._out_argument, self._out_size = out, sizes[-1]
+        self._out_argument = out
         self._aliases: dict[tuple, object] = {}
         self.residual = None if residual is None else flat(residual, sizes[-1], "float32")
         self.out = self.alias(out, str(out.dtype))
@@ -188,18 +187,18 @@ class _Nest:
 
     def store_plane(self, p: int, bit: int, channel: int, lanes: int, value) -> None:
         """Write the bits of neighbouring channels of one plane, as one integer."""
-        groups, words = self.layer.geometry.groups, -(-self.layer.out_channels // 64)
+        groups, words = self.layer.geometry.groups, _words(self.layer.out_channels)
         plane = self.out_pixel(p) * self.layer.out_bits + bit
         per_group = self.layer.out_channels // groups
         first = self.group * per_group + self.block_in_group * self.product.block + channel
         target = self.alias(self._out_argument, f"uint{lanes}")
-        index = plane * (words * 64 // lanes) + first // lanes
+        index = plane * (words * WORD_BITS // lanes) + first // lanes
         padded = self.blocks_in_group * self.product.block
         T.buffer_store(target, value, [index])
         is_last = channel + lanes >= self.product.block
-        if groups == 1 and is_last and padded < words * 64:
+        if groups == 1 and is_last and padded < words * WORD_BITS:
             octets = self.alias(self._out_argument, "uint8")
-            with T.serial(0, (words * 64 - padded) // 8) as rest:
+            with T.serial(0, (words * WORD_BITS - padded) // 8) as rest:
                 T.buffer_store(
                     octets, tirx.const(0, "uint8"), [plane * (words * 8) + padded // 8 + rest]
                 )
@@ -254,22 +253,21 @@ class _Nest:
         top, left, bottom, right = self.layer.geometry.padding
         source_row = self.first_row * self.layer.geometry.strides[0] + row - top
         source_column = column - left
-        inside = [True]
+        inside = []
         if top or bottom:
             inside += [source_row >= 0, source_row < height]
         if left or right:
             inside += [source_column >= 0, source_column < width]
-        start = T.Bind(
-            ((self.image * height + source_row) * width + source_column) * self.source_pixel
-        )
+        size = self.layer.act_bits * self.words
+        start = T.Bind(((self.image * height + source_row) * width + source_column) * size)
         bound: dict[tuple, object] = {}
 
         def word_of(k: int, word: int):
             if (k, word) not in bound:
                 value = self.source[start + (k * self.words + word)]
-                if len(inside) > 1:
+                if inside:
                     zero = tirx.const(0, "uint64")
-                    value = tirx.if_then_else(tirx.all(*inside[1:]), value, zero)
+                    value = tirx.if_then_else(tirx.all(*inside), value, zero)
                 bound[k, word] = T.Bind(value)
             return bound[k, word]
 
@@ -282,6 +280,10 @@ class _Nest:
                     count = tirx.Cast("int32", tirx.popcount(word_of(k, word)))
                     total = total + count * kappa
             T.buffer_store(self._sums, total, [pixel])
+
+
+def _words(channels: int) -> int:
+    return -(-channels // WORD_BITS)
 
 
 def _size(dtype: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 from tvm import tirx
@@ -63,7 +64,7 @@ class Depthwise:
         fits = min(coefficients) > 0 and sum(coefficients) <= MAX_BYTE
         return is_depthwise(layer) and fits and _bound(layer) <= MAX_SUM
 
-    @property
+    @cached_property
     def raw(self) -> Raw:
         """Meaning of the sums."""
         layer, bound = self.layer, _bound(self.layer)

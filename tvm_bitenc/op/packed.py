@@ -245,19 +245,20 @@ def _compute_conv2d(call: relax.Call):
     layer = conv_layer_of(call)
     compute, constants = xnor_kernel(layer, lanes=1)
     if takes_codes(call):
-        return _compute_from_codes(compute, constants, layer, call)
+        compute = _from_codes(compute, layer)
     constants = [relax.const(value, str(value.dtype)) for value in constants]
     return compute, [*tensor_inputs(call), *constants]
 
 
-def _compute_from_codes(packed_compute, constants, layer: ConvLayer, call: relax.Call):
+def _from_codes(packed_compute: Callable, layer: ConvLayer) -> Callable:
+    """Let codes (uint8 NCHW) be packed first."""
+
     def compute(codes: te.Tensor, *tensors: te.Tensor) -> te.Tensor:
         batch, channels, height, width = codes.shape
         last = te.compute((batch, height, width, channels), lambda n, y, x, c: codes[n, c, y, x])
         return packed_compute(te_pack.pack(last, layer.act_bits), *tensors)
 
-    constants = [relax.const(value, str(value.dtype)) for value in constants]
-    return compute, [*tensor_inputs(call), *constants]
+    return compute
 
 
 def _compute_threshold(call: relax.Call):

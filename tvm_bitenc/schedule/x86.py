@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 from tvm import relax
 
@@ -29,7 +31,7 @@ from ..op.packed import conv_layer_of, packed_conv2d_op, packed_encode_op, takes
 from ..op.registration import constant_value, is_call_to
 from ..target import Target
 from ..te.conv_layer import ConvLayer
-from .rule import Kernel
+from .rule import Kernel, cost_model, schedule_rule
 
 PRODUCTS = {"xnor": Xnor, "lut": Lut, "int8": Int8}
 ROW_BYTES = {
@@ -44,6 +46,29 @@ MIN_PARALLEL_MACS = 1 << 22
 MIN_PARALLEL_VALUES = 1 << 16
 WORD = 64
 OCTET = 8  # Fewest channels whose bits fill an integer.
+
+
+def register(rule_set: str, isa_of: Callable[[Target], Isa | None]) -> None:
+    """Register the rules and the cost model of an instruction set.
+
+    Parameters
+    ----------
+    rule_set : str
+    isa_of : callable
+        What a target offers of the instruction set, None if it lacks it: then the rules decline.
+    """
+    for kernel_of in (conv2d, packed_encode):
+        schedule_rule(rule_set)(partial(_if_offered, isa_of, kernel_of))
+
+    @cost_model(rule_set)
+    def costs_of(layer: ConvLayer, target: Target) -> dict[str, float] | None:
+        isa = isa_of(target)
+        return None if isa is None else costs(layer, isa)
+
+
+def _if_offered(isa_of, kernel_of, call: relax.Call, target: Target) -> Kernel | None:
+    isa = isa_of(target)
+    return None if isa is None else kernel_of(call, target, isa)
 
 
 def conv2d(call: relax.Call, target: Target, isa: Isa) -> Kernel | None:
