@@ -81,6 +81,19 @@ def test_unusual_layers(strategy, target, random_layer, assert_exact):
     assert_exact(unusual(random_layer), strategy=strategy, target=target)
 
 
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_bit_differs(strategy, target, random_layer, assert_exact):
+    """Counts at their highest; where planes weigh the same, they are counted together."""
+    layers = []
+    for pairs in ((1, 1), (8, 8), (5, 7)):
+        weight, act = (Encoding(bits, 2.0, bits / 2, (1,) * bits) for bits in pairs)
+        layer = random_layer(0, weight, act, channels=130, kernel=1, size=(1, 7))
+        layer.act_codes[:], layer.weight_codes[:] = 0, 2**weight.bits - 1
+        layer.act_codes[..., 3] = 2**act.bits - 1
+        layers.append(layer)
+    assert_exact(layers, strategy=strategy, target=target)
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_threads(strategy, threads, target, random_layer, assert_exact):
