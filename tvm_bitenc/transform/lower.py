@@ -145,8 +145,9 @@ def _act(call: relax.Call, graph: Graph, layer: str) -> tuple[relax.Expr, Encodi
     def codes_of(expr: relax.Expr) -> relax.Expr:
         expr = graph.definition(expr)
         if expr.same_as(quantizer):
-            axis = int(quantizer.attrs["axis"])
-            return graph.emit(encode(quantizer.args[0], encoding, axis, layer))
+            # Named after the quantizer, not the layer: two layers may share its codes.
+            axis, name = int(quantizer.attrs["axis"]), str(quantizer.attrs["layer"]) or layer
+            return graph.emit(encode(quantizer.args[0], encoding, axis, name))
         if not encoding.is_positional and op_name(expr) == "relax.nn.max_pool2d":
             raise UnsupportedError(
                 f"max_pool2d before layer {layer!r}",
