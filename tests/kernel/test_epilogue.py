@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from tvm_bitenc.kernel.epilogue import fit_line, planes_of_reached
+from tvm_bitenc.kernel.epilogue import planes_of_reached
+from tvm_bitenc.kernel.lines import fit_line, line_below
 from tvm_bitenc.kernel.raw import Raw, thresholds_of
 from tvm_bitenc.te.conv_layer import BranchGeometry, ConvLayer
 
@@ -93,3 +94,25 @@ def test_constant_channels_have_a_line():
     limits = np.tile(np.array([[-(10**6)], [-(10**6)], [10**6]]), OUT_CHANNELS)
     slope, intercept = fit_line(layer_of(limits, DIRECTION))
     assert not slope.any() and np.array_equal(np.floor(intercept), np.full(OUT_CHANNELS, 2))
+
+
+@pytest.mark.parametrize("bits", range(2, 9))
+@pytest.mark.parametrize("spread, shift", [(60, 0), (200, 7), (3000, -900), (40, 5000)])
+def test_codes_lie_little_above_the_line_below(bits, spread, shift):
+    noise = np.random.default_rng(bits).integers(-1, 2, (2**bits - 1, OUT_CHANNELS))
+    layer = layer_of(np.sort(even(bits, spread, shift) + noise, axis=0), DIRECTION)
+    slope, intercept, rounds = line_below(layer)
+    for channel, (low, high) in enumerate(zip(*layer.accumulator_range)):
+        acc = np.arange(low, high + 1)
+        line = np.float32(slope[channel]) * acc.astype(np.float32) + intercept[channel]
+        start = np.clip(np.floor(line), 0, 2**bits - 2**rounds)
+        above = codes_of(layer, channel, acc) - start
+        assert above.min() >= 0 and above.max() <= 2**rounds - 1
+
+
+def test_one_comparison_is_left_where_thresholds_lie_near_a_line():
+    limits = even(4, 300, 0)
+    limits[::2] += 3  # No line gives these.
+    layer = layer_of(limits, DIRECTION)
+    assert fit_line(layer) is None
+    assert line_below(layer)[2] == 1

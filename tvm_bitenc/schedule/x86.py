@@ -16,14 +16,13 @@ from ..kernel.encode import encode_kernel
 from ..kernel.epilogue import (
     MAX_COMPARED,
     MAX_COMPARED_AT_ALL,
-    AffinePlanes,
     ComparedPlanes,
     Floats,
     Integers,
-    SearchedPlanes,
 )
 from ..kernel.int8 import Int8
 from ..kernel.isa import Isa
+from ..kernel.lines import AffinePlanes, SearchedPlanes
 from ..kernel.lut import Lut
 from ..kernel.planar import Planar
 from ..kernel.window import Tile, flattened, padded_blocks, rows_at_once
@@ -129,11 +128,11 @@ def _epilogue(layer: ConvLayer, product):
         return None  # Bits of two groups would share an integer.
     steps = len(layer.thresholds)
     if steps > MAX_COMPARED:
-        affine = AffinePlanes(layer, raw, block)
+        affine = AffinePlanes(layer, raw, block, product.isa)
         if affine.applies:
             return affine
     if steps > MAX_COMPARED_AT_ALL:
-        return SearchedPlanes(layer, raw, block)
+        return SearchedPlanes(layer, raw, block, product.isa)
     return ComparedPlanes(layer, raw, block, _sum_dtype(product))
 
 
@@ -202,7 +201,7 @@ def _lut_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
 def _int8_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
     if isa.registers < 32:
         return 2, 4
-    return (2, 7) if layer.output_size[1] % 7 == 0 else (4, 5)
+    return (2, 7) if layer.output_size[1] == 7 else (4, 5)
 
 
 def _depthwise_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
