@@ -49,9 +49,10 @@ class Xnor:
 
     @staticmethod
     def applies(layer: ConvLayer, isa: Isa) -> bool:
-        """Whether every group of channels starts a word."""
+        """Whether every group of channels starts a word, and counts fit where they are added up."""
         per_group = layer.weight_codes.shape[1]
-        return layer.geometry.groups == 1 or per_group % WORD_BITS == 0
+        counts_fit = isa.has_popcount or branches_per_factor(layer) <= MAX_BYTE_COUNTS
+        return counts_fit and (layer.geometry.groups == 1 or per_group % WORD_BITS == 0)
 
     @cached_property
     def raw(self) -> Raw:
@@ -115,8 +116,8 @@ class Xnor:
     def _count_late(self, tile, counts) -> None:
         """Count in bytes over as many words as fit, then widen."""
         (kernel_h, kernel_w), words = self.layer.kernel_size, self.layer.words
-        shared = self._branches_per_factor()
-        step = max(d for d in divisors(words) if d * shared <= max(MAX_BYTE_COUNTS, shared))
+        shared = branches_per_factor(self.layer)
+        step = max(d for d in divisors(words) if d * shared <= MAX_BYTE_COUNTS)
         n = self.isa.vector_bytes
         with T.grid(kernel_h, kernel_w, words // step) as (i, j, part):
             octets = [[{f: self._zero("uint8") for f in v} for v in pixel] for pixel in counts]
@@ -130,11 +131,6 @@ class Xnor:
                 for by_factor, bytes_of in zip(pixel, narrow):
                     for factor, count in by_factor.items():
                         count.add(self.isa.sum_bytes(bytes_of[factor].get()))
-
-    def _branches_per_factor(self) -> int:
-        geometry = self.layer.geometry
-        products = [a * w for a in geometry.act_coefficients for w in geometry.weight_coefficients]
-        return max(products.count(f) for f in self.factors)
 
     def _count(self, tile, counts, i, j, word, popcount) -> None:
         """Add one word of every branch under one tap."""
@@ -165,6 +161,13 @@ class Xnor:
                 term = term * splat(tirx.const(factor, "uint64"), self.lanes)
             total = term if total is None else total + term
         return T.Bind(total)
+
+
+def branches_per_factor(layer: ConvLayer) -> int:
+    """How many branches are counted together at most, for they have the same coefficient."""
+    geometry = layer.geometry
+    products = [a * w for a in geometry.act_coefficients for w in geometry.weight_coefficients]
+    return max(products.count(product) for product in products)
 
 
 def row_bytes(layer: ConvLayer, isa: Isa) -> int:
