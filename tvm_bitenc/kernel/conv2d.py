@@ -35,8 +35,8 @@ def conv2d_kernel(
     ----------
     layer : ConvLayer
         As the kernel sees it, see `window.flattened`.
-    product : Xnor, Lut or Int8
-    epilogue : ComparedPlanes, AffinePlanes, Integers or Floats
+    product : Xnor, Lut, Int8, Planar or Depthwise
+    epilogue : ComparedPlanes, AffinePlanes, SearchedPlanes, Integers or Floats
     shapes : (input shape, output shape)
         Of the tensors, as the caller has them.
     parallel : bool
@@ -95,7 +95,7 @@ class _Nest:
         self.constants, self.finishing = flats[:count], flats[count:last]
         self.class_buffers = flats[last : last + len(self.classes)]
         self.count_buffers = flats[last + len(self.classes) :]
-        self._out_argument, self._out_size = out, sizes[-1]
+        self._out_argument = out
         self._aliases: dict[tuple, object] = {}
         self.residual = None if residual is None else flat(residual, sizes[-1], "float32")
         self.out = self.alias(out, str(out.dtype))
