@@ -7,6 +7,7 @@ from tvm_bitenc.compiled import check_runs_here
 from tvm_bitenc.errors import TargetError
 from tvm_bitenc.schedule import rule_sets
 from tvm_bitenc.target import (
+    DEFAULT_RULES,
     Target,
     host_features,
     load_target,
@@ -38,10 +39,10 @@ def test_what_a_file_says_arrives(tmp_path):
     assert load_target(str(path), threads=3).threads == 3
 
 
-def test_rules_are_generic_where_the_file_names_none(tmp_path):
+def test_every_rule_set_is_tried_where_the_file_names_none(tmp_path):
     path = tmp_path / "board.toml"
     path.write_text(GOOD)
-    assert read_target(path).rules == ("generic",)
+    assert read_target(path).rules == DEFAULT_RULES
 
 
 def test_features_follow_mattr(tmp_path):

@@ -10,6 +10,9 @@ import tvm_bitenc
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.schedule import x86
 
+# Compiling many kernels takes minutes.
+pytestmark = pytest.mark.slow
+
 CHANNELS = (1, 3, 17, 64, 66, 130)
 BITS = ((1, 1), (2, 2), (3, 5), (8, 8))
 TARGETS = ("native", "x86-64-v3")

@@ -10,6 +10,8 @@ from tvm_bitenc.op import branch_conv2d, threshold
 from tvm_bitenc.schedule import x86
 from tvm_bitenc.transform.strategy import STRATEGIES
 
+SLOW = pytest.mark.slow  # Compiling many kernels takes minutes.
+
 SOME_BITS = (
     *((1, 1), (1, 2), (1, 8), (2, 2), (2, 3), (3, 5)),
     *((4, 4), (5, 2), (6, 7), (7, 1), (8, 4), (8, 8)),
@@ -63,7 +65,7 @@ def test_avx512_without_popcount_and_dot_products(
     assert_exact(layers, strategy=strategy, target=plain_avx512)
 
 
-@pytest.mark.slow
+@SLOW
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_all_bits(strategy, target, random_layer, kinds, assert_exact):
     bits = itertools.product(range(1, 9), range(1, 9))
@@ -86,6 +88,7 @@ def unusual(random_layer):
     return [random_layer(i, *pair, **window) for i, (*pair, window) in enumerate(options)]
 
 
+@SLOW
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_unusual_layers(strategy, target, random_layer, assert_exact):
     assert_exact(unusual(random_layer), strategy=strategy, target=target)
@@ -104,6 +107,7 @@ def test_every_bit_differs(strategy, target, random_layer, assert_exact):
     assert_exact(layers, strategy=strategy, target=target)
 
 
+@SLOW
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_threads(strategy, threads, target, random_layer, assert_exact):
@@ -176,6 +180,7 @@ def test_thresholds_of_all_out_bits(
     assert {"ComparedPlanes", "AffinePlanes", "SearchedPlanes"} <= set(epilogues)
 
 
+@SLOW
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_thresholds_of_groups(
     strategy, target, random_layer, module_of, outputs_of, same, epilogues
@@ -209,6 +214,7 @@ def test_accumulators_that_are_returned(target, random_layer, module_of, outputs
     assert set(epilogues) == {"Integers"}
 
 
+@SLOW
 def test_chain(target, random_layer, module_of, outputs_of, same, epilogues):
     """Planes go from layer to layer: each reads codes that the one before it wrote."""
     first = random_layer(0, W, A, channels=17, out_channels=66, size=(5, 7), padding=1)

@@ -90,7 +90,7 @@ CHAINS = {
     "pooling": (pooled_chain, 1, 0),
     "flattening": (flattened, 1, 0),
     "groups of whole words": (grouped(128), 1, 0),
-    "groups of parts of words": (grouped(12), 2, 1),
+    "groups of parts of words": (grouped(12), 1, 0),
     "codes and accumulators are outputs too": (read_twice, 1, 1),
 }
 

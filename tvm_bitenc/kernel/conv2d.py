@@ -22,7 +22,7 @@ from ..te.conv_layer import ConvLayer
 from .tir import flat
 from .window import Tile, padded_blocks, padded_width, prepared_rows
 
-FEW_PIXELS = 8
+FEW_PIXELS = 32
 SLACK = 64  # Elements behind the last prepared pixel that whole vectors may write.
 
 

@@ -78,7 +78,7 @@ def _with(convolution: relax.Call, name: str, constants, others, call, graph) ->
         return with_step(convolution, name, []) if str(call.ty.dtype) == "float32" else None
     if constants is None:
         constants = [evaluate(other, graph) for other in others]
-    if name == "add" and constants == [None]:
+    if name == "add" and constants[0] is None:
         (other,) = others
         if layer.has_residual or not _same_shape(other.ty, convolution.ty):
             return None
