@@ -214,3 +214,9 @@ def test_quantizing_beyond_float32_clips_without_a_warning():
         warnings.simplefilter("error")
         codes = encoding.quantize(np.float32([-3e38, 0, 3e38]))
     assert codes.tolist() == [0, 2, 3]
+
+
+def test_packing_does_not_depend_on_the_memory_layout():
+    codes = np.array([0, 1, 1, 0], np.uint8).reshape(1, 2, 1, 2)
+    moved = np.moveaxis(codes, 1, -1)
+    assert pack(moved, 1).tolist() == pack(np.ascontiguousarray(moved), 1).tolist()

@@ -251,7 +251,8 @@ def pack(codes: np.ndarray, bits: int, groups: int = 1) -> np.ndarray:
     grouped = codes.reshape(*outer, 1, groups, channels // groups)
     bit = (grouped >> np.arange(bits, dtype=np.uint8)[:, None, None]) & 1
     bit = np.pad(bit, [(0, 0)] * (bit.ndim - 1) + [(0, -bit.shape[-1] % WORD_BITS)])
-    words = np.packbits(bit, axis=-1, bitorder="little").view("<u8")
+    # Of some layouts numpy makes bytes that aren't neighbours in memory.
+    words = np.ascontiguousarray(np.packbits(bit, axis=-1, bitorder="little")).view("<u8")
     return np.ascontiguousarray(words.reshape(*outer, bits, -1).astype(np.uint64))
 
 
