@@ -37,8 +37,8 @@ def conv2d_kernel(
     ----------
     layer : ConvLayer
         As the kernel sees it, see `window.flattened`.
-    product : Xnor, Lut or Int8
-    epilogue : ComparedPlanes, AffinePlanes, Integers or Floats
+    product : Xnor, Lut, Int8, Planar or Depthwise
+    epilogue : ComparedPlanes, AffinePlanes, SearchedPlanes, Integers or Floats
     shapes : (input shape, output shape)
         Of the tensors, as the caller has them.
     parallel : bool
