@@ -205,7 +205,9 @@ def _int8_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
 
 
 def _depthwise_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
-    return 2, 4
+    # Several comparisons of every vector fill the end of a tile: small tiles overlap better.
+    compares = layer.thresholds is not None and 1 < len(layer.thresholds) <= MAX_COMPARED
+    return (1 if compares and isa.registers >= 32 else 2), 4
 
 
 _SIZES = {
