@@ -44,6 +44,7 @@ PREPARED_BYTES = 192 << 10  # What prepared rows may take of the second-level ca
 TASKS_PER_THREAD = 2
 MIN_PARALLEL_MACS = 1 << 22
 MIN_PARALLEL_VALUES = 1 << 16
+WEIGHT_BYTE = 0.16  # Instructions that could start while a byte of weights comes from a far cache.
 BYTE_COUNT = 7  # Instructions that count bits by two look-ups.
 WORD = 64
 OCTET = 8  # Fewest channels whose bits fill an integer.
@@ -224,7 +225,8 @@ def costs(layer: ConvLayer, isa: Isa) -> dict[str, float]:
     Per vector: `xnor` takes what `counts.operations` says for 64 products a 64-bit lane; `lut` a
     shuffle and a sum for 4 products a byte lane and weight plane, where shuffles are twice as
     scarce as sums, and three for each widening; `int8` a product, two of which start per cycle
-    where four others do, for all bits at once.
+    where four others do, for all bits at once. And every weight is loaded once: with few pixels
+    that takes longest, and favours few bits.
     """
     n, pixels = isa.vector_bytes, layer.macs / layer.taps / layer.out_channels
     window = layer.kernel_size[0] * layer.kernel_size[1]
@@ -251,4 +253,6 @@ def costs(layer: ConvLayer, isa: Isa) -> dict[str, float]:
         each = {"dot": 2.0, "bytes": 3.0 if product.widens_seldom else 5.0, "words": 3.0}
         steps = pixels * blocks * window * product.steps * each[product.method]
         found["int8"] = steps + inputs / n * 3 * layer.act_bits
-    return found
+    planes = WEIGHT_BYTE * layer.weight_codes.size * layer.weight_bits / 8
+    loading = {"xnor": planes, "lut": planes, "int8": WEIGHT_BYTE * layer.weight_codes.size}
+    return {strategy: cost + loading[strategy] for strategy, cost in found.items()}
