@@ -1,0 +1,35 @@
+"""Names of layers: paths of torch modules."""
+
+from __future__ import annotations
+
+from torch.fx import Node
+
+LAYERS = frozenset(
+    """conv1d conv2d conv3d convolution conv_transpose1d conv_transpose2d
+    linear addmm mm bmm baddbmm matmul""".split()
+)
+
+
+def base_name(node: Node) -> str:
+    """Name of the op that a node calls, without its overload."""
+    return getattr(node.target, "__name__", str(node.target)).split(".")[0]
+
+
+def layer_name(node: Node) -> str:
+    """Path of the module that a node belongs to, e.g. ``features.3``; empty for the outermost."""
+    stack = (node.meta.get("nn_module_stack") or {}).values()
+    # A class with a leading underscore is a part of its layer, not a layer.
+    paths = [path for path, kind in stack if not str(kind).split(".")[-1].startswith("_")]
+    return str(paths[-1]) if paths else ""
+
+
+def reader_name(node: Node, steps: int = 4) -> str:
+    """Path of the layer that reads a node's result, be it through a few other nodes."""
+    users, name = list(node.users), ""
+    for _ in range(steps):
+        layers = [user for user in users if base_name(user) in LAYERS]
+        if layers:
+            name = layer_name(layers[0])
+            break
+        users = [reader for user in users for reader in user.users]
+    return name or layer_name(node)
