@@ -1,8 +1,8 @@
 """Which values of an exported program depend on its parameters alone, computed by torch itself.
 
 A weight is often prepared for its quantizer by functions whose last bits depend on who computes
-them: a hyperbolic tangent, a mean over filters, a maximum. Torch computes them once, while importing,
-and the quantizer then reads its own numbers.
+them: a hyperbolic tangent, a mean over filters. Torch computes them once, while importing, and the
+quantizer then reads torch's own numbers.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from torch.export import ExportedProgram
 from torch.fx import Node
 from torch.fx.node import map_arg
 
-from ...errors import UnsupportedError
 from .names import base_name
 
-# Ops that make levels of numbers. They and what follows them stay in the graph, for the compiler to
+# Ops that make levels of numbers. What follows them stays in the graph as well, for the compiler to
 # see the levels.
 QUANTIZERS = frozenset(
     """round floor ceil trunc sign sgn where ge gt le lt heaviside bitenc_quantize
@@ -25,15 +24,17 @@ QUANTIZERS = frozenset(
     _fake_quantize_per_tensor_affine_cachemask_tensor_qparams
     quantize_per_tensor dequantize_per_tensor quantize_per_channel dequantize_per_channel""".split()
 )
+# Ops that the compiler evaluates itself, to the same numbers: a spelling may begin with them.
+EXACT = frozenset(
+    """add sub mul div neg abs relu clamp clamp_min clamp_max hardtanh minimum maximum sqrt reciprocal
+    view permute clone alias detach""".split()
+)
 
 
 def constant_values(program: ExportedProgram) -> dict[Node, object]:
     """Values of the nodes that depend on parameters, buffers and numbers alone.
 
-    Raises
-    ------
-    UnsupportedError
-        If the program changes one of its buffers, as observers and training do.
+    A buffer that the program changes is no constant.
     """
     values = dict(_parameters(program))
     with torch.no_grad():
@@ -47,7 +48,7 @@ def constant_values(program: ExportedProgram) -> dict[Node, object]:
 
 
 def foldable(values: dict[Node, object]) -> dict[Node, torch.Tensor]:
-    """Those of `constant_values` that hold float32 and come before any quantizer."""
+    """Those of `constant_values` that torch must compute: inexact float32, before any quantizer."""
     quantized: set[Node] = set()
     for node in values:
         if base_name(node) in QUANTIZERS or any(i in quantized for i in node.all_input_nodes):
@@ -57,6 +58,7 @@ def foldable(values: dict[Node, object]) -> dict[Node, torch.Tensor]:
         for node, value in values.items()
         if node.op == "call_function"
         and node not in quantized
+        and base_name(node) not in EXACT
         and isinstance(value, torch.Tensor)
         and value.dtype == torch.float32
     }
@@ -64,22 +66,17 @@ def foldable(values: dict[Node, object]) -> dict[Node, torch.Tensor]:
 
 def _parameters(program: ExportedProgram):
     signature = program.graph_signature
-    if signature.buffers_to_mutate:
-        names = ", ".join(sorted(set(signature.buffers_to_mutate.values())))
-        raise UnsupportedError(
-            f"from_torch: buffers {names}",
-            "change with every run",
-            "Call model.eval(), and switch observers off (torch.ao.quantization.disable_observer)",
-        )
     tensors = {**program.state_dict, **program.constants}
     names = {
         **signature.inputs_to_parameters,
         **signature.inputs_to_buffers,
         **signature.inputs_to_lifted_tensor_constants,
     }
+    changing = set(signature.buffers_to_mutate.values())
     for node in program.graph.nodes:
-        if node.op == "placeholder" and node.name in names:
-            yield node, tensors[names[node.name]]
+        name = names.get(node.name) if node.op == "placeholder" else None
+        if name is not None and name not in changing:
+            yield node, tensors[name]
 
 
 def _is_random(node: Node) -> bool:

@@ -11,6 +11,7 @@ from torch.fx import Node
 from tvm import relax
 from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
+from ...errors import UnsupportedError
 from .constants import constant_values, foldable
 from .converters import CONVERTERS
 from .names import layer_name
@@ -66,8 +67,22 @@ class Importer(ExportedProgramImporter):
         super().__init__()
 
     def imported(self) -> tvm.IRModule:
-        """Return the module, with all parameters bound in."""
-        return self.from_exported_program(self.program, False, False, False, CONVERTERS)
+        """Return the module, with all parameters bound in.
+
+        Raises
+        ------
+        UnsupportedError
+            If the program changes one of its buffers, as observers and training do.
+        """
+        mod = self.from_exported_program(self.program, False, False, False, CONVERTERS)
+        changing = sorted(set(self.program.graph_signature.buffers_to_mutate.values()))
+        if changing:
+            raise UnsupportedError(
+                f"from_torch: buffers {', '.join(changing)}",
+                "change with every run",
+                "Call model.eval(), and switch off whatever observes or counts",
+            )
+        return mod
 
     @property
     def block_builder(self) -> relax.BlockBuilder | None:

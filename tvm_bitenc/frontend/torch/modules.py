@@ -28,12 +28,20 @@ def exportable(module: nn.Module) -> Iterator[nn.Module]:
     with ExitStack() as stack:
         for part, training in modes:
             stack.callback(setattr, part, "training", training)
-        module.eval()
+        _eval(module)
         for name, part in module.named_modules():
             if isinstance(part, FakeQuantizeBase):
                 part.forward = _frozen(name, part)
                 stack.callback(delattr, part, "forward")
         yield module
+
+
+def _eval(module: nn.Module) -> None:
+    try:
+        module.eval()
+    except NotImplementedError:  # A graph that was exported before has its mode inside.
+        for part in module.modules():
+            part.training = False
 
 
 def _frozen(name: str, part: FakeQuantizeBase):

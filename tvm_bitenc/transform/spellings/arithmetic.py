@@ -77,7 +77,7 @@ class _Reading:
             return Encoding(
                 int(codes).bit_length(),
                 scale,
-                -self.low,
+                0.0 - self.low,  # Never -0.
                 rounding=self.rounding,
                 max_code=int(codes),
                 late_zero_point=int(late),
