@@ -3,7 +3,6 @@
 Each test would pass vacuously if its extension weren't used, so each asserts that it was.
 """
 
-import numpy as np
 import pytest
 import torch
 import tvm

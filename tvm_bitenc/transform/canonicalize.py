@@ -33,7 +33,8 @@ After::
     lv5 = R.nn.conv2d(lv4, w)
 
 Codes are exact in both. The second kind may move a level by its last bits, as in 7/15 against
-7 * (1/15): less than the float convolution rounds itself. `fold` makes thresholds of the arithmetic.
+7 * (1/15): less than the float convolution rounds itself. `fold` turns the arithmetic into
+thresholds.
 """
 
 from __future__ import annotations

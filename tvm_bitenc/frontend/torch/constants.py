@@ -14,21 +14,17 @@ from torch.export import ExportedProgram
 from torch.fx import Node
 from torch.fx.node import map_arg
 
-from .names import base_name
+from .fake_quantize import FAKE_QUANTIZE
+from .names import base_name, op_base_name
 
 # Ops that make levels of numbers. What follows them stays in the graph as well, for the compiler to
 # see the levels.
-QUANTIZERS = frozenset(
-    """round floor ceil trunc sign sgn where ge gt le lt heaviside bitenc_quantize
-    fake_quantize_per_tensor_affine_cachemask fake_quantize_per_channel_affine_cachemask
-    _fake_quantize_per_tensor_affine_cachemask_tensor_qparams
-    quantize_per_tensor dequantize_per_tensor quantize_per_channel dequantize_per_channel""".split()
-)
+_SPELT = ("round", "floor", "ceil", "trunc", "sign", "sgn", "where", "ge", "gt", "le", "lt")
+QUANTIZERS = frozenset([*_SPELT, "bitenc_quantize", *map(op_base_name, FAKE_QUANTIZE)])
 # Ops that the compiler evaluates itself, to the same numbers: a spelling may begin with them.
-EXACT = frozenset(
-    """add sub mul div neg abs relu clamp clamp_min clamp_max hardtanh minimum maximum sqrt reciprocal
-    view permute clone alias detach""".split()
-)
+_ARITHMETIC = ("add", "sub", "mul", "div", "neg", "abs", "sqrt", "reciprocal", "minimum", "maximum")
+_CLIPS = ("relu", "clamp", "clamp_min", "clamp_max", "hardtanh")
+EXACT = frozenset([*_ARITHMETIC, *_CLIPS, "view", "permute", "clone", "alias", "detach"])
 
 
 def constant_values(program: ExportedProgram) -> dict[Node, object]:

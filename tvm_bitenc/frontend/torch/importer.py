@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 import tvm
 from torch.export import ExportedProgram
 from torch.fx import Node

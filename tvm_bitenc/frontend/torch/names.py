@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from torch.fx import Node
 
-LAYERS = frozenset(
-    """conv1d conv2d conv3d convolution conv_transpose1d conv_transpose2d
-    linear addmm mm bmm baddbmm matmul""".split()
-)
+CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", "convolution", "conv_transpose1d", "conv_transpose2d")
+PRODUCTS = ("linear", "addmm", "mm", "bmm", "baddbmm", "matmul")
+LAYERS = frozenset(CONVOLUTIONS + PRODUCTS)
 
 
 def base_name(node: Node) -> str:
     """Name of the op that a node calls, without its overload."""
-    return getattr(node.target, "__name__", str(node.target)).split(".")[0]
+    return op_base_name(getattr(node.target, "__name__", str(node.target)))
+
+
+def op_base_name(name: str) -> str:
+    """``add`` of ``add.Tensor``."""
+    return name.split(".")[0]
 
 
 def layer_name(node: Node) -> str:

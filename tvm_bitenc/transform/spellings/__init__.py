@@ -1,7 +1,7 @@
 """How people spell quantizers: one function each, from the last call of a spelling.
 
-Each gets ``(call, graph)`` and returns what computes the same float32 numbers, or None. What none of
-them knows isn't lost: `canonicalize` looks at the levels of whatever a layer reads.
+Each gets ``(call, graph)`` and returns what computes the same float32 numbers, or None. What none
+of them knows isn't lost: `canonicalize` looks at the levels of whatever a layer reads.
 """
 
 from .arithmetic import divide_round_clip_multiply
