@@ -46,7 +46,7 @@ def test_per_tensor(found, same_as_torch, near_ties):
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(found=st.lists(grids(), min_size=6, max_size=6, unique=True))
 def test_per_tensor_at_length(found, same_as_torch, near_ties):
     quantizers = [lambda x, grid=grid: per_tensor(x, *grid) for grid in found]

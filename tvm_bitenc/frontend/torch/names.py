@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from torch.fx import Node
 
 CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", "convolution", "conv_transpose1d", "conv_transpose2d")
@@ -21,6 +23,11 @@ def op_base_name(name: str) -> str:
 
 def layer_name(node: Node) -> str:
     """Path of the module that a node belongs to, e.g. ``features.3``; empty for the outermost."""
+    # `torch.compile` puts its own name of the model in front: L['self'].features.3
+    return re.sub(r"^L\['\w+'\]\.?", "", _path(node))
+
+
+def _path(node: Node) -> str:
     stack = (node.meta.get("nn_module_stack") or {}).values()
     # A class with a leading underscore is a part of its layer, not a layer.
     paths = [path for path, kind in stack if not str(kind).split(".")[-1].startswith("_")]
