@@ -23,6 +23,10 @@ def _clip(x: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     return np.minimum(np.maximum(x, low), high)
 
 
+def _sign(x: np.ndarray) -> np.ndarray:
+    return np.float32(x > 0) - np.float32(x < 0)
+
+
 def _axes(value) -> tuple[int, ...]:
     return tuple(int(axis) for axis in value)
 
@@ -40,13 +44,17 @@ ELEMENTWISE: dict[str, Callable[..., np.ndarray]] = {
     "bitenc.multiply_add": fused_multiply_add,
     "relax.clip": _clip,
     "relax.nn.relu": lambda x: np.maximum(x, np.float32(0)),
+    "relax.floor": np.floor,
+    "relax.ceil": np.ceil,
+    "relax.round": np.rint,
+    "relax.trunc": np.trunc,
+    "relax.sign": _sign,
 }
 
 # What else is met among constants.
 _CONSTANT_ONLY: dict[str, Callable[..., np.ndarray]] = {
     "relax.abs": np.abs,
     "relax.sqrt": np.sqrt,
-    "relax.round": np.rint,
 }
 _CONSTANT_SHAPING: dict[str, Callable[[relax.Call, np.ndarray], np.ndarray]] = {
     "relax.reshape": lambda call, x: x.reshape([int(size) for size in call.args[1]]),
