@@ -51,13 +51,13 @@ def _fuse_once(mod: tvm.IRModule) -> tuple[tvm.IRModule, bool]:
 
 
 def _fused(call: relax.Call, graph: Graph, uses: dict) -> relax.Expr | None:
-    name = op_name(call).rpartition(".")[2]
+    name, constants = op_name(call).rpartition(".")[2], None
     if name == "relu":
         name, constants = "maximum", [np.float32(0)]
+    elif name == "leakyrelu":
+        name, constants = "prelu", [np.float32(call.attrs.alpha)]
     elif name not in CONSTANTS:
         return None
-    else:
-        constants = None
     for i, argument in enumerate(call.args):
         convolution = graph.definition(argument)
         if not is_call_to(convolution, packed_conv2d_op) or uses.get(argument, 0) != 1:
