@@ -10,7 +10,7 @@ from tvm.tirx.script import builder as T
 
 from ..encoding import WORD_BITS
 from ..schedule.rule import Kernel
-from .epilogue import planes_of_reached
+from ..te.threshold import planes_of_reached
 from .isa import Isa
 from .tir import flat, load, reinterpret, splat
 

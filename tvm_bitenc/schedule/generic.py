@@ -8,6 +8,7 @@ from typing import NamedTuple
 from tvm import relax, s_tir
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
+from ..op.lookup import packed_lookup_op
 from ..op.packed import (
     conv_layer_of,
     int8_kernel,
@@ -214,6 +215,20 @@ def _compare_in_lanes(schedule: s_tir.Schedule, stage: SBlockRV, layer: ConvLaye
     schedule.vectorize(lane)
     if is_sum:
         schedule.decompose_reduction(stage, step[0])
+
+
+@schedule_rule("generic")
+def lookup(call: relax.Call, target: Target) -> Kernel | None:
+    """Codes by a table: planes of the result side by side, for they share most operations."""
+    if not is_call_to(call, packed_lookup_op):
+        return None
+    schedule = s_tir.Schedule(prim_func(*unscheduled_compute(call)))
+    batch, row, column, plane, word = schedule.get_loops(schedule.get_sblock("looked_up"))
+    schedule.reorder(column, word, plane)
+    schedule.unroll(plane)
+    if _is_parallel(target, math.prod(int(size) for size in call.ty.shape)):
+        schedule.parallel(schedule.fuse(batch, row))
+    return Kernel(schedule.mod["main"], [])
 
 
 @schedule_rule("generic")

@@ -21,6 +21,7 @@ import numpy as np
 import tvm
 from tvm import relax
 
+from ..op.decode import decode_op
 from ..op.quantize import encode_op, quantize_op
 from ..op.registration import is_call_to
 from .float32 import ELEMENTWISE, evaluate, op_name
@@ -53,7 +54,7 @@ def _channels_last(call: relax.Call, graph: Graph) -> relax.Expr | None:
         if source is not None and list(call.attrs.axes or ()) == NHWC:
             return source
         return None
-    if name in UNARY or is_call_to(call, encode_op) or is_call_to(call, quantize_op):
+    if name in UNARY or any(is_call_to(call, op) for op in (encode_op, quantize_op, decode_op)):
         return _unary(call, graph)
     if name in ELEMENTWISE:
         return _elementwise(call, graph)
