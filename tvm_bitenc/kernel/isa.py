@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+
+from tvm import tirx
 
 from .tir import constant, intrinsic, lane_constants, reinterpret, vector
 
@@ -35,6 +37,17 @@ class Isa:
     def has_dot(self) -> bool:
         """Whether products of bytes are summed straight into 32 bits."""
         return "dot" in self.intrinsics
+
+    def logic(self, function: Callable, a, b, c):
+        """``function(a, b, c)`` of 64-bit lanes, made of bit operations alone.
+
+        One instruction, where there is one: LLVM doesn't find all that it could replace.
+        """
+        if "ternary" not in self.intrinsics:
+            return function(a, b, c)
+        truth_table = function(0xF0, 0xCC, 0xAA) & 0xFF
+        dtype, name = vector("uint64", self.vector_bytes // 8), self.intrinsics["ternary"]
+        return intrinsic(dtype, name, a, b, c, tirx.const(truth_table, "int32"))
 
     def lookup(self, table, index):
         """Bytes of `table` (16 to a 128-bit block) at 4-bit indices; their bit 7 must be 0."""

@@ -9,6 +9,7 @@ from . import x86
 REQUIRED = {"avx512f", "avx512bw", "avx512vl", "avx512dq"}
 INTRINSICS = {
     "lookup": "llvm.x86.avx512.pshuf.b.512",
+    "ternary": "llvm.x86.avx512.pternlog.q.512",
     "sum_bytes": "llvm.x86.avx512.psad.bw.512",
     "multiply_add_bytes": "llvm.x86.avx512.pmaddubs.w.512",
     "multiply_add_words": "llvm.x86.avx512.pmaddw.d.512",

@@ -10,6 +10,7 @@ from tvm import relax
 
 from ..kernel import depthwise, int8, lut, xnor
 from ..kernel.conv2d import conv2d_kernel
+from ..kernel.counts import operations
 from ..kernel.depthwise import Depthwise, is_depthwise, seen_as_one_group
 from ..kernel.encode import encode_kernel
 from ..kernel.epilogue import (
@@ -44,6 +45,7 @@ PREPARED_BYTES = 192 << 10  # What prepared rows may take of the second-level ca
 TASKS_PER_THREAD = 2
 MIN_PARALLEL_MACS = 1 << 22
 MIN_PARALLEL_VALUES = 1 << 16
+BYTE_COUNT = 7  # Instructions that count bits by two look-ups.
 WORD = 64
 OCTET = 8  # Fewest channels whose bits fill an integer.
 
@@ -184,14 +186,13 @@ def _pixels(width: int, most: int) -> int:
 
 
 def _xnor_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
-    geometry = layer.geometry
-    products = {a * w for a in geometry.act_coefficients for w in geometry.weight_coefficients}
-    if len(products) == 1 and isa.has_popcount:
+    factors = {factor for count in xnor.counts_of_layer(layer) for factor in count.factors}
+    if len(factors) == 1 and isa.has_popcount:
         return 2, 4
     # Short sums leave little to hide the end of a tile behind: small tiles overlap better.
     most = 2 if layer.words == 1 else 4
     vectors = 1 if isa.has_popcount else 2
-    return vectors, max(min((isa.registers - layer.weight_bits - 4) // len(products), most), 1)
+    return vectors, max(min((isa.registers - layer.weight_bits - 4) // len(factors), most), 1)
 
 
 def _lut_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
@@ -219,10 +220,10 @@ _SIZES = {
 def costs(layer: ConvLayer, isa: Isa) -> dict[str, float]:
     """Vector instructions of a layer by strategy, those that prepare its input included.
 
-    Per vector: `xnor` takes an xor, a count (8 instructions with byte look-ups) and a sum for 64
-    products a 64-bit lane and branch; `lut` a shuffle and a sum for 4 products a byte lane and
-    weight plane, where shuffles are twice as scarce as sums, and three for each widening; `int8` a
-    product, two of which start per cycle where four others do, for all bits at once.
+    Per vector: `xnor` takes what `counts.operations` says for 64 products a 64-bit lane; `lut` a
+    shuffle and a sum for 4 products a byte lane and weight plane, where shuffles are twice as
+    scarce as sums, and three for each widening; `int8` a product, two of which start per cycle
+    where four others do, for all bits at once.
     """
     n, pixels = isa.vector_bytes, layer.macs / layer.taps / layer.out_channels
     window = layer.kernel_size[0] * layer.kernel_size[1]
@@ -233,8 +234,8 @@ def costs(layer: ConvLayer, isa: Isa) -> dict[str, float]:
         return {"int8": 3 * layer.macs / depthwise.lanes_of(layer, isa)}
     if Xnor.applies(layer, isa):
         blocks = groups * -(-layer.out_channels // groups // (n // 8))
-        words = window * layer.words * layer.weight_bits * layer.act_bits
-        found["xnor"] = pixels * blocks * words * (3 if isa.has_popcount else 9)
+        each = operations(xnor.counts_of_layer(layer), 1 if isa.has_popcount else BYTE_COUNT)
+        found["xnor"] = pixels * blocks * window * layer.words * each
     if Lut.applies(layer, isa):
         slots = n // lut.TABLE
         tables = lut.groups_of(layer, slots)
