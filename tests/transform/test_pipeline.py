@@ -115,7 +115,7 @@ def test_expanded_branches(place, network, oracle, outputs_of, same):
 def test_places(network):
     pipeline = default_pipeline(native_target())
     fold, lower = (pipeline.passes[pipeline.names.index(f"bitenc.{n}")] for n in ("Fold", "Lower"))
-    assert pipeline.insert_after("bitenc.Lower", fold).names[2:4] == ["bitenc.Fold"] * 2
+    assert pipeline.insert_after("bitenc.Codes", fold).names[4:6] == ["bitenc.Fold"] * 2
     assert pipeline.insert_before("bitenc.Canonicalize", lower, fold).names[:3] == [
         "bitenc.Lower",
         "bitenc.Fold",

@@ -117,6 +117,7 @@ def packed_max_pool2d(planes: relax.Expr, call: relax.Call) -> relax.Call:
 def conv_layer_of(call: relax.Call) -> ConvLayer:
     """Everything static about a call to `packed_conv2d`."""
     batch, _, height, width = _source_shape(call)
+    is_fixed = isinstance(batch, tirx.IntImm)
     constants = call.args[1 + _has_residual(call) :]
     weight_codes, weight_offset, *epilogue = map(constant_value, constants)
     left = iter(epilogue)
@@ -128,13 +129,14 @@ def conv_layer_of(call: relax.Call) -> ConvLayer:
     channels = weight_codes.shape[1] * geometry.groups
     return ConvLayer(
         str(call.attrs["layer"]),
-        (int(batch), int(height), int(width), channels),
+        (int(batch) if is_fixed else 1, int(height), int(width), channels),
         weight_codes,
         weight_offset,
         geometry,
         *(() if steps else epilogue),
         strategy=str(call.attrs["strategy"]),
         steps=steps,
+        has_dynamic_batch=not is_fixed,
     )
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 import tvm
+import tvm_ffi
 from tvm import relax
 
 from ..op.packed import conv_layer_of, packed_conv2d_op, with_step
@@ -94,4 +95,4 @@ def _with(convolution: relax.Call, name: str, constants, others, call, graph) ->
 
 
 def _same_shape(a: relax.Type, b: relax.Type) -> bool:
-    return str(a.dtype) == str(b.dtype) and list(map(int, a.shape)) == list(map(int, b.shape))
+    return str(a.dtype) == str(b.dtype) and tvm_ffi.structural_equal(a.shape, b.shape)
