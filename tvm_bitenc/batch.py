@@ -101,7 +101,8 @@ def _spec(name: str, ty: relax.Type, batch: tirx.Var | None) -> TensorSpec:
     def printed(size) -> int | str:
         if isinstance(size, tirx.IntImm):
             return int(size)
-        return str(size) if batch is None else re.sub(rf"\b{batch.name}\b", BATCH, str(size))
+        text = re.sub(r"T\.int64\((\d+)\)", r"\1", str(size))
+        return text if batch is None else re.sub(rf"\b{batch.name}\b", BATCH, text)
 
     return TensorSpec(name, tuple(map(printed, _shape(name, ty))), str(ty.dtype))
 

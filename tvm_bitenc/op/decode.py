@@ -42,7 +42,7 @@ def _infer_type(call: relax.Call) -> relax.TensorType:
 def _legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     encoding = encoding_of(call)
     scale, zero_point = (
-        tirx.const(float(value), "float32") for value in (encoding.scale, encoding.zero_point)
+        tirx.const(value.item(), "float32") for value in (encoding.scale, encoding.zero_point)
     )
 
     def compute(codes: te.Tensor) -> te.Tensor:
