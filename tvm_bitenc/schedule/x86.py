@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from functools import partial
 
-from tvm import relax
+from tvm import relax, tirx
 
 from ..kernel import depthwise, int8, lut, xnor
 from ..kernel.conv2d import conv2d_kernel
@@ -31,7 +31,7 @@ from ..op.packed import conv_layer_of, packed_conv2d_op, packed_encode_op, takes
 from ..op.registration import constant_value, is_call_to
 from ..target import Target
 from ..te.conv_layer import ConvLayer
-from .rule import Kernel, cost_model, schedule_rule
+from .rule import Kernel, cost_model, schedule_rule, sizes_of
 
 PRODUCTS = {"xnor": Xnor, "lut": Lut, "int8": Int8}
 ROW_BYTES = {
@@ -85,7 +85,8 @@ def conv2d(call: relax.Call, target: Target, isa: Isa) -> Kernel | None:
     epilogue = _epilogue(layer, product)
     if epilogue is None:
         return None
-    shapes = tuple(tuple(int(n) for n in ty.shape) for ty in (call.args[0].ty, call.ty))
+    batch = tirx.Var("batch", "int32")
+    shapes = tuple(sizes_of(ty.shape, batch) for ty in (call.args[0].ty, call.ty))
     return conv2d_kernel(layer, product, epilogue, shapes, threads > 1)
 
 
@@ -106,8 +107,9 @@ def packed_encode(call: relax.Call, target: Target, isa: Isa) -> Kernel | None:
     """Return the kernel that encodes and packs a float image."""
     if not is_call_to(call, packed_encode_op):
         return None
-    shape = tuple(int(n) for n in call.args[0].ty.shape)
-    parallel = target.threads != 1 and math.prod(shape) >= MIN_PARALLEL_VALUES
+    shape = call.args[0].ty.shape
+    parallel = target.threads != 1 and math.prod(sizes_of(shape, 1)) >= MIN_PARALLEL_VALUES
+    shape = sizes_of(shape, tirx.Var("batch", "int32"))
     return encode_kernel(shape, constant_value(call.args[1]), isa, parallel)
 
 
