@@ -12,6 +12,7 @@ _PUBLIC = {
     "build": "compiler",
     "from_torch": "frontend.torch",
     "load": "deploy.library",
+    "quantize": "frontend.ptq",
 }
 __all__ = [*sorted(_PUBLIC), "__version__"]
 
