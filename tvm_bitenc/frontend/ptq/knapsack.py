@@ -1,20 +1,21 @@
-"""Which of a layer's choices to take under a budget of all layers: a knapsack.
+"""Which of its choices each layer takes under a budget of all layers: a knapsack.
 
-Every layer starts at its cheapest choice; then the upgrade that saves most error for its cost comes
-next, along the lower convex hull of each layer's choices. That order is the Lagrangian optimum of
-the knapsack for every budget that it meets, and within one upgrade of it for all others.
+Layers are added one by one to a list of partial selections, from which those go that cost more than
+another without a smaller error. That is exact dynamic programming, until the list has grown to
+`MOST_STATES`; then the best within each small interval of cost are kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
 from ...errors import BitencError
 from .settings import Bits
+
+MOST_STATES = 4096
 
 
 @dataclass(frozen=True)
@@ -26,96 +27,112 @@ class Choice:
     error: float
 
 
-def frontier(choices: Mapping[str, Sequence[Choice]]) -> list[tuple[str, Choice]]:
-    """Return upgrades, best first, from every layer's cheapest choice up to its least error."""
-    upgrades = []
-    for name, options in choices.items():
-        hull = _hull(options)
-        for before, after in pairwise(hull):
-            saved = (before.error - after.error) / (after.cost - before.cost)
-            upgrades.append((saved, name, after))
-    # Within a layer the hull's gains fall, so that its upgrades stay in order.
-    upgrades.sort(key=lambda upgrade: -upgrade[0])
-    return [(name, choice) for _, name, choice in upgrades]
+Selection = dict[str, Choice]  # One choice per layer.
 
 
-def _hull(options: Sequence[Choice]) -> list[Choice]:
-    """Lower convex hull of error over cost, from the cheapest choice to the least error."""
-    hull: list[Choice] = []
-    for option in sorted(options, key=lambda choice: (choice.cost, choice.error)):
-        if hull and option.error >= hull[-1].error:
-            continue
-        while len(hull) > 1 and _slope(hull[-2], option) <= _slope(hull[-2], hull[-1]):
-            hull.pop()
-        if hull and option.cost == hull[-1].cost:
-            hull.pop()
-        hull.append(option)
-    return hull
+class Frontier:
+    """Selections that no other beats in both cost and error, the cheapest first.
+
+    Parameters
+    ----------
+    choices : dict
+        What each layer may take, by name.
+
+    Attributes
+    ----------
+    costs, errors : ndarray of float64
+        Sums over the layers; costs rise and errors fall.
+    """
+
+    def __init__(self, choices: Mapping[str, Sequence[Choice]]):
+        self.choices = choices
+        self.costs, self.errors = np.zeros(1), np.zeros(1)
+        self.origins: list[tuple[np.ndarray, np.ndarray]] = []
+        for options in choices.values():
+            self._add(options)
+
+    def _add(self, options: Sequence[Choice]) -> None:
+        option_costs, option_errors = (
+            np.array([getattr(option, name) for option in options]) for name in ("cost", "error")
+        )
+        costs = (self.costs[:, None] + option_costs).ravel()
+        errors = (self.errors[:, None] + option_errors).ravel()
+        kept = _undominated(costs, errors)
+        self.origins.append(np.divmod(kept, len(options)))
+        self.costs, self.errors = costs[kept], errors[kept]
+
+    def __len__(self) -> int:
+        return len(self.costs)
+
+    def __getitem__(self, index: int) -> Selection:
+        chosen = {}
+        for name, (before, option) in zip(reversed(self.choices), reversed(self.origins)):
+            chosen[name] = self.choices[name][option[index]]
+            index = before[index]
+        return dict(reversed(chosen.items()))
 
 
-def _slope(a: Choice, b: Choice) -> float:
-    return (b.error - a.error) / (b.cost - a.cost) if b.cost > a.cost else -np.inf
+def _undominated(costs: np.ndarray, errors: np.ndarray) -> np.ndarray:
+    """Positions of what costs more only for a smaller error, by rising cost."""
+    order = np.lexsort((errors, costs))
+    best = np.minimum.accumulate(errors[order])
+    is_better = np.append(True, best[1:] < best[:-1])
+    kept = order[is_better]
+    if len(kept) <= MOST_STATES:
+        return kept
+    interval = (costs[kept] - costs[kept[0]]) / (costs[kept[-1]] - costs[kept[0]]) * MOST_STATES
+    is_last = np.append(np.diff(interval.astype(int)) > 0, True)
+    is_last[0] = True  # The cheapest selection must stay.
+    return kept[is_last]
 
 
-def within_cost(choices: Mapping[str, Sequence[Choice]], budget: float) -> dict[str, Choice]:
-    """Choose little error at a total cost of at most `budget`.
+def within_cost(choices: Mapping[str, Sequence[Choice]], budget: float) -> Selection:
+    """Choose the least error at a total cost of at most `budget`.
 
     Raises
     ------
     BitencError
         If even the cheapest choices cost more.
     """
-    chosen = cheapest(choices)
-    total = sum(choice.cost for choice in chosen.values())
-    if total > budget:
+    frontier = Frontier(choices)
+    affordable = int(np.searchsorted(frontier.costs, budget, side="right"))
+    if affordable == 0:
         raise BitencError(
             "quantize",
-            f"the budget is {budget:.6g}, and with the fewest bits the layers need {total:.6g}",
-            "Give more, or name fewer layers with first_last_bits=None",
+            f"the budget is {budget:.6g}, and with the fewest bits the layers need "
+            f"{frontier.costs[0]:.6g}",
+            "Give more, or free the first and last layers with first_last_bits=None",
         )
-    for name, choice in frontier(choices):
-        better = choice.error < chosen[name].error
-        if better and total + choice.cost - chosen[name].cost <= budget:
-            total += choice.cost - chosen[name].cost
-            chosen[name] = choice
-    return chosen
+    return frontier[affordable - 1]
 
 
 def within_error(
     choices: Mapping[str, Sequence[Choice]],
     budget: float,
-    measure: Callable[[dict[str, Choice]], float],
-) -> dict[str, Choice]:
-    """Choose little cost at a measured error of at most `budget`, by bisection along the frontier.
+    measure: Callable[[Selection], float],
+) -> Selection:
+    """Choose the least cost at a measured error of at most `budget`.
+
+    By bisection, as if the measured error fell along the frontier like the predicted one.
 
     Raises
     ------
     BitencError
         If the error is larger with the most bits.
     """
-    upgrades = frontier(choices)
-
-    def after(count: int) -> dict[str, Choice]:
-        return {**cheapest(choices), **dict(upgrades[:count])}
-
-    enough = len(upgrades)
-    least = measure(after(enough))
+    frontier = Frontier(choices)
+    enough, too_few = len(frontier) - 1, -1
+    least = measure(frontier[enough])
     if least > budget:
         raise BitencError(
             "quantize",
             f"the error budget is {budget:.6g}, and with the most bits the error is {least:.6g}",
             "Allow a larger error, or raise weight_bits and act_bits",
         )
-    too_few = -1
     while enough - too_few > 1:
         middle = (enough + too_few) // 2
-        if measure(after(middle)) <= budget:
+        if measure(frontier[middle]) <= budget:
             enough = middle
         else:
             too_few = middle
-    return after(enough)
-
-
-def cheapest(choices: Mapping[str, Sequence[Choice]]) -> dict[str, Choice]:
-    """Return every layer's cheapest choice."""
-    return {name: _hull(options)[0] for name, options in choices.items()}
+    return frontier[enough]
