@@ -10,6 +10,7 @@ _PUBLIC = {
     "CompiledModel": "compiled",
     "Encoding": "encoding",
     "build": "compiler",
+    "from_onnx": "frontend.onnx",
     "from_torch": "frontend.torch",
     "load": "deploy.library",
     "quantize": "frontend.ptq",

@@ -19,6 +19,8 @@ below 2^24; else they differ by the float convolution's own rounding.
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import tvm
 from tvm import relax
@@ -195,7 +197,7 @@ def _per_tensor(encoding: Encoding) -> Encoding:
     """Spell arrays of one entry as scalars."""
     if encoding.is_per_channel and encoding.scale.size == encoding.zero_point.size == 1:
         scale, zero_point = encoding.scale.reshape(()), encoding.zero_point.reshape(())
-        return Encoding(encoding.bits, scale, zero_point, encoding.coefficients, encoding.rounding)
+        return dataclasses.replace(encoding, scale=scale, zero_point=zero_point)
     return encoding
 
 
