@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ...errors import BitencError
@@ -21,6 +21,7 @@ def quantize(
     latency: float | None = None,
     error: float | None = None,
     target="native",
+    shapes: Mapping[str, Sequence[int]] | None = None,
     first_last_bits: int | None = 8,
     skip: Iterable[str] = (),
     rounding: str = "bias",
@@ -57,6 +58,9 @@ def quantize(
         power; the weights get as small as it allows.
     target : str, Path or Target
         For `latency`, as in `tvm_bitenc.build`.
+    shapes : mapping of str to sequence of int, optional
+        For ONNX, as in `from_onnx`: input shapes of the result, by default those of the first
+        calibration batch.
     first_last_bits : int or None
         Bits of layers that read the network's inputs, or that no other layer comes after. None:
         as all others.
@@ -100,12 +104,29 @@ def quantize(
     )
     given = {"weight_bytes": weight_bytes, "latency": latency, "error": error}
     budget = budget_of(bits, given, target)
-    if not isinstance(float_module, torch.nn.Module):
-        raise BitencError(
-            "quantize", f"{type(float_module).__name__} is no model", "Give a torch.nn.Module"
-        )
-    from .torch_model import TorchModel, torch_batches
+    if isinstance(float_module, torch.nn.Module):
+        from .torch_model import TorchModel
 
-    model = TorchModel(float_module, torch_batches(calibration_batches))
+        model = TorchModel(float_module, calibration_batches)
+    else:
+        model = _onnx_model(float_module, calibration_batches, shapes)
     with progress_of(progress) as show:
         return Run(model, settings, show, checkpoint).result(budget)
+
+
+def _onnx_model(float_module, calibration_batches: Iterable, shapes):
+    if not isinstance(float_module, (str, Path)) and not hasattr(float_module, "graph"):
+        kind = type(float_module).__name__
+        raise BitencError(
+            "quantize", f"{kind} is no model", "Give a torch.nn.Module, a path or a ModelProto"
+        )
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+    except ImportError as error:
+        raise BitencError(
+            "quantize", f"{error.name} isn't installed", "pip install onnx onnxruntime"
+        ) from None
+    from .onnx_model import OnnxModel
+
+    return OnnxModel(float_module, calibration_batches, shapes)

@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 from torch.fx.experimental.optimization import fuse
 
 from ...errors import BitencError, UnsupportedError
+from .batches import checked_batches
 from .checkpoint import hash_of
 from .layer import Layer, QuantizedLayer
 from .report import REPORT
@@ -29,8 +30,8 @@ class TorchModel:
     ----------
     module : torch.nn.Module
         In eval mode; it isn't changed.
-    batches : sequence of tuples of Tensor
-        Arguments of one call each.
+    batches : iterable
+        Tensors or arrays, or tuples of them: arguments of one call each.
 
     Raises
     ------
@@ -40,13 +41,13 @@ class TorchModel:
         If it is in training mode, or the batches don't fit it.
     """
 
-    def __init__(self, module: nn.Module, batches: Sequence[tuple[Tensor, ...]]):
+    def __init__(self, module: nn.Module, batches: Iterable):
         training = [name or "the model" for name, part in module.named_modules() if part.training]
         if training:
             raise BitencError(
                 "quantize", f"{training[0]} is in training mode", "Call model.eval() first"
             )
-        self.batches = batches
+        self.batches = [_arguments(i, batch) for i, batch in enumerate(checked_batches(batches))]
         self.graph_module = _traced(module)
         self.modules = dict(self.graph_module.named_modules())
         self.nodes = {node.name: node for node in self.graph_module.graph.nodes}
@@ -56,7 +57,7 @@ class TorchModel:
         self.outputs = [node.name for node in result.all_input_nodes]
         self.shapes = {
             name: tuple(value.shape)
-            for name, value in self._run(self.graph_module, batches[0], self.nodes).items()
+            for name, value in self._run(self.graph_module, self.batches[0], self.nodes).items()
             if isinstance(value, Tensor)
         }
         self.layers, self.float_layers = self._layers()
@@ -153,41 +154,12 @@ class TorchModel:
         return module
 
 
-def torch_batches(batches: Iterable) -> list[tuple[Tensor, ...]]:
-    """Calibration batches as tuples of float32 tensors; a lone tensor is one batch.
-
-    Raises
-    ------
-    BitencError
-        If there are none, or one has no tensors, another dtype, NaN or infinity.
-    """
-    if isinstance(batches, (Tensor, np.ndarray)):
-        batches = [batches]
-    found = []
-    for i, batch in enumerate(batches):
-        where = f"calibration batch {i}"
-        parts = batch if isinstance(batch, (tuple, list)) else (batch,)
-        if not all(isinstance(part, (Tensor, np.ndarray)) for part in parts):
-            kinds = ", ".join(type(part).__name__ for part in parts)
-            raise BitencError(where, f"is {kinds}", "Give tensors or tuples of tensors")
-        found.append(tuple(torch.as_tensor(part).detach() for part in parts))
-        check_calibration_data(where, found[-1])
-    if not found:
+def _arguments(i: int, batch: tuple | dict) -> tuple[Tensor, ...]:
+    if isinstance(batch, dict):
         raise BitencError(
-            "quantize", "there is no calibration data", "Give some batches of typical inputs"
+            f"calibration batch {i}", "is a dictionary", "Give a tuple of the model's arguments"
         )
-    return found
-
-
-def check_calibration_data(where: str, tensors: Iterable[Tensor]) -> None:
-    """Raise `BitencError` for empty tensors, other floating dtypes than float32, NaN, infinity."""
-    for x in tensors:
-        if x.is_floating_point() and x.dtype != torch.float32:
-            raise BitencError(where, f"is {x.dtype}", "Convert it to float32")
-        if x.numel() == 0:
-            raise BitencError(where, f"is empty: {tuple(x.shape)}", "Leave it out")
-        if not torch.isfinite(x).all():
-            raise BitencError(where, "has NaN or infinity", "Clean the data")
+    return tuple(torch.as_tensor(part).detach() for part in batch)
 
 
 class _Recorder(fx.Interpreter):
