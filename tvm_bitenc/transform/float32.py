@@ -88,8 +88,12 @@ def evaluate(expr: relax.Expr, graph: Graph) -> np.ndarray | None:
         codes = encoding.quantize(x, int(expr.attrs["axis"]))
         return codes if expr.op == encode_op else encoding.dequantize(codes, expr.attrs["axis"])
     function = ELEMENTWISE.get(name) or _CONSTANT_ONLY.get(name)
-    values = [evaluate(argument, graph) for argument in expr.args]
-    if function is None or any(value is None for value in values):
+    if function is None:
         return None
+    values = []
+    for argument in expr.args:
+        values.append(evaluate(argument, graph))
+        if values[-1] is None:  # Stop here: nested residuals have exponentially many paths.
+            return None
     with np.errstate(all="ignore"):
         return function(*values)

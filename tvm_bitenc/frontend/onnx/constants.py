@@ -15,14 +15,15 @@ from .model import describe_node, first_line
 
 # Ops that choose or rearrange elements: a grid of quantized weights goes with them.
 MOVING = frozenset(
-    "Flatten Gather Identity Reshape Slice Split Squeeze Transpose Unsqueeze".split()
-)
+    ("Flatten", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose")
+).union(("Unsqueeze",))
 # Cheap and exact, or as good as: shape arithmetic, and the scales that trainers leave in a graph.
-FOLDABLE = MOVING | frozenset(
-    "Abs Add And Cast CastLike Ceil Clip Concat Constant ConstantOfShape Div Equal Exp Expand Floor "
-    "Greater GreaterOrEqual Less LessOrEqual Log Max Min Mod Mul Neg NonZero Not Or Pad Pow Range "
-    "Reciprocal ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum Relu Round Sign Size Sqrt Sub "
-    "Sum Tile Where".split()
+FOLDABLE = MOVING.union(
+    ("Abs", "Add", "And", "Cast", "CastLike", "Ceil", "Clip", "Concat", "Constant"),
+    ("ConstantOfShape", "Div", "Equal", "Exp", "Expand", "Floor", "Greater", "GreaterOrEqual"),
+    ("Less", "LessOrEqual", "Log", "Max", "Min", "Mod", "Mul", "Neg", "NonZero", "Not", "Or"),
+    ("Pad", "Pow", "Range", "Reciprocal", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd"),
+    ("ReduceSum", "Relu", "Round", "Sign", "Size", "Sqrt", "Sub", "Sum", "Tile", "Where"),
 )
 MAX_ELEMENTS = 2**27  # Of a folded tensor: a small file must not ask for all memory.
 

@@ -155,7 +155,7 @@ def _fix_shape(value: ValueInfoProto, shape: Sequence[int]) -> None:
     tensor = value.type.tensor_type
     known = [dim.dim_value for dim in tensor.shape.dim] if tensor.HasField("shape") else None
     fits = known is None or (
-        len(known) == len(shape) and all(k in (0, size) for k, size in zip(known, shape))
+        len(known) == len(shape) and all(k < 1 or k == size for k, size in zip(known, shape))
     )
     if not fits or any(int(size) != size or size < 1 for size in shape):
         raise BitencError(
@@ -170,6 +170,9 @@ def _fix_shape(value: ValueInfoProto, shape: Sequence[int]) -> None:
 
 def _check_shape(value: ValueInfoProto) -> None:
     tensor = value.type.tensor_type
+    for dim in tensor.shape.dim:
+        if dim.dim_value < 0:  # Some exporters write -1 for a dynamic size.
+            dim.Clear()
     sizes = [dim.dim_value for dim in tensor.shape.dim]
     if not tensor.HasField("shape") or any(size < 1 for size in sizes[1:]):
         raise UnsupportedError(
@@ -180,7 +183,7 @@ def _check_shape(value: ValueInfoProto) -> None:
     elements = 1
     for size in sizes:
         elements *= max(size, 1)
-    if elements > MAX_ELEMENTS or any(size < 0 for size in sizes):
+    if elements > MAX_ELEMENTS:
         raise UnsupportedError(
             f"input {value.name!r}", f"has the shape {_shape_text(value)}", "Use a smaller one"
         )
@@ -190,7 +193,7 @@ def _shape_text(value: ValueInfoProto) -> str:
     if not value.type.tensor_type.HasField("shape"):
         return "of unknown rank"
     sizes = [
-        str(dim.dim_value) if dim.dim_value else dim.dim_param or "?"
+        str(dim.dim_value) if dim.dim_value > 0 else dim.dim_param or "?"
         for dim in value.type.tensor_type.shape.dim
     ]
     return f"({', '.join(sizes)})"

@@ -6,7 +6,6 @@ bias where they have 32 bits.
 
 from __future__ import annotations
 
-
 import numpy as np
 from onnx import NodeProto, TensorProto, helper
 from tvm import relax
