@@ -68,7 +68,7 @@ def quantize(
         Layers to leave in float; names may have wildcards.
     rounding : {"nearest", "bias", "adaround"}
         How weights are rounded, and whether the bias takes up the mean error; see `rounding.py`.
-        ``adaround`` trains 400 steps per layer.
+        ``adaround`` trains 400 steps for each layer of up to 6 bits.
     seed : int
         The same seed, model and data give the same result.
     progress : bool or callable

@@ -46,8 +46,18 @@ class Checkpoint:
     def __exit__(self, *_exception) -> None:
         self.save()
 
-    def get(self, step: str, compute: Callable[[], object]):
-        """Result of a step: from the file, or computed now; numbers, strings, lists, dicts."""
+    def get(self, step: str, compute: Callable[[], object], kind: type):
+        """Result of a step: from the file, or computed now; a `float` or a `dict` of plain values.
+
+        Raises
+        ------
+        BitencError
+            If the file has something else.
+        """
+        if not isinstance(self.steps.get(step, kind()), kind):
+            raise BitencError(
+                f"checkpoint {str(self.path)!r}", f"is damaged at {step!r}", "Delete it"
+            )
         if step not in self.steps:
             self.steps[step] = compute()
             if time.monotonic() - self.saved_at > SAVE_EVERY:

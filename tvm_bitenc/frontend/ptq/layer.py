@@ -74,7 +74,7 @@ class Layer:
     def channel_means(self, y: Tensor) -> Tensor:
         """Mean of sums per output channel, float64."""
         channels = y.ndim - 1 if self.is_dense else 1
-        return y.double().mean([i for i in range(y.ndim) if i != channels])
+        return y.mean([i for i in range(y.ndim) if i != channels], dtype=torch.float64)
 
 
 @dataclass(frozen=True, eq=False)

@@ -61,9 +61,8 @@ class OnnxModel:
         self.result_shapes = shapes or {k: v.shape for k, v in self.batches[0].items()}
         _name_nodes(self.model.graph.node)
         made = [o for node in self.model.graph.node for o in node.output if o]
-        self.shapes = {
-            name: tuple(value.shape) for name, value in self._run(made, self.batches[0]).items()
-        }
+        values = {**self.batches[0], **self._run(made, self.batches[0])}
+        self.shapes = {name: tuple(value.shape) for name, value in values.items()}
         self.layers, self.float_layers = self._layers()
         self.steps = self._steps()
 
@@ -167,7 +166,7 @@ class OnnxModel:
         padding = tuple(attributes.get("pads", (0, 0, 0, 0)))
         mode = attributes.get("auto_pad", b"NOTSET")
         if mode in (b"SAME_UPPER", b"SAME_LOWER"):
-            sizes = self._shape(node.input[0])[2:]
+            sizes = self.shapes[node.input[0]][2:]
             padding = _same_padding(sizes, weight.shape[2:], strides, dilation, mode)
         elif mode == b"VALID":
             padding = (0, 0, 0, 0)
@@ -183,9 +182,6 @@ class OnnxModel:
             bias = np.broadcast_to(bias.reshape(-1), len(weight))
             bias = (bias * np.float32(attributes.get("beta", 1))).copy()
         return Layer(node.name, node.input[0], node.output[0], weight.copy(), bias)
-
-    def _shape(self, name: str) -> tuple[int, ...]:
-        return self.shapes.get(name) or self.batches[0][name].shape
 
     def _steps(self) -> list[Step]:
         layer_of = {layer.output: layer.name for layer in self.layers}

@@ -121,7 +121,9 @@ def _quant_function(model: ModelProto) -> FunctionProto:
     """`Quant` without sign and narrow range, in standard operators."""
     nodes = [
         *(
-            helper.make_node("Constant", [], [name], value=numpy_helper.from_array(np.array(v, np.float32)))
+            helper.make_node(
+                "Constant", [], [name], value=numpy_helper.from_array(np.array(v, np.float32))
+            )
             for name, v in (("zero", 0), ("one", 1), ("two", 2))
         ),
         helper.make_node("Div", ["x", "scale"], ["divided"]),
@@ -149,3 +151,7 @@ def _quant_function(model: ModelProto) -> FunctionProto:
 def attributes_of(node: NodeProto) -> dict:
     """Attributes by name."""
     return {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+
+
+def _scalar(value: float) -> onnx.TensorProto:
+    return numpy_helper.from_array(np.array(value, np.float32))

@@ -141,10 +141,10 @@ class ErrorMeter:
     def add(self, floats: Mapping, quantized: Mapping, names: Sequence[str]) -> None:
         """Compare tensors by name."""
         for name in names:
-            y, q = floats[name].double(), quantized[name].double()
+            y, q = floats[name], quantized[name]
             sums = self.sums.setdefault(name, [0.0, 0.0])
-            sums[0] += float((q - y).square().sum())
-            sums[1] += float(y.square().sum())
+            sums[0] += _power(q - y)
+            sums[1] += _power(y)
 
     def error(self, name: str) -> float:
         """Squared error of one tensor relative to its power."""
@@ -154,3 +154,8 @@ class ErrorMeter:
     def mean(self, names: Sequence[str]) -> float:
         """Mean of several tensors' errors."""
         return sum(map(self.error, names)) / len(names)
+
+
+def _power(x) -> float:
+    """Sum of squares of a torch tensor."""
+    return float(x.square().sum())

@@ -13,6 +13,7 @@ from ...nn.quantize_op import quantize
 from .layer import Layer, QuantizedLayer
 
 ADAROUND_STEPS = 400
+ADAROUND_MOST_BITS = 6  # With more, half a step of a weight is nothing beside the activations'.
 ADAROUND_PIXELS = 1 << 16  # Input elements to a step, so that its time is bounded.
 
 
@@ -43,7 +44,7 @@ def quantize_layer(
     codes : ndarray of uint8, optional
         Result of an earlier AdaRound, to be used as it is.
     """
-    if codes is None and rounding == "adaround":
+    if codes is None and learns_codes(weight.bits, rounding):
         codes = _adaround(layer, act, weight, inputs, seed)
     if codes is None:
         codes = weight.quantize(layer.weight)
@@ -70,6 +71,11 @@ def quantize_layer(
     return QuantizedLayer(
         layer, act, weight, codes, None if bias is None else bias.astype(np.float32), error
     )
+
+
+def learns_codes(weight_bits: int, rounding: str) -> bool:
+    """Whether codes come from AdaRound."""
+    return rounding == "adaround" and weight_bits <= ADAROUND_MOST_BITS
 
 
 def on_grid(x: Tensor, act: Encoding) -> Tensor:

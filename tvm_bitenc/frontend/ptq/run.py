@@ -16,7 +16,7 @@ from .grids import Histogram, act_encoding, weight_encoding
 from .layer import Layer, QuantizedLayer, weight_bytes
 from .progress import Progress
 from .report import FLOAT_BYTES, ErrorMeter, QuantizationReport, QuantizedRow
-from .rounding import quantize_layer
+from .rounding import learns_codes, quantize_layer
 from .search import BitSearch
 from .settings import Bits, Budget, Settings
 from .steps import first_layers, gates, last_layers
@@ -42,6 +42,8 @@ class Run:
         self.checkpoint = Checkpoint(checkpoint, key)
         self.done, self.total = 0, 2 * len(model.batches) + len(self.layers) + 1
         self.inputs: tuple[str, list[Tensor]] = ("", [])
+        # Caches of the run, not of the class, which would keep every run's model.
+        self.act_grid, self.weight_grid = cache(self._make_act_grid), cache(self._make_weight_grid)
 
     def result(self, budget: Budget | None):
         """Quantize, and return the model in the form of the front end, with its report."""
@@ -106,8 +108,12 @@ class Run:
         lows, highs = (dict.fromkeys(names, limit) for limit in (np.inf, -np.inf))
         for values in self.model.values(names):
             for name in names:
-                lows[name] = min(lows[name], float(values[name].min()))
-                highs[name] = max(highs[name], float(values[name].max()))
+                low, high = float(values[name].min()), float(values[name].max())
+                if not np.isfinite([low, high]).all():
+                    raise BitencError(
+                        f"tensor {name!r}", "has NaN or infinity", "Check the float network"
+                    )
+                lows[name], highs[name] = min(lows[name], low), max(highs[name], high)
             self.advance("ranges")
         histograms = {name: Histogram(lows[name], highs[name]) for name in names}
         for values in self.model.values(names):
@@ -116,12 +122,10 @@ class Run:
             self.advance("histograms")
         return histograms
 
-    @cache  # noqa: B019
-    def _act_grid(self, tensor: str, bits: int) -> Encoding:
+    def _make_act_grid(self, tensor: str, bits: int) -> Encoding:
         return act_encoding(self._histograms[tensor], bits)
 
-    @cache  # noqa: B019
-    def _weight_grid(self, name: str, bits: int) -> Encoding:
+    def _make_weight_grid(self, name: str, bits: int) -> Encoding:
         return weight_encoding(self.layers[name].weight, bits, name)
 
     def _inputs_of(self, layer: Layer) -> list[Tensor]:
@@ -134,7 +138,7 @@ class Run:
     def quantized(self, layer: Layer, bits: Bits, rounding: str = "") -> QuantizedLayer:
         """Quantize a layer; bias and, of AdaRound, codes are kept in the checkpoint."""
         rounding = rounding or self.settings.rounding
-        act, weight = self._act_grid(layer.input, bits[1]), self._weight_grid(layer.name, bits[0])
+        act, weight = self.act_grid(layer.input, bits[1]), self.weight_grid(layer.name, bits[0])
         step = f"layer {layer.name} W{bits[0]}A{bits[1]} {rounding}"
 
         def compute() -> dict:
@@ -143,19 +147,17 @@ class Run:
             kept = {"error": one.error}
             if one.bias is not None:
                 kept["bias"] = pack_array(one.bias)
-            if rounding == "adaround":
+            if learns_codes(bits[0], rounding):
                 kept["codes"] = pack_array(one.codes)
             return kept
 
-        kept = self.checkpoint.get(step, compute)
-        bias, codes = None, None
+        kept = self.checkpoint.get(step, compute, dict)
+        bias, codes = None, weight.quantize(layer.weight)
         if "bias" in kept:
             bias = unpack_array(kept["bias"], "float32", (layer.out_channels,))
         if "codes" in kept:
             codes = unpack_array(kept["codes"], "uint8", layer.weight.shape)
-        if codes is None:
-            codes = weight.quantize(layer.weight)
-        return QuantizedLayer(layer, act, weight, codes, bias, kept["error"])
+        return QuantizedLayer(layer, act, weight, codes, bias, float(kept.get("error", 0)))
 
     def _searched_bits(self, budget: Budget) -> dict[str, Bits]:
         given, named = self._given_bits(), self.settings.named_bits

@@ -107,7 +107,7 @@ class BitSearch:
         """Error of the network's outputs with this layer alone quantized."""
         weight_bits, act_bits = bits
         step = f"sensitivity {layer.name} W{weight_bits}A{act_bits} {self.rounding}"
-        error = self.run.checkpoint.get(step, lambda: self._error_with({layer.name: bits}))
+        error = self.run.checkpoint.get(step, lambda: self._error_with({layer.name: bits}), float)
         self.run.advance(f"{layer.name} at W{weight_bits}A{act_bits}")
         return error
 
