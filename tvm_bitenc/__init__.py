@@ -13,6 +13,7 @@ _PUBLIC = {
     "from_onnx": "frontend.onnx",
     "from_torch": "frontend.torch",
     "load": "deploy.library",
+    "quantize": "frontend.ptq",
 }
 __all__ = [*sorted(_PUBLIC), "__version__"]
 
