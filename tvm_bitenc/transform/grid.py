@@ -139,7 +139,7 @@ def integers_of(expr: relax.Expr, graph: Graph) -> np.ndarray | None:
     constant = evaluate(expr, graph)
     if constant is not None and constant.size > 1 and op_name(expr) == "relax.sign":
         return np.unique(constant)
-    if not _is_whole(expr, graph):
+    if not is_whole(expr, graph):
         return None
     bounds = bounds_of(expr, graph)
     if bounds is None or not all(map(math.isfinite, bounds)) or bounds[1] < bounds[0]:
@@ -148,21 +148,21 @@ def integers_of(expr: relax.Expr, graph: Graph) -> np.ndarray | None:
     return np.arange(low, high + 1) if high - low < MAX_LEVELS else None
 
 
-def _is_whole(expr: relax.Expr, graph: Graph) -> bool:
+def is_whole(expr: relax.Expr, graph: Graph) -> bool:
     """Whether an expression is always a whole number."""
     expr = graph.definition(expr)
     name = op_name(expr)
     if name in (*ROUNDING_OPS, "relax.sign"):
         return True
     if name == "relax.astype":
-        return "int" in str(graph.definition(expr.args[0]).ty.dtype) or _is_whole(
+        return "int" in str(graph.definition(expr.args[0]).ty.dtype) or is_whole(
             expr.args[0], graph
         )
     if name in ("relax.clip", "relax.maximum", "relax.minimum", "relax.add", "relax.subtract"):
         others = [_whole_constant(argument, graph) for argument in expr.args]
         unknown = [a for a, other in zip(expr.args, others) if other is None]
-        return False not in others and len(unknown) == 1 and _is_whole(unknown[0], graph)
-    return name in MOVING_OPS and _is_whole(expr.args[0], graph)
+        return False not in others and len(unknown) == 1 and is_whole(unknown[0], graph)
+    return name in MOVING_OPS and is_whole(expr.args[0], graph)
 
 
 def _whole_constant(expr: relax.Expr, graph: Graph) -> bool | None:
