@@ -101,6 +101,10 @@ class _Graph:
 
     def _compile(self, inputs: Sequence, variables: list[Tensor]) -> CompiledModel:
         for value in variables:
+            if value.dtype == torch.float64 and value.ndim == 0:
+                raise UnsupportedError(
+                    WHERE, "a Python float is an input of the graph", "Compile with dynamic=False"
+                )
             if value.device.type != "cpu":
                 raise UnsupportedError(
                     WHERE, f"an input is on {value.device}", "Move model and inputs to the CPU"
