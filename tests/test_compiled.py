@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from tvm import relax, runtime, tirx
+from tvm import relax, runtime
 
 import tvm_bitenc as be
 from tvm_bitenc.encoding import Encoding
@@ -130,12 +130,6 @@ def test_what_build_refuses(module_of):
         be.build(mod, database="records.json")
     with pytest.raises(UnsupportedError, match="no Relax function 'main'.*from_torch"):
         be.build(type(mod)({}))
-
-
-def test_a_dynamic_shape_is_named(module_of):
-    mod = module_of([(tirx.Var("n", "int64"), 3)], lambda b, x: b.emit(relax.op.nn.relu(x)))
-    with pytest.raises(UnsupportedError, match=r"x0.*dynamic shape.*fixed input shapes"):
-        be.build(mod)
 
 
 def test_a_module_without_quantizers_reports_what_stays_float(module_of):

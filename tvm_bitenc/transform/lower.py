@@ -146,8 +146,7 @@ def _act(call: relax.Call, graph: Graph, layer: str) -> tuple[relax.Expr, Encodi
     def codes_of(expr: relax.Expr) -> relax.Expr:
         expr = graph.definition(expr)
         if expr.same_as(quantizer):
-            axis = int(quantizer.attrs["axis"])
-            return graph.emit(encode(quantizer.args[0], encoding, axis, layer))
+            return graph.emit(encoder_of(quantizer))
         if not encoding.is_positional and op_name(expr) == "relax.nn.max_pool2d":
             raise UnsupportedError(
                 f"max_pool2d before layer {layer!r}",
@@ -158,6 +157,12 @@ def _act(call: relax.Call, graph: Graph, layer: str) -> tuple[relax.Expr, Encodi
         return graph.emit(relax.Call(expr.op, [codes, *expr.args[1:]], expr.attrs))
 
     return codes_of(call.args[0]), encoding
+
+
+def encoder_of(quantizer: relax.Call) -> relax.Call:
+    """Codes of what a quantizer makes. All readers of one quantizer share them."""
+    axis, layer = int(quantizer.attrs["axis"]), str(quantizer.attrs["layer"])
+    return encode(quantizer.args[0], _per_tensor(encoding_of(quantizer)), axis, layer)
 
 
 def _weight(call: relax.Call, graph: Graph, out_axis: int) -> tuple[np.ndarray, Encoding, str]:
