@@ -16,7 +16,7 @@ from ..encoding import Encoding
 from ..errors import UnsupportedError
 from ..op.quantize import encoding_of, quantize_op
 from ..op.registration import is_call_to
-from .float32 import ELEMENTWISE, evaluate, op_name
+from .float32 import MONOTONE, evaluate, op_name
 from .rewrite import Graph
 
 MAX_LEVELS = 256
@@ -233,7 +233,7 @@ def _bounds_by_ops(expr: relax.Expr, graph: Graph) -> Bounds | None:
 def _steps(expr: relax.Expr, graph: Graph) -> list:
     """(function, argument) of an op of one variable; of constants alone, each might be it."""
     name = op_name(expr)
-    if name not in ELEMENTWISE:
+    if name not in MONOTONE:
         return []
     values = [evaluate(argument, graph) for argument in expr.args]
     variables = [i for i, value in enumerate(values) if value is None]
@@ -249,7 +249,7 @@ def _steps(expr: relax.Expr, graph: Graph) -> list:
 
 def _function(name: str, values: list, variable: int):
     def function(x: np.ndarray) -> np.ndarray:
-        return ELEMENTWISE[name](*(x if i == variable else v for i, v in enumerate(values)))
+        return MONOTONE[name](*(x if i == variable else v for i, v in enumerate(values)))
 
     return function
 
