@@ -61,7 +61,8 @@ def _key(call: relax.Call) -> tuple:
     """Tell apart what encoders and quantizers read, and how they round."""
     encoding = encoding_of(call)
     numbers = encoding.scale.tobytes(), encoding.zero_point.tobytes()
-    return call.args[0], encoding.bits, encoding.rounding, *numbers
+    grid = encoding.bits, encoding.max_code, encoding.rounding, encoding.late_zero_point
+    return call.args[0], *grid, *numbers
 
 
 def _rewrite(call: relax.Call, graph: Graph, encoded: set[tuple]) -> relax.Expr | None:
