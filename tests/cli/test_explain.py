@@ -63,6 +63,23 @@ def test_json(bitenc, file, model):
     assert share == report.quantized_share
 
 
+ONNX = """<ir_version: 9, opset_import: ["" : 17]>
+net (float[1, 1, {size}, {size}] x) => (float[1, 1, {size}, {size}] y)
+<float[1, 1, 1, 1] w = {{1}}> {{ c = Conv(x, w)  y = Relu(c) }}"""
+
+
+def test_onnx(bitenc, tmp_path):
+    onnx = pytest.importorskip("onnx", reason="pip install 'tvm-bitenc[onnx]'")
+    path = tmp_path / "net.onnx"
+    for size, options in (8, []), ("N", ["--shape", "x=1,1,8,8"]):
+        onnx.save(onnx.parser.parse_model(ONNX.format(size=size)), path)
+        code, printed = bitenc("explain", path, *options, "--json")
+        (left,) = json.loads(printed.out)["float_layers"]
+        assert not code and left["macs"] == 64 and "input of the network" in left["reason"]
+    assert "dynamic" in bitenc("explain", path)[0]
+    assert "isn't name=sizes" in bitenc("explain", path, "--shape", "x=big")[0]
+
+
 def test_as_a_program(file):
     script = "from tvm_bitenc.cli import main; main()"
     command = [sys.executable, "-c", script, "explain", str(file.with_name("missing.pt2"))]
@@ -86,6 +103,7 @@ def test_files_that_are_no_models(bitenc, file, tmp_path):
     for path, reason in [(damaged, "isn't an exported program"), (text, ".txt names no model")]:
         code, printed = bitenc("explain", path)
         assert reason in code and "\n" not in code and "Traceback" not in printed.err
+    assert "fixed by torch.export" in bitenc("explain", file, "--shape", "x=1,3,6,6")[0]
     assert "there is no such name" in bitenc("explain", file, "--target", "z80")[0]
 
 

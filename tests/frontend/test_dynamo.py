@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch.ao.quantization import FakeQuantize, disable_observer
 
 from tvm_bitenc.errors import BitencError, UnsupportedError
 from tvm_bitenc.frontend import dynamo
+from tvm_bitenc.frontend.torch.modules import exportable
 from tvm_bitenc.nn import QConv2d, QLinear
 from tvm_bitenc.target import tomllib
 
@@ -141,6 +143,29 @@ def test_nothing_quantized():
     assert torch.allclose(compiled(x), model(x), atol=1e-6)
     with pytest.raises(Exception, match="has no layer at all"):
         torch.compile(nn.ReLU(), backend="bitenc")(x)
+
+
+@torch.no_grad()
+def test_modules_that_cut_a_model_apart():
+    class Modules(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.act = FakeQuantize(quant_min=0, quant_max=15)
+            self.weight = FakeQuantize(quant_min=-8, quant_max=7, dtype=torch.qint8)
+            self.fc = nn.Linear(8, 4)
+
+        def forward(self, x):
+            return nn.functional.linear(self.act(x), self.weight(self.fc.weight))
+
+    model, x = Modules(), torch.randn(3, 8)
+    model(x), model.apply(disable_observer), model.eval()
+    expected = model(x)
+    with pytest.raises(Exception, match="cuts it apart.*FakeQuantize"):
+        torch.compile(model, backend="bitenc")(x)
+    torch._dynamo.reset()
+    with exportable(model):
+        y = torch.compile(model, backend="bitenc", fullgraph=True)(x)
+    assert torch.allclose(y, expected, atol=1e-6)
 
 
 def test_unknown_options_are_named():

@@ -19,10 +19,13 @@ from .models import read_model
 def explain(
     file: Annotated[Path, typer.Argument(help="An .onnx file, or a .pt2 of torch.export.save.")],
     target: Annotated[str, typer.Option(help="A target's name, or a TOML file.")] = "native",
+    shape: Annotated[
+        list[str] | None, typer.Option(help="Shape of a dynamic input, as x=1,3,224,224.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Say what each layer becomes, what stays float and why, and what to change."""
-    report = explain_module(read_model(file), target)
+    report = explain_module(read_model(file, shape or ()), target)
     if as_json:
         print(json.dumps({**report.to_dict(), "quantized_share": report.quantized_share}, indent=2))
     else:
