@@ -138,4 +138,6 @@ def test_a_module_without_quantizers_reports_what_stays_float(module_of):
     for options in ({}, {"pipeline": no_lowering}):
         report = be.build(mod, **options).report()
         assert not report.layers
-        assert [layer.reason for layer in report.float_layers] == ["its input isn't quantized"]
+        assert [layer.reason for layer in report.float_layers] == [
+            "its input isn't quantized: it is an input of the network"
+        ]

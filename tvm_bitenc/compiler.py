@@ -11,7 +11,7 @@ from tvm import relax
 from .batch import largest_batch, specs_of, without_bounds
 from .compiled import CompiledModel
 from .errors import UnsupportedError
-from .report import Report, report_of
+from .report import Observer
 from .target import Target, load_target
 from .transform.pipeline import Pipeline, code_generation, default_pipeline
 
@@ -60,21 +60,18 @@ def build(
         raise UnsupportedError("database", "tuned records aren't read yet", "Leave database=None")
     _check_module(mod)
     target = load_target(target, threads)
-    reports: list[Report] = []
-
-    def observe(name: str, before: tvm.IRModule) -> None:
-        if name == "bitenc.Schedule":
-            reports.append(report_of(before, target.name))
-
+    observer, passes = Observer(target.name), pipeline(target, strategy)
     inputs, outputs = specs_of(mod["main"])
     mod = without_bounds(mod)
-    scheduled = pipeline(target, strategy).run(mod, observe)
+    scheduled = passes.run(mod, observer)
+    if "bitenc.Lower" not in passes.names:
+        observer("bitenc.Lower", mod)
     with target.tvm_target:
         executable = relax.build(
             scheduled, target.tvm_target, relax_pipeline=code_generation(target)
         )
-    report = reports[0] if reports else report_of(mod, target.name)
-    return CompiledModel(executable, target, inputs, outputs, report, largest_batch(scheduled))
+    report, batch = observer.report(), largest_batch(scheduled)
+    return CompiledModel(executable, target, inputs, outputs, report, batch)
 
 
 def _check_module(mod: tvm.IRModule) -> None:

@@ -80,11 +80,11 @@ class Xnor:
         """Type and number of elements of a prepared pixel."""
         return "uint64", self.layer.act_bits * self.words
 
-    def prepare_pixel(self, word_of, target, base) -> None:
+    def prepare_pixel(self, pixel, target, base) -> None:
         """Copy the words of a pixel."""
         for k in range(self.layer.act_bits):
             for word in range(self.words):
-                T.buffer_store(target, word_of(k, word), [base + (k * self.words + word)])
+                T.buffer_store(target, pixel.word(k, word), [base + (k * self.words + word)])
 
     def sums(self, tile) -> list[list]:
         """Sums of every pixel of a tile, in vectors of uint64."""

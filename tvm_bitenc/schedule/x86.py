@@ -16,14 +16,13 @@ from ..kernel.encode import encode_kernel
 from ..kernel.epilogue import (
     MAX_COMPARED,
     MAX_COMPARED_AT_ALL,
-    AffinePlanes,
     ComparedPlanes,
     Floats,
     Integers,
-    SearchedPlanes,
 )
 from ..kernel.int8 import Int8
 from ..kernel.isa import Isa
+from ..kernel.lines import AffinePlanes, SearchedPlanes
 from ..kernel.lut import Lut
 from ..kernel.planar import Planar
 from ..kernel.window import Tile, flattened, padded_blocks, rows_at_once
@@ -45,6 +44,7 @@ PREPARED_BYTES = 192 << 10  # What prepared rows may take of the second-level ca
 TASKS_PER_THREAD = 2
 MIN_PARALLEL_MACS = 1 << 22
 MIN_PARALLEL_VALUES = 1 << 16
+WEIGHT_BYTE = 0.16  # Instructions that could start while a byte of weights comes from a far cache.
 BYTE_COUNT = 7  # Instructions that count bits by two look-ups.
 WORD = 64
 OCTET = 8  # Fewest channels whose bits fill an integer.
@@ -131,11 +131,11 @@ def _epilogue(layer: ConvLayer, product):
         return None  # Bits of two groups would share an integer.
     steps = len(layer.thresholds)
     if steps > MAX_COMPARED:
-        affine = AffinePlanes(layer, raw, block)
+        affine = AffinePlanes(layer, raw, block, product.isa)
         if affine.applies:
             return affine
     if steps > MAX_COMPARED_AT_ALL:
-        return SearchedPlanes(layer, raw, block)
+        return SearchedPlanes(layer, raw, block, product.isa)
     return ComparedPlanes(layer, raw, block, _sum_dtype(product))
 
 
@@ -204,11 +204,13 @@ def _lut_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
 def _int8_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
     if isa.registers < 32:
         return 2, 4
-    return (2, 7) if layer.output_size[1] % 7 == 0 else (4, 5)
+    return (2, 7) if layer.output_size[1] == 7 else (4, 5)
 
 
 def _depthwise_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
-    return 2, 4
+    # Several comparisons of every vector fill the end of a tile: small tiles overlap better.
+    compares = layer.thresholds is not None and 1 < len(layer.thresholds) <= MAX_COMPARED
+    return (1 if compares and isa.registers >= 32 else 2), 4
 
 
 _SIZES = {
@@ -225,7 +227,8 @@ def costs(layer: ConvLayer, isa: Isa) -> dict[str, float]:
     Per vector: `xnor` takes what `counts.operations` says for 64 products a 64-bit lane; `lut` a
     shuffle and a sum for 4 products a byte lane and weight plane, where shuffles are twice as
     scarce as sums, and three for each widening; `int8` a product, two of which start per cycle
-    where four others do, for all bits at once.
+    where four others do, for all bits at once. And every weight is loaded once: with few pixels
+    that takes longest, and favours few bits.
     """
     n, pixels = isa.vector_bytes, layer.macs / layer.taps / layer.out_channels
     window = layer.kernel_size[0] * layer.kernel_size[1]
@@ -252,4 +255,6 @@ def costs(layer: ConvLayer, isa: Isa) -> dict[str, float]:
         each = {"dot": 2.0, "bytes": 3.0 if product.widens_seldom else 5.0, "words": 3.0}
         steps = pixels * blocks * window * product.steps * each[product.method]
         found["int8"] = steps + inputs / n * 3 * layer.act_bits
-    return found
+    planes = WEIGHT_BYTE * layer.weight_codes.size * layer.weight_bits / 8
+    loading = {"xnor": planes, "lut": planes, "int8": WEIGHT_BYTE * layer.weight_codes.size}
+    return {strategy: cost + loading[strategy] for strategy, cost in found.items()}

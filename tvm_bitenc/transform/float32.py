@@ -137,8 +137,10 @@ def evaluate(expr: relax.Expr, graph: Graph) -> np.ndarray | None:
     function = function_of(expr)
     if function is None:
         return None
-    values = [evaluate(argument, graph) for argument in expr.args]
-    if any(value is None for value in values):
-        return None
+    values = []
+    for argument in expr.args:
+        values.append(evaluate(argument, graph))
+        if values[-1] is None:  # Stop here: nested residuals have exponentially many paths.
+            return None
     with np.errstate(all="ignore"):
         return function(*values)

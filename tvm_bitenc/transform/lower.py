@@ -19,6 +19,8 @@ below 2^24; else they differ by the float convolution's own rounding.
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import tvm
 from tvm import relax
@@ -41,12 +43,13 @@ class Lower:
 
     def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
         """Rewrite the module."""
-        mod = rewrite_calls(mod, _lower)
+        mod = rewrite_calls(mod, lower_layer)
         return relax.transform.EliminateCommonSubexpr()(mod)
 
 
-def _lower(call: relax.Call, graph: Graph) -> relax.Expr | None:
-    if not is_layer(call) or _reason_for_float(call, graph):
+def lower_layer(call: relax.Call, graph: Graph) -> relax.Expr | None:
+    """Return a layer as a sum of branches, None if it stays float; raises if it is refused."""
+    if not is_layer(call) or reason_for_float(call, graph):
         return None
     if op_name(call) == "relax.nn.conv2d":
         return _lower_conv2d(call, graph)
@@ -59,7 +62,7 @@ def is_layer(expr: relax.Expr) -> bool:
     return name == "relax.matmul" or (name.startswith("relax.nn.conv") and "bias" not in name)
 
 
-def _reason_for_float(call: relax.Call, graph: Graph) -> str:
+def reason_for_float(call: relax.Call, graph: Graph) -> str:
     """Why a layer can't be lowered, empty if it can."""
     if op_name(call) not in ("relax.nn.conv2d", "relax.matmul"):
         return f"{op_name(call)} has no branch form yet"
@@ -82,7 +85,7 @@ def float_layers(mod: tvm.IRModule) -> list[tuple[relax.Call, str]]:
 
     def note(call: relax.Call, graph: Graph) -> None:
         if is_layer(call):
-            found.append((call, _reason_for_float(call, graph)))
+            found.append((call, reason_for_float(call, graph)))
 
     rewrite_calls(mod, note)
     return [(call, reason) for call, reason in found if reason]
@@ -200,7 +203,7 @@ def _per_tensor(encoding: Encoding) -> Encoding:
     """Spell arrays of one entry as scalars."""
     if encoding.is_per_channel and encoding.scale.size == encoding.zero_point.size == 1:
         scale, zero_point = encoding.scale.reshape(()), encoding.zero_point.reshape(())
-        return Encoding(encoding.bits, scale, zero_point, encoding.coefficients, encoding.rounding)
+        return dataclasses.replace(encoding, scale=scale, zero_point=zero_point)
     return encoding
 
 
