@@ -6,8 +6,8 @@ from tvm import relax, te, tirx
 
 from ..encoding import Encoding
 from ..te.rounded import rounded
-from .quantize import encoding_of
-from .registration import describe, make_call, register_op, tensor_shape
+from .quantize import call_with_encoding, encoding_of
+from .registration import describe, register_op, tensor_shape
 
 
 def decode(codes: relax.Expr, encoding: Encoding) -> relax.Call:
@@ -23,16 +23,7 @@ def decode(codes: relax.Expr, encoding: Encoding) -> relax.Call:
     -------
     relax.Call of float32, same shape
     """
-    constants = [relax.const(value, "float32") for value in (encoding.scale, encoding.zero_point)]
-    return make_call(
-        decode_op,
-        [codes, *constants],
-        bits=encoding.bits,
-        coefficients=list(encoding.coefficients),
-        rounding=encoding.rounding,
-        axis=-1,
-        layer="",
-    )
+    return call_with_encoding(decode_op, codes, encoding, -1, "")
 
 
 def _infer_type(call: relax.Call) -> relax.TensorType:
