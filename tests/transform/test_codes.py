@@ -110,7 +110,10 @@ def residual_module(spelling, bits, module_of, random_layer):
     )
 
 
-@pytest.mark.parametrize("bits", [1, 2, 3, 4, 6])
+BITS = [2, *(pytest.param(bits, marks=pytest.mark.slow) for bits in (1, 3, 4, 6))]
+
+
+@pytest.mark.parametrize("bits", BITS)
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_exact(spelling, bits, module_of, random_layer, outputs_of, ops_of, only, same):
     mod = residual_module(spelling, bits, module_of, random_layer)
