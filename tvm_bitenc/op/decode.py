@@ -23,7 +23,7 @@ def decode(codes: relax.Expr, encoding: Encoding) -> relax.Call:
     -------
     relax.Call of float32, same shape
     """
-    return call_with_encoding(decode_op, codes, encoding, -1, "")
+    return call_with_encoding(decode_op, codes, encoding)
 
 
 def _infer_type(call: relax.Call) -> relax.TensorType:

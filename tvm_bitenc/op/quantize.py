@@ -69,8 +69,10 @@ def _plain(number) -> float:
     return int(number) if int(number) == number else float(number)
 
 
-def call_with_encoding(op, x: relax.Expr, encoding: Encoding, axis: int, layer: str) -> relax.Call:
-    """Call an op whose encoding `encoding_of` reads."""
+def call_with_encoding(
+    op, x: relax.Expr, encoding: Encoding, axis: int = -1, layer: str = ""
+) -> relax.Call:
+    """Call an op whose attributes `encoding_of` reads."""
     constants = [relax.const(value, "float32") for value in (encoding.scale, encoding.zero_point)]
     return make_call(
         op,

@@ -59,9 +59,10 @@ class Codes:
 
 def _key(call: relax.Call) -> tuple:
     """Tell apart what encoders and quantizers read, and how they round."""
-    e = encoding_of(call)
-    numbers = e.scale.tobytes(), e.zero_point.tobytes()
-    return call.args[0], e.bits, e.rounding, e.max_code, e.late_zero_point, *numbers
+    encoding = encoding_of(call)
+    numbers = encoding.scale.tobytes(), encoding.zero_point.tobytes()
+    grid = encoding.bits, encoding.max_code, encoding.rounding, encoding.late_zero_point
+    return call.args[0], *grid, *numbers
 
 
 def _rewrite(call: relax.Call, graph: Graph, encoded: set[tuple]) -> relax.Expr | None:
