@@ -103,7 +103,8 @@ def qdq_model(batch):
     onnx = pytest.importorskip("onnx", reason="pip install 'tvm-bitenc[onnx]'")
     helper, rng = onnx.helper, np.random.default_rng(0)
     constants = {
-        "scale": np.float32(0.25), "zero": np.uint8(0), "half": np.float32(0.125), "none": np.int8(0),
+        "scale": np.float32(0.25), "zero": np.uint8(0),
+        "half": np.float32(0.125), "none": np.int8(0),
         "conv": rng.integers(-7, 8, (8, 3, 3, 3)).astype(np.int8),
         "dense": rng.integers(-7, 8, (4, 8)).astype(np.int8),
     }  # fmt: skip
