@@ -38,7 +38,7 @@ from ..te.conv_layer import accumulator_range
 from .float32 import op_name
 from .lower import SHAPING
 from .rewrite import Graph, rewrite_calls
-from .steps import Chain, Stop, elementwise_step, trace
+from .steps import Chain, elementwise_step, trace
 
 CodesOf = Callable[[np.ndarray], "np.ndarray | None"]
 MAX_ENUMERATED = 1 << 23  # Integers to try, all channels together, before a layer stays in float.
@@ -88,7 +88,7 @@ def _fold(call: relax.Call, graph: Graph, encoded: set[relax.Var]) -> relax.Expr
     if encoding.is_per_channel or not encoding.is_positional:
         return None
     chain = trace(call.args[0], graph)
-    if isinstance(chain, Stop) or chain.accumulator_var not in encoded:
+    if chain is None or chain.accumulator_var not in encoded:
         return None  # Where floats are needed as well, the accumulators alone don't do.
     found = _search(chain, encoding)
     if found is None:
