@@ -125,12 +125,11 @@ def name_of(call: relax.Call, graph: Graph) -> str:
 
 
 def macs_of(call: relax.Call) -> int:
-    """Multiply-accumulates of a float layer; 0 where a size is dynamic."""
-    data, weight = (list(argument.ty.shape) for argument in call.args[:2])
-    out = list(call.ty.shape)
-    if not all(isinstance(size, tvm.tirx.IntImm) for size in (*data, *weight, *out)):
-        return 0
-    data, weight, out = ([int(size) for size in shape] for shape in (data, weight, out))
+    """Multiply-accumulates of a float layer, of one sample where the batch is dynamic."""
+    data, weight, out = (
+        [int(size) if isinstance(size, tvm.tirx.IntImm) else 1 for size in expr.ty.shape]
+        for expr in (*call.args[:2], call)
+    )
     if op_name(call) == "relax.matmul":
         return math.prod(out) * data[-1]
     # A transposed convolution reads each input once per weight of its channel.
@@ -167,12 +166,12 @@ def row_of(layer: ConvLayer) -> LayerRow:
     """Describe one layer of branches."""
     _, _, _, in_channels = layer.input_shape
     kernel = "x".join(map(str, layer.kernel_size))
-    out = "x".join(map(str, layer.output_size))
+    out = "batch x " * layer.has_dynamic_batch + "x".join(map(str, layer.output_size))
     stride = layer.geometry.strides[0]
     shape = f"{kernel} {in_channels}->{layer.out_channels} @{out}" + (
         f"/{stride}" if stride > 1 else ""
     )
-    weights = math.prod(layer.weight_codes.shape)
+    weights = 0 if layer.is_pooling else math.prod(layer.weight_codes.shape)
     return LayerRow(
         layer.name,
         shape,
@@ -180,9 +179,9 @@ def row_of(layer: ConvLayer) -> LayerRow:
         layer.act_bits,
         layer.out_bits,
         layer.strategy,
-        layer.macs,
+        0 if layer.is_pooling else layer.macs,
         FLOAT_BYTES * weights,
-        layer.stored_bytes,
+        layer.stored_bytes if weights else 0,
     )
 
 

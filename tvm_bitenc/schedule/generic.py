@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from tvm import relax, s_tir
+from tvm import relax, s_tir, tirx
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
+from ..kernel.lookup import lookup_kernel
 from ..op.lookup import packed_lookup_op
 from ..op.packed import (
     conv_layer_of,
@@ -19,7 +20,7 @@ from ..op.packed import (
     unscheduled_compute,
     xnor_kernel,
 )
-from ..op.registration import is_call_to
+from ..op.registration import constant_value, is_call_to
 from ..target import Target
 from ..te.conv_layer import ConvLayer
 from ..te.threshold import MAX_COUNTED, search_stages
@@ -219,16 +220,14 @@ def _compare_in_lanes(schedule: s_tir.Schedule, stage: SBlockRV, layer: ConvLaye
 
 @schedule_rule("generic")
 def lookup(call: relax.Call, target: Target) -> Kernel | None:
-    """Codes by a table: planes of the result side by side, for they share most operations."""
+    """Codes by a table: bit operations on words."""
     if not is_call_to(call, packed_lookup_op):
         return None
-    schedule = s_tir.Schedule(prim_func(*unscheduled_compute(call)))
-    batch, row, column, plane, word = schedule.get_loops(schedule.get_sblock("looked_up"))
-    schedule.reorder(column, word, plane)
-    schedule.unroll(plane)
-    if _is_parallel(target, math.prod(sizes_of(call.ty.shape, 1))):
-        schedule.parallel(schedule.fuse(batch, row))
-    return Kernel(schedule.mod["main"], [])
+    parallel = _is_parallel(target, math.prod(sizes_of(call.ty.shape, 1)))
+    batch, table = tirx.Var("batch", "int32"), constant_value(call.args[-1])
+    shapes = [sizes_of(planes.ty.shape, batch) for planes in call.args[:-1]]
+    bits, channels = int(call.attrs["bits"]), int(call.attrs["channels"])
+    return lookup_kernel(shapes, table, bits, channels, parallel)
 
 
 @schedule_rule("generic")

@@ -35,7 +35,7 @@ from ..op.registration import is_call_to
 from .float32 import evaluate, function_of, op_name
 from .lower import encoder_of
 from .rewrite import Graph, rewrite_calls
-from .steps import Chain, trace
+from .steps import trace
 
 MAX_BITS = 4  # Of each tensor: beyond, float arithmetic is faster than so many bit operations.
 
@@ -74,7 +74,7 @@ def _rewrite(call: relax.Call, graph: Graph, encoded: set[tuple]) -> relax.Expr 
     codes = _looked_up(graph.typed(encoder), graph, encoded)
     if codes is None:
         # The arithmetic before it then ends in codes alone, which become thresholds.
-        is_shared = _key(encoder) in encoded and isinstance(trace(call.args[0], graph), Chain)
+        is_shared = _key(encoder) in encoded and trace(call.args[0], graph) is not None
         codes = encoder if is_shared else None
     return None if codes is None else decode(graph.emit(codes), encoding_of(encoder))
 
