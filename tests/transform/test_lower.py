@@ -24,7 +24,7 @@ def test_conv2d(random_layer, layers_module, module_of, assert_same_ir):
     layer = random_layer(0, WEIGHT, ACT, name="conv", **window)
 
     def body(builder, x):
-        codes = builder.emit(encode(x, ACT, layer="conv"))
+        codes = builder.emit(encode(x, ACT))
         acc = branch_conv2d(
             codes,
             ACT,
@@ -57,7 +57,7 @@ def test_dense(transposed, random_layer, module_of, assert_same_ir):
         return builder.emit(relax.op.matmul(a, w))
 
     def after(builder, x):
-        codes = builder.emit(encode(x, ACT, layer="fc"))
+        codes = builder.emit(encode(x, ACT))
         acc = branch_dense(codes, ACT, layer.weight_codes, WEIGHT, layer="fc")
         return rescaled(builder, acc, 0.5 * 0.25 / 4)
 
@@ -122,6 +122,11 @@ def test_per_channel_weights_of_a_dense_layer(module_of, outputs_of, only, same)
     assert same(y, x @ values)
 
 
+def joined(builder, x, *encodings):
+    return relax.op.concat([builder.emit(quantize(x, encoding)) for encoding in encodings], 2)
+
+
+SURROUND = (0, 0, 0, 0, 1, 1, 1, 1)
 FLOAT = {
     "its input isn't quantized": lambda b, x, w: relax.op.nn.conv2d(x, b.emit(quantize(w, WEIGHT))),
     "its weight isn't quantized": lambda b, x, w: relax.op.nn.conv2d(b.emit(quantize(x, ACT)), w),
@@ -130,12 +135,25 @@ FLOAT = {
         b.emit(quantize(relax.const(np.ones((2, 3, 1, 1), np.float32)), WEIGHT)),
         data_layout="NHWC",
     ),
-    "need a 2-d input": lambda b, x, w: relax.op.matmul(
-        b.emit(quantize(x, ACT)), b.emit(quantize(relax.const(np.ones((3, 3), "f4")), WEIGHT))
+    "is a vector": lambda b, x, w: relax.op.matmul(
+        b.emit(quantize(x, ACT)), b.emit(quantize(relax.const(np.ones(3, "f4")), WEIGHT))
     ),
-    "conv2d_transpose has no branch form": lambda b, x, w: relax.op.nn.conv2d_transpose(
-        b.emit(quantize(x, ACT)), b.emit(quantize(w, WEIGHT))
+    "conv3d has no branch form": lambda b, x, w: relax.op.nn.conv3d(
+        b.emit(relax.op.expand_dims(b.emit(quantize(x, ACT)), 2)),
+        b.emit(relax.op.expand_dims(b.emit(quantize(w, WEIGHT)), 2)),
     ),
+    "joins tensors of different encodings": lambda b, x, w: relax.op.nn.conv2d(
+        b.emit(joined(b, x, ACT, Encoding.unsigned(2, 0.25))), b.emit(quantize(w, WEIGHT))
+    ),
+    "joins tensors, one of which isn't quantized": lambda b, x, w: relax.op.nn.conv2d(
+        b.emit(relax.op.concat([b.emit(quantize(x, ACT)), x], 2)), b.emit(quantize(w, WEIGHT))
+    ),
+    "padded with 0.3, which is no level": lambda b, x, w: relax.op.nn.conv2d(
+        b.emit(relax.op.nn.pad(b.emit(quantize(x, ACT)), SURROUND, "constant", 0.3)),
+        b.emit(quantize(w, WEIGHT)),
+    ),
+    "second operand isn't quantized": lambda b, x, w: relax.op.matmul(b.emit(quantize(x, ACT)), x),
+    "exponentials": lambda b, x, w: relax.op.nn.softmax(x),
 }
 
 
@@ -155,21 +173,16 @@ def test_what_is_lowered_is_no_float_layer(random_layer, layers_module):
 def weight_of(case, builder, x):
     """A quantized weight that can't be lowered."""
     values = rng.normal(size=(8, 8)).astype(np.float32)
-    if case == "isn't constant":
-        return builder.emit(quantize(x, WEIGHT, layer="fc"))
     if case == "has NaN":
         values[0, 0] = np.nan
         return builder.emit(quantize(relax.const(values), WEIGHT, layer="fc"))
     if case == "scale per entry of axis 0":
         per_input = Encoding(2, np.ones(8), np.zeros(8))
         return builder.emit(quantize(relax.const(values), per_input, axis=0, layer="fc"))
-    weight = builder.emit(quantize(relax.const(values), WEIGHT, layer="fc"))
-    return builder.emit(relax.op.reshape(weight, (8, 8)))
+    raise ValueError(case)
 
 
-@pytest.mark.parametrize(
-    "case", ["isn't constant", "has NaN", "scale per entry of axis 0", "reshape stands between"]
-)
+@pytest.mark.parametrize("case", ["has NaN", "scale per entry of axis 0"])
 def test_weights_that_cannot_be_lowered_are_refused(case, module_of, outputs_of):
     def body(builder, x):
         a = builder.emit(quantize(x, ACT))
@@ -177,6 +190,15 @@ def test_weights_that_cannot_be_lowered_are_refused(case, module_of, outputs_of)
 
     with pytest.raises(UnsupportedError, match=f"'fc'.*{case}"):
         outputs_of(module_of([(8, 8)], body), [])
+
+
+def test_a_convolution_with_weights_made_at_run_time_is_refused(module_of, outputs_of):
+    def body(builder, x, w):
+        a, w = builder.emit(quantize(x, ACT)), builder.emit(quantize(w, WEIGHT, layer="conv"))
+        return builder.emit(relax.op.nn.conv2d(a, w))
+
+    with pytest.raises(UnsupportedError, match=r"'conv'.*isn't constant.*Bind"):
+        outputs_of(module_of([(1, 3, 4, 4), (2, 3, 1, 1)], body), [])
 
 
 def test_a_scale_per_input_channel_is_refused(random_layer, module_of, outputs_of):

@@ -16,15 +16,12 @@ from tvm.ir import Op
 from ..op.multiply_add import fused_multiply_add
 from ..op.quantize import encode_op, encoding_of, quantize_op
 from ..op.registration import constant_value
+from . import constant_shaping
 from .rewrite import Graph
 
 
 def _clip(x: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     return np.minimum(np.maximum(x, low), high)
-
-
-def _axes(value) -> tuple[int, ...]:
-    return tuple(int(axis) for axis in value)
 
 
 # Ops of one variable and constants that keep or reverse the order of float32 numbers. Rounding to
@@ -48,12 +45,8 @@ _CONSTANT_ONLY: dict[str, Callable[..., np.ndarray]] = {
     "relax.sqrt": np.sqrt,
     "relax.round": np.rint,
 }
-_CONSTANT_SHAPING: dict[str, Callable[[relax.Call, np.ndarray], np.ndarray]] = {
-    "relax.reshape": lambda call, x: x.reshape([int(size) for size in call.args[1]]),
-    "relax.expand_dims": lambda call, x: np.expand_dims(x, _axes(call.attrs.axis)),
-    "relax.permute_dims": lambda call, x: np.transpose(
-        x, None if call.attrs.axes is None else _axes(call.attrs.axes)
-    ),
+_CONSTANT_SHAPING = {
+    **constant_shaping.FUNCTIONS,
     "relax.astype": lambda call, x: x.astype(str(call.attrs.dtype)),
 }
 

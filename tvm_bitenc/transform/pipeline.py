@@ -12,6 +12,7 @@ from tvm.relax.backend.cpu_generic import pipeline as cpu_pipeline
 
 from ..errors import BitencError
 from ..target import Target
+from .as_conv2d import AsConv2d
 from .canonicalize import Canonicalize
 from .channels_last import ChannelsLast
 from .direct_codes import DirectCodes
@@ -22,6 +23,7 @@ from .fuse_float import FuseFloat
 from .layout import Layout
 from .lower import Lower
 from .parallelize import Parallelize
+from .push_quantizers import PushQuantizers
 from .schedule import Schedule
 from .strategy import Strategy
 from .strict_float import STRICT_LEGALIZATION
@@ -80,6 +82,8 @@ def default_pipeline(target: Target, strategy: str | Mapping[str, str] = "auto")
     return Pipeline(
         [
             Canonicalize(),  # every spelling of a quantizer -> bitenc.quantize
+            AsConv2d(),  # layers of other shapes -> 2-d convolutions and matrix products
+            PushQuantizers(),  # in front of concatenations, padding and the like: codes flow
             Lower(),  # layers of two quantized tensors -> sums of {-1,+1} branches
             Fold(),  # batch-norm, activation, re-quantization -> integer thresholds
             Layout(),  # codes -> packed planes, channels last
