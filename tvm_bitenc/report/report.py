@@ -8,6 +8,7 @@ from pathlib import Path
 
 import tvm
 
+from ..op.matmul import branch_matmul_op
 from ..op.packed import conv_layer_of, packed_conv2d_op
 from ..op.registration import describe, is_call_to
 from ..te.conv_layer import ConvLayer
@@ -141,10 +142,29 @@ def report_of(mod: tvm.IRModule, target: str) -> Report:
     def note(call, _graph) -> None:
         if is_call_to(call, packed_conv2d_op):
             rows.append(_row(conv_layer_of(call)))
+        elif is_call_to(call, branch_matmul_op):
+            rows.append(_product_row(call))
 
     rewrite_calls(mod, note)
     left = [FloatLayer(describe(call), reason) for call, reason in float_layers(mod)]
     return Report(target, rows, left)
+
+
+def _product_row(call) -> LayerRow:
+    """A product of two activations: there are no weights to store."""
+    batch, rows, columns = (int(size) for size in call.ty.shape)
+    terms = int(call.args[0].ty.shape[2])
+    bits = (len(call.attrs[f"{which}_coefficients"]) for which in ("weight", "act"))
+    return LayerRow(
+        str(call.attrs["layer"]),
+        f"{rows}x{terms} {terms}x{columns}" + (f" @{batch}" if batch > 1 else ""),
+        *bits,
+        out_bits=32,
+        strategy=str(call.attrs["strategy"]),
+        macs=batch * rows * terms * columns,
+        float_bytes=0,
+        stored_bytes=0,
+    )
 
 
 def _row(layer: ConvLayer) -> LayerRow:

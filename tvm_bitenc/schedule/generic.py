@@ -8,6 +8,7 @@ from typing import NamedTuple
 from tvm import relax, s_tir
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
+from ..op.matmul import branch_matmul_op
 from ..op.packed import (
     conv_layer_of,
     int8_kernel,
@@ -21,6 +22,7 @@ from ..op.packed import (
 from ..op.registration import is_call_to
 from ..target import Target
 from ..te.conv_layer import ConvLayer
+from ..te.int_matmul import LANES, ROWS
 from ..te.threshold import MAX_COUNTED, search_stages
 from .rule import Kernel, cost_model, prim_func, schedule_rule
 
@@ -91,6 +93,29 @@ def conv2d_lut(call: relax.Call, target: Target) -> Kernel | None:
     if layer.has_act_sum:
         schedule.compute_at(schedule.get_sblock("act_ones"), tile.column)
     return Kernel(schedule.mod["main"], constants)
+
+
+@schedule_rule("generic")
+def matmul_int8(call: relax.Call, target: Target) -> Kernel | None:
+    """Product of two matrices of codes: columns in lanes, some rows at a time in registers."""
+    if not is_call_to(call, branch_matmul_op):
+        return None
+    compute, inputs = unscheduled_compute(call)
+    schedule = s_tir.Schedule(prim_func(compute, inputs))
+    sums = schedule.get_sblock("sums")
+    written = schedule.cache_write(sums, 0, "global")  # Otherwise sums wouldn't stay in registers.
+    batch, row, column, term = schedule.get_loops(sums)
+    block, row = schedule.split(row, [None, ROWS])
+    column, lane = schedule.split(column, [None, LANES])
+    schedule.reorder(batch, block, column, term, row, lane)
+    schedule.reverse_compute_at(written, column)
+    schedule.vectorize(schedule.get_loops(written)[-1])
+    schedule.vectorize(lane)
+    schedule.unroll(row)
+    if _is_parallel(target, math.prod(map(int, call.ty.shape)) * int(call.args[0].ty.shape[2])):
+        schedule.parallel(schedule.fuse(batch, block))
+    schedule.decompose_reduction(sums, term)
+    return Kernel(schedule.mod["main"], [])
 
 
 @cost_model("generic")

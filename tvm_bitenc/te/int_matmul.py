@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from tvm import te, tirx
 
-LANES = 16  # Columns are padded to whole vectors.
+LANES = 16  # Columns are padded to whole vectors,
+ROWS = 4  # and rows to tiles, whose sums stay in registers.
 
 Planes = tuple[tuple[int, ...], int]
 
@@ -37,13 +38,16 @@ def int_matmul(a: te.Tensor, b: te.Tensor, a_planes: Planes, b_planes: Planes) -
     """
     batch, rows, terms = a.shape
     columns = b.shape[2]
-    padded = (columns + LANES - 1) // LANES * LANES
-    left = te.compute(a.shape, lambda *i: _integer(a(*i), a_planes), name="left")
+    padded = [(size + tile - 1) // tile * tile for size, tile in ((rows, ROWS), (columns, LANES))]
+    zero = tirx.const(0, "int16")
+    left = te.compute(
+        (batch, padded[0], terms),
+        lambda n, row, i: tirx.if_then_else(row < rows, _integer(a[n, row, i], a_planes), zero),
+        name="left",
+    )
     right = te.compute(
-        (batch, terms, padded),
-        lambda n, i, o: tirx.if_then_else(
-            o < columns, _integer(b[n, i, o], b_planes), tirx.const(0, "int16")
-        ),
+        (batch, terms, padded[1]),
+        lambda n, i, o: tirx.if_then_else(o < columns, _integer(b[n, i, o], b_planes), zero),
         name="right",
     )
     term = te.reduce_axis((0, terms), "term")
@@ -52,5 +56,5 @@ def int_matmul(a: te.Tensor, b: te.Tensor, a_planes: Planes, b_planes: Planes) -
         factors = (left[n, row, term], right[n, term, o])
         return te.sum(tirx.Cast("int32", factors[0]) * tirx.Cast("int32", factors[1]), axis=term)
 
-    sums = te.compute((batch, rows, padded), product, name="sums")
+    sums = te.compute((batch, *padded), product, name="sums")
     return te.compute((batch, rows, columns), lambda *i: sums(*i), name="branch_matmul")
