@@ -25,6 +25,7 @@ from tvm import relax
 
 from .conv_transpose import conv2d_of_transposed
 from .float32 import evaluate, op_name
+from .lower.padding import split_padding
 from .lower.reasons import reason_for_float
 from .rewrite import Graph, rewrite_calls
 
@@ -35,7 +36,8 @@ class AsConv2d:
 
     def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
         """Rewrite the module."""
-        return relax.transform.CanonicalizeBindings()(rewrite_calls(mod, _as_conv2d))
+        mod = relax.transform.CanonicalizeBindings()(rewrite_calls(mod, _as_conv2d))
+        return relax.transform.DeadCodeElimination()(mod)
 
 
 def _as_conv2d(call: relax.Call, graph: Graph) -> relax.Expr | None:
@@ -58,8 +60,8 @@ def _slices_of_split(call: relax.Call, graph: Graph) -> relax.Expr:
 
 
 def _conv1d(call: relax.Call, graph: Graph) -> relax.Expr:
-    attrs, (left, right) = call.attrs, (int(pad) for pad in call.attrs.padding)
-    image, kernel = (graph.emit(relax.op.expand_dims(operand, 2)) for operand in call.args)
+    attrs, (row, (left, right)) = call.attrs, split_padding(call, graph)
+    image, kernel = (graph.emit(relax.op.expand_dims(t, 2)) for t in (row, call.args[1]))
     sums = relax.op.nn.conv2d(
         image,
         kernel,

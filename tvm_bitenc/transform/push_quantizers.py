@@ -150,8 +150,9 @@ def _applied(tensor: relax.Expr, steps: list[_Step], graph: Graph) -> relax.Expr
 
 def _padded_value(source: relax.Expr, steps: list[_Step]) -> float | None:
     """What steps make of the value that an op pads with; None if it differs by channel."""
-    x = np.float32(constant_pad(source) or 0)
-    if op_name(source) == PAD:
+    value = constant_pad(source)
+    x = np.float32(value or 0)
+    if value is not None:
         for step in steps:
             x = step.of(x)
     return float(x.reshape(-1)[0]) if np.all(x == x.reshape(-1)[0]) else None

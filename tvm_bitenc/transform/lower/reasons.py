@@ -68,15 +68,18 @@ def float_layers(mod: tvm.IRModule) -> list[tuple[relax.Call, str]]:
     def note(call: relax.Call, graph: Graph) -> None:
         if is_layer(call):
             found.append((call, reason_for_float(call, graph)))
-        elif op_name(call) in FLOAT_OPS:
-            found.append((call, FLOAT_OPS[op_name(call)]))
+        else:
+            found.append((call, _reason_of_other(call, graph)))
 
     rewrite_calls(mod, note)
     return [(call, reason) for call, reason in found if reason]
 
 
-# Other ops worth a line in a report.
-FLOAT_OPS = {
-    "relax.nn.softmax": "exponentials have no integer form",
-    "relax.nn.log_softmax": "exponentials have no integer form",
-}
+def _reason_of_other(call: relax.Call, graph: Graph) -> str:
+    """Why an op that is no layer, but worth a line in a report, stays float; else empty."""
+    name = op_name(call)
+    if name in ("relax.nn.softmax", "relax.nn.log_softmax"):
+        return "its exponentials have no integer form"
+    if name == "relax.multiply" and all(evaluate(factor, graph) is None for factor in call.args):
+        return "a product of two tensors, as in squeeze-excite, has no integer form"
+    return ""
