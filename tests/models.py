@@ -155,9 +155,9 @@ def _upsampling(in_channels: int, out_channels: int, transposed: bool) -> nn.Mod
 class SSD(nn.Module):
     """Liu et al., 2015: class scores and boxes from feature maps of several sizes."""
 
-    def __init__(self, width: int = 16, classes: int = 4, anchors: int = 3):
+    def __init__(self, width: int = 16, classes: int = 4, anchors: int = 3, maps: int = 3):
         super().__init__()
-        channels = [width, 2 * width, 4 * width]
+        channels = [width * 2**stage for stage in range(maps)]
         self.classes = classes
         self.stem = ConvNormAct(3, width, 3, 2, bits=PIXELS)
         self.stages = nn.ModuleList(
@@ -283,16 +283,17 @@ class Audio(nn.Module):
 IMAGE, SOUND = (2, 3, 16, 16), (2, 2, 64)
 # A function that makes each network, and the shape of its input. Small enough for every run,
 SMALL = {
-    "mobilenetv2": (lambda: MobileNetV2(0.5, (1, 1, 2, 1, 0, 0, 0)), (1, 3, 32, 32)),
+    "mobilenetv2": (lambda: MobileNetV2(0.5, (1, 2, 1, 0, 0, 0, 0)), (1, 3, 32, 32)),
     "vgg": (VGG, IMAGE),
-    "unet": (UNet, IMAGE),
-    "ssd": (SSD, (1, 3, 32, 32)),
+    "unet": (lambda: UNet(depth=1), IMAGE),
+    "ssd": (lambda: SSD(maps=2), (1, 3, 32, 32)),
     "attention": (Attention, IMAGE),
     "audio": (Audio, SOUND),
 }
 # for the long run, as they take longer to compile,
 SLOW = {
     "small resnet18": (lambda: ResNet18(2, 2, num_classes=10, width=16), (1, 3, 32, 32)),
+    "deeper unet": (UNet, IMAGE),
     "unet with nearest upsampling": (lambda: UNet(transposed=False), IMAGE),
     "shufflenet": (ShuffleNet, IMAGE),
     "densenet": (DenseNet, IMAGE),
@@ -303,5 +304,5 @@ LARGE = {
     "mobilenetv2": (lambda: MobileNetV2(num_classes=1000), (1, 3, 224, 224)),
     "vgg": (lambda: VGG((64, 64, "M", 128, 128, "M", 256, 256, 256, "M"), 64), (1, 3, 64, 64)),
     "unet": (lambda: UNet(32, 3), (1, 3, 96, 96)),
-    "ssd": (lambda: SSD(64, 21), (1, 3, 160, 160)),
+    "ssd": (lambda: SSD(64, 21, maps=4), (1, 3, 160, 160)),
 }

@@ -135,23 +135,19 @@ WINDOWS = {
 }
 
 
-@pytest.mark.parametrize("name", WINDOWS)
-def test_transposed_convolutions_are_torchs_own(name, module_of, outputs_of, same, ops_of):
-    kernel, window = WINDOWS[name]
-    kernel = kernel if isinstance(kernel, tuple) else (kernel, kernel)
-    x, weight = random_values(ACT, 2, 4, 5, 4), random_values(WEIGHT, 4, 3, *kernel)
-    mod = module_of([x.shape], transposed_layer(x, weight, window))
-    (y,) = outputs_of(mod, [x])
-    assert same(y, torchs_own(x, weight, window))
-
-
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_transposed_convolutions_by_every_strategy(strategy, module_of, outputs_of, same):
-    x, weight = random_values(ACT, 1, 8, 4, 4), random_values(WEIGHT, 8, 16, 3, 3)
-    window = dict(stride=2, padding=1, output_padding=1)
-    mod = module_of([x.shape], transposed_layer(x, weight, window))
-    (y,) = outputs_of(mod, [x], strategy=strategy)
-    assert same(y, torchs_own(x, weight, window))
+def test_transposed_convolutions_are_torchs_own(strategy, module_of, outputs_of, same):
+    x, layers = random_values(ACT, 2, 4, 5, 4), []
+    for kernel, window in WINDOWS.values():
+        size = kernel if isinstance(kernel, tuple) else (kernel, kernel)
+        layers.append((random_values(WEIGHT, 4, 3, *size), window))
+
+    def body(builder, data):
+        return [transposed_layer(x, *layer)(builder, data) for layer in layers]
+
+    outputs = outputs_of(module_of([x.shape], body), [x], strategy=strategy, threads=1)
+    for name, layer, y in zip(WINDOWS, layers, outputs, strict=True):
+        assert same(y, torchs_own(x, *layer)), name
 
 
 def test_one_dimension(module_of, outputs_of, same):

@@ -235,3 +235,81 @@ def test_an_accumulator_beyond_int32_is_refused(module_of, outputs_of):
 
     with pytest.raises(UnsupportedError, match=r"dense layer 'fc'.*int32"):
         outputs_of(module_of([(1, 33000)], body), [])
+
+
+def random_values(encoding, *shape):
+    return encoding.dequantize(rng.integers(0, 2**encoding.bits, shape, dtype=np.uint8))
+
+
+@pytest.mark.parametrize(
+    "shapes", [((3, 5), (5, 4)), ((2, 3, 5), (2, 5, 4)), ((2, 1, 3, 5), (3, 5, 4))], ids=str
+)
+def test_products_of_activations(shapes, module_of, outputs_of, ops_of, same):
+    a, b = Encoding.symmetric(3, 2.0), Encoding.unsigned(2, 2.0)
+
+    def body(builder, x, y):
+        x, y = builder.emit(quantize(x, a)), builder.emit(quantize(y, b))
+        return builder.emit(relax.op.matmul(x, y))
+
+    mod = module_of(shapes, body)
+    assert "bitenc.branch_matmul" in ops_of(Lower()(mod))
+    x, y = random_values(a, *shapes[0]), random_values(b, *shapes[1])
+    (product,) = outputs_of(mod, [x, y])
+    assert same(product, x @ y)
+
+
+def test_matrices_of_weights_that_differ_by_batch(module_of, outputs_of, same):
+    values, act = random_values(WEIGHT, 2, 5, 4), Encoding.unsigned(2, 2.0)
+
+    def body(builder, x):
+        w = builder.emit(quantize(relax.const(values), WEIGHT))
+        return builder.emit(relax.op.matmul(builder.emit(quantize(x, act)), w))
+
+    x = random_values(act, 2, 3, 5)
+    (product,) = outputs_of(module_of([x.shape], body), [x])
+    assert same(product, x @ values)
+
+
+def test_a_product_of_activations_beyond_int32_is_refused(module_of, outputs_of):
+    eight = Encoding.symmetric(8)
+
+    def body(builder, x, y):
+        x, y = builder.emit(quantize(x, eight)), builder.emit(quantize(y, eight))
+        return builder.emit(relax.op.matmul(x, y))
+
+    with pytest.raises(UnsupportedError, match=r"matmul.*int32"):
+        outputs_of(module_of([(1, 2, 33100), (1, 33100, 2)], body), [])
+
+
+MOVES = {
+    "transposed": lambda b, w: relax.op.permute_dims(w, (1, 0, 2, 3)),
+    "cut": lambda b, w: relax.op.strided_slice(w, [0, 1], [1, 0], [4, 6], [1, 2]),
+    "turned": lambda b, w: relax.op.flip(w, 2),
+    "back to front": lambda b, w: relax.op.strided_slice(w, [0], [5], [-9], [-1]),
+    "chosen": lambda b, w: relax.op.take(w, relax.const(np.array([3, 0, 3]), "int64"), 0),
+    "repeated": lambda b, w: relax.op.tile(w, (1, 2, 1, 1)),
+    "flattened": lambda b, w: relax.op.reshape(b.emit(relax.op.flatten(w)), (2, 18, 3, 3)),
+}
+
+
+@pytest.mark.parametrize("move", MOVES)
+def test_weights_may_be_moved_behind_their_quantizer(move, module_of, outputs_of, only, same):
+    """Scales go the way of their weights; where they end up inside a channel is refused."""
+    per_channel = Encoding(2, 2.0 ** np.arange(6), np.arange(6) / 2)
+    axis = 1 if move == "transposed" else 0
+    codes = rng.integers(0, 4, (6, 6, 3, 3), dtype=np.uint8)
+    values, act = per_channel.dequantize(codes, axis), Encoding.unsigned(2, 2.0)
+
+    def body(builder, x):
+        w = builder.emit(quantize(relax.const(values), per_channel, axis, layer="conv"))
+        w = builder.emit(MOVES[move](builder, w))
+        x = builder.emit(relax.op.take(x, relax.const(np.arange(int(w.ty.shape[1])), "int64"), 1))
+        return builder.emit(relax.op.nn.conv2d(builder.emit(quantize(x, act)), w))
+
+    mod, x = module_of([(1, 18, 4, 4)], body), random_values(act, 1, 18, 4, 4)
+    if move == "flattened":
+        with pytest.raises(UnsupportedError, match=r"'conv'.*scale per entry of axis 0"):
+            outputs_of(mod, [x])
+        return
+    (expected,) = outputs_of(mod, [x], pipeline=no_lowering)
+    assert same(outputs_of(mod, [x], pipeline=only(Lower()))[0], expected)
