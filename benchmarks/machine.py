@@ -11,6 +11,7 @@ import numpy as np
 import tvm
 from tvm.script import tirx as T
 
+from tvm_bitenc.kernel.counts import counts_of, operations
 from tvm_bitenc.target import host_features, native_target
 
 from .timing import fastest
@@ -30,7 +31,7 @@ class Throughput:
     int8 : float
         By 8-bit dot products, at any bits.
     xnor : float
-        Of one branch: divided by both numbers of bits.
+        Of one branch; two by two bits take three counts for four branches.
     lut : float
         By table look-ups in 8-bit lanes with 1-bit weights, were there nothing to widen: divided
         by the bits of the weights and the cost of widening.
@@ -54,6 +55,9 @@ THROUGHPUT = {
 LOOKUPS_PER_WIDENING = {1: float("inf"), 2: 10, 3: 4, 4: 2}
 
 
+OPERATIONS_PER_BRANCH = 3  # An xor, a count and a sum, where there is one branch.
+
+
 @dataclass(frozen=True)
 class Machine:
     """The machine of a measurement, and what ran on it."""
@@ -70,7 +74,9 @@ class Machine:
             return {}
         per_cycle = {
             "int8": throughput.int8,
-            "xnor": throughput.xnor / (weight_bits * act_bits),
+            "xnor": throughput.xnor
+            * OPERATIONS_PER_BRANCH
+            / xnor_operations(weight_bits, act_bits),
         }
         if act_bits in LOOKUPS_PER_WIDENING:
             widening = 1 + throughput.widening / LOOKUPS_PER_WIDENING[act_bits]
@@ -80,6 +86,20 @@ class Machine:
     def to_dict(self) -> dict:
         """Plain numbers and strings, as JSON holds them."""
         return asdict(self)
+
+
+def xnor_operations(weight_bits: int, act_bits: int) -> int:
+    """Vector instructions of all branches, for as many products as a vector has bits."""
+    return operations(_counts(weight_bits, act_bits))
+
+
+def xnor_counts(weight_bits: int, act_bits: int) -> int:
+    """How many vectors of bits are counted for all branches of as many products."""
+    return sum(len(count.factors) for count in _counts(weight_bits, act_bits))
+
+
+def _counts(weight_bits: int, act_bits: int) -> list:
+    return counts_of(*([2**bit for bit in range(bits)] for bits in (act_bits, weight_bits)))
 
 
 def this_machine() -> Machine:

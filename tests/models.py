@@ -237,7 +237,7 @@ class SqueezeExcite(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
         pooled = self.squeeze(x.mean((2, 3), keepdim=True))
-        return self.head(x * torch.sigmoid(self.excite(torch.relu(pooled))))
+        return self.head(x * torch.sigmoid(self.excite(torch.relu(pooled)))).softmax(1)
 
 
 class Attention(nn.Module):

@@ -18,6 +18,7 @@ from tvm_bitenc.encoding import (
     unpack,
 )
 from tvm_bitenc.errors import BitencError, UnsupportedError
+from tvm_bitenc.rounding import ROUND
 
 rng = np.random.default_rng(0)
 KINDS = (Encoding.symmetric, Encoding.unsigned, Encoding.signed)
@@ -54,6 +55,38 @@ def test_planes_add_up(bits):
 def test_rounding_is_half_to_even_and_saturates():
     x = np.array([-9, -0.5, 0.5, 1.5, 2.5, 3.5, 99, -np.inf, np.inf], np.float32)
     assert Encoding.unsigned(2).quantize(x).tolist() == [0, 0, 0, 2, 2, 3, 3, 0, 3]
+
+
+def test_every_rounding_by_hand():
+    x = np.array([-1.5, -1.25, -0.5, -0.25, 0.25, 0.5, 1.25, 1.5], np.float32)
+    expected = {
+        "half_even": [-2, -1, 0, 0, 0, 0, 1, 2],
+        "floor": [-2, -2, -1, -1, 0, 0, 1, 1],
+        "ceil": [-1, -1, 0, 0, 1, 1, 2, 2],
+        "toward_zero": [-1, -1, 0, 0, 0, 0, 1, 1],
+        "away_from_zero": [-2, -2, -1, -1, 1, 1, 2, 2],
+        "half_away_from_zero": [-2, -1, -1, 0, 0, 1, 1, 2],
+        "half_toward_zero": [-1, -1, 0, 0, 0, 0, 1, 1],
+    }
+    assert set(expected) == set(ROUND)
+    for rounding, values in expected.items():
+        encoding = Encoding(3, 2.0, 4.0, rounding=rounding, late_zero_point=4)
+        assert (encoding.quantize(2 * x).astype(int) - 4).tolist() == values, rounding
+
+
+def test_when_the_zero_point_is_added_decides_ties():
+    just_above = np.float32([0.5000001])  # Plus 128 that is a tie in float32, alone it isn't.
+    early, late = (Encoding(8, 1.0, 128.0, late_zero_point=z) for z in (0, 128))
+    assert early.quantize(just_above) == 128 and late.quantize(just_above) == 129
+    half = np.float32([0.5])  # Ties to even: before or after an odd number is added.
+    early, late = (Encoding(2, 1.0, 1.0, late_zero_point=z) for z in (0, 1))
+    assert early.quantize(half) == 2 and late.quantize(half) == 1
+
+
+def test_a_narrow_range_leaves_out_the_largest_code():
+    x = np.array([-9, -1, 0, 1, 9], np.float32)
+    assert Encoding(2, 1.0, 1.0, max_code=2).quantize(x).tolist() == [0, 0, 1, 2, 2]
+    assert Encoding(2, 1.0, 1.0).max_code == 3
 
 
 def test_sign_of_zero():
@@ -192,8 +225,13 @@ def test_accumulator_bound_holds_and_is_checked():
         (dict(zero_point=np.nan), "1/2"),
         (dict(zero_point=1e6), "code range"),
         (dict(coefficients=(1, 2, 4)), "one per plane"),
-        (dict(rounding="floor"), "half_even"),
+        (dict(rounding="stochastic"), "half_even"),
         (dict(rounding="sign"), "half_even"),
+        (dict(max_code=4), "largest code 4 at 2 bits"),
+        (dict(max_code=1), "as many bits as it has"),
+        (dict(max_code=2, coefficients=(1, 1)), "powers of two"),
+        (dict(late_zero_point=1, coefficients=(1, 1)), "powers of two"),
+        (dict(rounding="floor", coefficients=(1, 1)), "powers of two"),
     ],
 )
 def test_errors_name_the_cure(arguments, message):

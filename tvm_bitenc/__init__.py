@@ -10,8 +10,10 @@ _PUBLIC = {
     "CompiledModel": "compiled",
     "Encoding": "encoding",
     "build": "compiler",
+    "from_onnx": "frontend.onnx",
     "from_torch": "frontend.torch",
     "load": "deploy.library",
+    "quantize": "frontend.ptq",
 }
 __all__ = [*sorted(_PUBLIC), "__version__"]
 

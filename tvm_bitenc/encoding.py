@@ -26,9 +26,9 @@ from functools import cached_property
 import numpy as np
 
 from .errors import UnsupportedError
+from .rounding import ROUND, ROUNDINGS
 
 WORD_BITS = 64
-ROUNDINGS = ("half_even", "sign")
 INT32_MAX = 2**31 - 1
 
 
@@ -55,14 +55,20 @@ class Encoding:
     coefficients : sequence of numbers, optional
         :math:`\kappa_m`, lowest plane first; default :math:`2^m`. Others cover ternary weights
         ``(1, 1)`` and learned bases (real numbers: these have no integer reference).
-    rounding : {"half_even", "sign"}
-        ``half_even``: u = clip(round(x / s + z)), ties to even. ``sign``: u = (x >= 0), 1 bit only.
+    rounding : str
+        One of `ROUNDINGS`. ``half_even``: u = clip(round(x / s + z)), ties to even; the others
+        round as their names say. ``sign``: u = (x >= 0), 1 bit only.
+    max_code : int, optional
+        Largest code, by default 2^M - 1; one less for a narrow range such as -7 ... 7.
+    late_zero_point : int
+        How much of the zero point is added after rounding: u = clip(round(x / s + z - l) + l).
+        ONNX adds all of it then, and float32 sums and ties to even make a difference.
 
     Raises
     ------
     UnsupportedError
         For bits outside 1..8, a scale that isn't finite and positive, a zero point that isn't a
-        multiple of 1/2, or a wrong number of coefficients.
+        multiple of 1/2, a wrong number of coefficients, or codes that fit in fewer bits.
     """
 
     bits: int
@@ -70,9 +76,12 @@ class Encoding:
     zero_point: np.ndarray
     coefficients: tuple[float, ...] = ()
     rounding: str = "half_even"
+    max_code: int | None = None
+    late_zero_point: int = 0
 
     def __post_init__(self):
         bits = check_bits(self.bits)
+        max_code = 2**bits - 1 if self.max_code is None else int(self.max_code)
         scale = np.asarray(self.scale, np.float32)
         zero_point = np.asarray(self.zero_point, np.float32)
         coefficients = tuple(self.coefficients) or tuple(2**m for m in range(bits))
@@ -102,10 +111,25 @@ class Encoding:
             raise UnsupportedError(
                 "encoding", f"rounding {self.rounding!r} at {bits} bits", f"Use one of {ROUNDINGS}"
             )
+        if not 2 ** (bits - 1) <= max_code < 2**bits:
+            raise UnsupportedError(
+                "encoding", f"largest code {max_code} at {bits} bits", "Use as many bits as it has"
+            )
         for name, value in dict(
-            bits=bits, scale=scale, zero_point=zero_point, coefficients=coefficients
+            bits=bits,
+            scale=scale,
+            zero_point=zero_point,
+            coefficients=coefficients,
+            max_code=max_code,
         ).items():
             object.__setattr__(self, name, value)
+        is_plain = max_code == 2**bits - 1 and self.rounding in ("half_even", "sign")
+        if not self.is_positional and not (is_plain and self.late_zero_point == 0):
+            raise UnsupportedError(
+                "encoding",
+                f"a narrow range or rounding {self.rounding!r} with coefficients {coefficients}",
+                "Leave the coefficients at powers of two",
+            )
 
     @classmethod
     def symmetric(cls, bits: int, scale=1.0, rounding: str | None = None) -> Encoding:
@@ -196,9 +220,11 @@ class Encoding:
             return (x >= 0).astype(np.uint8)
         with np.errstate(over="ignore"):  # Infinity is clipped like any other large number.
             position = x / along(self.scale, x.ndim, axis)
-        position = position + along(self.zero_point, x.ndim, axis)
+        late = np.float32(self.late_zero_point)
+        position = position + along(self.zero_point - late, x.ndim, axis)
         if self.is_positional:
-            return np.clip(np.rint(position), 0, 2**self.bits - 1).astype(np.uint8)
+            code = ROUND[self.rounding](position) + late
+            return np.clip(code, 0, self.max_code).astype(np.uint8)
         _, codes, midpoints = self.distinct_levels
         return codes[np.searchsorted(midpoints, position)].astype(np.uint8)
 

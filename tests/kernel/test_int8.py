@@ -4,20 +4,27 @@ import numpy as np
 import pytest
 
 from tvm_bitenc.encoding import Encoding
-from tvm_bitenc.kernel.int8 import byte_weights
-from tvm_bitenc.te.conv_layer import BranchGeometry, ConvLayer
+from tvm_bitenc.kernel.int8 import Int8, byte_weights
+from tvm_bitenc.kernel.window import Tile
+from tvm_bitenc.schedule import avx2, avx512
+from tvm_bitenc.target import load_target
 
 
-def layer_of(bits, offset):
-    codes = np.random.default_rng(bits).integers(0, 2**bits, (4, 5, 3, 3), dtype=np.uint8)
-    codes[:, 0, 0, 0], codes[:, 0, 0, 1] = 0, 2**bits - 1
-    geometry = BranchGeometry((1, 2), tuple(2**b for b in range(bits)), 3)
-    return ConvLayer("conv", (1, 4, 4, 5), codes, np.full(4, offset, np.int32), geometry)
+@pytest.fixture
+def layer_of(conv_layer):
+    """A layer with the ends of its weights among them."""
+
+    def make(bits, offset=0, act_bits=2):
+        codes = np.random.default_rng(bits).integers(0, 2**bits, (4, 5, 3, 3), dtype=np.uint8)
+        codes[:, 0, 0, 0], codes[:, 0, 0, 1] = 0, 2**bits - 1
+        return conv_layer(codes, offset, act_bits=act_bits, weight_bits=bits, act_offset=3)
+
+    return make
 
 
 @pytest.mark.parametrize("offset", [0, 1, -1])
 @pytest.mark.parametrize("bits", range(1, 9))
-def test_byte_weights_are_the_integers(bits, offset):
+def test_byte_weights_are_the_integers(bits, offset, layer_of):
     layer = layer_of(bits, offset)
     found = byte_weights(layer, 127)
     if (bits, offset) == (8, 1):  # Up to 256: 128 after halving.
@@ -30,8 +37,29 @@ def test_byte_weights_are_the_integers(bits, offset):
     )
 
 
-def test_weights_too_large_for_bytes():
+def test_weights_too_large_for_bytes(layer_of):
     assert byte_weights(layer_of(8, 200), 127) is None
+
+
+AVX2 = avx2.isa_of(load_target("x86-64-v3"))
+PLAIN_AVX512 = avx512.isa_of(load_target("x86-64-v4"))
+ZEN5 = avx512.isa_of(load_target("znver5"))
+
+
+@pytest.mark.parametrize("isa", [AVX2, PLAIN_AVX512], ids=lambda isa: isa.name)
+@pytest.mark.parametrize("act_bits", range(1, 9))
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_pairs_of_products_fit_16_bits_where_they_are_summed_there(bits, act_bits, isa, layer_of):
+    product = Int8(layer_of(bits, act_bits=act_bits), isa, Tile(1, 1))
+    largest = np.abs(product.weights.values.astype(np.int64)).max()
+    assert (product.method == "bytes") == (2 * (2**act_bits - 1) * largest <= 2**15 - 1)
+    assert product.method in ("bytes", "words")
+
+
+def test_methods(layer_of):
+    assert Int8(layer_of(2, act_bits=2), AVX2, Tile(1, 1)).method == "bytes"
+    assert Int8(layer_of(8, act_bits=8), AVX2, Tile(1, 1)).method == "words"
+    assert Int8(layer_of(8, act_bits=8), ZEN5, Tile(1, 1)).method == "dot"
 
 
 @pytest.mark.parametrize("kind", ["symmetric", "unsigned", "signed"])

@@ -8,15 +8,16 @@ from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.errors import UnsupportedError
 from tvm_bitenc.op import encode, quantize
 from tvm_bitenc.op.quantize import encoding_of
+from tvm_bitenc.rounding import ROUND
 from tvm_bitenc.transform import no_lowering
 
 rng = np.random.default_rng(0)
 
 
 def edges(encoding):
-    """Random values, the midpoint between every two levels, and its two float32 neighbours."""
-    middle = (np.arange(2**encoding.bits) + 0.5 - encoding.zero_point) * encoding.scale
-    middle = middle.astype(np.float32)
+    """Random values, levels, midpoints between them, and their two float32 neighbours."""
+    steps = np.arange(-1, 2 ** (encoding.bits + 1)) / 2
+    middle = ((steps - encoding.zero_point) * encoding.scale).astype(np.float32)
     beyond = [np.nextafter(middle, np.float32(end)) for end in (-np.inf, np.inf)]
     special = np.array([-0.0, 0.0, 1e-45, -1e-45, 3e38, -3e38, np.inf, -np.inf], np.float32)
     noise = (rng.normal(size=500) * 2**encoding.bits * encoding.scale).astype(np.float32)
@@ -30,6 +31,9 @@ ENCODINGS = [
     Encoding.ternary(0.3),
     Encoding(3, 0.1, 1.5, (1, 1, 3)),
     Encoding(2, 1.0, 0.0, (0.7, 1.9)),
+    *(Encoding(bits, 0.1, 2.0 ** (bits - 1) - 1, max_code=2**bits - 2, rounding=rounding,
+               late_zero_point=late)
+      for bits in (2, 4, 8) for rounding in ROUND for late in (0, 2 ** (bits - 1) - 1)),
 ]  # fmt: skip
 
 
@@ -61,10 +65,14 @@ def test_parameters_per_channel(axis, module_of, outputs_of, same):
 
 def test_a_call_keeps_its_encoding():
     x = relax.Var("x", relax.TensorType((2, 3), "float32"))
-    encoding = Encoding(2, [0.5, 1, 2], 1.5, (1, 3))
-    found = encoding_of(encode(x, encoding, axis=1, layer="conv"))
-    assert (found.bits, found.coefficients, found.rounding) == (2, (1, 3), "half_even")
-    assert np.array_equal(found.scale, encoding.scale) and found.zero_point == 1.5
+    for encoding in (
+        Encoding(2, [0.5, 1, 2], 1.5, (1, 3)),
+        Encoding(3, [0.5, 1, 2], 1.5, rounding="floor", max_code=6, late_zero_point=2),
+    ):
+        found = encoding_of(encode(x, encoding, axis=1, layer="conv"))
+        for name in ("bits", "coefficients", "rounding", "max_code", "late_zero_point"):
+            assert getattr(found, name) == getattr(encoding, name)
+        assert np.array_equal(found.scale, encoding.scale) and found.zero_point == 1.5
 
 
 def test_wrong_arguments_are_refused(module_of):

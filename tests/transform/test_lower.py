@@ -153,7 +153,6 @@ FLOAT = {
         b.emit(quantize(w, WEIGHT)),
     ),
     "second operand isn't quantized": lambda b, x, w: relax.op.matmul(b.emit(quantize(x, ACT)), x),
-    "exponentials": lambda b, x, w: relax.op.nn.softmax(x),
 }
 
 

@@ -20,6 +20,7 @@ from tvm.tirx.script import builder as T
 from ..encoding import WORD_BITS
 from ..schedule.rule import Kernel
 from ..te.conv_layer import ConvLayer
+from .pixel import PixelWords
 from .tir import flat
 from .window import Tile, padded_blocks, padded_width, prepared_rows
 
@@ -36,8 +37,8 @@ def conv2d_kernel(
     ----------
     layer : ConvLayer
         As the kernel sees it, see `window.flattened`.
-    product : Xnor, Lut or Int8
-    epilogue : ComparedPlanes, AffinePlanes, Integers or Floats
+    product : Xnor, Lut, Int8, Planar or Depthwise
+    epilogue : ComparedPlanes, AffinePlanes, SearchedPlanes, Integers or Floats
     shapes : (input shape, output shape)
         Of the tensors, as the caller has them.
     parallel : bool
@@ -87,7 +88,7 @@ class _Nest:
     def write(self, source, residual, arguments, count: int, out) -> None:
         """Write the body of the function; the first `count` arguments are the product's."""
         self.words = _words(self.layer.input_shape[3])  # In every plane of an input pixel.
-        sizes = [math.prod(map(int, buffer.shape)) for buffer in (source, *arguments, out)]
+        sizes = [_elements(buffer) for buffer in (source, *arguments, out)]
         self.source = flat(source, sizes[0], self.product.source_dtype)
         flats = [flat(b, n, str(b.dtype)) for b, n in zip(arguments, sizes[1:-1])]
         last = len(flats) - len(self.classes) - len(self.counts)
@@ -98,10 +99,11 @@ class _Nest:
         self._aliases: dict[tuple, object] = {}
         self.residual = None if residual is None else flat(residual, sizes[-1], "float32")
         self.out = self.alias(out, str(out.dtype))
-        batch, height = self.layer.input_shape[0], self.layer.output_size[0]
-        tasks = batch * (height // self.tile.rows) * self.tile.splits
+        height, is_dynamic = self.layer.output_size[0], self.layer.has_dynamic_batch
+        batch = source.shape[0] if is_dynamic else self.layer.input_shape[0]
+        tasks = batch * (height // self.tile.rows * self.tile.splits)
         self._declare_aliases()
-        loop = T.parallel if self.is_parallel and tasks > 1 else T.serial
+        loop = T.parallel if self.is_parallel and (is_dynamic or tasks > 1) else T.serial
         with loop(0, tasks) as task:
             per_image = height // self.tile.rows
             self.image = T.Bind(task // (per_image * self.tile.splits))
@@ -120,8 +122,10 @@ class _Nest:
         """The memory of a buffer as a row of another type."""
         key = (buffer.data, dtype)
         if key not in self._aliases:
-            size = math.prod(map(int, buffer.shape)) * _size(str(buffer.dtype))
-            self._aliases[key] = flat(buffer, max(size // _size(dtype), 1), dtype)
+            size = _elements(buffer) * _size(str(buffer.dtype))
+            if isinstance(size, int):
+                size = max(size, _size(dtype))
+            self._aliases[key] = flat(buffer, size // _size(dtype), dtype)
         return self._aliases[key]
 
     def _task(self, split) -> None:
@@ -239,16 +243,20 @@ class _Nest:
         """Add up the sums of codes under the window of every output pixel of the task."""
         geometry, out_width = self.layer.geometry, self.layer.output_size[1]
         self._window_sums = T.alloc_buffer((self.tile.rows * out_width,), "int32")
-        with T.grid(self.tile.rows, out_width) as (row, column):
-            target = T.Bind(row * out_width + column)
-            T.buffer_store(self._window_sums, 0, [target])
+        with T.serial(0, self.tile.rows) as row:
+            target = T.Bind(row * out_width)
+            with T.serial(0, out_width) as column:
+                T.buffer_store(self._window_sums, 0, [target + column])
             with T.grid(*self.layer.kernel_size) as (i, j):
                 source_row = row * geometry.strides[0] + i * geometry.dilation[0]
-                source_column = column * geometry.strides[1] + j * geometry.dilation[1]
-                value = self._sums[source_row * width + source_column]
-                T.buffer_store(self._window_sums, self._window_sums[target] + value, [target])
+                source = T.Bind(source_row * width + j * geometry.dilation[1])
+                with T.serial(0, out_width) as column:  # Innermost, so that LLVM makes vectors.
+                    value = self._sums[source + column * geometry.strides[1]]
+                    total = self._window_sums[target + column] + value
+                    T.buffer_store(self._window_sums, total, [target + column])
 
     def _prepare_pixel(self, row, column, pixel) -> None:
+        """Prepare a pixel of the image, or one of the padding: its words are 0."""
         _, height, width, _ = self.layer.input_shape
         top, left, bottom, right = self.layer.geometry.padding
         source_row = self.first_row * self.layer.geometry.strides[0] + row - top
@@ -259,27 +267,29 @@ class _Nest:
         if left or right:
             inside += [source_column >= 0, source_column < width]
         size = self.layer.act_bits * self.words
-        start = T.Bind(((self.image * height + source_row) * width + source_column) * size)
-        bound: dict[tuple, object] = {}
+        start = ((self.image * height + source_row) * width + source_column) * size
+        if not inside:
+            self._prepare_words(PixelWords(self.words, self.source, T.Bind(start)), pixel)
+            return
+        with T.If(tirx.all(*inside)):
+            with T.Then():
+                self._prepare_words(PixelWords(self.words, self.source, T.Bind(start)), pixel)
+            with T.Else():
+                self._prepare_words(PixelWords(self.words), pixel)
 
-        def word_of(k: int, word: int):
-            if (k, word) not in bound:
-                value = self.source[start + (k * self.words + word)]
-                if inside:
-                    zero = tirx.const(0, "uint64")
-                    value = tirx.if_then_else(tirx.all(*inside), value, zero)
-                bound[k, word] = T.Bind(value)
-            return bound[k, word]
-
+    def _prepare_words(self, words: PixelWords, pixel) -> None:
         if self.needs_copy:
-            self.product.prepare_pixel(word_of, self.prepared, pixel * self._pixel_size)
+            self.product.prepare_pixel(words, self.prepared, pixel * self._pixel_size)
         if self.needs_act_sum:
-            total = tirx.const(0, "int32")
-            for k, kappa in enumerate(self.layer.geometry.act_coefficients):
-                for word in range(self.words):
-                    count = tirx.Cast("int32", tirx.popcount(word_of(k, word)))
-                    total = total + count * kappa
+            total = words.code_sum(self.layer.geometry.act_coefficients, self.product.isa)
             T.buffer_store(self._sums, total, [pixel])
+
+
+def _elements(buffer):
+    """Number of elements, an expression where the batch is dynamic."""
+    first, *others = buffer.shape
+    first = int(first) if isinstance(first, tirx.IntImm) else first
+    return first * math.prod(map(int, others))
 
 
 def _words(channels: int) -> int:

@@ -11,10 +11,10 @@ from tvm.tirx.script import builder as T
 
 from ..encoding import WORD_BITS
 from ..te.conv_layer import ConvLayer
-from .int8 import unpack_codes
 from .isa import Isa
 from .raw import Raw
 from .tir import Register, constant, load, vector
+from .transpose import unpack_codes
 from .window import Tile, by_block, padded_width
 
 MAX_WORD = 32767
@@ -83,9 +83,9 @@ class Depthwise:
         """Type and number of elements of a prepared pixel."""
         return "uint8", _padded_channels(self.layer)
 
-    def prepare_pixel(self, word_of, target, base) -> None:
+    def prepare_pixel(self, pixel, target, base) -> None:
         """Unpack the codes of a pixel."""
-        unpack_codes(self.layer, self.isa, self.prepared, word_of, target, base)
+        unpack_codes(self.layer, self.isa, self.prepared, pixel, target, base)
 
     def sums(self, tile) -> list[list]:
         """Sums of every pixel of a tile."""

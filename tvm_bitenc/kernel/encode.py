@@ -10,7 +10,7 @@ from tvm.tirx.script import builder as T
 
 from ..encoding import WORD_BITS
 from ..schedule.rule import Kernel
-from .epilogue import planes_of_reached
+from ..te.threshold import planes_of_reached
 from .isa import Isa
 from .tir import flat, load, reinterpret, splat
 
@@ -18,7 +18,7 @@ CHUNK = 64  # Pixels to a task.
 
 
 def encode_kernel(shape: tuple[int, ...], thresholds, isa: Isa, parallel: bool) -> Kernel | None:
-    """Kernel of `bitenc.packed_encode`; None where channels don't fill vectors.
+    """Return the kernel of `bitenc.packed_encode`; None where channels don't fill vectors.
 
     Parameters
     ----------
@@ -38,10 +38,10 @@ def encode_kernel(shape: tuple[int, ...], thresholds, isa: Isa, parallel: bool) 
         steps = T.arg("thresholds", T.buffer(thresholds.shape, "float32"))
         out = T.arg("out", T.buffer((*shape[:-1], bits, words), "uint64"))
         values = flat(source, pixels * channels, "float32")
-        octets = flat(out, pixels * bits * words * 8, f"uint{lanes}" if lanes == 8 else "uint8")
+        octets = flat(out, pixels * bits * words * 8, "uint8")
         target = flat(out, pixels * bits * words * WORD_BITS // lanes, f"uint{lanes}")
         loop = T.parallel if parallel else T.serial
-        with loop(0, -(-pixels // CHUNK)) as chunk, T.serial(0, CHUNK) as inner:
+        with loop(0, (pixels + CHUNK - 1) // CHUNK) as chunk, T.serial(0, CHUNK) as inner:
             pixel = T.Bind(chunk * CHUNK + inner)
             with T.If(pixel < pixels), T.Then():
                 with T.serial(0, channels // lanes) as part:

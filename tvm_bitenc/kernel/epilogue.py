@@ -1,4 +1,4 @@
-"""What becomes of sums: packed planes by comparing or by arithmetic, integers, or floats."""
+"""What becomes of sums: integers, floats, or packed planes by comparing; `lines.py` has others."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import numpy as np
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
-from ..encoding import WORD_BITS
 from ..te.conv_layer import ConvLayer
 from ..te.float_steps import RESIDUAL, apply_step
+from ..te.threshold import planes_of_reached
 from .raw import Raw, thresholds_of
-from .tir import constant, intrinsic, joined, load, reinterpret, splat, store, vector
+from .tir import constant, joined, load, reinterpret, splat, store, vector
 from .window import by_block
 
 MAX_COMPARED = 3  # Thresholds up to which comparing with each is cheapest.
@@ -200,161 +200,3 @@ class ComparedPlanes:
             if flipped is not None:
                 plane = plane ^ flipped
             tile.store_plane(p, bit, channel, lanes, plane)
-
-
-def planes_of_reached(reached: list) -> list:
-    """Bits of the number of thresholds that are reached, lowest first.
-
-    Thresholds rise, so bit b is the parity of those reached among every 2^b-th.
-    """
-    planes = []
-    for bit in range(len(reached).bit_length()):
-        plane = None
-        for j in range(1 << bit, len(reached) + 1, 1 << bit):
-            plane = reached[j - 1] if plane is None else plane ^ reached[j - 1]
-        planes.append(plane)
-    return planes
-
-
-class AffinePlanes(Integers):
-    """Codes of more bits: a line, rounded down and clipped, where that gives them exactly.
-
-    It does if it gives the right code at every threshold and just below it, for both rise.
-    """
-
-    out_dtype = "uint64"
-
-    def __init__(self, layer: ConvLayer, raw: Raw, block: int):
-        super().__init__(layer, raw, block)
-        self.bits = layer.out_bits
-        self.line = fit_line(layer)
-
-    @property
-    def applies(self) -> bool:
-        """Whether a line gives every code."""
-        return self.line is not None
-
-    @property
-    def constants(self) -> list[np.ndarray]:
-        """Those of accumulators, then slope and intercept."""
-        lines = [by_block(values, self.layer, self.block) for values in self.line]
-        return [*super().constants, *lines]
-
-    def finish(self, tile, p: int, parts: list) -> None:
-        """Write the planes of one pixel."""
-        octets, width = [], 0
-        for channel, lanes, acc in self.accumulators(tile, p, parts):
-            code = self._code(tile, tile.block * self.block + channel, lanes, acc)
-            octets.append(T.Bind(tirx.Cast(vector("uint8", lanes), code)))
-            width = lanes
-        together = min(WORD_BITS // width, len(octets))
-        for i in range(0, len(octets), together):
-            codes = T.Bind(joined("uint8", width, octets[i : i + together]))
-            lanes = width * together
-            for bit in range(self.bits):
-                is_set = (codes & constant(1 << bit, "uint8", lanes)) != constant(0, "uint8", lanes)
-                plane = reinterpret(f"uint{lanes}", is_set)
-                tile.store_plane(p, bit, i * width, lanes, plane)
-
-    def _code(self, tile, first, lanes: int, acc):
-        """Codes of accumulators, int32."""
-        dtype, top = str(self.line[0].dtype), 2**self.bits - 1
-        floats = vector(dtype, lanes)
-        slope, intercept = (load(b, first, lanes) for b in tile.finishing[-2:])
-        product = tirx.Cast(floats, acc) * slope
-        value = intrinsic(floats, "llvm.arithmetic.fence", product) + intercept
-        # Rounded towards 0, which differs from rounding down only for what is clipped anyway.
-        code = tirx.Cast(vector("int32", lanes), value)
-        code = tirx.max(code, constant(0, "int32", lanes))
-        return tirx.min(code, constant(top, "int32", lanes))
-
-
-class SearchedPlanes(AffinePlanes):
-    """Codes of many bits where no line gives them: binary search among the thresholds."""
-
-    def __init__(self, layer: ConvLayer, raw: Raw, block: int):
-        Integers.__init__(self, layer, raw, block)
-        self.bits = layer.out_bits
-
-    @property
-    def constants(self) -> list[np.ndarray]:
-        """Those of accumulators, then thresholds by channel, and the directions."""
-        thresholds = by_block(self.layer.thresholds, self.layer, self.block).T
-        direction = by_block(self.layer.direction, self.layer, self.block)
-        real = by_block(np.ones(self.layer.out_channels, np.uint8), self.layer, self.block)
-        thresholds = np.where(real[:, None] == 1, thresholds, np.iinfo(np.int32).max)
-        steps = [np.ascontiguousarray(thresholds.astype(np.int32)), direction.astype(np.int32)]
-        return [*Integers.constants.fget(self), *steps]
-
-    def _code(self, tile, first, lanes: int, acc):
-        """Search lane by lane: no vector instruction looks up so many thresholds."""
-        thresholds, direction = tile.finishing[-2:]
-        steps = 2**self.bits - 1
-        along, codes = (T.alloc_buffer((lanes,), "int32") for _ in range(2))
-        store(along, acc * load(direction, first, lanes), 0, lanes)
-        store(codes, constant(0, "int32", lanes), 0, lanes)
-        with T.serial(0, lanes) as lane:
-            for bit in reversed(range(self.bits)):
-                start = (first + lane) * steps + codes[lane] + ((1 << bit) - 1)
-                reached = tirx.Cast("int32", along[lane] >= thresholds[start])
-                T.buffer_store(codes, codes[lane] + reached * (1 << bit), [lane])
-        return load(codes, 0, lanes)
-
-
-def fit_line(layer: ConvLayer) -> tuple[np.ndarray, np.ndarray] | None:
-    """Slope and intercept per channel, float32 or float64, whose line gives a layer's codes.
-
-    The code is ``clip(floor(slope * acc + intercept), 0, steps)``, rounded after both operations,
-    in float32 if that is exact and else in float64. It never falls as ``direction * acc`` rises;
-    so it is right everywhere if it is right at both ends of the reachable range, at every
-    threshold, and just below each. None if a channel has no such line.
-    """
-    direction = layer.direction.astype(np.int64)
-    thresholds = layer.thresholds.astype(np.int64)
-    ends = np.stack(layer.accumulator_range) * direction
-    low, high = ends.min(axis=0), ends.max(axis=0)
-    # A threshold that is always or never reached binds at the end of the range alone.
-    at, below = np.maximum(thresholds, low), np.minimum(thresholds - 1, high)
-    always, never = thresholds <= low, thresholds > high
-    codes = np.arange(1, len(thresholds) + 1)[:, None]
-
-    def margin(slope: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Lowest and highest intercept that the thresholds allow."""
-        lowest = np.where(never, -np.inf, codes - slope * at).max(axis=0)
-        highest = np.where(always, np.inf, codes - slope * below).min(axis=0)
-        return np.maximum(lowest, -1e9), np.minimum(highest, 1e9)
-
-    slope = _widest(margin, len(thresholds))
-    lowest, highest = margin(slope)
-    # A code that no threshold bounds on one side is bounded by clipping.
-    lowest = np.where(lowest <= -1e9, highest - 1, lowest)
-    highest = np.where(highest >= 1e9, lowest + 1, highest)
-    slope, intercept = slope * direction, (lowest + highest) / 2
-    is_constant = np.all(always | never, axis=0)
-    slope = np.where(is_constant, 0, slope)
-    intercept = np.where(is_constant, always.sum(axis=0) + 0.5, intercept)
-    # Points out of reach would ask for codes that no accumulator gets.
-    points = np.clip(np.concatenate([at, below, [low, high]]), low, high)
-    acc = (points * direction).astype(np.int32)
-    expected = np.stack(
-        [np.searchsorted(t, x, side="right") for t, x in zip(thresholds.T, points.T)], axis=1
-    )
-    for dtype in (np.float32, np.float64):
-        line = slope.astype(dtype), intercept.astype(dtype)
-        value = acc.astype(dtype) * line[0] + line[1]
-        if np.abs(value).max() >= 2**31:
-            continue
-        if np.array_equal(np.floor(np.clip(value, 0, len(thresholds))), expected):
-            return line
-    return None
-
-
-def _widest(margin, steps: int, rounds: int = 100) -> np.ndarray:
-    """Slopes at which the margin is widest: it is a concave function of the slope."""
-    low = np.zeros_like(margin(0.0)[0])
-    high = np.full_like(low, steps + 1.0)
-    for _ in range(rounds):
-        a, b = low + (high - low) / 3, high - (high - low) / 3
-        rises = np.subtract(*margin(a)[::-1]) < np.subtract(*margin(b)[::-1])
-        low, high = np.where(rises, a, low), np.where(rises, high, b)
-    return (low + high) / 2

@@ -20,13 +20,13 @@ from tvm.tirx.script import builder as T
 from ..te.conv_layer import ConvLayer
 from .isa import Isa
 from .raw import Raw
-from .tir import Register, constant, load, reinterpret, splat, store, vector
+from .tir import Register, constant, load, reinterpret, splat, vector
+from .transpose import unpack_codes
 from .window import Tile, by_block, divisors, padded_blocks, padded_width
 
 QUAD = 4  # Products that one 32-bit lane sums.
 MAX_WORD = 32767
 MAX_UNROLL = 4
-WORD = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,9 +145,9 @@ class Int8:
         size = self.layer.geometry.groups * self.steps * self.depth
         return ("int16" if self.method == "words" else "uint8"), size
 
-    def prepare_pixel(self, word_of, target, base) -> None:
+    def prepare_pixel(self, pixel, target, base) -> None:
         """Unpack the codes of a pixel."""
-        unpack_codes(self.layer, self.isa, self.prepared, word_of, target, base)
+        unpack_codes(self.layer, self.isa, self.prepared, pixel, target, base)
 
     def sums(self, tile) -> list[list]:
         """Sums of every pixel of a tile, in vectors of int32."""
@@ -214,39 +214,6 @@ class Int8:
         repeated = splat(reinterpret("int32", codes), self.lanes)
         dtype = self.prepared[0]
         return T.Bind(reinterpret(vector(dtype, self.lanes * self.depth), repeated))
-
-
-def unpack_codes(
-    layer: ConvLayer, isa: Isa, prepared: tuple[str, int], word_of, target, base
-) -> None:
-    """Unpack the codes of a pixel, one word of each plane at a time.
-
-    Parameters
-    ----------
-    layer : ConvLayer
-    isa : Isa
-    prepared : (dtype, size)
-        What a prepared pixel is made of.
-    word_of : callable
-        From plane and word to the word's value.
-    target, base
-        Where the codes go.
-    """
-    (dtype, size), at_once = prepared, min(isa.vector_bytes, WORD)
-    for word in range(-(-size // WORD)):
-        words = [word_of(k, word) for k in range(layer.act_bits)]
-        for start in range(0, min(WORD, size - word * WORD), at_once):
-            total = None
-            for kappa, bits in zip(layer.geometry.act_coefficients, words):
-                shifted = tirx.Cast(f"uint{at_once}", bits >> tirx.const(start, "uint64"))
-                mask = reinterpret(vector("bool", at_once), shifted)
-                zero = constant(0, "uint8", at_once)
-                term = tirx.Select(mask, constant(kappa, "uint8", at_once), zero)
-                total = term if total is None else total + term
-            if dtype != "uint8":
-                total = tirx.Cast(vector(dtype, at_once), total)
-            # What lies behind the last channel is overwritten by the next pixel.
-            store(target, total, base + word * WORD + start, at_once)
 
 
 def row_bytes(layer: ConvLayer, isa: Isa) -> int:

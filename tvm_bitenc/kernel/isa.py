@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+
+from tvm import tirx
 
 from .tir import constant, intrinsic, lane_constants, reinterpret, vector
 
@@ -35,6 +37,41 @@ class Isa:
     def has_dot(self) -> bool:
         """Whether products of bytes are summed straight into 32 bits."""
         return "dot" in self.intrinsics
+
+    @property
+    def transposes_bits(self) -> bool:
+        """Whether one instruction turns 8 x 8 bits around."""
+        return "affine_bits" in self.intrinsics
+
+    def transpose_bits(self, value):
+        """Bit c of byte 7 - r becomes bit r of byte c, in every 64-bit lane."""
+        n = self.vector_bytes
+        units = lane_constants([1 << lane % 8 for lane in range(n)], "uint8")
+        name, none = self.intrinsics["affine_bits"], tirx.const(0, "int8")
+        return intrinsic(vector("uint8", n), name, units, value, none)
+
+    def saturated_bytes(self, parts: Sequence):
+        """Four vectors of int32 as one of uint8, clipped to 0 .. 255.
+
+        Every 16 bytes hold four lanes of each part.
+        """
+        n = self.vector_bytes
+        words = [
+            intrinsic(vector("int16", n // 2), self.intrinsics["narrow_words"], *pair)
+            for pair in (parts[:2], parts[2:])
+        ]
+        return intrinsic(vector("uint8", n), self.intrinsics["narrow_bytes"], *words)
+
+    def logic(self, function: Callable, a, b, c):
+        """``function(a, b, c)`` of 64-bit lanes, made of bit operations alone.
+
+        One instruction, where there is one: LLVM doesn't find all that it could replace.
+        """
+        if "ternary" not in self.intrinsics:
+            return function(a, b, c)
+        truth_table = function(0xF0, 0xCC, 0xAA) & 0xFF
+        dtype, name = vector("uint64", self.vector_bytes // 8), self.intrinsics["ternary"]
+        return intrinsic(dtype, name, a, b, c, tirx.const(truth_table, "int32"))
 
     def lookup(self, table, index):
         """Bytes of `table` (16 to a 128-bit block) at 4-bit indices; their bit 7 must be 0."""

@@ -27,11 +27,10 @@ from ..encoding import planes
 from ..te.conv_layer import ConvLayer
 from .epilogue import MAX_COMPARED
 from .isa import Isa, nibbles
+from .pixel_sum import PixelSum
 from .raw import Raw, differing_bits, inverted_channels
 from .tir import (
-    Register,
     constant,
-    joined,
     lane_constants,
     load,
     reinterpret,
@@ -152,7 +151,7 @@ class Lut:
     def _all_groups(self) -> int:
         return self.layer.geometry.groups * self.groups
 
-    def prepare_pixel(self, word_of, target, base) -> None:
+    def prepare_pixel(self, pixel, target, base) -> None:
         """Make the tables of a pixel, as many at once as a vector holds."""
         n = self.isa.vector_bytes
         for p, part in enumerate(self.parts):
@@ -160,7 +159,7 @@ class Lut:
                 word = first // GROUPS_PER_WORD
                 # The planes, each as the bytes of one word in every slot.
                 octets = {
-                    k: T.Bind(reinterpret(vector("uint8", n), splat(word_of(k, word), n // 8)))
+                    k: T.Bind(reinterpret(vector("uint8", n), splat(pixel.word(k, word), n // 8)))
                     for k in part.planes
                 }
                 for start in range(0, min(GROUPS_PER_WORD, self._all_groups - first), self.slots):
@@ -189,7 +188,7 @@ class Lut:
 
     def sums(self, tile) -> list[list]:
         """Sums of every pixel of a tile: uint16 vectors, or int32 where those could overflow."""
-        state = [_PixelSum(self.isa, self.tile.vectors, self.is_narrow) for _ in range(tile.pixels)]
+        state = [PixelSum(self.isa, self.tile.vectors, self.is_narrow) for _ in range(tile.pixels)]
         for p, part in enumerate(self.parts):
             self._add_part(tile, state, p, part)
         return [pixel.halves() for pixel in state]
@@ -277,93 +276,6 @@ class Lut:
                 tables = T.Bind(load(tile.prepared, start, n))
                 for v in range(vectors):
                     state[p].octets[v].add(self.isa.lookup(tables, indices[v][t % 2]))
-
-
-class _PixelSum:
-    """Sums of a block of output channels under one pixel.
-
-    Bytes first, then pairs of bytes, then int32 if need be. A pair x counts two channels: the sum
-    of x and the sum of its high byte suffice, for the low one is what is left. So the first half of
-    the block's channels lies in even bytes, the other half in odd ones.
-    """
-
-    def __init__(self, isa: Isa, vectors: int, is_narrow: bool):
-        self.lanes, self.slots = isa.vector_bytes // 2, isa.vector_bytes // TABLE
-        self.octets = [Register("uint8", isa.vector_bytes) for _ in range(vectors)]
-        self.pairs, self.high = (
-            [Register("uint16", self.lanes, constant(0, "uint16", self.lanes)) for _ in self.octets]
-            for _ in range(2)
-        )
-        self.half = vectors * TABLE // 2  # Channels of the block in even bytes.
-        zero = constant(0, "int32", self.half)
-        self.wide = [] if is_narrow else [Register("int32", self.half, zero) for _ in range(2)]
-
-    def clear_octets(self) -> None:
-        """Begin to count in bytes."""
-        for register in self.octets:
-            register.clear()
-
-    def widen(self) -> None:
-        """Add the bytes to the pairs."""
-        for octets, pairs, high in zip(self.octets, self.pairs, self.high):
-            both = T.Bind(reinterpret(vector("uint16", self.lanes), octets.get()))
-            pairs.add(both)
-            high.add(both >> constant(8, "uint16", self.lanes))
-
-    def scale(self, ratio: int) -> None:
-        """Multiply the sum of higher planes when the next one begins."""
-        for register in (self.wide or [*self.pairs, *self.high]) if ratio > 1 else ():
-            shift = constant(ratio.bit_length() - 1, register.dtype, register.lanes)
-            register.set(register.get() << shift)
-
-    def _split(self) -> list:
-        """Sums of both halves of the channels."""
-        pairs, high = (
-            T.Bind(add_slots([r.get() for r in registers], self.lanes, self.slots))
-            for registers in (self.pairs, self.high)
-        )
-        return [T.Bind(pairs - (high << constant(8, "uint16", self.half))), high]
-
-    def flush(self, factor: int) -> None:
-        """Move the 16-bit sums over to int32."""
-        for wide, half in zip(self.wide, self._split()):
-            value = tirx.Cast(vector("int32", self.half), half)
-            wide.add(value if factor == 1 else value * constant(factor, "int32", self.half))
-        for register in (*self.pairs, *self.high):
-            register.clear()
-
-    def halves(self) -> list:
-        """Sums of the low and the high half of the channels."""
-        if self.wide:
-            return [T.Bind(register.get()) for register in self.wide]
-        return self._split()
-
-
-def add_slots(vectors: list, lanes: int, slots: int):
-    """Add up the slots of each vector (uint16), and put the results side by side.
-
-    Two vectors at a time: the first halves of both next to each other, plus the second halves.
-    """
-    width = lanes // slots
-    while slots > 1:
-        owners = lanes // (slots * width)
-        paired = len(vectors) > 1
-        merged = []
-        for i in range(0, len(vectors), 2 if paired else 1):
-            chosen = vectors[i : i + 2] if paired else vectors[i : i + 1]
-            halves = []
-            for half in range(2):
-                lanes_of = [
-                    (owner * slots + half * (slots // 2) + slot) * width + lane
-                    for owner in range(owners * len(chosen))
-                    for slot in range(slots // 2)
-                    for lane in range(width)
-                ]
-                halves.append(T.Bind(tirx.Shuffle(chosen, lanes_of)))
-            merged.append(T.Bind(halves[0] + halves[1]))
-        vectors, slots = merged, slots // 2
-        lanes = lanes if paired else lanes // 2
-    return joined("uint16", lanes, vectors)
 
 
 def groups_of(layer: ConvLayer, slots: int) -> int:

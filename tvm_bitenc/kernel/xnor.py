@@ -1,4 +1,7 @@
-"""Sums of branches by xor and popcount: one xor and one count per 64 products in a lane."""
+"""Sums of branches by xor and popcount: one xor and one count per 64 products in a lane.
+
+Two by two planes take three counts, see `counts.py`.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from tvm.tirx.script import builder as T
 from ..encoding import WORD_BITS
 from ..te.conv2d import xnor_weights
 from ..te.conv_layer import ConvLayer
+from .counts import Single, Square, counts_of
 from .epilogue import MAX_COMPARED
 from .isa import Isa
 from .raw import Raw, differing_bits, inverted_channels
@@ -42,16 +46,14 @@ class Xnor:
         self.lanes = isa.vector_bytes // 8
         self.block = self.lanes * tile.vectors
         self.words = layer.geometry.groups * layer.words
-        geometry = layer.geometry
-        self.factors = sorted(
-            {a * w for a in geometry.act_coefficients for w in geometry.weight_coefficients}
-        )
+        self.counts = counts_of_layer(layer)
+        self.factors = sorted({factor for count in self.counts for factor in count.factors})
 
     @staticmethod
     def applies(layer: ConvLayer, isa: Isa) -> bool:
         """Whether every group of channels starts a word, and counts fit where they are added up."""
         per_group = layer.weight_codes.shape[1]
-        counts_fit = isa.has_popcount or branches_per_factor(layer) <= MAX_BYTE_COUNTS
+        counts_fit = isa.has_popcount or counts_per_factor(layer) <= MAX_BYTE_COUNTS
         return counts_fit and (layer.geometry.groups == 1 or per_group % WORD_BITS == 0)
 
     @cached_property
@@ -78,11 +80,11 @@ class Xnor:
         """Type and number of elements of a prepared pixel."""
         return "uint64", self.layer.act_bits * self.words
 
-    def prepare_pixel(self, word_of, target, base) -> None:
+    def prepare_pixel(self, pixel, target, base) -> None:
         """Copy the words of a pixel."""
         for k in range(self.layer.act_bits):
             for word in range(self.words):
-                T.buffer_store(target, word_of(k, word), [base + (k * self.words + word)])
+                T.buffer_store(target, pixel.word(k, word), [base + (k * self.words + word)])
 
     def sums(self, tile) -> list[list]:
         """Sums of every pixel of a tile, in vectors of uint64."""
@@ -116,7 +118,7 @@ class Xnor:
     def _count_late(self, tile, counts) -> None:
         """Count in bytes over as many words as fit, then widen."""
         (kernel_h, kernel_w), words = self.layer.kernel_size, self.layer.words
-        shared = branches_per_factor(self.layer)
+        shared = counts_per_factor(self.layer)
         step = max(d for d in divisors(words) if d * shared <= MAX_BYTE_COUNTS)
         n = self.isa.vector_bytes
         with T.grid(kernel_h, kernel_w, words // step) as (i, j, part):
@@ -134,8 +136,7 @@ class Xnor:
 
     def _count(self, tile, counts, i, j, word, popcount) -> None:
         """Add one word of every branch under one tap."""
-        geometry, vectors = self.layer.geometry, self.tile.vectors
-        kernel_h, kernel_w = self.layer.kernel_size
+        vectors, (kernel_h, kernel_w) = self.tile.vectors, self.layer.kernel_size
         tap = ((tile.block * kernel_h + i) * kernel_w + j) * self.layer.words + word
         base = tap * (self.layer.weight_bits * self.block)
         weights = [
@@ -145,13 +146,39 @@ class Xnor:
             ]
             for m in range(self.layer.weight_bits)
         ]
+        # Where the two weight planes of a square differ.
+        differing = {
+            count.weight: [T.Bind(a ^ b) for a, b in zip(*weights[count.weight : count.weight + 2])]
+            for count in self.counts
+            if isinstance(count, Square)
+        }
         for p in range(tile.pixels):
             pixel = tile.address(i, j, p) + tile.group * self.layer.words + word
-            for k, kappa_a in enumerate(geometry.act_coefficients):
-                act = T.Bind(splat(tile.prepared[pixel + k * self.words], self.lanes))
-                for m, kappa_w in enumerate(geometry.weight_coefficients):
-                    for v in range(vectors):
-                        counts[p][v][kappa_a * kappa_w].add(popcount(act ^ weights[m][v]))
+            acts = [
+                T.Bind(splat(tile.prepared[pixel + k * self.words], self.lanes))
+                for k in range(self.layer.act_bits)
+            ]
+            for count in self.counts:
+                for v in range(vectors):
+                    columns = [plane[v] for plane in weights]
+                    unequal = differing[count.weight][v] if isinstance(count, Square) else None
+                    for factor, bits in self._differing_bits(count, acts, columns, unequal):
+                        counts[p][v][factor].add(popcount(bits))
+
+    def _differing_bits(self, count: Single | Square, acts, weights, unequal) -> list[tuple]:
+        """Factors of a count, each with the bits that are counted."""
+        low = T.Bind(acts[count.act] ^ weights[count.weight])
+        if isinstance(count, Single):
+            return [(count.factor, low)]
+        high = T.Bind(acts[count.act + 1] ^ weights[count.weight + 1])
+
+        # `high`, but the lower weight plane in it where `low` and `high` agree.
+        def mix(high, low, unequal):
+            return high ^ (unequal & ~(low ^ high))
+
+        mixed = self.isa.logic(mix, high, low, unequal)
+        found = [(count.high, high), (count.low, low), (count.mixed, mixed)]
+        return [(factor, bits) for factor, bits in found if factor]
 
     def _total(self, by_factor: dict[int, Register]):
         total = None
@@ -163,11 +190,15 @@ class Xnor:
         return T.Bind(total)
 
 
-def branches_per_factor(layer: ConvLayer) -> int:
-    """How many branches are counted together at most, for they have the same coefficient."""
-    geometry = layer.geometry
-    products = [a * w for a in geometry.act_coefficients for w in geometry.weight_coefficients]
-    return max(products.count(product) for product in products)
+def counts_of_layer(layer: ConvLayer) -> list[Single | Square]:
+    """Counts that cover the branches of a layer."""
+    return counts_of(layer.geometry.act_coefficients, layer.geometry.weight_coefficients)
+
+
+def counts_per_factor(layer: ConvLayer) -> int:
+    """How many counts are added up together at most, for they have the same coefficient."""
+    factors = [factor for count in counts_of_layer(layer) for factor in count.factors]
+    return max(factors.count(factor) for factor in factors)
 
 
 def row_bytes(layer: ConvLayer, isa: Isa) -> int:

@@ -17,7 +17,7 @@ from .registration import constant_value, describe, make_call, register_op, tens
 def quantize(x: relax.Expr, encoding: Encoding, axis: int = -1, layer: str = "") -> relax.Call:
     """Round float32 to the nearest level of `encoding`; float32 in, float32 out, same shape.
 
-    ``y = (clip(round(x / scale + zero_point), 0, 2^bits - 1) - zero_point) * scale``, computed in
+    ``y = (clip(round(x / scale + zero_point), 0, max_code) - zero_point) * scale``, computed in
     float32 in this order. Like the `Quant` node of QONNX, so an imported module runs as it is.
 
     Parameters
@@ -29,12 +29,12 @@ def quantize(x: relax.Expr, encoding: Encoding, axis: int = -1, layer: str = "")
     layer : str
         Name for reports and messages.
     """
-    return _call(quantize_op, x, encoding, axis, layer)
+    return call_with_encoding(quantize_op, x, encoding, axis, layer)
 
 
 def encode(x: relax.Expr, encoding: Encoding, axis: int = -1, layer: str = "") -> relax.Call:
     """Codes (uint8) of the levels that `quantize` would round to."""
-    return _call(encode_op, x, encoding, axis, layer)
+    return call_with_encoding(encode_op, x, encoding, axis, layer)
 
 
 def encoding_of(call: relax.Call) -> Encoding:
@@ -57,6 +57,8 @@ def encoding_of(call: relax.Call) -> Encoding:
             zero_point,
             tuple(_plain(c) for c in call.attrs["coefficients"]),
             str(call.attrs["rounding"]),
+            int(call.attrs["max_code"]),
+            int(call.attrs["late_zero_point"]),
         )
     except UnsupportedError as error:
         raise type(error)(describe(call), error.cause, error.cure) from None
@@ -67,7 +69,10 @@ def _plain(number) -> float:
     return int(number) if int(number) == number else float(number)
 
 
-def _call(op, x: relax.Expr, encoding: Encoding, axis: int, layer: str) -> relax.Call:
+def call_with_encoding(
+    op, x: relax.Expr, encoding: Encoding, axis: int = -1, layer: str = ""
+) -> relax.Call:
+    """Call an op whose attributes `encoding_of` reads."""
     constants = [relax.const(value, "float32") for value in (encoding.scale, encoding.zero_point)]
     return make_call(
         op,
@@ -75,6 +80,8 @@ def _call(op, x: relax.Expr, encoding: Encoding, axis: int, layer: str) -> relax
         bits=encoding.bits,
         coefficients=list(encoding.coefficients),
         rounding=encoding.rounding,
+        max_code=encoding.max_code,
+        late_zero_point=encoding.late_zero_point,
         axis=axis,
         layer=layer,
     )
@@ -136,15 +143,35 @@ def _step(position: tirx.PrimExpr, values: Sequence, midpoints: Sequence, dtype:
     return chosen
 
 
+def _by_sign(negative, other):
+    zero = tirx.const(0, "float32")
+    return lambda x: tirx.Select(x < zero, negative(x), other(x))
+
+
+_HALF = tirx.const(0.5, "float32")
+# The same functions as `rounding.ROUND`, in TIR.
+_ROUND = {
+    "half_even": te.nearbyint,
+    "floor": te.floor,
+    "ceil": te.ceil,
+    "toward_zero": te.trunc,
+    "away_from_zero": _by_sign(te.floor, te.ceil),
+    "half_away_from_zero": _by_sign(lambda x: te.ceil(x - _HALF), lambda x: te.floor(x + _HALF)),
+    "half_toward_zero": _by_sign(lambda x: te.floor(x + _HALF), lambda x: te.ceil(x - _HALF)),
+}
+
+
 def code_of(x, scale, zero_point, encoding: Encoding) -> tirx.PrimExpr:
     """Code of one float32 value as a TIR expression (float32, or int32 for unusual planes)."""
     if encoding.rounding == "sign":
         one, zero = (tirx.const(v, "float32") for v in (1, 0))
         return tirx.Select(x >= tirx.const(0, "float32"), one, zero)
-    position = x / scale + zero_point
+    late = tirx.const(encoding.late_zero_point, "float32")
+    position = x / scale + (zero_point - late)
     if encoding.is_positional:
-        top = tirx.const(2**encoding.bits - 1, "float32")
-        return te.max(te.min(te.nearbyint(position), top), tirx.const(0, "float32"))
+        code = _ROUND[encoding.rounding](position) + late
+        top = tirx.const(encoding.max_code, "float32")
+        return te.max(te.min(code, top), tirx.const(0, "float32"))
     _, codes, midpoints = encoding.distinct_levels
     return _step(position, codes, midpoints, "int32")
 

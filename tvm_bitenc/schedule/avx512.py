@@ -9,9 +9,12 @@ from . import x86
 REQUIRED = {"avx512f", "avx512bw", "avx512vl", "avx512dq"}
 INTRINSICS = {
     "lookup": "llvm.x86.avx512.pshuf.b.512",
+    "ternary": "llvm.x86.avx512.pternlog.q.512",
     "sum_bytes": "llvm.x86.avx512.psad.bw.512",
     "multiply_add_bytes": "llvm.x86.avx512.pmaddubs.w.512",
     "multiply_add_words": "llvm.x86.avx512.pmaddw.d.512",
+    "narrow_words": "llvm.x86.avx512.packssdw.512",
+    "narrow_bytes": "llvm.x86.avx512.packuswb.512",
 }
 
 
@@ -23,6 +26,8 @@ def isa_of(target: Target) -> Isa | None:
     intrinsics = dict(INTRINSICS)
     if "avx512vnni" in features:
         intrinsics["dot"] = "llvm.x86.avx512.vpdpbusd.512"
+    if {"gfni", "avx512vbmi"} <= features:
+        intrinsics["affine_bits"] = "llvm.x86.vgf2p8affineqb.512"
     has_popcount = {"avx512vpopcntdq", "avx512bitalg"} <= features
     return Isa("avx512", 64, 32, intrinsics, has_popcount)
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from tvm import relax, s_tir
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
+from ..op.lookup import packed_lookup_op
 from ..op.matmul import branch_matmul_op
 from ..op.packed import (
     conv_layer_of,
@@ -24,7 +25,7 @@ from ..target import Target
 from ..te.conv_layer import ConvLayer
 from ..te.int_matmul import LANES, ROWS
 from ..te.threshold import MAX_COUNTED, search_stages
-from .rule import Kernel, cost_model, prim_func, schedule_rule
+from .rule import Kernel, cost_model, prim_func, schedule_rule, sizes_of
 
 XNOR_LANES = 8  # Output channels side by side: 8 x 64 bits fill the widest vectors there are.
 INT_LANES = 16  # The same in 32-bit accumulators.
@@ -112,7 +113,8 @@ def matmul_int8(call: relax.Call, target: Target) -> Kernel | None:
     schedule.vectorize(schedule.get_loops(written)[-1])
     schedule.vectorize(lane)
     schedule.unroll(row)
-    if _is_parallel(target, math.prod(map(int, call.ty.shape)) * int(call.args[0].ty.shape[2])):
+    work = math.prod(sizes_of(call.ty.shape, 1)) * int(call.args[0].ty.shape[2]) // LANES
+    if _is_parallel(target, work):
         schedule.parallel(schedule.fuse(batch, block))
     schedule.decompose_reduction(sums, term)
     return Kernel(schedule.mod["main"], [])
@@ -242,13 +244,27 @@ def _compare_in_lanes(schedule: s_tir.Schedule, stage: SBlockRV, layer: ConvLaye
 
 
 @schedule_rule("generic")
+def lookup(call: relax.Call, target: Target) -> Kernel | None:
+    """Codes by a table: planes of the result side by side, for they share most operations."""
+    if not is_call_to(call, packed_lookup_op):
+        return None
+    schedule = s_tir.Schedule(prim_func(*unscheduled_compute(call)))
+    batch, row, column, plane, word = schedule.get_loops(schedule.get_sblock("looked_up"))
+    schedule.reorder(column, word, plane)
+    schedule.unroll(plane)
+    if _is_parallel(target, math.prod(sizes_of(call.ty.shape, 1))):
+        schedule.parallel(schedule.fuse(batch, row))
+    return Kernel(schedule.mod["main"], [])
+
+
+@schedule_rule("generic")
 def data_parallel(call: relax.Call, target: Target) -> Kernel | None:
     """Everything else: the definition as it stands, rows of the image in parallel."""
     if is_call_to(call, packed_conv2d_op):
         return None
     compute, inputs = unscheduled_compute(call)
     schedule = s_tir.Schedule(prim_func(compute, inputs))
-    if _is_parallel(target, math.prod(int(size) for size in call.ty.shape)):
+    if _is_parallel(target, math.prod(sizes_of(call.ty.shape, 1))):
         for block in schedule.get_child_blocks(schedule.get_sblock("root")):
             batch, row, *_ = schedule.get_loops(block)
             schedule.parallel(schedule.fuse(batch, row))

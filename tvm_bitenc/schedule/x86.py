@@ -6,23 +6,23 @@ import math
 from collections.abc import Callable
 from functools import partial
 
-from tvm import relax
+from tvm import relax, tirx
 
 from ..kernel import depthwise, int8, lut, xnor
 from ..kernel.conv2d import conv2d_kernel
+from ..kernel.counts import operations
 from ..kernel.depthwise import Depthwise, is_depthwise, seen_as_one_group
 from ..kernel.encode import encode_kernel
 from ..kernel.epilogue import (
     MAX_COMPARED,
     MAX_COMPARED_AT_ALL,
-    AffinePlanes,
     ComparedPlanes,
     Floats,
     Integers,
-    SearchedPlanes,
 )
 from ..kernel.int8 import Int8
 from ..kernel.isa import Isa
+from ..kernel.lines import AffinePlanes, SearchedPlanes
 from ..kernel.lut import Lut
 from ..kernel.planar import Planar
 from ..kernel.window import Tile, flattened, padded_blocks, rows_at_once
@@ -31,7 +31,7 @@ from ..op.packed import conv_layer_of, packed_conv2d_op, packed_encode_op, takes
 from ..op.registration import constant_value, is_call_to
 from ..target import Target
 from ..te.conv_layer import ConvLayer
-from .rule import Kernel, cost_model, schedule_rule
+from .rule import Kernel, cost_model, schedule_rule, sizes_of
 
 PRODUCTS = {"xnor": Xnor, "lut": Lut, "int8": Int8}
 ROW_BYTES = {
@@ -44,6 +44,8 @@ PREPARED_BYTES = 192 << 10  # What prepared rows may take of the second-level ca
 TASKS_PER_THREAD = 2
 MIN_PARALLEL_MACS = 1 << 22
 MIN_PARALLEL_VALUES = 1 << 16
+WEIGHT_BYTE = 0.16  # Instructions that could start while a byte of weights comes from a far cache.
+BYTE_COUNT = 7  # Instructions that count bits by two look-ups.
 WORD = 64
 OCTET = 8  # Fewest channels whose bits fill an integer.
 
@@ -83,7 +85,8 @@ def conv2d(call: relax.Call, target: Target, isa: Isa) -> Kernel | None:
     epilogue = _epilogue(layer, product)
     if epilogue is None:
         return None
-    shapes = tuple(tuple(int(n) for n in ty.shape) for ty in (call.args[0].ty, call.ty))
+    batch = tirx.Var("batch", "int32")
+    shapes = tuple(sizes_of(ty.shape, batch) for ty in (call.args[0].ty, call.ty))
     return conv2d_kernel(layer, product, epilogue, shapes, threads > 1)
 
 
@@ -104,8 +107,9 @@ def packed_encode(call: relax.Call, target: Target, isa: Isa) -> Kernel | None:
     """Return the kernel that encodes and packs a float image."""
     if not is_call_to(call, packed_encode_op):
         return None
-    shape = tuple(int(n) for n in call.args[0].ty.shape)
-    parallel = target.threads != 1 and math.prod(shape) >= MIN_PARALLEL_VALUES
+    shape = call.args[0].ty.shape
+    parallel = target.threads != 1 and math.prod(sizes_of(shape, 1)) >= MIN_PARALLEL_VALUES
+    shape = sizes_of(shape, tirx.Var("batch", "int32"))
     return encode_kernel(shape, constant_value(call.args[1]), isa, parallel)
 
 
@@ -127,11 +131,11 @@ def _epilogue(layer: ConvLayer, product):
         return None  # Bits of two groups would share an integer.
     steps = len(layer.thresholds)
     if steps > MAX_COMPARED:
-        affine = AffinePlanes(layer, raw, block)
+        affine = AffinePlanes(layer, raw, block, product.isa)
         if affine.applies:
             return affine
     if steps > MAX_COMPARED_AT_ALL:
-        return SearchedPlanes(layer, raw, block)
+        return SearchedPlanes(layer, raw, block, product.isa)
     return ComparedPlanes(layer, raw, block, _sum_dtype(product))
 
 
@@ -184,14 +188,13 @@ def _pixels(width: int, most: int) -> int:
 
 
 def _xnor_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
-    geometry = layer.geometry
-    products = {a * w for a in geometry.act_coefficients for w in geometry.weight_coefficients}
-    if len(products) == 1 and isa.has_popcount:
+    factors = {factor for count in xnor.counts_of_layer(layer) for factor in count.factors}
+    if len(factors) == 1 and isa.has_popcount:
         return 2, 4
     # Short sums leave little to hide the end of a tile behind: small tiles overlap better.
     most = 2 if layer.words == 1 else 4
     vectors = 1 if isa.has_popcount else 2
-    return vectors, max(min((isa.registers - layer.weight_bits - 4) // len(products), most), 1)
+    return vectors, max(min((isa.registers - layer.weight_bits - 4) // len(factors), most), 1)
 
 
 def _lut_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
@@ -201,11 +204,13 @@ def _lut_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
 def _int8_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
     if isa.registers < 32:
         return 2, 4
-    return (2, 7) if layer.output_size[1] % 7 == 0 else (4, 5)
+    return (2, 7) if layer.output_size[1] == 7 else (4, 5)
 
 
 def _depthwise_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
-    return 2, 4
+    # Several comparisons of every vector fill the end of a tile: small tiles overlap better.
+    compares = layer.thresholds is not None and 1 < len(layer.thresholds) <= MAX_COMPARED
+    return (1 if compares and isa.registers >= 32 else 2), 4
 
 
 _SIZES = {
@@ -219,10 +224,11 @@ _SIZES = {
 def costs(layer: ConvLayer, isa: Isa) -> dict[str, float]:
     """Vector instructions of a layer by strategy, those that prepare its input included.
 
-    Per vector: `xnor` takes an xor, a count (8 instructions with byte look-ups) and a sum for 64
-    products a 64-bit lane and branch; `lut` a shuffle and a sum for 4 products a byte lane and
-    weight plane, where shuffles are twice as scarce as sums, and three for each widening; `int8` a
-    product, two of which start per cycle where four others do, for all bits at once.
+    Per vector: `xnor` takes what `counts.operations` says for 64 products a 64-bit lane; `lut` a
+    shuffle and a sum for 4 products a byte lane and weight plane, where shuffles are twice as
+    scarce as sums, and three for each widening; `int8` a product, two of which start per cycle
+    where four others do, for all bits at once. And every weight is loaded once: with few pixels
+    that takes longest, and favours few bits.
     """
     n, pixels = isa.vector_bytes, layer.macs / layer.taps / layer.out_channels
     window = layer.kernel_size[0] * layer.kernel_size[1]
@@ -233,8 +239,8 @@ def costs(layer: ConvLayer, isa: Isa) -> dict[str, float]:
         return {"int8": 3 * layer.macs / depthwise.lanes_of(layer, isa)}
     if Xnor.applies(layer, isa):
         blocks = groups * -(-layer.out_channels // groups // (n // 8))
-        words = window * layer.words * layer.weight_bits * layer.act_bits
-        found["xnor"] = pixels * blocks * words * (3 if isa.has_popcount else 9)
+        each = operations(xnor.counts_of_layer(layer), 1 if isa.has_popcount else BYTE_COUNT)
+        found["xnor"] = pixels * blocks * window * layer.words * each
     if Lut.applies(layer, isa):
         slots = n // lut.TABLE
         tables = lut.groups_of(layer, slots)
@@ -249,4 +255,6 @@ def costs(layer: ConvLayer, isa: Isa) -> dict[str, float]:
         each = {"dot": 2.0, "bytes": 3.0 if product.widens_seldom else 5.0, "words": 3.0}
         steps = pixels * blocks * window * product.steps * each[product.method]
         found["int8"] = steps + inputs / n * 3 * layer.act_bits
-    return found
+    planes = WEIGHT_BYTE * layer.weight_codes.size * layer.weight_bits / 8
+    loading = {"xnor": planes, "lut": planes, "int8": WEIGHT_BYTE * layer.weight_codes.size}
+    return {strategy: cost + loading[strategy] for strategy, cost in found.items()}

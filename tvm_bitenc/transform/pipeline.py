@@ -15,6 +15,7 @@ from ..target import Target
 from .as_conv2d import AsConv2d
 from .canonicalize import Canonicalize
 from .channels_last import ChannelsLast
+from .codes import Codes
 from .direct_codes import DirectCodes
 from .fold import Fold
 from .fuse_encode import FuseEncode
@@ -22,6 +23,7 @@ from .fuse_epilogue import FuseEpilogue
 from .fuse_float import FuseFloat
 from .layout import Layout
 from .lower import Lower
+from .lower_pool import LowerPool
 from .parallelize import Parallelize
 from .push_quantizers import PushQuantizers
 from .schedule import Schedule
@@ -85,6 +87,8 @@ def default_pipeline(target: Target, strategy: str | Mapping[str, str] = "auto")
             AsConv2d(),  # layers of other shapes -> 2-d convolutions and matrix products
             PushQuantizers(),  # in front of concatenations, padding and the like: codes flow
             Lower(),  # layers of two quantized tensors -> sums of {-1,+1} branches
+            LowerPool(),  # average pooling of codes -> sums of codes
+            Codes(),  # arithmetic between quantized tensors -> tables of codes
             Fold(),  # batch-norm, activation, re-quantization -> integer thresholds
             Layout(),  # codes -> packed planes, channels last
             ChannelsLast(),  # float arithmetic between layers -> channels last as well

@@ -30,7 +30,7 @@ from tvm import relax
 from ..op.interleave import interleave_op
 from ..op.quantize import encoding_of, quantize_op
 from ..op.registration import is_call_to
-from .float32 import ELEMENTWISE, evaluate, op_name
+from .float32 import evaluate, function_of, op_name
 from .rewrite import Graph, rewrite_calls
 from .shaping import PAD, RESHAPING, constant_pad, is_nearest, on_sources, pad_widths, sources
 
@@ -95,7 +95,7 @@ class _Step:
             encoding = encoding_of(self.call)
             return encoding.dequantize(encoding.quantize(x))
         values = {**self.values, self.variable: x}
-        return ELEMENTWISE[op_name(self.call)](*(values[i] for i in sorted(values)))
+        return function_of(self.call)(*(values[i] for i in sorted(values)))
 
 
 def _step(expr: relax.Expr, graph: Graph) -> _Step | None:
@@ -104,11 +104,11 @@ def _step(expr: relax.Expr, graph: Graph) -> _Step | None:
         encoding = encoding_of(expr)
         is_uniform = encoding.scale.size == encoding.zero_point.size == 1
         return _Step(expr, 0, {}) if is_uniform else None
-    if op_name(expr) not in ELEMENTWISE:
-        return None
+    if not op_name(expr) or function_of(expr) is None or op_name(expr) == "relax.nn.prelu":
+        return None  # The constant of a PReLU doesn't broadcast as others do.
     values = {i: evaluate(argument, graph) for i, argument in enumerate(expr.args)}
     variables = [i for i, value in values.items() if value is None]
-    if len(variables) != 1 or len(expr.args[variables[0]].ty.shape) != len(expr.ty.shape):
+    if len(variables) != 1 or not _is_alike(expr.args[variables[0]].ty, expr.ty):
         return None
     rank = len(expr.ty.shape)
     shaped = {
@@ -117,6 +117,12 @@ def _step(expr: relax.Expr, graph: Graph) -> _Step | None:
         if value is not None
     }
     return _Step(expr, variables[0], shaped)
+
+
+def _is_alike(before: relax.Type, after: relax.Type) -> bool:
+    """Whether both are tensors of floats, of one rank."""
+    floats = str(before.dtype) == str(after.dtype) == "float32"
+    return floats and len(before.shape) == len(after.shape)
 
 
 def _moved(expr: relax.Expr, steps: list[_Step], graph: Graph) -> relax.Expr | None:

@@ -26,6 +26,7 @@ import tvm_ffi
 from tvm import relax
 
 from ...op.branch import branch_conv2d_op, branch_dense_op, geometry_of
+from ...op.lookup import lookup_op, packed_lookup
 from ...op.packed import packed_conv2d, packed_max_pool2d, packed_threshold
 from ...op.registration import constant_value, is_call_to, make_call
 from ...op.threshold import threshold_op
@@ -54,6 +55,8 @@ def _layout(call: relax.Call, graph: Graph) -> relax.Expr | None:
         return _dense(call, graph)
     if is_call_to(call, threshold_op):
         return _threshold(call, graph)
+    if is_call_to(call, lookup_op):
+        return _lookup(call, graph)
     if op_name(call) == "relax.nn.max_pool2d":
         return _max_pool2d(call, graph)
     return shape_planes(call, graph)
@@ -119,3 +122,12 @@ def _max_pool2d(call: relax.Call, graph: Graph) -> relax.Expr | None:
         return None
     planes = graph.emit(packed_max_pool2d(source.args[0], call))
     return unpacked(planes, call.ty.shape[1], graph)
+
+
+def _lookup(call: relax.Call, graph: Graph) -> relax.Expr | None:
+    *codes, table = call.args
+    if len(call.ty.shape) != 4:
+        return None
+    bits = [int(size).bit_length() - 1 for size in table.ty.shape]
+    planes = [planes_of(tensor, b, graph) for tensor, b in zip(codes, bits)]
+    return unpacked(graph.emit(packed_lookup(planes, call)), call.ty.shape[1], graph)

@@ -71,6 +71,8 @@ def _strided_slice(
     sizes = list(call.args[0].ty.shape)
     ranges = {}
     for axis, wanted in slices(call).items():
+        if not isinstance(sizes[axis], tvm.tirx.IntImm):
+            return None
         begin, end, stride = wanted.indices(int(sizes[axis]))
         if axis == CHANNELS:
             if stride != 1 or begin % WORD_BITS or (end % WORD_BITS and end != sizes[axis]):

@@ -33,11 +33,19 @@ from ...op.matmul import branch_matmul
 from ..float32 import op_name
 from ..rewrite import Graph, merge_equal, rewrite_calls
 from ..shaping import SHAPING
-from .operands import activation, layer_name, weight
+from .operands import activation, encoder_of, layer_name, weight
 from .padding import split_padding
 from .reasons import float_layers, is_layer, is_product_of_activations, reason_for_float
 
-__all__ = ["SHAPING", "Lower", "float_layers", "is_layer"]
+__all__ = [
+    "SHAPING",
+    "Lower",
+    "encoder_of",
+    "float_layers",
+    "is_layer",
+    "lower_layer",
+    "reason_for_float",
+]
 
 
 @tvm.transform.module_pass(opt_level=0, name="bitenc.Lower")
@@ -46,10 +54,11 @@ class Lower:
 
     def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
         """Rewrite the module."""
-        return merge_equal(rewrite_calls(mod, _lower))
+        return merge_equal(rewrite_calls(mod, lower_layer))
 
 
-def _lower(call: relax.Call, graph: Graph) -> relax.Expr | None:
+def lower_layer(call: relax.Call, graph: Graph) -> relax.Expr | None:
+    """Return a layer as a sum of branches, None if it stays float; raises if it is refused."""
     name = op_name(call)
     if name not in ("relax.nn.conv2d", "relax.matmul") or reason_for_float(call, graph):
         return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 from tvm import relax
 
@@ -63,18 +65,14 @@ def code_of_pad(value: float, encoding: Encoding) -> int | None:
 
 
 def activation(expr: relax.Expr, graph: Graph, layer: str) -> tuple[relax.Expr, Encoding]:
-    """Codes of a layer's input: quantizers become encoders, shaping ops act on codes.
-
-    Encoders don't carry the layer's name, so that layers of one input share them.
-    """
+    """Codes of a layer's input: quantizers become encoders, shaping ops act on codes."""
     quantizers, _ = quantized_sources(expr, graph)
     encoding = _per_tensor(encoding_of(quantizers[0]))
 
     def codes_of(expr: relax.Expr) -> relax.Expr:
         expr = graph.definition(expr)
         if is_call_to(expr, quantize_op):
-            axis, own = int(expr.attrs["axis"]), _per_tensor(encoding_of(expr))
-            return graph.emit(encode(expr.args[0], own, axis))
+            return graph.emit(encoder_of(expr))
         if not encoding.is_positional and op_name(expr) in CHOOSING:
             raise UnsupportedError(
                 f"{op_name(expr).split('.')[-1]} before layer {layer!r}",
@@ -87,6 +85,16 @@ def activation(expr: relax.Expr, graph: Graph, layer: str) -> tuple[relax.Expr, 
         return graph.emit(on_sources(expr, codes, pad_code))
 
     return codes_of(expr), encoding
+
+
+def encoder_of(quantizer: relax.Call) -> relax.Call:
+    """Codes of what a quantizer makes.
+
+    It has no layer's name: all readers of one tensor share its codes, even where each layer has a
+    quantizer of its own.
+    """
+    encoding = _per_tensor(encoding_of(quantizer))
+    return encode(quantizer.args[0], encoding, int(quantizer.attrs["axis"]))
 
 
 def weight_quantizer(call: relax.Call, graph: Graph) -> relax.Call | None:
@@ -164,12 +172,12 @@ def _of_channels(encoding: Encoding, numbers: np.ndarray) -> Encoding:
     scale, zero_point = (
         value[numbers] if value.ndim else value for value in (encoding.scale, encoding.zero_point)
     )
-    return Encoding(encoding.bits, scale, zero_point, encoding.coefficients, encoding.rounding)
+    return dataclasses.replace(encoding, scale=scale, zero_point=zero_point)
 
 
 def _per_tensor(encoding: Encoding) -> Encoding:
     """Spell arrays of one entry as scalars."""
     if encoding.is_per_channel and encoding.scale.size == encoding.zero_point.size == 1:
         scale, zero_point = encoding.scale.reshape(()), encoding.zero_point.reshape(())
-        return Encoding(encoding.bits, scale, zero_point, encoding.coefficients, encoding.rounding)
+        return dataclasses.replace(encoding, scale=scale, zero_point=zero_point)
     return encoding

@@ -68,18 +68,6 @@ def float_layers(mod: tvm.IRModule) -> list[tuple[relax.Call, str]]:
     def note(call: relax.Call, graph: Graph) -> None:
         if is_layer(call):
             found.append((call, reason_for_float(call, graph)))
-        else:
-            found.append((call, _reason_of_other(call, graph)))
 
     rewrite_calls(mod, note)
     return [(call, reason) for call, reason in found if reason]
-
-
-def _reason_of_other(call: relax.Call, graph: Graph) -> str:
-    """Why an op that is no layer, but worth a line in a report, stays float; else empty."""
-    name = op_name(call)
-    if name in ("relax.nn.softmax", "relax.nn.log_softmax"):
-        return "its exponentials have no integer form"
-    if name == "relax.multiply" and all(evaluate(factor, graph) is None for factor in call.args):
-        return "a product of two tensors, as in squeeze-excite, has no integer form"
-    return ""

@@ -1,4 +1,4 @@
-"""x86 kernels against the integers of `tvm_bitenc.encoding`, on all instruction sets at hand."""
+"""Kernels against the integers of `tvm_bitenc.encoding`, on all instruction sets at hand."""
 
 import itertools
 
@@ -10,11 +10,15 @@ from tvm_bitenc.op import branch_conv2d, threshold
 from tvm_bitenc.schedule import x86
 from tvm_bitenc.transform.strategy import STRATEGIES
 
-# Compiling many kernels takes minutes.
-pytestmark = pytest.mark.slow
+SLOW = pytest.mark.slow  # Compiling many kernels takes minutes.
 
-SOME_BITS = [(1, 1), (1, 8), (2, 3), (3, 5), (4, 4), (5, 2), (6, 7), (7, 1), (8, 8)]
+SOME_BITS = (
+    *((1, 1), (1, 2), (1, 8), (2, 2), (2, 3), (3, 5)),
+    *((4, 4), (5, 2), (6, 7), (7, 1), (8, 4), (8, 8)),
+)
 CHANNELS = (1, 3, 17, 64, 65, 130)
+FAR = 10**6  # Beyond every accumulator.
+WIDTHS = (7, 13)  # Some tile leaves pixels over in each.
 W, A = Encoding.symmetric(2, 2.0), Encoding.unsigned(3, 2.0)
 
 
@@ -40,7 +44,7 @@ def layers_of(bits, random_layer, kinds):
             weight(m, 2.0),
             act(k, 2.0),
             channels=CHANNELS[(m + k) % len(CHANNELS)],
-            size=(4, 7),
+            size=(3, WIDTHS[m % 2]),
             padding=1,
         )
         for (m, k), (weight, act) in zip(bits, rest)
@@ -53,7 +57,15 @@ def test_some_bits(strategy, target, random_layer, kinds, assert_exact, epilogue
     assert "Floats" in epilogues
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_avx512_without_popcount_and_dot_products(
+    strategy, plain_avx512, random_layer, kinds, assert_exact
+):
+    layers = layers_of([(1, 1), (2, 3), (8, 8)], random_layer, kinds)
+    assert_exact(layers, strategy=strategy, target=plain_avx512)
+
+
+@SLOW
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_all_bits(strategy, target, random_layer, kinds, assert_exact):
     bits = itertools.product(range(1, 9), range(1, 9))
@@ -76,6 +88,7 @@ def unusual(random_layer):
     return [random_layer(i, *pair, **window) for i, (*pair, window) in enumerate(options)]
 
 
+@SLOW
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_unusual_layers(strategy, target, random_layer, assert_exact):
     assert_exact(unusual(random_layer), strategy=strategy, target=target)
@@ -94,6 +107,7 @@ def test_every_bit_differs(strategy, target, random_layer, assert_exact):
     assert_exact(layers, strategy=strategy, target=target)
 
 
+@SLOW
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_threads(strategy, threads, target, random_layer, assert_exact):
@@ -104,17 +118,23 @@ def test_threads(strategy, threads, target, random_layer, assert_exact):
 
 
 def steps_of(layer, out_bits, is_even, seed):
-    """Thresholds per channel inside the range of its accumulators: evenly spaced or at random."""
+    """Thresholds per channel inside the range of its accumulators: evenly spaced or at random.
+
+    Channel 0 reaches none of them, channel 1 all; of even ones, channel 2 reaches half always.
+    """
     rng = np.random.default_rng(seed)
     acc = np.moveaxis(layer.accumulators(), 1, 0).reshape(len(layer.weight_codes), -1)
     direction = rng.choice([-1, 1], len(acc))
     ends = np.stack([acc.min(axis=1), acc.max(axis=1)]) * direction
     low, high, count = ends.min(axis=0), ends.max(axis=0), 2**out_bits - 1
     if is_even:
-        found = np.linspace(low, high, count + 2)[1:-1]
+        start = np.where(np.arange(len(acc)) == 2, 2 * low - high, low)
+        found = np.linspace(start, high, count + 2)[1:-1]
     else:
         found = np.sort(rng.uniform(low, high, (count, len(acc))), axis=0)
-    return np.ceil(found).astype(np.int32), direction.astype(np.int32)
+    found = np.ceil(found).astype(np.int32)
+    found[:, 0], found[:, 1] = FAR, -FAR
+    return found, direction.astype(np.int32)
 
 
 def thresholded(cases, module_of):
@@ -122,7 +142,12 @@ def thresholded(cases, module_of):
         found = []
         for x, (layer, limits, direction) in zip(codes, cases):
             acc = branch_conv2d(
-                x, layer.act, layer.weight_codes, layer.weight, padding=(1, 1, 1, 1)
+                x,
+                layer.act,
+                layer.weight_codes,
+                layer.weight,
+                padding=(1, 1, 1, 1),
+                groups=layer.window.get("groups", 1),
             )
             found.append(builder.emit(threshold(builder.emit(acc), limits, direction)))
         return found
@@ -141,7 +166,8 @@ def test_thresholds_of_all_out_bits(
 ):
     cases = []
     for bits, is_even in [*((b, True) for b in range(1, 9)), (3, False), (8, False)]:
-        size = dict(channels=17, out_channels=(66, 8, 64)[bits % 3], size=(5, 7), padding=1)
+        out_channels, width = (66, 8, 64)[bits % 3], WIDTHS[bits % 2]
+        size = dict(channels=17, out_channels=out_channels, size=(3, width), padding=1)
         weight = Encoding.signed(2, 2.0) if bits % 2 else Encoding.symmetric(2, 2.0)
         layer = random_layer(bits, weight, A, **size)
         cases.append((layer, *steps_of(layer, bits, is_even, bits)))
@@ -152,6 +178,27 @@ def test_thresholds_of_all_out_bits(
     assert not wrong
     assert all(len(np.unique(y)) > 1 for y in outputs)
     assert {"ComparedPlanes", "AffinePlanes", "SearchedPlanes"} <= set(epilogues)
+
+
+@SLOW
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_thresholds_of_groups(
+    strategy, target, random_layer, module_of, outputs_of, same, epilogues
+):
+    """Where bits of two groups would share an integer, a plainer kernel takes over."""
+    cases, window = [], dict(size=(3, 7), padding=1)
+    for channels, groups, out_channels in ((128, 2, 128), (68, 4, 12)):
+        size = dict(channels=channels, groups=groups, out_channels=out_channels, **window)
+        layer = random_layer(groups, W, A, **size)
+        cases.append((layer, *steps_of(layer, 2, True, groups)))
+    outputs = outputs_of(
+        thresholded(cases, module_of),
+        [layer.act_codes for layer, *_ in cases],
+        strategy=strategy,
+        target=target,
+    )
+    assert all(same(y, codes_of(*case)) for case, y in zip(cases, outputs))
+    assert "ComparedPlanes" in epilogues
 
 
 def test_accumulators_that_are_returned(target, random_layer, module_of, outputs_of, epilogues):
@@ -167,6 +214,7 @@ def test_accumulators_that_are_returned(target, random_layer, module_of, outputs
     assert set(epilogues) == {"Integers"}
 
 
+@SLOW
 def test_chain(target, random_layer, module_of, outputs_of, same, epilogues):
     """Planes go from layer to layer: each reads codes that the one before it wrote."""
     first = random_layer(0, W, A, channels=17, out_channels=66, size=(5, 7), padding=1)

@@ -1,0 +1,127 @@
+"""Rules for x86 CPUs: which take a layer, and tiles that fit it."""
+
+import itertools
+
+import numpy as np
+import pytest
+import tvm
+
+from tvm_bitenc.encoding import Encoding
+from tvm_bitenc.op.packed import conv_layer_of, packed_conv2d_op
+from tvm_bitenc.op.registration import is_call_to
+from tvm_bitenc.schedule import avx2, avx512, find_kernel, rule_sets, strategy_costs, x86
+from tvm_bitenc.target import DEFAULT_RULES, Target, load_target, native_target
+from tvm_bitenc.te.conv_layer import BranchGeometry, ConvLayer
+from tvm_bitenc.transform import default_pipeline
+from tvm_bitenc.transform.rewrite import rewrite_calls
+from tvm_bitenc.transform.strategy import STRATEGIES
+
+X86_TARGETS = ("x86-64-v3", "x86-64-v4", "znver5")
+RULES = {
+    "x86-64-v3": ("avx2", "generic"),
+    "x86-64-v4": DEFAULT_RULES,
+    "znver5": DEFAULT_RULES,
+    "aarch64": ("generic",),
+}
+
+
+def call_of(random_layer, layers_module, target, strategy, **window):
+    """The packed convolution that a layer becomes."""
+    two = Encoding.symmetric(2, 2.0)
+    mod = layers_module([random_layer(0, two, two, channels=64, out_channels=64, **window)])
+    found = []
+
+    def look(call, _graph):
+        if is_call_to(call, packed_conv2d_op):
+            found.append(call)
+
+    rewrite_calls(default_pipeline(target, strategy).until("bitenc.DirectCodes").run(mod), look)
+    (call,) = found
+    return call
+
+
+def maker_of(call, target):
+    """The rule set whose kernel a target gets."""
+    for name in target.rules:
+        if any(rule(call, target) is not None for rule in rule_sets()[name]):
+            return name
+    return None
+
+
+@pytest.mark.parametrize("name, rules", RULES.items())
+def test_rules_of_the_shipped_targets(name, rules):
+    assert load_target(name).rules == rules
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(
+    "name, wanted", [("x86-64-v3", "avx2"), ("x86-64-v4", "avx512"), ("znver5", "avx512")]
+)
+def test_vector_kernels_are_used(name, wanted, strategy, random_layer, layers_module):
+    target = load_target(name)
+    call = call_of(random_layer, layers_module, target, strategy)
+    assert maker_of(call, target) == wanted
+    plain = Target("plain", target.tvm_target, ("generic",))
+    text = find_kernel(call, target).function.script()
+    assert text != find_kernel(call, plain).function.script()
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_native_kernels_are_not_the_generic_ones(strategy, random_layer, layers_module):
+    target = native_target()
+    if not target.features >= avx2.REQUIRED:
+        pytest.skip("this CPU has no AVX2: run the tests on one that has it as well")
+    call = call_of(random_layer, layers_module, target, strategy)
+    has_avx512 = target.features >= avx512.REQUIRED
+    assert maker_of(call, target) == ("avx512" if has_avx512 else "avx2")
+
+
+def test_rules_decline_what_a_cpu_lacks(random_layer, layers_module):
+    cpus = {"x86-64": "generic", "haswell": "avx2", "skylake-avx512": "avx512"}
+    for cpu, wanted in cpus.items():
+        target = load_target(tvm.target.Target({"kind": "llvm", "mcpu": cpu}))
+        call = call_of(random_layer, layers_module, target, "xnor")
+        assert target.rules == DEFAULT_RULES and maker_of(call, target) == wanted
+
+
+def test_instructions_that_some_cpus_have():
+    plain, zen5 = (avx512.isa_of(load_target(name)) for name in ("x86-64-v4", "znver5"))
+    assert not plain.has_popcount and not plain.has_dot
+    assert zen5.has_popcount and zen5.has_dot
+    assert avx512.isa_of(load_target("x86-64-v3")) is None
+    assert not avx2.isa_of(load_target("x86-64-v3")).has_dot
+    assert avx2.isa_of(load_target("aarch64")) is None
+
+
+def layers():
+    rng, sizes = np.random.default_rng(0), (1, 5, 7, 13, 56)
+    for size, channels, out, bits in itertools.product(sizes, (3, 64, 130), (5, 64, 96), (1, 2, 8)):
+        kappa = tuple(2**b for b in range(bits))
+        codes = rng.integers(0, 2**bits, (out, channels, 1, 3), dtype=np.uint8)
+        geometry = BranchGeometry(kappa, kappa, 0, padding=(0, 1, 0, 1))
+        shape = (2, size, size, channels)
+        yield ConvLayer("conv", shape, codes, np.zeros(out, np.int32), geometry)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 64])
+@pytest.mark.parametrize("name", X86_TARGETS)
+def test_tiles_divide_what_they_must(name, threads):
+    target = load_target(name)
+    isa = avx512.isa_of(target) or avx2.isa_of(target)
+    for layer, strategy in itertools.product(layers(), STRATEGIES):
+        tile = x86.default_tile(layer.with_strategy(strategy), isa, threads, strategy)
+        height, width = layer.output_size
+        product = x86.PRODUCTS[strategy](layer, isa, tile)
+        assert 1 <= tile.pixels <= width and height % tile.rows == 0
+        assert x86.padded_blocks(layer, product.block) % tile.splits == 0
+
+
+@pytest.mark.parametrize("name", X86_TARGETS)
+def test_auto_is_the_cheapest_by_the_first_rule_set_that_knows(name, random_layer, layers_module):
+    target = load_target(name)
+    call = call_of(random_layer, layers_module, target, "auto")
+    layer = conv_layer_of(call)
+    costs = strategy_costs(layer, target)
+    assert set(costs) == set(STRATEGIES) and layer.strategy == min(costs, key=costs.get)
+    generic = strategy_costs(layer, Target("plain", target.tvm_target, ("generic",)))
+    assert costs != generic

@@ -1,0 +1,107 @@
+"""What depends on constants alone is computed by the reference operators of the onnx package."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+from onnx import NodeProto, helper
+from onnx.reference import ReferenceEvaluator
+
+from ...errors import UnsupportedError
+from .model import describe_node, first_line
+
+# Ops that choose or rearrange elements: a grid of quantized weights goes with them.
+MOVING = frozenset(
+    ("Flatten", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose")
+).union(("Unsqueeze",))
+# Cheap and exact, or as good as: shape arithmetic, and the scales that trainers leave in a graph.
+FOLDABLE = MOVING.union(
+    ("Abs", "Add", "And", "Cast", "CastLike", "Ceil", "Clip", "Concat", "Constant"),
+    ("ConstantOfShape", "Div", "Equal", "Exp", "Expand", "Floor", "Greater", "GreaterOrEqual"),
+    ("Less", "LessOrEqual", "Log", "Max", "Min", "Mod", "Mul", "Neg", "NonZero", "Not", "Or"),
+    ("Pad", "Pow", "Range", "Reciprocal", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd"),
+    ("ReduceSum", "Relu", "Round", "Sign", "Size", "Sqrt", "Sub", "Sum", "Tile", "Where"),
+)
+MAX_ELEMENTS = 2**27  # Of a folded tensor: a small file must not ask for all memory.
+
+
+def fold(
+    node: NodeProto, arrays: Sequence[np.ndarray | None], opset: int
+) -> list[np.ndarray] | None:
+    """Outputs of a node whose inputs are all constant; None for ops that aren't folded.
+
+    Parameters
+    ----------
+    node : onnx.NodeProto
+    arrays : sequence of ndarray or None
+        Inputs; None for an optional one that is left out.
+    opset : int
+
+    Raises
+    ------
+    UnsupportedError
+        If the op fails on these inputs, or its output would be very large.
+    """
+    if node.op_type not in FOLDABLE:
+        return None
+    try:
+        if _elements(node, arrays) > MAX_ELEMENTS:
+            raise ValueError(f"its result has more than {MAX_ELEMENTS} elements")
+        with np.errstate(all="ignore"):
+            return _evaluate(node, arrays, opset)
+    except Exception as error:  # The reference operators raise whatever numpy does.
+        raise UnsupportedError(
+            describe_node(node), f"can't be computed: {first_line(error)}", "Check its inputs"
+        ) from error
+
+
+def _evaluate(node: NodeProto, arrays: Sequence[np.ndarray | None], opset: int) -> list[np.ndarray]:
+    feeds = {name: array for name, array in zip(node.input, arrays) if array is not None}
+    inputs = [helper.make_empty_tensor_value_info(name) for name in feeds]
+    outputs = [helper.make_empty_tensor_value_info(name) for name in node.output if name]
+    graph = helper.make_graph([node], "fold", inputs, outputs)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+    found = dict(zip([o.name for o in outputs], ReferenceEvaluator(model).run(None, feeds)))
+    return [np.asarray(found[name]) if name else None for name in node.output]
+
+
+def _elements(node: NodeProto, arrays: Sequence[np.ndarray | None]) -> int:
+    """Bound on the elements of the output, for ops that can make much of little."""
+    sizes = [1 if array is None else max(array.size, 1) for array in arrays]
+    if node.op_type in ("ConstantOfShape", "Expand", "Tile"):
+        return math.prod(int(abs(n)) or 1 for n in arrays[-1].reshape(-1)) * (
+            1 if node.op_type == "ConstantOfShape" else sizes[0]
+        )
+    if node.op_type == "Range":
+        start, limit, delta = (float(array.reshape(-1)[0]) for array in arrays)
+        return 0 if delta == 0 else max(0, math.ceil((limit - start) / delta))
+    if node.op_type == "Pad":
+        pads = arrays[1] if len(arrays) > 1 else _attribute(node, "pads", [0])
+        longest = max(arrays[0].shape, default=1) + 2 * int(np.abs(pads).max(initial=0))
+        return longest ** max(arrays[0].ndim, 1)
+    return math.prod(sizes) if node.op_type == "Gather" else _broadcast(arrays)
+
+
+def _broadcast(arrays: Sequence[np.ndarray | None]) -> int:
+    """Elements of the arrays side by side, each axis at its longest."""
+    shapes = [array.shape for array in arrays if array is not None]
+    ranks = max(map(len, shapes), default=0)
+    padded = [(1,) * (ranks - len(shape)) + shape for shape in shapes]
+    return math.prod(max(sizes) for sizes in zip(*padded)) if padded else 1
+
+
+def _attribute(node: NodeProto, name: str, default):
+    return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
+
+
+def array_of(tensor: onnx.TensorProto, where: str) -> np.ndarray:
+    """Value of a stored tensor."""
+    try:
+        return onnx.numpy_helper.to_array(tensor)
+    except Exception as error:  # A wrong length is one of many errors.
+        raise UnsupportedError(
+            where, f"its value can't be read: {first_line(error)}", "Export the model again"
+        ) from error

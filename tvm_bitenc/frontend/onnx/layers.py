@@ -1,0 +1,221 @@
+"""Layers that need another spelling than TVM's importer gives them, for later passes to read."""
+
+from __future__ import annotations
+
+import numpy as np
+from onnx import NodeProto, helper
+from tvm import relax
+
+from ...errors import UnsupportedError
+from .importer import Importer, converter
+from .model import describe_node
+
+
+@converter("Conv")
+def _conv(importer: Importer, node: NodeProto) -> None:
+    x, weight = (importer.shape(name) for name in node.input[:2])
+    window = _Window(importer, node, weight[2:])
+    spatial = len(x) - 2
+    if spatial not in (1, 2, 3) or len(weight) != len(x):
+        raise UnsupportedError(
+            describe_node(node), f"has an input of {len(x)} axes", "Use 1 to 3 spatial axes"
+        )
+    dims = "DHW"[3 - spatial :] if spatial > 1 else "W"
+    convolution = getattr(relax.op.nn, f"conv{spatial}d")(
+        importer.operand(node.input[0], node),
+        importer.operand(node.input[1], node),
+        window.strides,
+        window.pads,
+        window.dilations,
+        window.integer("group", 1),
+        f"NC{dims}",
+        f"OI{dims}",
+    )
+    _with_bias(importer, node, convolution, spatial)
+
+
+def _with_bias(importer: Importer, node: NodeProto, layer: relax.Call, spatial: int) -> None:
+    if len(node.input) > 2 and node.input[2]:
+        layer = importer.builder.emit(layer, node.name)
+        bias = importer.constants.get(node.input[2])
+        shape = (1, -1, *[1] * spatial)
+        if bias is not None:
+            bias = relax.const(bias.reshape(shape))
+        else:
+            bias = relax.op.reshape(importer.expression(node.input[2]), shape)
+        layer = relax.op.add(layer, bias)
+    importer.define(node, layer)
+
+
+@converter("ConvTranspose")
+def _conv_transpose(importer: Importer, node: NodeProto) -> None:
+    weight = importer.shape(node.input[1])
+    _Window(importer, node, weight[2:])
+    if any(a.name == "output_shape" for a in node.attribute):
+        raise UnsupportedError(
+            describe_node(node), "states its output shape", "State pads and output_padding"
+        )
+    importer.convert(node)
+
+
+@converter("MaxPool", "AveragePool")
+def _pool(importer: Importer, node: NodeProto) -> None:
+    window = _Window(importer, node, None)
+    importer.convert(
+        node,
+        kernel_shape=window.kernel,
+        strides=window.strides,
+        pads=window.pads,
+        dilations=window.dilations,
+        auto_pad=b"NOTSET",
+    )
+
+
+class _Window:
+    """Kernel size, strides, dilations and pads of a node, one number per spatial axis, checked."""
+
+    def __init__(self, importer: Importer, node: NodeProto, kernel: list[int] | None):
+        self.node = node
+        self.attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        sizes = importer.shape(node.input[0])[2:]
+        self.kernel = self._integers("kernel_shape", kernel, len(sizes), 1)
+        if kernel is not None and list(kernel) != self.kernel:
+            raise self._error("kernel_shape", self.kernel, f"its weight has {kernel}")
+        ones = [1] * len(sizes)
+        self.strides = self._integers("strides", ones, len(sizes), 1)
+        self.dilations = self._integers("dilations", ones, len(sizes), 1)
+        self.pads = self._integers("pads", [0] * 2 * len(sizes), 2 * len(sizes), 0)
+        self.extents = [(k - 1) * d + 1 for k, d in zip(self.kernel, self.dilations)]
+        mode = self.attributes.get("auto_pad", b"NOTSET")
+        if mode in (b"SAME_UPPER", b"SAME_LOWER") and node.op_type != "ConvTranspose":
+            self.pads = self._same(sizes, mode == b"SAME_LOWER")
+        elif mode not in (b"NOTSET", b"VALID", b"SAME_UPPER", b"SAME_LOWER"):
+            raise self._error("auto_pad", mode, "unknown")
+        elif mode == b"VALID":
+            self.pads = [0] * 2 * len(sizes)
+        self._check_output(sizes)
+
+    def integer(self, name: str, default: int) -> int:
+        """Return an attribute that is a positive integer."""
+        value = self.attributes.get(name, default)
+        if not 1 <= value <= _MOST:
+            raise self._error(name, value, "not positive")
+        return value
+
+    def _integers(self, name: str, default, count: int, least: int) -> list[int]:
+        values = [int(v) for v in self.attributes.get(name, default)]
+        if len(values) != count or any(not least <= v <= _MOST for v in values):
+            raise self._error(name, values, f"expected {count} integers from {least}")
+        return values
+
+    def _same(self, sizes: list[int], extra_first: bool) -> list[int]:
+        """Pads that make the output ``ceil(size / stride)``; an odd one goes to one end."""
+        if not all(isinstance(size, int) for size in sizes):
+            raise self._error("auto_pad", self.attributes["auto_pad"], "needs fixed shapes")
+        total = [
+            max((-(-size // stride) - 1) * stride + extent - size, 0)
+            for size, stride, extent in zip(sizes, self.strides, self.extents)
+        ]
+        less, more = [t // 2 for t in total], [t - t // 2 for t in total]
+        return more + less if extra_first else less + more
+
+    def _check_output(self, sizes: list[int]) -> None:
+        """Refuse a window that is larger than its padded input."""
+        if self.node.op_type == "ConvTranspose":
+            return
+        pads = [a + b for a, b in zip(self.pads, self.pads[len(sizes) :])]
+        for size, pad, extent in zip(sizes, pads, self.extents):
+            if isinstance(size, int) and size + pad < extent:
+                raise self._error("kernel_shape", self.kernel, f"its input is {sizes}")
+
+    def _error(self, name: str, value, cause: str) -> UnsupportedError:
+        return UnsupportedError(
+            describe_node(self.node), f"has {name} {value}: {cause}", "Export the model again"
+        )
+
+
+_MOST = 2**20  # Of a stride or the like: beyond, int32 index arithmetic may overflow.
+
+
+@converter("Gemm")
+def _gemm(importer: Importer, node: NodeProto) -> None:
+    """``alpha A B + beta C``: the factor goes behind the product, so that A stays quantized."""
+    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    a, b = (importer.operand(name, node) for name in node.input[:2])
+    if attributes.get("transA", 0):
+        a = importer.builder.emit(relax.op.permute_dims(a))
+    if attributes.get("transB", 0):
+        b = importer.builder.emit(relax.op.permute_dims(b))
+    result = importer.builder.emit(relax.op.matmul(a, b), node.name)
+    alpha, beta = (np.float32(attributes.get(name, 1)) for name in ("alpha", "beta"))
+    if alpha != 1:
+        result = importer.builder.emit(relax.op.multiply(result, relax.const(alpha)))
+    if len(node.input) > 2 and node.input[2] and beta != 0:
+        result = relax.op.add(result, _scaled(importer, node.input[2], beta))
+    importer.define(node, result)
+
+
+def _scaled(importer: Importer, name: str, factor: np.float32) -> relax.Expr:
+    if name in importer.constants:
+        return relax.const(importer.constants[name] * factor)
+    expr = importer.expression(name)
+    if factor == 1:
+        return expr
+    return importer.builder.emit(relax.op.multiply(expr, relax.const(factor)))
+
+
+@converter("MatMul")
+def _matmul(importer: Importer, node: NodeProto) -> None:
+    importer.define(node, relax.op.matmul(*(importer.operand(name, node) for name in node.input)))
+
+
+@converter("BatchNormalization")
+def _batch_normalization(importer: Importer, node: NodeProto) -> None:
+    """``x * factor + shift`` in float32, the two computed first as ONNX Runtime does."""
+    where = describe_node(node)
+    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    if attributes.get("training_mode", 0) or len([o for o in node.output if o]) > 1:
+        raise UnsupportedError(where, "is in training mode", "Export the model in eval mode")
+    names = ("scale", "bias", "mean", "variance")
+    gamma, bias, mean, variance = (
+        importer.parameter(node, i, name).astype(np.float32) for i, name in enumerate(names, 1)
+    )
+    epsilon = np.float32(attributes.get("epsilon", 1e-5))
+    with np.errstate(all="ignore"):
+        factor = gamma / np.sqrt(variance + epsilon)
+        shift = bias - mean * factor
+    if not (np.isfinite(factor).all() and np.isfinite(shift).all()):
+        raise UnsupportedError(where, "divides by zero or has NaN inside", "Train it again")
+    shape = (1, -1, *[1] * (len(importer.shape(node.input[0])) - 2))
+    factor, shift = (relax.const(value.reshape(shape)) for value in (factor, shift))
+    scaled = importer.builder.emit(relax.op.multiply(importer.expression(node.input[0]), factor))
+    importer.define(node, relax.op.add(scaled, shift))
+
+
+@converter("Clip")
+def _clip(importer: Importer, node: NodeProto) -> None:
+    """Bounds one by one, as ops that later passes know; TVM's importer emits TE."""
+    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    result = importer.expression(node.input[0])
+    dtype = str(result.ty.dtype)
+    for i, (name, op) in enumerate((("min", relax.op.maximum), ("max", relax.op.minimum)), 1):
+        if i < len(node.input) and node.input[i]:
+            bound = importer.parameter(node, i, name)
+        elif name in attributes:
+            bound = np.asarray(attributes[name], dtype)
+        else:
+            continue
+        if np.isnan(bound).any():
+            raise UnsupportedError(describe_node(node), f"has {name} = NaN", "Leave it out")
+        result = importer.builder.emit(op(result, relax.const(bound.reshape(()))))
+    importer.define(node, result)
+
+
+@converter("Squeeze", "Unsqueeze")
+def _reshaped(importer: Importer, node: NodeProto) -> None:
+    """Reshape, which later passes look through; shapes must be fixed for that."""
+    importer.convert(node)
+    result = importer.expressions[node.output[0]]
+    sizes = importer.shape(node.output[0]) if isinstance(result.ty, relax.TensorType) else [None]
+    if all(isinstance(size, int) for size in sizes):
+        importer.define(node, relax.op.reshape(importer.expression(node.input[0]), sizes))

@@ -1,0 +1,137 @@
+"""QDQ: `QuantizeLinear` and `DequantizeLinear`.
+
+A pair of them is one quantizer. DequantizeLinear of stored integers is a quantized weight, or a
+bias where they have 32 bits.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from onnx import NodeProto, TensorProto, helper
+from tvm import relax
+
+from ...errors import UnsupportedError
+from ...op.quantize import quantize
+from .grid import Grid
+from .importer import Codes, Importer, converter
+from .model import STANDARD, describe_node
+
+_BITS = {"int8": 8, "uint8": 8, "int4": 4, "uint4": 4, "int32": 32}
+_DOMAINS = (*STANDARD, "com.microsoft")  # ONNX Runtime's quantizer uses its own for 4 bits.
+
+
+@converter("QuantizeLinear", domains=_DOMAINS)
+def _quantize_linear(importer: Importer, node: NodeProto) -> None:
+    x, output = node.input[0], node.output[0]
+    dtype = _output_dtype(importer, node)
+    grid = _grid(importer, node, dtype)
+    if dtype == "int32":
+        raise UnsupportedError(grid.where, "makes int32", "Quantize to 4 or 8 bits")
+    if x in importer.constants:
+        importer.constants[output] = grid.integers(importer.constants[x]).astype(_numpy(dtype))
+    else:
+        importer.codes[output] = Codes(x, grid, dtype, node.name)
+
+
+@converter("DequantizeLinear", domains=_DOMAINS)
+def _dequantize_linear(importer: Importer, node: NodeProto) -> None:
+    x, output = node.input[0], node.output[0]
+    codes, integers = importer.codes.get(x), importer.constants.get(x)
+    if codes is not None:
+        dtype = codes.dtype
+    else:
+        dtype = (
+            integers.dtype.name if integers is not None else str(importer.expression(x).ty.dtype)
+        )
+    grid = _grid(importer, node, dtype)
+    if integers is not None:
+        difference = integers.astype(np.int64) - grid.zero_point.astype(np.int64)
+        importer.constants[output] = difference.astype(np.float32) * grid.scale
+        importer.grids[output] = grid
+    elif codes is not None and _same(codes.grid, grid):
+        importer.expressions[output] = importer.quantized(codes.source, grid, codes.layer)
+    else:
+        _dequantize(importer, node, grid)
+
+
+def _dequantize(importer: Importer, node: NodeProto, grid: Grid) -> None:
+    """Arithmetic on integers of the graph; a quantizer then says that the result is on a grid."""
+    emit = importer.builder.emit
+    scale, zero_point = (relax.const(value) for value in (grid.scale, grid.zero_point))
+    values = emit(relax.op.astype(importer.expression(node.input[0]), "float32"))
+    values = emit(relax.op.multiply(emit(relax.op.subtract(values, zero_point)), scale))
+    if grid.bits <= 8:
+        encoding, axis = grid.encoding(len(values.ty.shape), is_constant=True)
+        values = quantize(values, encoding, axis, node.name)
+    importer.define(node, values)
+
+
+def _output_dtype(importer: Importer, node: NodeProto) -> str:
+    stated = _attribute(node, "output_dtype", TensorProto.UNDEFINED)
+    if len(node.input) > 2 and node.input[2]:
+        return importer.parameter(node, 2, "zero point").dtype.name
+    return _numpy_name(stated) if stated else "uint8"
+
+
+def _grid(importer: Importer, node: NodeProto, dtype: str) -> Grid:
+    where = describe_node(node)
+    if dtype not in _BITS:
+        raise UnsupportedError(where, f"has {dtype} codes", f"Use one of {', '.join(_BITS)}")
+    if _attribute(node, "block_size", 0):
+        raise UnsupportedError(
+            where, "quantizes in blocks", "Quantize per tensor or per channel (block_size=0)"
+        )
+    scale, shape = importer.parameter(node, 1, "scale"), importer.shape(node.input[0])
+    if len(node.input) > 2 and node.input[2]:
+        zero_point = importer.parameter(node, 2, "zero point")
+    else:
+        zero_point = np.zeros(scale.shape, dtype if dtype == "int32" else "int8")
+    if zero_point.size > 1 and zero_point.size != scale.size:
+        raise UnsupportedError(where, "has other zero points than scales", "Give one of each")
+    scale, zero_point = (_along_axis(p, node, shape) for p in (scale, zero_point))
+    bits, low = _BITS[dtype], 0 if dtype[0] == "u" else -(2 ** (_BITS[dtype] - 1))
+    grid = Grid(
+        scale,
+        zero_point.astype(np.float32),
+        bits,
+        low,
+        low + 2**bits - 1,
+        is_zero_point_late=True,
+        where=where,
+    )
+    grid.check_fits(shape)
+    return grid
+
+
+def _along_axis(parameter: np.ndarray, node: NodeProto, shape: list) -> np.ndarray:
+    """Spell a parameter per tensor as a scalar, one per channel so that it broadcasts."""
+    if parameter.size == 1:
+        return parameter.reshape(())
+    axis, rank = _attribute(node, "axis", 1), len(shape)
+    axis = 0 if rank == 1 and axis == 1 else axis
+    if parameter.ndim != 1 or not -rank <= axis < rank:
+        raise UnsupportedError(
+            describe_node(node),
+            f"its scale {parameter.shape} doesn't match axis {axis} of {tuple(shape)}",
+            "Use one scale per tensor or per channel",
+        )
+    return parameter.reshape([-1 if i == axis % rank else 1 for i in range(rank)])
+
+
+def _same(a: Grid, b: Grid) -> bool:
+    """Whether two nodes quantize and dequantize with the same numbers."""
+    return (a.bits, a.low) == (b.bits, b.low) and all(
+        np.array_equal(p, q) for p, q in ((a.scale, b.scale), (a.zero_point, b.zero_point))
+    )
+
+
+def _attribute(node: NodeProto, name: str, default: int) -> int:
+    return next((a.i for a in node.attribute if a.name == name), default)
+
+
+def _numpy(dtype: str) -> np.dtype:
+    return helper.tensor_dtype_to_np_dtype(TensorProto.DataType.Value(dtype.upper()))
+
+
+def _numpy_name(element_type: int) -> str:
+    return TensorProto.DataType.Name(element_type).lower()

@@ -1,0 +1,175 @@
+"""`bits="auto"`: what each choice costs, what error it makes, and which choices fit a budget.
+
+The error of a choice is measured: that of the network's outputs on calibration data with one layer
+quantized and all others in float. Errors of layers are added up, as in ZeroQ and HAWQ. What is
+chosen is measured as a whole against equal bits everywhere, and the better of the two is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+
+import numpy as np
+
+from ...errors import BitencError
+from ...schedule import strategy_costs
+from ...target import Target, load_target
+from ...te.conv_layer import BranchGeometry, ConvLayer
+from .knapsack import Choice, within_cost, within_error
+from .layer import Layer, weight_bytes
+from .report import ErrorMeter
+from .settings import Bits, Budget
+
+# The long search of AdaRound is for the chosen bits alone.
+QUICK = {"nearest": "nearest", "bias": "bias", "adaround": "bias"}
+
+
+class BitSearch:
+    """Chooses bits for the layers of a run.
+
+    Parameters
+    ----------
+    run : Run
+    budget : Budget
+    fixed : dict
+        Bits of layers that have no choice.
+    """
+
+    def __init__(self, run, budget: Budget, fixed: Mapping[str, Bits]):
+        self.run, self.budget, self.fixed = run, budget, fixed
+        self.rounding = QUICK[run.settings.rounding]
+        self.target = load_target(budget.target, None) if budget.kind == "latency" else None
+
+    def bits(self) -> dict[str, Bits]:
+        """Bits of every layer.
+
+        Raises
+        ------
+        BitencError
+            If the budget can't be met, or the target has no cost model.
+        """
+        names = self.run.layers
+        self.run.total += sum(len(self._measured_bits(name)) for name in names)
+        choices = {name: self._choices(layer) for name, layer in names.items()}
+        if self.budget.kind == "error":
+            chosen = within_error(choices, self.budget.amount, self._error)
+        else:
+            chosen = self._within_cost(choices)
+        return {name: choice.bits for name, choice in chosen.items()}
+
+    def _within_cost(self, choices: Mapping[str, list[Choice]]) -> dict[str, Choice]:
+        """Choose by the knapsack, or equal bits everywhere where that measures better."""
+        amount = self.budget.amount
+        if self.budget.kind == "latency":
+            most = {name: self._most(name) for name in choices}
+            amount *= sum(self._cost(self.run.layers[n], bits) for n, bits in most.items())
+        candidates = [within_cost(choices, amount)]
+        for count in range(max(self.run.settings.bits), 0, -1):
+            uniform = self._uniform(choices, count)
+            if sum(choice.cost for choice in uniform.values()) <= amount:
+                candidates.append(uniform)
+                break
+        return min(candidates, key=self._error)
+
+    def _most(self, name: str) -> Bits:
+        return self.fixed.get(name, self.run.settings.bits)
+
+    def _options(self, name: str) -> list[Bits]:
+        """Bits that a layer may have."""
+        if name in self.fixed:
+            return [self.fixed[name]]
+        most_weight, most_act = self.run.settings.bits
+        acts = range(1, most_act + 1) if self.budget.kind == "latency" else [most_act]
+        return [(w, a) for w in range(1, most_weight + 1) for a in acts]
+
+    def _measured_bits(self, name: str) -> list[Bits]:
+        """Options whose error is measured; with both kinds of bits, one kind at a time."""
+        most = self._most(name)
+        if name in self.fixed:
+            return []
+        return [bits for bits in self._options(name) if bits[0] == most[0] or bits[1] == most[1]]
+
+    def _choices(self, layer: Layer) -> list[Choice]:
+        errors = {b: self._sensitivity(layer, b) for b in self._measured_bits(layer.name)}
+        most_weight, most_act = most = self._most(layer.name)
+
+        def error(bits: Bits) -> float:
+            if layer.name in self.fixed:
+                return 0.0
+            by_weight, by_act = errors[bits[0], most_act], errors[most_weight, bits[1]]
+            return max(by_weight + by_act - errors[most], 0.0)
+
+        options = self._options(layer.name)
+        return [Choice(bits, self._cost(layer, bits), error(bits)) for bits in options]
+
+    def _sensitivity(self, layer: Layer, bits: Bits) -> float:
+        """Error of the network's outputs with this layer alone quantized."""
+        weight_bits, act_bits = bits
+        step = f"sensitivity {layer.name} W{weight_bits}A{act_bits} {self.rounding}"
+        error = self.run.checkpoint.get(step, lambda: self._error_with({layer.name: bits}), float)
+        self.run.advance(f"{layer.name} at W{weight_bits}A{act_bits}")
+        return error
+
+    def _error(self, chosen: Mapping[str, Choice]) -> float:
+        """Error of the network's outputs with all layers quantized."""
+        return self._error_with({name: choice.bits for name, choice in chosen.items()})
+
+    def _error_with(self, bits: Mapping[str, Bits]) -> float:
+        run, outputs = self.run, self.run.model.outputs
+        quantized = {n: run.quantized(run.layers[n], b, self.rounding) for n, b in bits.items()}
+        meter = ErrorMeter()
+        for floats, values in zip(self._float_outputs, run.model.values(outputs, quantized)):
+            meter.add(floats, values, outputs)
+        return meter.mean(outputs)
+
+    @cached_property
+    def _float_outputs(self) -> list[dict]:
+        return list(self.run.model.values(self.run.model.outputs))
+
+    def _uniform(self, choices: Mapping[str, list[Choice]], count: int) -> dict[str, Choice]:
+        """Equal bits for all layers that have a choice, within their most."""
+
+        def nearest(name: str, options: list[Choice]) -> Choice:
+            wanted = tuple(min(count, most) for most in self._most(name))
+            if self.budget.kind != "latency":
+                wanted = (wanted[0], self._most(name)[1])
+            return next((c for c in options if c.bits == wanted), options[0])
+
+        return {name: nearest(name, options) for name, options in choices.items()}
+
+    def _cost(self, layer: Layer, bits: Bits) -> float:
+        if self.target is None:
+            return weight_bytes(layer, bits[0])
+        return predicted_cost(layer, self.run.model.shapes[layer.input], bits, self.target)
+
+
+def predicted_cost(layer: Layer, input_shape: tuple[int, ...], bits: Bits, target: Target) -> float:
+    """Cost of a layer by the target's cost model, in the model's own unit."""
+    weight_bits, act_bits = bits
+    weight = layer.weight.reshape(*layer.weight.shape, *(1,) * (4 - layer.weight.ndim))
+    batch, channels, height, width = (*input_shape, 1, 1)[:4]
+    geometry = BranchGeometry(
+        tuple(2**k for k in range(act_bits)),
+        tuple(2**m for m in range(weight_bits)),
+        0,
+        layer.strides,
+        layer.padding,
+        layer.dilation,
+        layer.groups,
+    )
+    conv = ConvLayer(
+        layer.name,
+        (batch, height, width, channels),
+        np.zeros(weight.shape, np.uint8),
+        np.zeros(len(weight), np.int32),
+        geometry,
+    )
+    costs = strategy_costs(conv, target)
+    if not costs:
+        raise BitencError(
+            f"target {target.name!r}",
+            "has no cost model for latency",
+            "Give a budget of weight_bytes= or error=, or another target",
+        )
+    return min(costs.values())

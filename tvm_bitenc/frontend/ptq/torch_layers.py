@@ -1,0 +1,108 @@
+"""What a quantized torch model is made of: each part exports, and compiles without a difference."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ...encoding import Encoding
+from ...nn.quantize_op import quantize
+from .layer import QuantizedLayer
+
+STEP = 2.0  # Between neighbouring integers v + o.
+
+
+class InputQuantizer(nn.Module):
+    """Rounds a tensor to the integers v + o of its encoding.
+
+    Parameters
+    ----------
+    act : Encoding
+    factor : float
+        2 / s.
+    """
+
+    def __init__(self, act: Encoding, factor: np.float32):
+        super().__init__()
+        self.bits = act.bits
+        self.register_buffer("factor", torch.tensor(float(factor)))
+        self.register_buffer("zero_point", torch.tensor(float(act.zero_point)))
+        self.register_buffer("step", torch.tensor(STEP))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Integers as float32, same shape."""
+        return quantize(x * self.factor, self.step, self.zero_point, self.bits)
+
+    def extra_repr(self) -> str:
+        """Arguments for `repr`."""
+        return f"bits={self.bits}, scale={STEP / float(self.factor):.4g}"
+
+
+class _IntegerLayer(nn.Module):
+    """What `IntegerConv2d` and `IntegerLinear` share: integer weights, scale and bias."""
+
+    def __init__(self, quantized: QuantizedLayer):
+        super().__init__()
+        layer, weight = quantized.layer, quantized.weight
+        self.bits = weight.bits
+        self.register_buffer("weight", torch.from_numpy(quantized.weight_integers))
+        self.register_buffer("zero_point", torch.tensor(float(weight.zero_point)))
+        self.register_buffer("step", torch.tensor(STEP))
+        self.register_buffer("out_scale", layer.per_channel(quantized.out_scale))
+        bias = None if quantized.bias is None else layer.per_channel(quantized.bias)
+        self.register_buffer("bias", bias)
+
+    def weight_integers(self) -> Tensor:
+        """v + o of the weight; the quantizer changes nothing and tells the compiler its bits."""
+        return quantize(self.weight, self.step, self.zero_point, self.bits)
+
+    def _finish(self, sums: Tensor) -> Tensor:
+        y = sums * self.out_scale
+        return y if self.bias is None else y + self.bias
+
+    def extra_repr(self) -> str:
+        """Arguments for `repr`."""
+        return f"{tuple(self.weight.shape)}, bits={self.bits}"
+
+
+class IntegerConv2d(_IntegerLayer):
+    """Convolution of integers v + o with integer weights, then scale and bias."""
+
+    def __init__(self, quantized: QuantizedLayer):
+        super().__init__(quantized)
+        layer = quantized.layer
+        self.stride, self.dilation, self.groups = layer.strides, layer.dilation, layer.groups
+        top, left, bottom, right = layer.padding
+        even = (top, left) == (bottom, right)
+        self.padding = (top, left) if even else (0, 0)
+        self.pad = None if even else (left, right, top, bottom)
+
+    def forward(self, integers: Tensor) -> Tensor:
+        """Float32 (N, out_channels, OH, OW) from integers (N, in_channels, H, W)."""
+        if self.pad is not None:
+            integers = functional.pad(integers, self.pad)
+        sums = functional.conv2d(
+            integers,
+            self.weight_integers(),
+            None,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.groups,
+        )
+        return self._finish(sums)
+
+
+class IntegerLinear(_IntegerLayer):
+    """Matrix product of integers v + o with integer weights, then scale and bias."""
+
+    def forward(self, integers: Tensor) -> Tensor:
+        """Float32 (..., out_features) from integers (..., in_features)."""
+        return self._finish(functional.linear(integers, self.weight_integers()))
+
+
+def integer_layer(quantized: QuantizedLayer) -> nn.Module:
+    """Module of a quantized layer."""
+    return (IntegerLinear if quantized.layer.is_dense else IntegerConv2d)(quantized)

@@ -1,0 +1,237 @@
+"""A torch module as post-training quantization sees it: traced by torch.fx, batch-norms folded."""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+from torch.fx.experimental.optimization import fuse
+
+from ...errors import BitencError, UnsupportedError
+from .batches import checked_batches
+from .checkpoint import hash_of
+from .layer import Layer, QuantizedLayer
+from .report import REPORT
+from .steps import Step
+from .torch_layers import InputQuantizer, integer_layer
+
+PRODUCTS = (operator.mul, operator.imul, torch.mul, "mul", "mul_")
+
+
+class TorchModel:
+    """A float module, its layers and its calibration data.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        In eval mode; it isn't changed.
+    batches : iterable
+        Tensors or arrays, or tuples of them: arguments of one call each.
+
+    Raises
+    ------
+    UnsupportedError
+        If torch.fx can't trace it.
+    BitencError
+        If it is in training mode, or the batches don't fit it.
+    """
+
+    def __init__(self, module: nn.Module, batches: Iterable):
+        training = [name or "the model" for name, part in module.named_modules() if part.training]
+        if training:
+            raise BitencError(
+                "quantize", f"{training[0]} is in training mode", "Call model.eval() first"
+            )
+        self.batches = [_arguments(i, batch) for i, batch in enumerate(checked_batches(batches))]
+        self.graph_module = _traced(module)
+        self.modules = dict(self.graph_module.named_modules())
+        self.nodes = {node.name: node for node in self.graph_module.graph.nodes}
+        self.inputs = [n.name for n in self.nodes.values() if n.op == "placeholder"]
+        self._check_batches()
+        (result,) = (node for node in self.nodes.values() if node.op == "output")
+        self.outputs = [node.name for node in result.all_input_nodes]
+        self.shapes = {
+            name: tuple(value.shape)
+            for name, value in self._run(self.graph_module, self.batches[0], self.nodes).items()
+            if isinstance(value, Tensor)
+        }
+        self.layers, self.float_layers = self._layers()
+        self.steps = self._steps()
+
+    def _check_batches(self) -> None:
+        required = [name for name in self.inputs if not self.nodes[name].args]
+        for i, batch in enumerate(self.batches):
+            if not len(required) <= len(batch) <= len(self.inputs):
+                raise BitencError(
+                    f"calibration batch {i}",
+                    f"has {len(batch)} tensors, and the model takes {len(self.inputs)}",
+                    "Give a tensor or a tuple of the model's arguments, without labels",
+                )
+
+    def key(self) -> str:
+        """Hash of the network and its calibration data."""
+        state = self.graph_module.state_dict()
+        parts = [self.graph_module.code, *(str(part) for part in self.graph_module.children())]
+        for name, value in state.items():
+            parts += [name, value.numpy()]
+        return hash_of([*parts, *(x.numpy() for batch in self.batches for x in batch)])
+
+    def values(
+        self, names: Sequence[str], quantized: Mapping[str, QuantizedLayer] | None = None
+    ) -> Iterator[dict[str, Tensor]]:
+        """Tensors by name, batch by batch, with some layers quantized (none by default)."""
+        module = self._with(quantized) if quantized else self.graph_module
+        for batch in self.batches:
+            yield self._run(module, batch, names)
+
+    def result(self, quantized: Mapping[str, QuantizedLayer], report: str) -> fx.GraphModule:
+        """Return the quantized module; it shares nothing with the float one."""
+        module = copy.deepcopy(self._with(quantized)).eval().requires_grad_(False)
+        module.meta[REPORT] = report
+        return module
+
+    @staticmethod
+    def _run(module: fx.GraphModule, batch, names) -> dict[str, Tensor]:
+        recorder = _Recorder(module, set(names))
+        with torch.no_grad():
+            recorder.run(*batch)
+        return recorder.found
+
+    def _layers(self) -> tuple[list[Layer], list[tuple[str, str]]]:
+        layers, left = [], []
+        uses = Counter(n.target for n in self.nodes.values() if n.op == "call_module")
+        for node in self.nodes.values():
+            if node.op != "call_module":
+                reason = _reason_of_function(node)
+                if reason:
+                    left.append((node.name, reason))
+                continue
+            part = self.modules[node.target]
+            name = node.target if uses[node.target] == 1 else node.name
+            reason = _reason_for_float(part, self.shapes[node.name])
+            if reason:
+                left.append((name, reason))
+            elif isinstance(part, (nn.Conv2d, nn.Linear)):
+                layers.append(_layer(name, node, part))
+        return layers, left
+
+    def _steps(self) -> list[Step]:
+        layer_of = {layer.output: layer.name for layer in self.layers}
+        return [
+            Step(
+                tuple(n.name for n in node.all_input_nodes if n.op != "get_attr"),
+                (node.name,),
+                layer_of.get(node.name, ""),
+                node.target in PRODUCTS,
+            )
+            for node in self.nodes.values()
+            if node.op not in ("placeholder", "output", "get_attr")
+        ]
+
+    def _with(self, quantized: Mapping[str, QuantizedLayer]) -> fx.GraphModule:
+        """Return the graph with some layers quantized, and one quantizer per tensor and grid."""
+        module = fx.GraphModule(self.graph_module, copy.deepcopy(self.graph_module.graph))
+        nodes = {node.name: node for node in module.graph.nodes}
+        quantizers: dict[tuple, fx.Node] = {}
+        for one in quantized.values():
+            node, source = nodes[one.layer.output], nodes[one.layer.input]
+            grid = (source, one.act.bits, float(one.act.scale), float(one.act.zero_point))
+            if grid not in quantizers:
+                target = f"input_quantizers.{source.name}_{one.act.bits}"
+                module.add_submodule(target, InputQuantizer(one.act, one.act_factor))
+                with module.graph.inserting_after(source):
+                    quantizers[grid] = module.graph.call_module(target, (source,))
+            target = one.layer.name
+            module.add_submodule(target, integer_layer(one))
+            node.target, node.args, node.kwargs = target, (quantizers[grid],), {}
+        module.graph.lint()
+        module.recompile()
+        return module
+
+
+def _arguments(i: int, batch: tuple | dict) -> tuple[Tensor, ...]:
+    if isinstance(batch, dict):
+        raise BitencError(
+            f"calibration batch {i}", "is a dictionary", "Give a tuple of the model's arguments"
+        )
+    return tuple(torch.as_tensor(part).detach() for part in batch)
+
+
+class _Recorder(fx.Interpreter):
+    """Runs a graph and keeps the values of some nodes."""
+
+    def __init__(self, module: fx.GraphModule, names: set[str]):
+        super().__init__(module)
+        self.names, self.found = names, {}
+
+    def run_node(self, node: fx.Node):
+        value = super().run_node(node)
+        if node.name in self.names:
+            # A later op may work in place.
+            self.found[node.name] = value.clone() if isinstance(value, Tensor) else value
+        return value
+
+
+def _traced(module: nn.Module) -> fx.GraphModule:
+    try:
+        traced = fuse(module)
+    except Exception as error:  # torch.fx has no common class of errors.
+        lines = str(error).strip().splitlines() or [repr(error)]
+        raise UnsupportedError(
+            "quantize",
+            f"torch.fx can't trace the model: {lines[0].removesuffix('.')}",
+            "Keep data-dependent Python out of forward, or export to ONNX and quantize the file",
+        ) from error
+    traced.graph.eliminate_dead_code()
+    traced.recompile()
+    return traced
+
+
+def _reason_of_function(node: fx.Node) -> str:
+    name = getattr(node.target, "__name__", str(node.target))
+    if node.op == "call_function" and name in ("conv1d", "conv2d", "conv3d", "linear"):
+        return "it is a function, not a module: use torch.nn's layer"
+    if node.op == "call_function" and name in ("matmul", "bmm", "scaled_dot_product_attention"):
+        return "a product of two activations isn't quantized"
+    return ""
+
+
+def _reason_for_float(part: nn.Module, shape: tuple[int, ...]) -> str:
+    """Why a module stays float, empty if it needn't or isn't a layer."""
+    kind = type(part).__name__
+    if isinstance(part, (nn.Conv2d, nn.Linear)):
+        if getattr(part, "padding_mode", "zeros") != "zeros":
+            return f"padding with {part.padding_mode!r} has no integer form"
+        if isinstance(part, nn.Linear) and len(shape) != 2:
+            return f"its output has {len(shape)} axes, and dense layers need 2"
+        return ""
+    if isinstance(part, (nn.modules.conv._ConvNd, nn.Bilinear)):
+        return f"{kind} isn't quantized"
+    if isinstance(part, (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)):
+        return f"{kind} isn't quantized"
+    return ""
+
+
+def _layer(name: str, node: fx.Node, part: nn.Conv2d | nn.Linear) -> Layer:
+    (source,) = node.all_input_nodes
+    weight, bias = (None if p is None else p.detach().numpy() for p in (part.weight, part.bias))
+    ends = (name, source.name, node.name, np.ascontiguousarray(weight, np.float32), bias)
+    if isinstance(part, nn.Linear):
+        return Layer(*ends)
+    return Layer(*ends, part.stride, _padding(part), part.dilation, part.groups)
+
+
+def _padding(conv: nn.Conv2d) -> tuple[int, int, int, int]:
+    """(top, left, bottom, right)."""
+    if conv.padding == "valid":
+        return (0, 0, 0, 0)
+    if conv.padding == "same":
+        totals = [d * (k - 1) for d, k in zip(conv.dilation, conv.kernel_size)]
+        before = [total // 2 for total in totals]
+        return (*before, *(total - first for total, first in zip(totals, before)))
+    return (*conv.padding, *conv.padding)

@@ -1,0 +1,114 @@
+r"""Which counts a sum of branches takes: one per pair of planes, or three for two by two planes.
+
+Two planes of each side with the same ratio of coefficients have four branches
+
+.. math:: A\,a_1 w_1 + B\,a_0 w_0 + C\,(a_1 w_0 + a_0 w_1), \qquad a, w \in \{-1,+1\},
+          \quad A B = C^2
+
+of which one is the product of the other three. With :math:`p = a_1 w_1` and :math:`q = a_0 w_0`,
+the last two cancel where p and q differ, and are equal where p and q are. So
+
+.. math:: (A - C)\,p + (B + C)\,q + 2 C\,t, \qquad
+          t = \begin{cases} a_1 w_0 & p = q \\ p & \text{else} \end{cases}
+
+is the same number: three counts, with coefficients 2, 3 and 4 for two bits by two bits; and two
+counts for ternary values, where A = C.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Single:
+    """One branch.
+
+    Parameters
+    ----------
+    act, weight : int
+        Its planes.
+    factor : int
+        Its coefficient.
+    """
+
+    act: int
+    weight: int
+    factor: int
+
+    @property
+    def factors(self) -> tuple[int, ...]:
+        """Coefficients of its counts."""
+        return (self.factor,)
+
+
+@dataclass(frozen=True)
+class Square:
+    """Four branches: of two neighbouring activation planes and two neighbouring weight planes.
+
+    Parameters
+    ----------
+    act, weight : int
+        The lower plane of each side.
+    high, low, mixed : int
+        Coefficients of p, q and t.
+    """
+
+    act: int
+    weight: int
+    high: int
+    low: int
+    mixed: int
+
+    @property
+    def factors(self) -> tuple[int, ...]:
+        """Coefficients of its counts."""
+        return tuple(factor for factor in (self.high, self.low, self.mixed) if factor)
+
+
+def operations(counts: Sequence[Single | Square], popcount: int = 1) -> int:
+    """Vector instructions for as many products as a vector has bits.
+
+    Parameters
+    ----------
+    counts : sequence of Single or Square
+    popcount : int
+        Instructions that count bits.
+    """
+    logic = sum(3 if isinstance(count, Square) else 1 for count in counts)
+    return logic + (popcount + 1) * sum(len(count.factors) for count in counts)
+
+
+def counts_of(
+    act_coefficients: Sequence[int], weight_coefficients: Sequence[int]
+) -> list[Single | Square]:
+    """Cover all branches, with squares where planes allow.
+
+    Parameters
+    ----------
+    act_coefficients, weight_coefficients : sequence of int
+        Of the planes, lowest plane first.
+    """
+    found: list[Single | Square] = []
+    for k in range(0, len(act_coefficients), 2):
+        for m in range(0, len(weight_coefficients), 2):
+            acts, weights = act_coefficients[k : k + 2], weight_coefficients[m : m + 2]
+            square = _square(k, m, acts, weights)
+            singles = [
+                Single(k + i, m + j, a * w)
+                for i, a in enumerate(acts)
+                for j, w in enumerate(weights)
+            ]
+            found += [square] if square else singles
+    return found
+
+
+def _square(act: int, weight: int, acts: Sequence[int], weights: Sequence[int]) -> Square | None:
+    """Return the square of up to two planes of each side, None if they form none."""
+    if len(acts) < 2 or len(weights) < 2 or acts[0] * weights[1] != acts[1] * weights[0]:
+        return None
+    high, low, cross = acts[1] * weights[1], acts[0] * weights[0], acts[1] * weights[0]
+    if not 0 < low <= cross <= high:
+        return None
+    return Square(act, weight, high - cross, low + cross, 2 * cross)

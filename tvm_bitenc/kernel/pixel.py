@@ -1,0 +1,73 @@
+"""The words of one input pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tvm import tirx
+from tvm.tirx.script import builder as T
+
+from .isa import Isa
+from .tir import constant, lane_constants, load
+
+LANES = 8  # Words to add up at once.
+
+
+class PixelWords:
+    """Words of an input pixel, plane after plane, each loaded once.
+
+    Parameters
+    ----------
+    per_plane : int
+        Words of a plane.
+    source : buffer of uint64, optional
+        Without one all words are 0, as those of padding are.
+    start : expression, optional
+        The pixel's first word.
+    """
+
+    def __init__(self, per_plane: int, source=None, start=None):
+        self.per_plane, self.source, self.start = per_plane, source, start
+        self._loaded: dict[tuple[int, int], object] = {}
+
+    def word(self, plane: int, word: int):
+        """One word of a plane."""
+        return self.neighbours(plane * self.per_plane + word, 1)
+
+    def neighbours(self, first: int, lanes: int):
+        """A vector of neighbouring words."""
+        if self.source is None:
+            return constant(0, "uint64", lanes)
+        if (first, lanes) not in self._loaded:
+            self._loaded[first, lanes] = T.Bind(load(self.source, self.start + first, lanes))
+        return self._loaded[first, lanes]
+
+    def code_sum(self, coefficients: Sequence[int], isa: Isa):
+        """Sum of the pixel's codes, int32."""
+        if self.source is None:
+            return tirx.const(0, "int32")
+        factors = [kappa for kappa in coefficients for _ in range(self.per_plane)]
+        total, whole = tirx.const(0, "int32"), 0
+        if isa.has_popcount:
+            whole = len(factors) // LANES * LANES
+        if whole:
+            total = self._sum_of_vectors(factors[:whole])
+        for i, kappa in list(enumerate(factors))[whole:]:
+            count = tirx.Cast("int32", tirx.popcount(self.neighbours(i, 1)))
+            total = total + count * kappa
+        return total
+
+    def _sum_of_vectors(self, factors: list[int]):
+        """Sum of whole vectors of words, added up in halves last."""
+        total = None
+        for i in range(0, len(factors), LANES):
+            count = tirx.popcount(self.neighbours(i, LANES))
+            term = count * lane_constants(factors[i : i + LANES], "uint64")
+            total = term if total is None else total + term
+        lanes = LANES
+        while lanes > 1:
+            total, lanes = T.Bind(total), lanes // 2
+            halves = [range(lanes), range(lanes, 2 * lanes)]
+            low, high = (tirx.Shuffle([total], list(half)) for half in halves)
+            total = low + high
+        return tirx.Cast("int32", total)

@@ -1,0 +1,114 @@
+"""Between planes and bytes: from a word of each plane to a byte for each channel, and back.
+
+With an instruction that turns 8 x 8 bits around, all planes of a word of channels go at once::
+
+    words    plane by plane, 8 bytes each     byte g of plane k: channels 8 g .. 8 g + 7
+    reorder  bytes (g, 7 - k)                 what the instruction takes
+    turn     bytes (g, c)                     the code of channel 8 g + c
+
+Without it, each bit of a word chooses whether its plane's coefficient is added to a byte.
+"""
+
+from __future__ import annotations
+
+from tvm import tirx
+from tvm.tirx.script import builder as T
+
+from ..encoding import WORD_BITS
+from ..te.conv_layer import ConvLayer
+from .isa import Isa
+from .tir import constant, reinterpret, store, vector
+
+PLANES = 8  # What a turn takes; 0 stands for those that codes of fewer bits lack.
+MAX_TURNED_WORDS = 8  # Beyond, the words of a plane lie too far apart.
+
+
+def unpack_codes(layer: ConvLayer, isa: Isa, prepared: tuple[str, int], pixel, target, base):
+    """Write the codes of a pixel, one word of each plane at a time.
+
+    Parameters
+    ----------
+    layer : ConvLayer
+    isa : Isa
+    prepared : (dtype, size)
+        What a prepared pixel is made of.
+    pixel : conv2d._PixelWords
+    target, base
+        Where the codes go.
+    """
+    (dtype, size), at_once = prepared, min(isa.vector_bytes, WORD_BITS)
+    turns = _turns(layer, isa, pixel.per_plane)
+    for word in range(-(-size // WORD_BITS)):
+        for start in range(0, min(WORD_BITS, size - word * WORD_BITS), at_once):
+            if turns:
+                codes = _turned(layer, isa, pixel, word)
+            else:
+                codes = _chosen(layer, pixel, word, start, at_once)
+            if dtype != "uint8":
+                codes = tirx.Cast(vector(dtype, at_once), codes)
+            # What lies behind the last channel is overwritten by the next pixel.
+            store(target, codes, base + word * WORD_BITS + start, at_once)
+
+
+def _turns(layer: ConvLayer, isa: Isa, per_plane: int) -> bool:
+    coefficients = list(layer.geometry.act_coefficients)
+    is_positional = coefficients == [1 << k for k in range(len(coefficients))]
+    is_whole = isa.vector_bytes == WORD_BITS
+    return isa.transposes_bits and is_positional and is_whole and per_plane <= MAX_TURNED_WORDS
+
+
+def _chosen(layer: ConvLayer, pixel, word: int, start: int, lanes: int):
+    """Codes of some channels, by adding up coefficients."""
+    total, zero = None, constant(0, "uint8", lanes)
+    for k, kappa in enumerate(layer.geometry.act_coefficients):
+        bits = pixel.word(k, word) >> tirx.const(start, "uint64")
+        mask = reinterpret(vector("bool", lanes), tirx.Cast(f"uint{lanes}", bits))
+        term = tirx.Select(mask, constant(kappa, "uint8", lanes), zero)
+        total = term if total is None else total + term
+    return total
+
+
+def _turned(layer: ConvLayer, isa: Isa, pixel, word: int):
+    """Codes of a word of channels."""
+    bits, per_plane = layer.act_bits, pixel.per_plane
+    count = bits * per_plane
+    words = [pixel.neighbours(i, min(PLANES, count - i)) for i in range(0, count, PLANES)]
+    lanes = [k * per_plane + word for k in range(bits)]
+    if bits < PLANES:
+        words.append(constant(0, "uint64", PLANES))
+        lanes += [count] * (PLANES - bits)
+    column = tirx.Shuffle(words, lanes)
+    octets = reinterpret(vector("uint8", WORD_BITS), T.Bind(column))
+    order = [(PLANES - 1 - lane % PLANES) * PLANES + lane // PLANES for lane in range(WORD_BITS)]
+    return isa.transpose_bits(T.Bind(tirx.Shuffle([octets], order)))
+
+
+def planes_of_parts(isa: Isa, parts: list, bits: int):
+    """Planes of the codes of as many channels as a vector has bytes.
+
+    Parameters
+    ----------
+    isa : Isa
+    parts : list of four int32 vectors
+        Codes, clipped here to what `bits` hold.
+    bits : int
+
+    Returns
+    -------
+    vector of uint64, one lane a plane
+    """
+    codes = isa.saturated_bytes(parts)
+    if bits < PLANES:
+        codes = tirx.min(codes, constant(2**bits - 1, "uint8", WORD_BITS))
+    place = _saturated_places(isa.vector_bytes)
+    order = [place[lane - lane % PLANES + PLANES - 1 - lane % PLANES] for lane in range(WORD_BITS)]
+    turned = isa.transpose_bits(T.Bind(tirx.Shuffle([T.Bind(codes)], order)))
+    planes = [lane % PLANES * PLANES + lane // PLANES for lane in range(WORD_BITS)]
+    in_order = T.Bind(tirx.Shuffle([T.Bind(turned)], planes))
+    return T.Bind(reinterpret(vector("uint64", PLANES), in_order))
+
+
+def _saturated_places(channels: int) -> list[int]:
+    """Where `Isa.saturated_bytes` puts each channel: four of each part to 16 bytes."""
+    lanes = channels // 4
+    return [c % lanes // 4 * 16 + c // lanes * 4 + c % 4 for c in range(channels)]
