@@ -77,7 +77,7 @@ def test_golden(module_of, assert_same_ir):
         return b.emit(POOLS["2x2"](b.emit(quantize(x, encoding, layer="act"))))
 
     def after(b, x):
-        codes = b.emit(encode(x, encoding, layer="act"))
+        codes = b.emit(encode(x, encoding))
         ones = np.ones((5, 1, 2, 2), np.uint8)
         window = dict(strides=(2, 2), groups=5, layer="act.avg_pool")
         acc = b.emit(branch_conv2d(codes, encoding, ones, ONE, **window))

@@ -9,15 +9,17 @@ import tvm
 from tvm import relax
 
 from ..errors import UnsupportedError
+from ..op.matmul import branch_matmul_op
 from ..op.packed import conv_layer_of, packed_conv2d_op
 from ..op.quantize import quantize_op
 from ..op.registration import describe, is_call_to
+from ..schedule.rule import sizes_of
 from ..target import Target, load_target
 from ..te.conv_layer import ConvLayer
 from ..transform.float32 import evaluate, op_name
 from ..transform.lower import is_layer, lower_layer, reason_for_float
 from ..transform.pipeline import Pipeline, default_pipeline
-from ..transform.rewrite import Graph, rewrite_calls
+from ..transform.rewrite import Graph, merge_equal, rewrite_calls
 from .reasons import diagnose
 from .report import FloatLayer, FloatOps, LayerRow, Report
 
@@ -143,6 +145,8 @@ def _before_scheduling(mod: tvm.IRModule) -> tuple[list[LayerRow], list[FloatOps
     def note(call: relax.Call, graph: Graph) -> None:
         if is_call_to(call, packed_conv2d_op):
             rows.append(row_of(conv_layer_of(call)))
+        elif is_call_to(call, branch_matmul_op):
+            rows.append(row_of_product(call))
         elif _is_float_op(call, graph):
             ops.setdefault(op_name(call).split(".")[-1], []).append(graph.name)
 
@@ -185,6 +189,23 @@ def row_of(layer: ConvLayer) -> LayerRow:
     )
 
 
+def row_of_product(call: relax.Call) -> LayerRow:
+    """Describe a product of two activations: there are no weights to store."""
+    batch, rows, columns = sizes_of(call.ty.shape, 1)
+    terms = int(call.args[0].ty.shape[2])
+    bits = (len(call.attrs[f"{which}_coefficients"]) for which in ("weight", "act"))
+    return LayerRow(
+        str(call.attrs["layer"]),
+        f"{rows}x{terms} {terms}x{columns}" + (f" @{batch}" if batch > 1 else ""),
+        *bits,
+        out_bits=32,
+        strategy=str(call.attrs["strategy"]),
+        macs=batch * rows * terms * columns,
+        float_bytes=0,
+        stored_bytes=0,
+    )
+
+
 def _lenient_lowering(refused: list[FloatLayer]) -> tvm.ir.transform.Pass:
     """Return `Lower`, but for layers that it refuses: they stay float and are listed."""
 
@@ -198,6 +219,6 @@ def _lenient_lowering(refused: list[FloatLayer]) -> tvm.ir.transform.Pass:
 
     @tvm.transform.module_pass(opt_level=0, name="bitenc.Lower")
     def lenient(mod: tvm.IRModule, _ctx) -> tvm.IRModule:
-        return relax.transform.EliminateCommonSubexpr()(rewrite_calls(mod, attempt))
+        return merge_equal(rewrite_calls(mod, attempt))
 
     return lenient

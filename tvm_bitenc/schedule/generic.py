@@ -10,6 +10,7 @@ from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 from ..kernel.lookup import lookup_kernel
 from ..op.lookup import packed_lookup_op
+from ..op.matmul import branch_matmul_op
 from ..op.packed import (
     conv_layer_of,
     int8_kernel,
@@ -23,6 +24,7 @@ from ..op.packed import (
 from ..op.registration import constant_value, is_call_to
 from ..target import Target
 from ..te.conv_layer import ConvLayer
+from ..te.int_matmul import LANES, ROWS
 from ..te.threshold import MAX_COUNTED, search_stages
 from .rule import Kernel, cost_model, prim_func, schedule_rule, sizes_of
 
@@ -93,6 +95,30 @@ def conv2d_lut(call: relax.Call, target: Target) -> Kernel | None:
     if layer.has_act_sum:
         schedule.compute_at(schedule.get_sblock("act_ones"), tile.column)
     return Kernel(schedule.mod["main"], constants)
+
+
+@schedule_rule("generic")
+def matmul_int8(call: relax.Call, target: Target) -> Kernel | None:
+    """Product of two matrices of codes: columns in lanes, some rows at a time in registers."""
+    if not is_call_to(call, branch_matmul_op):
+        return None
+    compute, inputs = unscheduled_compute(call)
+    schedule = s_tir.Schedule(prim_func(compute, inputs))
+    sums = schedule.get_sblock("sums")
+    written = schedule.cache_write(sums, 0, "global")  # Otherwise sums wouldn't stay in registers.
+    batch, row, column, term = schedule.get_loops(sums)
+    block, row = schedule.split(row, [None, ROWS])
+    column, lane = schedule.split(column, [None, LANES])
+    schedule.reorder(batch, block, column, term, row, lane)
+    schedule.reverse_compute_at(written, column)
+    schedule.vectorize(schedule.get_loops(written)[-1])
+    schedule.vectorize(lane)
+    schedule.unroll(row)
+    work = math.prod(sizes_of(call.ty.shape, 1)) * int(call.args[0].ty.shape[2]) // LANES
+    if _is_parallel(target, work):
+        schedule.parallel(schedule.fuse(batch, block))
+    schedule.decompose_reduction(sums, term)
+    return Kernel(schedule.mod["main"], [])
 
 
 @cost_model("generic")

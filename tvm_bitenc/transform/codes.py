@@ -34,7 +34,7 @@ from ..op.quantize import encode_op, encoding_of, quantize_op
 from ..op.registration import is_call_to
 from .float32 import evaluate, function_of, op_name
 from .lower import encoder_of
-from .rewrite import Graph, rewrite_calls
+from .rewrite import Graph, merge_equal, rewrite_calls
 from .steps import trace
 
 MAX_BITS = 4  # Of each tensor: beyond, float arithmetic is faster than so many bit operations.
@@ -54,7 +54,7 @@ class Codes:
 
         rewrite_calls(mod, note)
         mod = rewrite_calls(mod, lambda call, graph: _rewrite(call, graph, encoded))
-        return relax.transform.EliminateCommonSubexpr()(mod)
+        return merge_equal(mod)
 
 
 def _key(call: relax.Call) -> tuple:
