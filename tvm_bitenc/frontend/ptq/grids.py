@@ -16,8 +16,9 @@ from ...errors import BitencError
 
 BINS = 2048
 SMALLEST = np.float32(1e-30)  # Scale of a tensor of zeros, so that nothing is divided by 0.
-# Tried shares of the largest magnitude: dense near 1, down to 1/64 for heavy tails at few bits.
-SHARES = 2.0 ** -np.linspace(0, 6, 49)
+# Tried shares of the largest magnitude, down to 1/64 for heavy tails at few bits.
+SHARES = 2.0 ** -np.linspace(0, 6, 97)
+LLOYD_STEPS = 8  # From the best of them to the best nearby.
 
 
 @dataclass(eq=False)
@@ -60,7 +61,7 @@ def act_encoding(histogram: Histogram, bits: int) -> Encoding:
         scale, zero_point = _best(histogram, scales, np.zeros_like(scales), top)
         return Encoding.unsigned(bits, scale)
     low, high = min(histogram.low, 0.0), max(histogram.high, 0.0)
-    coarse = SHARES[::4]
+    coarse = SHARES[::8]
     scale, zero_point = _affine(histogram, low * coarse, high * coarse, bits)
     # Once more between the neighbours of the best.
     near = 2.0 ** np.linspace(-0.5, 0.5, 13)
@@ -120,6 +121,8 @@ def weight_encoding(weight: np.ndarray, bits: int, where: str = "weight") -> Enc
         scale, error = _refined(rows, largest * share / zero_point, zero_point)
         better = error < errors
         scales, errors = np.where(better, scale, scales), np.where(better, error, errors)
+    for _ in range(LLOYD_STEPS):
+        scales, _ = _refined(rows, scales, zero_point)
     return Encoding(bits, np.maximum(scales, SMALLEST).astype(np.float32), zero_point)
 
 
