@@ -16,7 +16,7 @@ import tvm
 
 from tvm_bitenc.target import load_target
 
-from .machine import this_machine
+from .machine import this_machine, xnor_counts
 from .results import bits_name, parser, print_table, write_json
 from .workloads import WORKLOADS, Workload, layer_module, planes_pipeline
 
@@ -26,7 +26,7 @@ PER = 512  # Products that instructions are counted for.
 
 @dataclass(frozen=True)
 class Product:
-    """An instruction that stands for a number of products, of one pair of planes or of codes.
+    """An instruction that stands for a number of products, of one count or of codes.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class Product:
     products : int
         With 1-bit weights and activations.
     divided_by : str
-        ``"both"`` numbers of bits, those of the ``"weight"``, or ``"none"``.
+        The number of ``"counts"``, or of bits of the ``"weight"``, or ``"none"``.
     """
 
     mnemonic: str
@@ -43,11 +43,11 @@ class Product:
 
 
 PRODUCTS = {
-    ("znver5", "xnor"): Product("vpopcntq", 512, "both"),
+    ("znver5", "xnor"): Product("vpopcntq", 512, "counts"),
     ("znver5", "lut"): Product("vpshufb", 256, "weight"),
     ("znver5", "int8"): Product("vpdpbusd", 64, "none"),
     # Two byte shuffles count the bits of one vector.
-    ("x86-64-v3", "xnor"): Product("vpshufb", 128, "both"),
+    ("x86-64-v3", "xnor"): Product("vpshufb", 128, "counts"),
     ("x86-64-v3", "lut"): Product("vpshufb", 128, "weight"),
     ("x86-64-v3", "int8"): Product("vpmaddubsw", 32, "none"),
 }
@@ -88,7 +88,7 @@ def instructions(workload: Workload, bits: tuple[int, int], target: str, strateg
     product = PRODUCTS[target, strategy]
     loop = hottest_loop(assembly(workload, bits, target, strategy), product.mnemonic)
     done = sum(line.startswith(product.mnemonic) for line in loop)
-    divisor = {"both": bits[0] * bits[1], "weight": bits[0], "none": 1}[product.divided_by]
+    divisor = {"counts": xnor_counts(*bits), "weight": bits[0], "none": 1}[product.divided_by]
     return len(loop) / (done * product.products / divisor) * PER
 
 

@@ -90,7 +90,16 @@ class Machine:
 
 def xnor_operations(weight_bits: int, act_bits: int) -> int:
     """Vector instructions of all branches, for as many products as a vector has bits."""
-    return operations(counts_of(*([2**bit for bit in range(n)] for n in (act_bits, weight_bits))))
+    return operations(_counts(weight_bits, act_bits))
+
+
+def xnor_counts(weight_bits: int, act_bits: int) -> int:
+    """How many vectors of bits are counted for all branches of as many products."""
+    return sum(len(count.factors) for count in _counts(weight_bits, act_bits))
+
+
+def _counts(weight_bits: int, act_bits: int) -> list:
+    return counts_of(*([2**bit for bit in range(bits)] for bits in (act_bits, weight_bits)))
 
 
 def this_machine() -> Machine:

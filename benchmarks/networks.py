@@ -2,7 +2,8 @@
 
     python -m benchmarks.networks --bits 1,1 2,2
 
-Also prints memory, size of the file, build time, and with --kernels what each kernel takes.
+Also prints memory, size of the file, build time, what more threads than one bring, and with
+--kernels what each kernel takes.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from .workloads import library_run
 NETWORK = "ResNet-18"
 DEFAULT_BITS = [(1, 1), (2, 2)]
 CLASSES = 1000
+ONE_THREAD = " 1 thread"  # Behind the names of what runs beside those with more.
 
 Contender = tuple[dict, Callable[[], object]]
 
@@ -62,9 +64,11 @@ def measure(options) -> list[dict]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         contenders = _peers(twin, folder, options.threads)
-        for pair in options.bits:
-            print(f"building {bits_name(pair)}", flush=True)
-            contenders.append(_ours(twin, pair, folder, options))
+        # The pool is as large as the library that was built last wants it.
+        for threads in sorted({1, options.threads}):
+            for pair in options.bits:
+                print(f"building {bits_name(pair)} for {threads} threads", flush=True)
+                contenders.append(_ours(twin, pair, folder, options, threads))
         runs = {record["name"]: run for record, run in contenders}
         seconds = fastest(runs, options.seconds * len(runs), options.threads)
         return [
@@ -97,14 +101,16 @@ def _peers(twin: ResNet18, folder: Path, threads: int) -> list[Contender]:
     return [({"name": name}, run) for name, run in zip(PEERS, runs)]
 
 
-def _ours(twin: ResNet18, pair: Bits, folder: Path, options) -> Contender:
-    """Build, check and save the network of these bits."""
+def _ours(twin: ResNet18, pair: Bits, folder: Path, options, threads: int) -> Contender:
+    """Build and save the network of these bits."""
     name = f"{OURS} {bits_name(pair)}"
+    if threads < options.threads:
+        name += ONE_THREAD
     model = init_from(ResNet18(*pair, CLASSES), twin).eval()
     image = random_array(IMAGE_SHAPE, np.float32)
     start = time.perf_counter()
     module = tvm_bitenc.from_torch(model, (torch.from_numpy(image),))
-    library = tvm_bitenc.build(module, options.target, options.strategy, options.threads)
+    library = tvm_bitenc.build(module, options.target, options.strategy, threads)
     build_seconds = time.perf_counter() - start
     library.export_library(_saved(folder, name)[1])
     report = library.report().to_dict()
@@ -127,12 +133,14 @@ HEADINGS = (
     "file MB",
     "body weights",
     "build s",
+    "x 1 thread",
 )
 
 
 def network_row(record: dict, records: Sequence[dict]) -> list[str]:
     """Cells of `HEADINGS`."""
     seconds = {other["name"]: other["seconds"] for other in records}
+    single = seconds.get(record["name"] + ONE_THREAD)
     return [
         record["name"],
         f"{1e3 * record['seconds']:.2f}",
@@ -141,6 +149,7 @@ def network_row(record: dict, records: Sequence[dict]) -> list[str]:
         f"{record['file_bytes'] / 1e6:.2f}",
         f"1/{_body_compression(record):.1f}" if "report" in record else "",
         f"{record['build_seconds']:.1f}" if "build_seconds" in record else "",
+        f"{single / record['seconds']:.2f}" if single else "",
     ]
 
 

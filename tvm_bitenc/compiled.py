@@ -12,19 +12,11 @@ import numpy as np
 import tvm
 from tvm import relax
 
+from .batch import TensorSpec, check_batches
 from .errors import BitencError, TargetError
 from .report import Report
 from .target import Target, host_features
 from .threads import prepare_pool, use_threads
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """Name, shape and dtype of an input or output."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
 
 
 @dataclass(frozen=True)
@@ -65,6 +57,8 @@ class CompiledModel:
     target : Target
     inputs, outputs : sequence of TensorSpec
     report_ : Report
+    largest_batch : int, optional
+        Where the batch is dynamic.
     """
 
     def __init__(
@@ -74,11 +68,13 @@ class CompiledModel:
         inputs: Sequence[TensorSpec],
         outputs: Sequence[TensorSpec],
         report_: Report,
+        largest_batch: int | None = None,
     ):
         self.executable = executable
         self.target = target
         self.inputs, self.outputs = list(inputs), list(outputs)
         self._report = report_
+        self.largest_batch = largest_batch
         self._machine: relax.VirtualMachine | None = None
 
     def __call__(self, *inputs):
@@ -158,7 +154,9 @@ class CompiledModel:
             raise BitencError(
                 "model", f"takes {len(names)} inputs, not {len(inputs)}", f"Give {', '.join(names)}"
             )
-        return [_tensor(value, spec) for value, spec in zip(inputs, self.inputs)]
+        arrays = [_array(value, spec) for value, spec in zip(inputs, self.inputs)]
+        check_batches(self.inputs, [array.shape for array in arrays], self.largest_batch)
+        return [tvm.runtime.tensor(array) for array in arrays]
 
     def _kernel_times(self, tensors: list, runs: int) -> dict[str, float]:
         machine = relax.VirtualMachine(self.executable, tvm.cpu())
@@ -179,19 +177,18 @@ class CompiledModel:
         return {name: seconds / runs for name, seconds in total.items() if name != "main"}
 
 
-def _tensor(value, spec: TensorSpec) -> tvm.runtime.Tensor:
+def _array(value, spec: TensorSpec) -> np.ndarray:
     if not isinstance(value, np.ndarray):
         if hasattr(value, "detach"):  # A torch tensor that needs gradients refuses DLPack.
             value = value.detach()
         value = np.from_dlpack(value) if hasattr(value, "__dlpack__") else np.asarray(value)
-    if value.shape != spec.shape or str(value.dtype) != spec.dtype:
+    if not spec.fits(value.shape) or str(value.dtype) != spec.dtype:
         raise BitencError(
             f"input {spec.name!r}",
-            f"is {value.dtype} {value.shape}, but the model was compiled for "
-            f"{spec.dtype} {spec.shape}",
+            f"is {value.dtype} {value.shape}, but the model was compiled for {spec}",
             "Convert it, or compile the model with an example of this shape",
         )
-    return tvm.runtime.tensor(np.ascontiguousarray(value))
+    return np.ascontiguousarray(value)
 
 
 def check_runs_here(target: Target) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 import tvm
 from tvm import relax
 
-from .compiled import CompiledModel, TensorSpec
+from .batch import largest_batch, specs_of, without_bounds
+from .compiled import CompiledModel
 from .errors import UnsupportedError
-from .report import Report, report_of
+from .report import Observer
 from .target import Target, load_target
 from .transform.pipeline import Pipeline, code_generation, default_pipeline
 
@@ -29,7 +30,8 @@ def build(
     Parameters
     ----------
     mod : tvm.IRModule
-        With a function `main` and its weights bound in, as `from_torch` returns it.
+        With a function `main` and its weights bound in, as `from_torch` returns it. The first size
+        of its inputs, the batch, may be dynamic; then the model runs with any.
     target : str, Path or tvm.target.Target
         ``"native"``, a name from targets/, a path to such a TOML file, or a target of TVM's.
     strategy : str or mapping
@@ -58,20 +60,18 @@ def build(
         raise UnsupportedError("database", "tuned records aren't read yet", "Leave database=None")
     _check_module(mod)
     target = load_target(target, threads)
-    reports: list[Report] = []
-
-    def observe(name: str, before: tvm.IRModule) -> None:
-        if name == "bitenc.Schedule":
-            reports.append(report_of(before, target.name))
-
-    inputs, outputs = _specs(mod)
-    scheduled = pipeline(target, strategy).run(mod, observe)
+    observer, passes = Observer(target.name), pipeline(target, strategy)
+    inputs, outputs = specs_of(mod["main"])
+    mod = without_bounds(mod)
+    scheduled = passes.run(mod, observer)
+    if "bitenc.Lower" not in passes.names:
+        observer("bitenc.Lower", mod)
     with target.tvm_target:
         executable = relax.build(
             scheduled, target.tvm_target, relax_pipeline=code_generation(target)
         )
-    report = reports[0] if reports else report_of(mod, target.name)
-    return CompiledModel(executable, target, inputs, outputs, report)
+    report, batch = observer.report(), largest_batch(scheduled)
+    return CompiledModel(executable, target, inputs, outputs, report, batch)
 
 
 def _check_module(mod: tvm.IRModule) -> None:
@@ -82,25 +82,3 @@ def _check_module(mod: tvm.IRModule) -> None:
             f"has no Relax function 'main' (it has {names})",
             "Import it with from_torch, or name its entry 'main'",
         )
-
-
-def _specs(mod: tvm.IRModule) -> tuple[list[TensorSpec], list[TensorSpec]]:
-    """Inputs and outputs of `main`."""
-    function = mod["main"]
-    result = function.ret_ty
-    fields = list(result.fields) if isinstance(result, relax.TupleType) else [result]
-    inputs = [_spec(param.name, param.ty) for param in function.params]
-    return inputs, [_spec(f"output{i}", ty) for i, ty in enumerate(fields)]
-
-
-def _spec(name: str, ty: relax.Type) -> TensorSpec:
-    if not isinstance(ty, relax.TensorType) or ty.shape is None:
-        raise UnsupportedError(
-            name, f"is no tensor of known shape but {ty}", "Fix the input shapes"
-        )
-    sizes = list(ty.shape)
-    if not all(isinstance(size, tvm.tirx.IntImm) for size in sizes):
-        raise UnsupportedError(
-            name, f"has the dynamic shape {sizes}", "Export the model with fixed input shapes"
-        )
-    return TensorSpec(name, tuple(int(size) for size in sizes), str(ty.dtype))

@@ -57,7 +57,7 @@ def test_dense(transposed, random_layer, module_of, assert_same_ir):
         return builder.emit(relax.op.matmul(a, w))
 
     def after(builder, x):
-        codes = builder.emit(encode(x, ACT, layer="fc"))
+        codes = builder.emit(encode(x, ACT))
         acc = branch_dense(codes, ACT, layer.weight_codes, WEIGHT, layer="fc")
         return rescaled(builder, acc, 0.5 * 0.25 / 4)
 

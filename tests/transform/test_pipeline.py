@@ -45,6 +45,13 @@ def network(random_layer, module_of):
         y = builder.emit(op.add(y, const(rng.integers(-4, 5, (1, 12, 1, 1)) / 4)))
         y = builder.emit(op.nn.max_pool2d(y, (2, 2), (2, 2)))
         shortcut = builder.emit(op.clip(y, -8, 8))
+        coarse, fine = (
+            builder.emit(quantize(shortcut, Encoding.signed(3, scale))) for scale in (4.0, 2.0)
+        )
+        summed = builder.emit(
+            quantize(builder.emit(op.add(coarse, fine)), Encoding.unsigned(3, 2.0))
+        )
+        pooled = builder.emit(op.nn.avg_pool2d(summed, (2, 2)))
         y = second.emit(builder, shortcut)
         y = builder.emit(op.add(builder.emit(op.multiply(y, const(0.0625))), const(0.5)))
         y = builder.emit(op.reshape(builder.emit(op.nn.relu(y)), (2, 20)))
@@ -52,7 +59,7 @@ def network(random_layer, module_of):
         divided = builder.emit(op.round(builder.emit(op.divide(y, const(4)))))
         spelt = builder.emit(op.multiply(builder.emit(op.clip(divided, 0, 7)), const(4)))
         again = builder.emit(quantize(spelt, Encoding.unsigned(2, 8.0)))
-        return [y, shortcut, spelt, again]
+        return [y, shortcut, spelt, again, summed, pooled]
 
     return module_of([first.act_codes.shape], body), first.input
 
@@ -108,7 +115,7 @@ def test_expanded_branches(place, network, oracle, outputs_of, same):
 def test_places(network):
     pipeline = default_pipeline(native_target())
     fold, lower = (pipeline.passes[pipeline.names.index(f"bitenc.{n}")] for n in ("Fold", "Lower"))
-    assert pipeline.insert_after("bitenc.Lower", fold).names[2:4] == ["bitenc.Fold"] * 2
+    assert pipeline.insert_after("bitenc.Codes", fold).names[4:6] == ["bitenc.Fold"] * 2
     assert pipeline.insert_before("bitenc.Canonicalize", lower, fold).names[:3] == [
         "bitenc.Lower",
         "bitenc.Fold",

@@ -26,7 +26,8 @@ from pathlib import Path
 import tvm
 from tvm.support import cc
 
-from ..compiled import CompiledModel, TensorSpec, check_runs_here
+from ..batch import TensorSpec
+from ..compiled import CompiledModel, check_runs_here
 from ..errors import LibraryError, TargetError
 from ..report import Report
 from ..target import Target
@@ -80,6 +81,7 @@ def write_library(model: CompiledModel, path: Path) -> Path:
         },
         "inputs": [asdict(spec) for spec in model.inputs],
         "outputs": [asdict(spec) for spec in model.outputs],
+        "largest_batch": model.largest_batch,
         "report": model.report().to_dict(),
     }
     with written_whole(path) as temporary:
@@ -159,7 +161,8 @@ def load(path: str | Path) -> CompiledModel:
         check_runs_here(target)
     except TargetError as error:
         raise TargetError(str(path), error.cause, "Compile the model for this machine") from None
-    return CompiledModel(_load_module(path), target, inputs, outputs, report)
+    largest_batch = description.get("largest_batch")
+    return CompiledModel(_load_module(path), target, inputs, outputs, report, largest_batch)
 
 
 def _load_module(path: Path) -> tvm.runtime.Module:

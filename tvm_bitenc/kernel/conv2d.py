@@ -88,7 +88,7 @@ class _Nest:
     def write(self, source, residual, arguments, count: int, out) -> None:
         """Write the body of the function; the first `count` arguments are the product's."""
         self.words = _words(self.layer.input_shape[3])  # In every plane of an input pixel.
-        sizes = [math.prod(map(int, buffer.shape)) for buffer in (source, *arguments, out)]
+        sizes = [_elements(buffer) for buffer in (source, *arguments, out)]
         self.source = flat(source, sizes[0], self.product.source_dtype)
         flats = [flat(b, n, str(b.dtype)) for b, n in zip(arguments, sizes[1:-1])]
         last = len(flats) - len(self.classes) - len(self.counts)
@@ -99,10 +99,11 @@ class _Nest:
         self._aliases: dict[tuple, object] = {}
         self.residual = None if residual is None else flat(residual, sizes[-1], "float32")
         self.out = self.alias(out, str(out.dtype))
-        batch, height = self.layer.input_shape[0], self.layer.output_size[0]
-        tasks = batch * (height // self.tile.rows) * self.tile.splits
+        height, is_dynamic = self.layer.output_size[0], self.layer.has_dynamic_batch
+        batch = source.shape[0] if is_dynamic else self.layer.input_shape[0]
+        tasks = batch * (height // self.tile.rows * self.tile.splits)
         self._declare_aliases()
-        loop = T.parallel if self.is_parallel and tasks > 1 else T.serial
+        loop = T.parallel if self.is_parallel and (is_dynamic or tasks > 1) else T.serial
         with loop(0, tasks) as task:
             per_image = height // self.tile.rows
             self.image = T.Bind(task // (per_image * self.tile.splits))
@@ -121,8 +122,10 @@ class _Nest:
         """The memory of a buffer as a row of another type."""
         key = (buffer.data, dtype)
         if key not in self._aliases:
-            size = math.prod(map(int, buffer.shape)) * _size(str(buffer.dtype))
-            self._aliases[key] = flat(buffer, max(size // _size(dtype), 1), dtype)
+            size = _elements(buffer) * _size(str(buffer.dtype))
+            if isinstance(size, int):
+                size = max(size, _size(dtype))
+            self._aliases[key] = flat(buffer, size // _size(dtype), dtype)
         return self._aliases[key]
 
     def _task(self, split) -> None:
@@ -280,6 +283,13 @@ class _Nest:
         if self.needs_act_sum:
             total = words.code_sum(self.layer.geometry.act_coefficients, self.product.isa)
             T.buffer_store(self._sums, total, [pixel])
+
+
+def _elements(buffer):
+    """Number of elements, an expression where the batch is dynamic."""
+    first, *others = buffer.shape
+    first = int(first) if isinstance(first, tirx.IntImm) else first
+    return first * math.prod(map(int, others))
 
 
 def _words(channels: int) -> int:

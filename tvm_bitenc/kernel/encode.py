@@ -10,7 +10,7 @@ from tvm.tirx.script import builder as T
 
 from ..encoding import WORD_BITS
 from ..schedule.rule import Kernel
-from .epilogue import planes_of_reached
+from ..te.threshold import planes_of_reached
 from .isa import Isa
 from .tir import flat, load, reinterpret, splat
 
@@ -41,7 +41,7 @@ def encode_kernel(shape: tuple[int, ...], thresholds, isa: Isa, parallel: bool) 
         octets = flat(out, pixels * bits * words * 8, "uint8")
         target = flat(out, pixels * bits * words * WORD_BITS // lanes, f"uint{lanes}")
         loop = T.parallel if parallel else T.serial
-        with loop(0, -(-pixels // CHUNK)) as chunk, T.serial(0, CHUNK) as inner:
+        with loop(0, (pixels + CHUNK - 1) // CHUNK) as chunk, T.serial(0, CHUNK) as inner:
             pixel = T.Bind(chunk * CHUNK + inner)
             with T.If(pixel < pixels), T.Then():
                 with T.serial(0, channels // lanes) as part:

@@ -8,6 +8,7 @@ from tvm.tirx.script import builder as T
 
 from ..te.conv_layer import ConvLayer
 from ..te.float_steps import RESIDUAL, apply_step
+from ..te.threshold import planes_of_reached
 from .raw import Raw, thresholds_of
 from .tir import constant, joined, load, reinterpret, splat, store, vector
 from .window import by_block
@@ -199,17 +200,3 @@ class ComparedPlanes:
             if flipped is not None:
                 plane = plane ^ flipped
             tile.store_plane(p, bit, channel, lanes, plane)
-
-
-def planes_of_reached(reached: list) -> list:
-    """Bits of the number of thresholds that are reached, lowest first.
-
-    Thresholds rise, so bit b is the parity of those reached among every 2^b-th.
-    """
-    planes = []
-    for bit in range(len(reached).bit_length()):
-        plane = None
-        for j in range(1 << bit, len(reached) + 1, 1 << bit):
-            plane = reached[j - 1] if plane is None else plane ^ reached[j - 1]
-        planes.append(plane)
-    return planes

@@ -14,7 +14,7 @@ def flattened(layer: ConvLayer) -> ConvLayer:
 
     A 1x1 convolution takes all pixels of all images as one row; a window as large as the image
     (a dense layer) takes each image as one pixel of a row with a 1 x (H W) window. More pixels in
-    a row fill tiles better.
+    a row fill tiles better. Where the batch is dynamic every image is a row of its own.
     """
     batch, height, width, channels = layer.input_shape
     geometry, (kernel_h, kernel_w) = layer.geometry, layer.kernel_size

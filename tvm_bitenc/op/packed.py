@@ -117,6 +117,7 @@ def packed_max_pool2d(planes: relax.Expr, call: relax.Call) -> relax.Call:
 def conv_layer_of(call: relax.Call) -> ConvLayer:
     """Everything static about a call to `packed_conv2d`."""
     batch, _, height, width = _source_shape(call)
+    is_fixed = isinstance(batch, tirx.IntImm)
     constants = call.args[1 + _has_residual(call) :]
     weight_codes, weight_offset, *epilogue = map(constant_value, constants)
     left = iter(epilogue)
@@ -128,13 +129,14 @@ def conv_layer_of(call: relax.Call) -> ConvLayer:
     channels = weight_codes.shape[1] * geometry.groups
     return ConvLayer(
         str(call.attrs["layer"]),
-        (int(batch), int(height), int(width), channels),
+        (int(batch) if is_fixed else 1, int(height), int(width), channels),
         weight_codes,
         weight_offset,
         geometry,
         *(() if steps else epilogue),
         strategy=str(call.attrs["strategy"]),
         steps=steps,
+        has_dynamic_batch=not is_fixed,
     )
 
 
@@ -298,28 +300,29 @@ def _compute_unpack(call: relax.Call):
 OPS: dict[str, Callable[[relax.Call], tuple[Callable, Sequence]]] = {}
 
 
-def _register(name: str, arguments: Sequence[str], infer_type, compute) -> Op:
+def register_packed(name: str, arguments: Sequence[str], infer_type, compute) -> Op:
+    """Register an op whose meaning is a TE definition: `compute` returns it and its inputs."""
     OPS[name] = compute
     return register_op(name, arguments, infer_type, _legalize)
 
 
-pack_op = _register("bitenc.pack", ("codes",), _infer_pack, _compute_pack)
-unpack_op = _register("bitenc.unpack", ("planes",), _infer_unpack, _compute_unpack)
-packed_conv2d_op = _register(
+pack_op = register_packed("bitenc.pack", ("codes",), _infer_pack, _compute_pack)
+unpack_op = register_packed("bitenc.unpack", ("planes",), _infer_unpack, _compute_unpack)
+packed_conv2d_op = register_packed(
     "bitenc.packed_conv2d",
     ("planes", "weight_codes", "weight_offset"),
     _infer_conv2d,
     _compute_conv2d,
 )
-packed_threshold_op = _register(
+packed_threshold_op = register_packed(
     "bitenc.packed_threshold",
     ("acc", "thresholds", "direction"),
     _infer_threshold,
     _compute_threshold,
 )
-packed_max_pool2d_op = _register(
+packed_max_pool2d_op = register_packed(
     "bitenc.packed_max_pool2d", ("planes",), _infer_max_pool2d, _compute_max_pool2d
 )
-packed_encode_op = _register(
+packed_encode_op = register_packed(
     "bitenc.packed_encode", ("x", "thresholds"), _infer_encode, _compute_encode
 )

@@ -29,12 +29,12 @@ def quantize(x: relax.Expr, encoding: Encoding, axis: int = -1, layer: str = "")
     layer : str
         Name for reports and messages.
     """
-    return _call(quantize_op, x, encoding, axis, layer)
+    return call_with_encoding(quantize_op, x, encoding, axis, layer)
 
 
 def encode(x: relax.Expr, encoding: Encoding, axis: int = -1, layer: str = "") -> relax.Call:
     """Codes (uint8) of the levels that `quantize` would round to."""
-    return _call(encode_op, x, encoding, axis, layer)
+    return call_with_encoding(encode_op, x, encoding, axis, layer)
 
 
 def encoding_of(call: relax.Call) -> Encoding:
@@ -69,7 +69,10 @@ def _plain(number) -> float:
     return int(number) if int(number) == number else float(number)
 
 
-def _call(op, x: relax.Expr, encoding: Encoding, axis: int, layer: str) -> relax.Call:
+def call_with_encoding(
+    op, x: relax.Expr, encoding: Encoding, axis: int = -1, layer: str = ""
+) -> relax.Call:
+    """Call an op whose attributes `encoding_of` reads."""
     constants = [relax.const(value, "float32") for value in (encoding.scale, encoding.zero_point)]
     return make_call(
         op,

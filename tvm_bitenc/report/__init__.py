@@ -1,5 +1,6 @@
-"""What each layer became, as a table, a page or a dictionary."""
+"""What each layer became, as a table, a page or a dictionary; and why, without compiling."""
 
-from .report import FloatLayer, LayerRow, Report, report_of
+from .explain import Observer, explain
+from .report import FloatLayer, FloatOps, LayerRow, Report
 
-__all__ = ["FloatLayer", "LayerRow", "Report", "report_of"]
+__all__ = ["FloatLayer", "FloatOps", "LayerRow", "Observer", "Report", "explain"]

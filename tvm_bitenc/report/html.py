@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..deploy.library import written_whole
 from ..errors import BitencError
-from .report import Report
+from .report import Report, layer_line, ops_line
 
 STYLE = """
 :root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
@@ -70,7 +70,9 @@ def write_page(path: Path, title: str, sections: list[dict]) -> Path:
 def report_section(report: Report) -> dict:
     """Return the section of a page that shows a report."""
     headings, rows = report.table()
-    notes = [f"Stayed float: {layer.name}: {layer.reason}." for layer in report.float_layers]
+    notes = [f"Stayed float: {layer_line(layer)}." for layer in report.float_layers]
+    notes += [f"Float arithmetic: {ops_line(ops)}." for ops in report.float_ops]
+    notes += [f"Note: {note}." for note in report.notes]
     return {
         "heading": "Layers",
         "paragraphs": [f"Target {report.target}. Sizes are bytes of weights.", *notes],

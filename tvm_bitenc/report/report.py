@@ -1,20 +1,9 @@
-"""`Report`: one row per layer, and what stayed float with the reason."""
+"""`Report`: one row per layer, and what stayed float with the reason and the cure."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-
-import tvm
-
-from ..op.packed import conv_layer_of, packed_conv2d_op
-from ..op.registration import describe, is_call_to
-from ..te.conv_layer import ConvLayer
-from ..transform.lower import float_layers
-from ..transform.rewrite import rewrite_calls
-
-FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -49,19 +38,68 @@ class LayerRow:
 
 @dataclass(frozen=True)
 class FloatLayer:
-    """One convolution or matrix product that stayed float, and why."""
+    """One convolution or matrix product that stayed float.
+
+    Parameters
+    ----------
+    name : str
+    reason : str
+        Why.
+    cure : str
+        What to change.
+    macs : int
+        Multiply-accumulates per run.
+    """
 
     name: str
     reason: str
+    cure: str = ""
+    macs: int = 0
+
+
+@dataclass(frozen=True)
+class FloatOps:
+    """Other float32 arithmetic that runs between layers.
+
+    Parameters
+    ----------
+    op : str
+    count : int
+    layers : list of str
+        Names of the modules that it belongs to, where they are known.
+    """
+
+    op: str
+    count: int
+    layers: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Report:
-    """What each layer became; `str` gives a table."""
+    """What each layer became; `str` gives a table.
+
+    Parameters
+    ----------
+    target : str
+    layers : list of LayerRow
+    float_layers : list of FloatLayer
+    float_ops : list of FloatOps
+    notes : list of str
+        Advice on layers that could be cheaper.
+    """
 
     target: str
     layers: list[LayerRow] = field(default_factory=list)
     float_layers: list[FloatLayer] = field(default_factory=list)
+    float_ops: list[FloatOps] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def quantized_share(self) -> float:
+        """Part of all multiply-accumulates that runs on codes, 0 to 1; 1 without any layer."""
+        quantized = sum(row.macs for row in self.layers)
+        total = quantized + sum(layer.macs for layer in self.float_layers)
+        return quantized / total if total else 1.0
 
     @property
     def float_bytes(self) -> int:
@@ -84,6 +122,8 @@ class Report:
             content["target"],
             [LayerRow(**row) for row in content["layers"]],
             [FloatLayer(**row) for row in content["float_layers"]],
+            [FloatOps(**row) for row in content.get("float_ops", [])],
+            list(content.get("notes", [])),
         )
 
     def table(self) -> tuple[list[str], list[list[str]]]:
@@ -109,8 +149,17 @@ class Report:
     def __str__(self) -> str:
         headings, cells = self.table()
         lines = [f"target {self.target}; sizes are bytes of weights", *_aligned(headings, cells)]
-        lines += [f"float: {layer.name}: {layer.reason}" for layer in self.float_layers]
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.remarks()])
+
+    def remarks(self) -> list[str]:
+        """What stayed float and why, the share of the rest, and advice: a line each."""
+        lines = [f"float: {layer_line(layer)}" for layer in self.float_layers]
+        lines += [f"float: {ops_line(ops)}" for ops in self.float_ops]
+        lines += [f"note: {note}" for note in self.notes]
+        if self.float_layers:
+            share = 100 * self.quantized_share
+            lines.append(f"{share:.1f} % of the multiply-accumulates run on codes")
+        return lines
 
     def to_html(self, path: str | Path) -> Path:
         """Write the table as a page; needs the extra `report`."""
@@ -134,36 +183,14 @@ def _aligned(headings: list[str], cells: list[list[str]]) -> list[str]:
     return [line(headings), "  ".join("-" * width for width in widths), *map(line, cells)]
 
 
-def report_of(mod: tvm.IRModule, target: str) -> Report:
-    """Describe a module as it is just before it is scheduled."""
-    rows: list[LayerRow] = []
-
-    def note(call, _graph) -> None:
-        if is_call_to(call, packed_conv2d_op):
-            rows.append(_row(conv_layer_of(call)))
-
-    rewrite_calls(mod, note)
-    left = [FloatLayer(describe(call), reason) for call, reason in float_layers(mod)]
-    return Report(target, rows, left)
+def layer_line(layer: FloatLayer) -> str:
+    """One float layer as a sentence or three."""
+    macs = f" ({layer.macs:,} MACs)" if layer.macs else ""
+    cure = f". {layer.cure}" if layer.cure else ""
+    return f"{layer.name}{macs}: {layer.reason}{cure}"
 
 
-def _row(layer: ConvLayer) -> LayerRow:
-    _, _, _, in_channels = layer.input_shape
-    kernel = "x".join(map(str, layer.kernel_size))
-    out = "x".join(map(str, layer.output_size))
-    stride = layer.geometry.strides[0]
-    shape = f"{kernel} {in_channels}->{layer.out_channels} @{out}" + (
-        f"/{stride}" if stride > 1 else ""
-    )
-    weights = math.prod(layer.weight_codes.shape)
-    return LayerRow(
-        layer.name,
-        shape,
-        layer.weight_bits,
-        layer.act_bits,
-        layer.out_bits,
-        layer.strategy,
-        layer.macs,
-        FLOAT_BYTES * weights,
-        layer.stored_bytes,
-    )
+def ops_line(ops: FloatOps) -> str:
+    """Float arithmetic of one kind as a line."""
+    where = f" in {', '.join(ops.layers)}" if ops.layers else ""
+    return f"{ops.count} x {ops.op}{where}"

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from tvm import relax, s_tir
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
+from ..op.lookup import packed_lookup_op
 from ..op.packed import (
     conv_layer_of,
     int8_kernel,
@@ -22,7 +23,7 @@ from ..op.registration import is_call_to
 from ..target import Target
 from ..te.conv_layer import ConvLayer
 from ..te.threshold import MAX_COUNTED, search_stages
-from .rule import Kernel, cost_model, prim_func, schedule_rule
+from .rule import Kernel, cost_model, prim_func, schedule_rule, sizes_of
 
 XNOR_LANES = 8  # Output channels side by side: 8 x 64 bits fill the widest vectors there are.
 INT_LANES = 16  # The same in 32-bit accumulators.
@@ -217,13 +218,27 @@ def _compare_in_lanes(schedule: s_tir.Schedule, stage: SBlockRV, layer: ConvLaye
 
 
 @schedule_rule("generic")
+def lookup(call: relax.Call, target: Target) -> Kernel | None:
+    """Codes by a table: planes of the result side by side, for they share most operations."""
+    if not is_call_to(call, packed_lookup_op):
+        return None
+    schedule = s_tir.Schedule(prim_func(*unscheduled_compute(call)))
+    batch, row, column, plane, word = schedule.get_loops(schedule.get_sblock("looked_up"))
+    schedule.reorder(column, word, plane)
+    schedule.unroll(plane)
+    if _is_parallel(target, math.prod(sizes_of(call.ty.shape, 1))):
+        schedule.parallel(schedule.fuse(batch, row))
+    return Kernel(schedule.mod["main"], [])
+
+
+@schedule_rule("generic")
 def data_parallel(call: relax.Call, target: Target) -> Kernel | None:
     """Everything else: the definition as it stands, rows of the image in parallel."""
     if is_call_to(call, packed_conv2d_op):
         return None
     compute, inputs = unscheduled_compute(call)
     schedule = s_tir.Schedule(prim_func(compute, inputs))
-    if _is_parallel(target, math.prod(int(size) for size in call.ty.shape)):
+    if _is_parallel(target, math.prod(sizes_of(call.ty.shape, 1))):
         for block in schedule.get_child_blocks(schedule.get_sblock("root")):
             batch, row, *_ = schedule.get_loops(block)
             schedule.parallel(schedule.fuse(batch, row))

@@ -108,6 +108,16 @@ def find_kernel(call: relax.Call, target: Target) -> Kernel:
     )
 
 
+def sizes_of(shape: Sequence, batch: tirx.Var | int) -> tuple:
+    """Sizes of a tensor as kernels want them, `batch` in place of the only dynamic one.
+
+    Plain integers make every index int32; the 64-bit ones of Relax would add casts.
+    """
+    first, *others = shape
+    is_fixed = isinstance(first, (int, tirx.IntImm))
+    return (int(first) if is_fixed else batch, *(int(size) for size in others))
+
+
 def prim_func(compute: Callable[..., te.Tensor], inputs: Sequence) -> tirx.PrimFunc:
     """Make a function from a TE definition.
 
@@ -118,10 +128,9 @@ def prim_func(compute: Callable[..., te.Tensor], inputs: Sequence) -> tirx.PrimF
     inputs : sequence of ndarray or relax.Expr
         What the tensors' shapes and dtypes are taken from.
     """
-    tensors = []
+    tensors, batch = [], tirx.Var("batch", "int32")
     for i, value in enumerate(inputs):
         described = value if isinstance(value, np.ndarray) else value.ty
-        shape, dtype = [int(size) for size in described.shape], str(described.dtype)
-        # Plain integers make every index int32; the 64-bit ones of Relax would add casts.
-        tensors.append(te.placeholder(shape, dtype, name=f"input{i}"))
+        shape = sizes_of(described.shape, batch)
+        tensors.append(te.placeholder(shape, str(described.dtype), name=f"input{i}"))
     return te.create_prim_func([*tensors, compute(*tensors)])

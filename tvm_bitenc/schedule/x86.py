@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from functools import partial
 
-from tvm import relax
+from tvm import relax, tirx
 
 from ..kernel import depthwise, int8, lut, xnor
 from ..kernel.conv2d import conv2d_kernel
@@ -31,7 +31,7 @@ from ..op.packed import conv_layer_of, packed_conv2d_op, packed_encode_op, takes
 from ..op.registration import constant_value, is_call_to
 from ..target import Target
 from ..te.conv_layer import ConvLayer
-from .rule import Kernel, cost_model, schedule_rule
+from .rule import Kernel, cost_model, schedule_rule, sizes_of
 
 PRODUCTS = {"xnor": Xnor, "lut": Lut, "int8": Int8}
 ROW_BYTES = {
@@ -44,6 +44,7 @@ PREPARED_BYTES = 192 << 10  # What prepared rows may take of the second-level ca
 TASKS_PER_THREAD = 2
 MIN_PARALLEL_MACS = 1 << 22
 MIN_PARALLEL_VALUES = 1 << 16
+WEIGHT_BYTE = 0.16  # Instructions that could start while a byte of weights comes from a far cache.
 BYTE_COUNT = 7  # Instructions that count bits by two look-ups.
 WORD = 64
 OCTET = 8  # Fewest channels whose bits fill an integer.
@@ -84,7 +85,8 @@ def conv2d(call: relax.Call, target: Target, isa: Isa) -> Kernel | None:
     epilogue = _epilogue(layer, product)
     if epilogue is None:
         return None
-    shapes = tuple(tuple(int(n) for n in ty.shape) for ty in (call.args[0].ty, call.ty))
+    batch = tirx.Var("batch", "int32")
+    shapes = tuple(sizes_of(ty.shape, batch) for ty in (call.args[0].ty, call.ty))
     return conv2d_kernel(layer, product, epilogue, shapes, threads > 1)
 
 
@@ -105,8 +107,9 @@ def packed_encode(call: relax.Call, target: Target, isa: Isa) -> Kernel | None:
     """Return the kernel that encodes and packs a float image."""
     if not is_call_to(call, packed_encode_op):
         return None
-    shape = tuple(int(n) for n in call.args[0].ty.shape)
-    parallel = target.threads != 1 and math.prod(shape) >= MIN_PARALLEL_VALUES
+    shape = call.args[0].ty.shape
+    parallel = target.threads != 1 and math.prod(sizes_of(shape, 1)) >= MIN_PARALLEL_VALUES
+    shape = sizes_of(shape, tirx.Var("batch", "int32"))
     return encode_kernel(shape, constant_value(call.args[1]), isa, parallel)
 
 
@@ -224,7 +227,8 @@ def costs(layer: ConvLayer, isa: Isa) -> dict[str, float]:
     Per vector: `xnor` takes what `counts.operations` says for 64 products a 64-bit lane; `lut` a
     shuffle and a sum for 4 products a byte lane and weight plane, where shuffles are twice as
     scarce as sums, and three for each widening; `int8` a product, two of which start per cycle
-    where four others do, for all bits at once.
+    where four others do, for all bits at once. And every weight is loaded once: with few pixels
+    that takes longest, and favours few bits.
     """
     n, pixels = isa.vector_bytes, layer.macs / layer.taps / layer.out_channels
     window = layer.kernel_size[0] * layer.kernel_size[1]
@@ -251,4 +255,6 @@ def costs(layer: ConvLayer, isa: Isa) -> dict[str, float]:
         each = {"dot": 2.0, "bytes": 3.0 if product.widens_seldom else 5.0, "words": 3.0}
         steps = pixels * blocks * window * product.steps * each[product.method]
         found["int8"] = steps + inputs / n * 3 * layer.act_bits
-    return found
+    planes = WEIGHT_BYTE * layer.weight_codes.size * layer.weight_bits / 8
+    loading = {"xnor": planes, "lut": planes, "int8": WEIGHT_BYTE * layer.weight_codes.size}
+    return {strategy: cost + loading[strategy] for strategy, cost in found.items()}

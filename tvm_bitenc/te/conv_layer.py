@@ -59,6 +59,8 @@ class ConvLayer:
     strategy : str
     steps : tuple of FloatStep
         With them the layer ends in float32.
+    has_dynamic_batch : bool
+        Then the batch of `input_shape` is 1, and kernels take that of their input.
     """
 
     name: str
@@ -70,6 +72,7 @@ class ConvLayer:
     direction: np.ndarray | None = None
     strategy: str = field(default="xnor")
     steps: tuple[FloatStep, ...] = ()
+    has_dynamic_batch: bool = False
 
     @property
     def out_channels(self) -> int:  # noqa: D102

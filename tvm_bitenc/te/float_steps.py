@@ -16,6 +16,7 @@ CONSTANTS = {
     "add": 1,
     "maximum": 1,
     "minimum": 1,
+    "prelu": 1,
     "clip": 2,
     "multiply_add": 2,
     RESIDUAL: 0,
@@ -59,6 +60,9 @@ def apply_step(name: str, value, constants: Sequence, dtype: str, residual=None)
         return _intrinsic(dtype, "llvm.fma", value, *constants)
     if name == "clip":
         return tirx.min(tirx.max(value, constants[0]), constants[1])
+    if name == "prelu":
+        sloped = _intrinsic(dtype, "llvm.arithmetic.fence", value * constants[0])
+        return tirx.Select(value > 0, value, sloped)
     if name in ("maximum", "minimum"):
         return (tirx.max if name == "maximum" else tirx.min)(value, constants[0])
     return value + (residual if name == RESIDUAL else constants[0])

@@ -54,7 +54,7 @@ def int_conv2d(planes: te.Tensor, weight: te.Tensor, layer: ConvLayer) -> te.Ten
 
 def _padded_integers(planes: te.Tensor, layer: ConvLayer) -> te.Tensor:
     """v + o of every activation, int32 NHWC, surrounded by 0."""
-    geometry, (batch, height, width, channels) = layer.geometry, layer.input_shape
+    geometry, (_, height, width, channels) = layer.geometry, layer.input_shape
     top, left, bottom, right = geometry.padding
     codes = unpack(planes, channels)
     kappa = sum(geometry.act_coefficients)
@@ -68,5 +68,5 @@ def _padded_integers(planes: te.Tensor, layer: ConvLayer) -> te.Tensor:
         )
         return tirx.if_then_else(inside, value + (geometry.act_offset - kappa), 0)
 
-    shape = (batch, height + top + bottom, width + left + right, channels)
+    shape = (planes.shape[0], height + top + bottom, width + left + right, channels)
     return te.compute(shape, integer, name="integers")

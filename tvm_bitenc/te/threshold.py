@@ -32,6 +32,20 @@ def threshold(
     return te.compute(acc.shape, count, name="code")
 
 
+def planes_of_reached(reached: list) -> list:
+    """Bits of the number of thresholds that are reached, lowest first.
+
+    Thresholds rise, so bit b is the parity of those reached among every 2^b-th.
+    """
+    planes = []
+    for bit in range(len(reached).bit_length()):
+        plane = None
+        for j in range(1 << bit, len(reached) + 1, 1 << bit):
+            plane = reached[j - 1] if plane is None else plane ^ reached[j - 1]
+        planes.append(plane)
+    return planes
+
+
 def search_stages(bits: int) -> list[str]:
     """Names of the stages of a binary search, one per bit of the code, in order."""
     return [f"code_bit{bit}" for bit in reversed(range(bits))]

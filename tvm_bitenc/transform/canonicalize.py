@@ -15,30 +15,51 @@ A new spelling is one function, registered with `quantizer_spelling`::
     def heaviside(call, graph):
         if op_name(call) == "relax.where": ...
             return quantize(x, encoding)
+
+What a layer reads may be spelt in ways that no function knows. Its arithmetic stays then, and a
+quantizer goes behind it, if the levels that it makes are found to lie at equal distances.
+
+Before::
+
+    lv = R.clip(x, 0, 1); lv1 = R.multiply(lv, 15)
+    lv2 = R.round(lv1); lv3 = R.divide(lv2, 15)
+    lv4 = R.nn.conv2d(lv3, w)
+
+After::
+
+    lv = R.clip(x, 0, 1); lv1 = R.multiply(lv, 15)
+    lv2 = R.round(lv1); lv3 = R.divide(lv2, 15)
+    lv4 = bitenc.quantize(lv3, 1/15, 0)  # bits=4
+    lv5 = R.nn.conv2d(lv4, w)
+
+Codes are exact in both. The second kind may move a level by its last bits, as in 7/15 against
+7 * (1/15): less than the float convolution rounds itself. `fold` turns the arithmetic into
+thresholds.
 """
 
 from __future__ import annotations
 
-import numpy as np
 import tvm
 from tvm import relax
 
-from ..encoding import Encoding
-from ..errors import UnsupportedError
-from ..op.quantize import quantize
-from .float32 import evaluate, op_name
+from ..op.quantize import quantize, quantize_op
+from ..op.registration import is_call_to, with_attributes
+from .float32 import op_name
+from .grid import grid_of
+from .lower import SHAPING, is_layer
 from .rewrite import Graph, Rule, rewrite_calls
+from .spellings import SPELLINGS
 
-_spellings: list[Rule] = []
+_spellings: list[Rule] = [*SPELLINGS]
 
 
 def quantizer_spelling(function: Rule) -> Rule:
     """Register a function from the last call of a spelling to `bitenc.quantize`, or None.
 
     It gets ``(call, graph)``; ``graph.definition`` looks back. What it returns must compute the
-    same float32 numbers as what it replaces.
+    same float32 numbers as what it replaces. It is asked before the functions of the package.
     """
-    _spellings.append(function)
+    _spellings.insert(0, function)
     return function
 
 
@@ -50,57 +71,51 @@ class Canonicalize:
         """Rewrite the module."""
         mod = relax.transform.DecomposeOpsForInference()(mod)
         mod = relax.transform.CanonicalizeBindings()(mod)
-        return rewrite_calls(mod, _first_spelling)
+        mod = rewrite_calls(mod, _first_spelling)
+        return rewrite_calls(mod, _quantized_operands)
 
 
 def _first_spelling(call: relax.Call, graph: Graph) -> relax.Expr | None:
     return next((found for spell in _spellings if (found := spell(call, graph)) is not None), None)
 
 
-@quantizer_spelling
-def divide_round_clip_multiply(call: relax.Call, graph: Graph) -> relax.Expr | None:
-    """``(clip(round(x / s + z), 0, 2^b - 1) - z) * s``, with or without the two z."""
-    scaled = _with_constant(call, "relax.multiply", graph)
-    if scaled is None:
+def _quantized_operands(call: relax.Call, graph: Graph) -> relax.Expr | None:
+    """Put quantizers behind what a layer reads, and the layer's name into that of its weight."""
+    if not is_layer(call) or len(call.args) != 2:
         return None
-    inner, scale = scaled
-    shifted = _with_constant(inner, "relax.subtract", graph)
-    clipped, zero_point = shifted or (inner, np.float32(0))
-    if op_name(clipped) != "relax.clip":
+    operands = [_quantized(operand, graph) for operand in call.args]
+    operands[1] = _named(operands[1], graph.name, graph)
+    if all(new.same_as(old) for new, old in zip(operands, call.args)):
         return None
-    low, high = (evaluate(bound, graph) for bound in clipped.args[1:])
-    rounded = graph.definition(clipped.args[0])
-    if op_name(rounded) != "relax.round" or low is None or high is None:
-        return None
-    position = graph.definition(rounded.args[0])
-    added = _with_constant(position, "relax.add", graph)
-    position, added_zero = added or (position, np.float32(0))
-    divided = _with_constant(position, "relax.divide", graph, constant_last=True)
-    bits = int(np.log2(float(high) + 1)) if high >= 1 else 0
-    if divided is None or low != 0 or 2**bits - 1 != high or not 1 <= bits <= 8:
-        return None
-    if scale.size != 1 or not np.array_equal(divided[1], scale):
-        return None
-    if zero_point.size != 1 or not np.array_equal(added_zero, zero_point):
-        return None
-    try:
-        encoding = Encoding(bits, scale.reshape(()), zero_point.reshape(()))
-    except UnsupportedError:
-        return None  # The arithmetic has a meaning all the same, so it stays float.
-    return quantize(position.args[0], encoding)
+    return relax.Call(call.op, operands, call.attrs)
 
 
-def _with_constant(expr, name: str, graph: Graph, constant_last: bool = False):
-    """Split a call of two arguments into the definition of one and the value of the other.
+def _quantized(operand: relax.Expr, graph: Graph) -> relax.Expr:
+    if _is_quantized(operand, graph):
+        return operand
+    found = grid_of(operand, graph)
+    if found is None:
+        return operand
+    encoding, axis = found
+    return graph.emit(quantize(operand, encoding, axis, graph.name))
 
-    With `constant_last` the division itself is returned, for its first argument.
-    """
-    if op_name(expr) != name:
-        return None
-    constant = evaluate(expr.args[1], graph)
-    if constant is not None:
-        return (expr if constant_last else graph.definition(expr.args[0])), constant
-    constant = evaluate(expr.args[0], graph)
-    if constant is None or name in ("relax.subtract", "relax.divide"):
-        return None
-    return graph.definition(expr.args[1]), constant
+
+def _is_quantized(operand: relax.Expr, graph: Graph) -> bool:
+    """Whether a quantizer is found behind an operand, through ops that move elements about."""
+    expr = graph.definition(operand)
+    while op_name(expr) in SHAPING:
+        expr = graph.definition(expr.args[0])
+    return is_call_to(expr, quantize_op)
+
+
+def _named(operand: relax.Expr, name: str, graph: Graph) -> relax.Expr:
+    """Give a weight's quantizer a layer's name, if it has none."""
+    expr = graph.definition(operand)
+    if is_call_to(expr, quantize_op):
+        if name and not str(expr.attrs["layer"]):
+            return graph.emit(with_attributes(expr, layer=name))
+    elif op_name(expr) in SHAPING:
+        inner = _named(expr.args[0], name, graph)
+        if not inner.same_as(expr.args[0]):
+            return graph.emit(relax.Call(expr.op, [inner, *expr.args[1:]], expr.attrs))
+    return operand

@@ -21,13 +21,21 @@ import numpy as np
 import tvm
 from tvm import relax
 
+from ..op.decode import decode_op
 from ..op.quantize import encode_op, quantize_op
 from ..op.registration import is_call_to
 from .float32 import ELEMENTWISE, evaluate, op_name
 from .layout import NCHW, NHWC
 from .rewrite import Graph, rewrite_calls
 
-UNARY = ("relax.astype", "relax.clip", "relax.nn.relu", "relax.negative")
+# Of one tensor, element by element; attributes at most beside it.
+UNARY = {
+    f"relax.{name}"
+    for name in (
+        *("astype", "clip", "negative", "abs", "exp", "log", "sqrt", "erf", "sigmoid", "tanh"),
+        *("nn.relu", "nn.relu6", "nn.leakyrelu", "nn.silu", "nn.gelu", "nn.gelu_tanh"),
+    )
+}
 
 
 @tvm.transform.module_pass(opt_level=0, name="bitenc.ChannelsLast")
@@ -46,10 +54,12 @@ def _channels_last(call: relax.Call, graph: Graph) -> relax.Expr | None:
         if source is not None and list(call.attrs.axes or ()) == NHWC:
             return source
         return None
-    if name in UNARY or is_call_to(call, encode_op) or is_call_to(call, quantize_op):
+    if name in UNARY or any(is_call_to(call, op) for op in (encode_op, quantize_op, decode_op)):
         return _unary(call, graph)
     if name in ELEMENTWISE:
         return _elementwise(call, graph)
+    if name == "relax.nn.prelu":
+        return _prelu(call, graph)
     if name == "relax.nn.max_pool2d":
         return _max_pool2d(call, graph)
     return _mean(call, graph) if name == "relax.mean" else None
@@ -72,6 +82,13 @@ def _unary(call: relax.Call, graph: Graph) -> relax.Expr | None:
     if source is None or int(getattr(call.attrs, "axis", -1) or -1) >= 0:
         return None
     return _back(relax.Call(call.op, [source, *call.args[1:]], call.attrs), graph)
+
+
+def _prelu(call: relax.Call, graph: Graph) -> relax.Expr | None:
+    source = _source(call.args[0], graph)
+    if source is None or int(call.attrs.axis) % 4 != 1:
+        return None
+    return _back(relax.op.nn.prelu(source, call.args[1], 3), graph)
 
 
 def _elementwise(call: relax.Call, graph: Graph) -> relax.Expr | None:

@@ -1,18 +1,20 @@
 """Float32 arithmetic of Relax ops in numpy: the graph's own function, rounded op by op.
 
-Two passes evaluate parts of the graph while compiling: `lower` the constant weights, and `fold`
-the function between an accumulator and the next quantizer. IEEE 754 defines each of these ops
+Passes evaluate parts of the graph while compiling: `lower` the constant weights, and `fold` the
+function between an accumulator and the next quantizer. IEEE 754 defines each of these ops
 exactly, so numpy gives what the compiled graph gives.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from tvm import relax
 from tvm.ir import Op
 
+from ..encoding import along
 from ..op.multiply_add import fused_multiply_add
 from ..op.quantize import encode_op, encoding_of, quantize_op
 from ..op.registration import constant_value
@@ -23,13 +25,30 @@ def _clip(x: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     return np.minimum(np.maximum(x, low), high)
 
 
+def _sign(x: np.ndarray) -> np.ndarray:
+    return np.float32(x > 0) - np.float32(x < 0)
+
+
+def _leaky_relu(x: np.ndarray, slope: np.ndarray) -> np.ndarray:
+    return np.where(x > 0, x, x * slope)
+
+
+def _prelu(x: np.ndarray, slope: np.ndarray, axis: int) -> np.ndarray:
+    return _leaky_relu(x, along(slope, x.ndim, axis))
+
+
+def _axis(call: relax.Call) -> int:
+    """Axis of a call's channels, counted from the front."""
+    return int(call.attrs.axis) % len(call.args[0].ty.shape)
+
+
 def _axes(value) -> tuple[int, ...]:
     return tuple(int(axis) for axis in value)
 
 
 # Ops of one variable and constants that keep or reverse the order of float32 numbers. Rounding to
 # nearest keeps order too, so a chain of them is monotone in floating point, not just in theory.
-ELEMENTWISE: dict[str, Callable[..., np.ndarray]] = {
+MONOTONE: dict[str, Callable[..., np.ndarray]] = {
     "relax.add": np.add,
     "relax.subtract": np.subtract,
     "relax.multiply": np.multiply,
@@ -40,27 +59,55 @@ ELEMENTWISE: dict[str, Callable[..., np.ndarray]] = {
     "bitenc.multiply_add": fused_multiply_add,
     "relax.clip": _clip,
     "relax.nn.relu": lambda x: np.maximum(x, np.float32(0)),
+    "relax.floor": np.floor,
+    "relax.ceil": np.ceil,
+    "relax.round": np.rint,
+    "relax.trunc": np.trunc,
+    "relax.sign": _sign,
+    "relax.sqrt": np.sqrt,
 }
 
-# What else is met among constants.
-_CONSTANT_ONLY: dict[str, Callable[..., np.ndarray]] = {
+# Ops that are exact as well, but turn back, or tell numbers apart, or read several variables.
+_TURNING: dict[str, Callable[..., np.ndarray]] = {
     "relax.abs": np.abs,
-    "relax.sqrt": np.sqrt,
-    "relax.round": np.rint,
+    "relax.greater": np.greater,
+    "relax.greater_equal": np.greater_equal,
+    "relax.less": np.less,
+    "relax.less_equal": np.less_equal,
+    "relax.where": np.where,
 }
+
+# Every op here is exact in IEEE 754. Sigmoid, tanh, exp and the like aren't: their last bits depend
+# on the mathematical library of the CPU that runs them, so they are never evaluated here.
+ELEMENTWISE = {**MONOTONE, **_TURNING}
+
+# Those of them that carry constants as attributes.
+_WITH_ATTRIBUTES: dict[str, Callable[[relax.Call], Callable[..., np.ndarray]]] = {
+    "relax.nn.leakyrelu": lambda call: partial(_leaky_relu, slope=np.float32(call.attrs.alpha)),
+    "relax.nn.prelu": lambda call: partial(_prelu, axis=_axis(call)),
+    "relax.astype": lambda call: lambda x: x.astype(str(call.attrs.dtype)),
+}
+
 _CONSTANT_SHAPING: dict[str, Callable[[relax.Call, np.ndarray], np.ndarray]] = {
     "relax.reshape": lambda call, x: x.reshape([int(size) for size in call.args[1]]),
     "relax.expand_dims": lambda call, x: np.expand_dims(x, _axes(call.attrs.axis)),
     "relax.permute_dims": lambda call, x: np.transpose(
         x, None if call.attrs.axes is None else _axes(call.attrs.axes)
     ),
-    "relax.astype": lambda call, x: x.astype(str(call.attrs.dtype)),
 }
 
 
 def op_name(expr: relax.Expr) -> str:
     """Name of the op that an expression calls, empty for anything else."""
     return expr.op.name if isinstance(expr, relax.Call) and isinstance(expr.op, Op) else ""
+
+
+def function_of(call: relax.Call) -> Callable[..., np.ndarray] | None:
+    """Return the numpy function from a call's arguments to its result; None if it isn't exact."""
+    name = op_name(call)
+    if name in _WITH_ATTRIBUTES:
+        return _WITH_ATTRIBUTES[name](call)
+    return ELEMENTWISE.get(name)
 
 
 def scalar_value(expr: relax.Expr) -> np.ndarray | None:
@@ -87,7 +134,7 @@ def evaluate(expr: relax.Expr, graph: Graph) -> np.ndarray | None:
             return None
         codes = encoding.quantize(x, int(expr.attrs["axis"]))
         return codes if expr.op == encode_op else encoding.dequantize(codes, expr.attrs["axis"])
-    function = ELEMENTWISE.get(name) or _CONSTANT_ONLY.get(name)
+    function = function_of(expr)
     if function is None:
         return None
     values = []

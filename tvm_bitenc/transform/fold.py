@@ -11,31 +11,36 @@ After::
     lv = bitenc.threshold(acc, thresholds, direction)
     codes = R.nn.max_pool2d(lv)
 
-The float function between accumulator and code is monotone per channel, so its code is the number
-of thresholds that the accumulator reaches. Each threshold is the smallest integer at which the
-graph's own float32 function, evaluated op by op, reaches the code: exact by construction. Pooling
-commutes with it, because the encoder never falls as its input rises.
+Where the function between accumulator and code never turns, channel by channel, its code is the
+number of thresholds that the accumulator reaches. Each threshold is the smallest integer at which
+the graph's own float32 function, evaluated op by op, reaches the code: exact by construction.
+Pooling commutes with it, because the encoder never falls as its input rises.
+
+What `steps` can't read stays float arithmetic, computed as the graph computes it: a function that
+turns (PReLU with a negative slope, an absolute value), and one whose last bits depend on the
+mathematical library of the CPU (sigmoid, tanh, exp).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import tvm
 from tvm import relax
 
 from ..encoding import INT32_MAX, Encoding
-from ..op.branch import branch_conv2d_op, branch_dense_op, geometry_of
-from ..op.quantize import encode_op, encoding_of, quantize_op
+from ..op.branch import geometry_of
+from ..op.quantize import encode_op, encoding_of
 from ..op.registration import constant_value, is_call_to
 from ..op.threshold import threshold
 from ..te.conv_layer import accumulator_range
-from .float32 import ELEMENTWISE, evaluate, op_name
-from .lower import SHAPING
 from .rewrite import Graph, rewrite_calls
+from .steps import Chain, Stop, trace
 
+CodesOf = Callable[[np.ndarray], "np.ndarray | None"]
+MAX_ENUMERATED = 1 << 23  # Integers to try, all channels together, before a layer stays in float.
+CHUNK = 1 << 20  # As many at once.
 ALWAYS, NEVER = -INT32_MAX - 1, INT32_MAX  # No accumulator is as low, and none as high.
 
 
@@ -67,46 +72,6 @@ def _only_encoded(mod: tvm.IRModule) -> set[relax.Var]:
     return found
 
 
-@dataclass(frozen=True)
-class Step:
-    """One elementwise float32 function on the way from an accumulator to an encoder.
-
-    Parameters
-    ----------
-    function : callable
-        Monotone per channel; from an array to one of the same shape.
-    argument : relax.Expr
-        Where its input comes from.
-    is_rising : bool
-        It is one function for all elements, and never falls.
-    """
-
-    function: Callable[[np.ndarray], np.ndarray]
-    argument: relax.Expr
-    is_rising: bool
-
-
-@dataclass
-class Chain:
-    """What lies between an accumulator and an encoder.
-
-    Parameters
-    ----------
-    accumulator : relax.Call
-        The branch op.
-    accumulator_var : relax.Expr
-    shaping : list of relax.Call
-        Pooling and reshaping, in the order they happen.
-    steps : list of Step
-        In the order they happen.
-    """
-
-    accumulator: relax.Call
-    accumulator_var: relax.Expr
-    shaping: list[relax.Call]
-    steps: list[Step]
-
-
 def _fold(call: relax.Call, graph: Graph, encoded: set[relax.Var]) -> relax.Expr | None:
     if not is_call_to(call, encode_op):
         return None
@@ -114,7 +79,7 @@ def _fold(call: relax.Call, graph: Graph, encoded: set[relax.Var]) -> relax.Expr
     if encoding.is_per_channel or not encoding.is_positional:
         return None
     chain = trace(call.args[0], graph)
-    if chain is None or chain.accumulator_var not in encoded:
+    if isinstance(chain, Stop) or chain.accumulator_var not in encoded:
         return None  # Where floats are needed as well, the accumulators alone don't do.
     found = _search(chain, encoding)
     if found is None:
@@ -123,62 +88,6 @@ def _fold(call: relax.Call, graph: Graph, encoded: set[relax.Var]) -> relax.Expr
     for shaping in chain.shaping:
         codes = graph.emit(relax.Call(shaping.op, [codes, *shaping.args[1:]], shaping.attrs))
     return codes
-
-
-def trace(expr: relax.Expr, graph: Graph) -> Chain | None:
-    """Walk from an encoder's input back to an accumulator; None if anything else is met."""
-    shaping: list[relax.Call] = []
-    steps: list[Step] = []
-    while True:
-        var, expr = expr, graph.definition(expr)
-        if is_call_to(expr, branch_conv2d_op) or is_call_to(expr, branch_dense_op):
-            return Chain(expr, var, shaping[::-1], steps[::-1])
-        if op_name(expr) in SHAPING:
-            # Steps met so far come after the shaping: they must hold for every element alike.
-            if not all(step.is_rising for step in steps):
-                return None
-            shaping.append(expr)
-            expr = expr.args[0]
-            continue
-        step = elementwise_step(expr, graph)
-        if step is None:
-            return None
-        steps.append(step)
-        expr = step.argument
-
-
-def elementwise_step(expr: relax.Expr, graph: Graph) -> Step | None:
-    """Read one op as a step, if it is one."""
-    if op_name(expr) == "relax.astype" and str(expr.attrs.dtype) == "float32":
-        return Step(lambda x: x.astype(np.float32), expr.args[0], True)
-    if is_call_to(expr, quantize_op):
-        encoding = encoding_of(expr)
-        if encoding.is_per_channel:
-            return None
-        return Step(lambda x: encoding.dequantize(encoding.quantize(x)), expr.args[0], True)
-    if op_name(expr) in ELEMENTWISE:
-        return _arithmetic_step(expr, graph)
-    return None
-
-
-def _arithmetic_step(call: relax.Call, graph: Graph) -> Step | None:
-    """Read an op of one variable and constants."""
-    name, values = op_name(call), [evaluate(argument, graph) for argument in call.args]
-    variables = [i for i, value in enumerate(values) if value is None]
-    only_first = name in ("relax.divide", "bitenc.multiply_add")
-    if len(variables) != 1 or (only_first and variables != [0]):
-        return None
-    (variable,) = variables
-    constants = [value for value in values if value is not None]
-    falls = name == "relax.negative" or (name == "relax.subtract" and variable == 1)
-    if name in ("relax.multiply", "relax.divide", "bitenc.multiply_add"):
-        falls = not np.all(constants[0] >= 0)
-
-    def function(x: np.ndarray) -> np.ndarray:
-        return ELEMENTWISE[name](*(x if value is None else value for value in values))
-
-    is_rising = not falls and all(constant.size == 1 for constant in constants)
-    return Step(function, call.args[variable], is_rising)
 
 
 def _search(chain: Chain, encoding: Encoding) -> tuple[np.ndarray, np.ndarray] | None:
@@ -195,7 +104,35 @@ def _search(chain: Chain, encoding: Encoding) -> tuple[np.ndarray, np.ndarray] |
                 return None  # A constant that varies over the image, or a value that is no number.
         return encoding.quantize(x).reshape(acc.shape)
 
+    if not all(step.is_monotone for step in chain.steps) and not is_monotone(codes_of, low, high):
+        return None
     return find_thresholds(codes_of, low, high, 2**encoding.bits - 1)
+
+
+def is_monotone(codes_of: CodesOf, low: np.ndarray, high: np.ndarray) -> bool:
+    """Whether a function from integers to codes never turns, by trying every integer.
+
+    A float32 function may turn where its codes don't: a hard-swish falls just below 0, by less
+    than a step of most quantizers. Also False where there are too many integers to try.
+
+    Parameters
+    ----------
+    codes_of, low, high
+        As for `find_thresholds`.
+    """
+    channels, longest = len(low), int((high - low).max()) + 1
+    if channels * longest > MAX_ENUMERATED:
+        return False
+    rises = falls = np.zeros(channels, bool)
+    rows = max(CHUNK // channels, 2)
+    for start in range(0, longest, rows - 1):  # Neighbouring chunks share a row.
+        acc = np.minimum(low + np.arange(start, start + rows)[:, None], high)
+        codes = codes_of(acc)
+        if codes is None:
+            return False
+        change = np.diff(codes.astype(np.int16), axis=0)
+        rises, falls = rises | (change > 0).any(axis=0), falls | (change < 0).any(axis=0)
+    return not np.any(rises & falls)
 
 
 def range_of(call: relax.Call) -> tuple[np.ndarray, np.ndarray]:
@@ -208,10 +145,7 @@ def range_of(call: relax.Call) -> tuple[np.ndarray, np.ndarray]:
 
 
 def find_thresholds(
-    codes_of: Callable[[np.ndarray], np.ndarray | None],
-    low: np.ndarray,
-    high: np.ndarray,
-    steps: int,
+    codes_of: CodesOf, low: np.ndarray, high: np.ndarray, steps: int
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Thresholds of a monotone function from integers to codes, by bisection.
 

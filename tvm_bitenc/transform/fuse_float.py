@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 import tvm
+import tvm_ffi
 from tvm import relax
 
 from ..op.packed import conv_layer_of, packed_conv2d_op, with_step
@@ -51,13 +52,13 @@ def _fuse_once(mod: tvm.IRModule) -> tuple[tvm.IRModule, bool]:
 
 
 def _fused(call: relax.Call, graph: Graph, uses: dict) -> relax.Expr | None:
-    name = op_name(call).rpartition(".")[2]
+    name, constants = op_name(call).rpartition(".")[2], None
     if name == "relu":
         name, constants = "maximum", [np.float32(0)]
+    elif name == "leakyrelu":
+        name, constants = "prelu", [np.float32(call.attrs.alpha)]
     elif name not in CONSTANTS:
         return None
-    else:
-        constants = None
     for i, argument in enumerate(call.args):
         convolution = graph.definition(argument)
         if not is_call_to(convolution, packed_conv2d_op) or uses.get(argument, 0) != 1:
@@ -94,4 +95,4 @@ def _with(convolution: relax.Call, name: str, constants, others, call, graph) ->
 
 
 def _same_shape(a: relax.Type, b: relax.Type) -> bool:
-    return str(a.dtype) == str(b.dtype) and list(map(int, a.shape)) == list(map(int, b.shape))
+    return str(a.dtype) == str(b.dtype) and tvm_ffi.structural_equal(a.shape, b.shape)

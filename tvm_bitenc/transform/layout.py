@@ -25,6 +25,7 @@ import tvm_ffi
 from tvm import relax
 
 from ..op.branch import branch_conv2d_op, branch_dense_op, geometry_of
+from ..op.lookup import lookup_op, packed_lookup
 from ..op.packed import (
     pack,
     packed_conv2d,
@@ -57,6 +58,8 @@ def _layout(call: relax.Call, graph: Graph) -> relax.Expr | None:
         return _dense(call, graph)
     if is_call_to(call, threshold_op):
         return _threshold(call, graph)
+    if is_call_to(call, lookup_op):
+        return _lookup(call, graph)
     if op_name(call) == "relax.nn.max_pool2d":
         return _max_pool2d(call, graph)
     return None
@@ -122,6 +125,15 @@ def _max_pool2d(call: relax.Call, graph: Graph) -> relax.Expr | None:
         return None
     planes = graph.emit(packed_max_pool2d(source.args[0], call))
     return _unpacked(planes, call.ty.shape[1], graph)
+
+
+def _lookup(call: relax.Call, graph: Graph) -> relax.Expr | None:
+    *codes, table = call.args
+    if len(call.ty.shape) != 4:
+        return None
+    bits = [int(size).bit_length() - 1 for size in table.ty.shape]
+    planes = [_planes(tensor, b, graph) for tensor, b in zip(codes, bits)]
+    return _unpacked(graph.emit(packed_lookup(planes, call)), call.ty.shape[1], graph)
 
 
 def _unpacked(planes: relax.Expr, channels, graph: Graph) -> relax.Expr:

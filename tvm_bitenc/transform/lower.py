@@ -43,12 +43,13 @@ class Lower:
 
     def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
         """Rewrite the module."""
-        mod = rewrite_calls(mod, _lower)
+        mod = rewrite_calls(mod, lower_layer)
         return relax.transform.EliminateCommonSubexpr()(mod)
 
 
-def _lower(call: relax.Call, graph: Graph) -> relax.Expr | None:
-    if not is_layer(call) or _reason_for_float(call, graph):
+def lower_layer(call: relax.Call, graph: Graph) -> relax.Expr | None:
+    """Return a layer as a sum of branches, None if it stays float; raises if it is refused."""
+    if not is_layer(call) or reason_for_float(call, graph):
         return None
     if op_name(call) == "relax.nn.conv2d":
         return _lower_conv2d(call, graph)
@@ -61,7 +62,7 @@ def is_layer(expr: relax.Expr) -> bool:
     return name == "relax.matmul" or (name.startswith("relax.nn.conv") and "bias" not in name)
 
 
-def _reason_for_float(call: relax.Call, graph: Graph) -> str:
+def reason_for_float(call: relax.Call, graph: Graph) -> str:
     """Why a layer can't be lowered, empty if it can."""
     if op_name(call) not in ("relax.nn.conv2d", "relax.matmul"):
         return f"{op_name(call)} has no branch form yet"
@@ -84,7 +85,7 @@ def float_layers(mod: tvm.IRModule) -> list[tuple[relax.Call, str]]:
 
     def note(call: relax.Call, graph: Graph) -> None:
         if is_layer(call):
-            found.append((call, _reason_for_float(call, graph)))
+            found.append((call, reason_for_float(call, graph)))
 
     rewrite_calls(mod, note)
     return [(call, reason) for call, reason in found if reason]
@@ -145,8 +146,7 @@ def _act(call: relax.Call, graph: Graph, layer: str) -> tuple[relax.Expr, Encodi
     def codes_of(expr: relax.Expr) -> relax.Expr:
         expr = graph.definition(expr)
         if expr.same_as(quantizer):
-            axis = int(quantizer.attrs["axis"])
-            return graph.emit(encode(quantizer.args[0], encoding, axis, layer))
+            return graph.emit(encoder_of(quantizer))
         if not encoding.is_positional and op_name(expr) == "relax.nn.max_pool2d":
             raise UnsupportedError(
                 f"max_pool2d before layer {layer!r}",
@@ -157,6 +157,12 @@ def _act(call: relax.Call, graph: Graph, layer: str) -> tuple[relax.Expr, Encodi
         return graph.emit(relax.Call(expr.op, [codes, *expr.args[1:]], expr.attrs))
 
     return codes_of(call.args[0]), encoding
+
+
+def encoder_of(quantizer: relax.Call) -> relax.Call:
+    """Codes of what a quantizer makes. All readers of one quantizer share them."""
+    axis, layer = int(quantizer.attrs["axis"]), str(quantizer.attrs["layer"])
+    return encode(quantizer.args[0], _per_tensor(encoding_of(quantizer)), axis, layer)
 
 
 def _weight(call: relax.Call, graph: Graph, out_axis: int) -> tuple[np.ndarray, Encoding, str]:

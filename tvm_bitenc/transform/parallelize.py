@@ -51,23 +51,26 @@ def _is_scheduled(function: tirx.PrimFunc) -> bool:
     return bool(function.attrs and function.attrs.get("tirx.is_scheduled", False))
 
 
+def _at_least(extent: tirx.PrimExpr) -> int:
+    """Iterations of a loop: 1 where it runs over a dynamic batch."""
+    return int(extent) if isinstance(extent, tirx.IntImm) else 1
+
+
 def _parallel(function: tirx.PrimFunc) -> tirx.PrimFunc:
     schedule = s_tir.Schedule(tvm.IRModule({"main": function}))
     for block in schedule.get_child_blocks(schedule.get_sblock("root")):
         loops = schedule.get_loops(block)
-        extents = [schedule.get(loop).extent for loop in loops]
-        if not all(isinstance(extent, tirx.IntImm) for extent in extents):
-            continue
+        extents = [_at_least(schedule.get(loop).extent) for loop in loops]
         kinds = [var.iter_type for var in schedule.get(block).iter_vars]
         spatial = sum(kind == tirx.IterVar.DataPar for kind in kinds)
-        if spatial < 2 or math.prod(map(int, extents)) < MIN_VALUES or len(kinds) != len(loops):
+        if spatial < 2 or math.prod(extents) < MIN_VALUES or len(kinds) != len(loops):
             continue
         outer, tasks = [], 1
         for loop, extent in zip(loops[: spatial - 1], extents):
             if tasks >= MAX_TASKS:
                 break
             outer.append(loop)
-            tasks *= int(extent)
+            tasks *= extent
         if tasks > 1:
             schedule.parallel(schedule.fuse(*outer) if len(outer) > 1 else outer[0])
     return schedule.mod["main"]

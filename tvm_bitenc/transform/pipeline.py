@@ -14,6 +14,7 @@ from ..errors import BitencError
 from ..target import Target
 from .canonicalize import Canonicalize
 from .channels_last import ChannelsLast
+from .codes import Codes
 from .direct_codes import DirectCodes
 from .fold import Fold
 from .fuse_encode import FuseEncode
@@ -21,6 +22,7 @@ from .fuse_epilogue import FuseEpilogue
 from .fuse_float import FuseFloat
 from .layout import Layout
 from .lower import Lower
+from .lower_pool import LowerPool
 from .parallelize import Parallelize
 from .schedule import Schedule
 from .strategy import Strategy
@@ -81,6 +83,8 @@ def default_pipeline(target: Target, strategy: str | Mapping[str, str] = "auto")
         [
             Canonicalize(),  # every spelling of a quantizer -> bitenc.quantize
             Lower(),  # layers of two quantized tensors -> sums of {-1,+1} branches
+            LowerPool(),  # average pooling of codes -> sums of codes
+            Codes(),  # arithmetic between quantized tensors -> tables of codes
             Fold(),  # batch-norm, activation, re-quantization -> integer thresholds
             Layout(),  # codes -> packed planes, channels last
             ChannelsLast(),  # float arithmetic between layers -> channels last as well

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import tvm
@@ -14,6 +15,16 @@ class Graph:
 
     def __init__(self, rewriter: PyExprMutator):
         self._rewriter = rewriter
+        self.var: relax.Var | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the variable that the call at hand is bound to, empty if it has none of its own.
+
+        Front ends name the result of a layer after the layer.
+        """
+        name = "" if self.var is None else str(self.var.name)
+        return "" if re.fullmatch(r"((lv|gv)\d*)?", name) else name
 
     def definition(self, expr: relax.Expr) -> relax.Expr:
         """Return the expression that a variable stands for; other expressions unchanged."""
@@ -49,6 +60,11 @@ class _CallRewriter(PyExprMutator):
         super().__init__(mod)
         self.rule = rule
         self.graph = Graph(self)
+
+    def visit_var_binding_(self, binding: relax.VarBinding) -> None:
+        outer, self.graph.var = self.graph.var, binding.var
+        super().visit_var_binding_(binding)
+        self.graph.var = outer
 
     def visit_call_(self, call: relax.Call) -> relax.Expr:
         call = super().visit_call_(call)

@@ -6,7 +6,7 @@ and matrix products that stay in float have lowerings of their own, without fenc
 
 from __future__ import annotations
 
-from tvm import relax, te, topi
+from tvm import relax, te, tirx, topi
 
 from ..te.rounded import rounded
 
@@ -21,4 +21,33 @@ def _multiply(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     return builder.call_te(compute, *call.args, primfunc_name_hint="multiply")
 
 
-STRICT_LEGALIZATION = {"relax.multiply": _multiply}
+def _leaky_relu(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+    slope = tirx.const(call.attrs.alpha, "float32")
+
+    def compute(x) -> te.Tensor:
+        return te.compute(x.shape, lambda *i: _sloped(x(*i), slope), name="leaky_relu")
+
+    return builder.call_te(compute, *call.args, primfunc_name_hint="leaky_relu")
+
+
+def _prelu(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+    axis, is_one = int(call.attrs.axis), int(call.args[1].ty.shape[0]) == 1
+
+    def compute(x, slope) -> te.Tensor:
+        def element(*index):
+            return _sloped(x(*index), slope[0 if is_one else index[axis]])
+
+        return te.compute(x.shape, element, name="prelu")
+
+    return builder.call_te(compute, *call.args, primfunc_name_hint="prelu")
+
+
+def _sloped(value, slope) -> tirx.PrimExpr:
+    return tirx.Select(value > 0, value, rounded(value * slope))
+
+
+STRICT_LEGALIZATION = {
+    "relax.multiply": _multiply,
+    "relax.nn.leakyrelu": _leaky_relu,
+    "relax.nn.prelu": _prelu,
+}

@@ -1,0 +1,147 @@
+"""PyTorch to Relax, giving torch's own float32 numbers.
+
+==================  ==========================================================================
+`importer`          TVM's importer, with names of layers and constants that torch computed
+`constants`         which values of a program depend on its parameters alone
+`converters`        ops that TVM's importer doesn't know, or takes in another way than torch
+`fake_quantize`     torch's own quantizers: fake-quantize, and quantize/dequantize of PT2E
+`modules`           observers and fake-quantize modules, as an export needs them
+==================  ==========================================================================
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import tvm
+from tvm import relax
+
+from ...errors import BitencError, UnsupportedError
+from ...op.registration import constant_value
+from ...transform.rewrite import Graph, rewrite_calls
+
+
+def from_torch(module_or_exported_program, example_args: Sequence | None = None) -> tvm.IRModule:
+    """Import a torch model.
+
+    Its quantizers may be layers of `tvm_bitenc.nn`, fake-quantize ops and modules, the
+    quantize/dequantize ops of PT2E, or plain arithmetic.
+
+    Parameters
+    ----------
+    module_or_exported_program : torch.nn.Module or torch.export.ExportedProgram
+        A module is switched to eval mode for the export and back afterwards.
+    example_args : sequence of torch.Tensor
+        Positional arguments of the module, or its only one; they fix the input shapes. Not needed
+        for an exported program.
+
+    Returns
+    -------
+    tvm.IRModule
+        With a function `main`, weights bound in.
+
+    Raises
+    ------
+    UnsupportedError
+        If torch can't export the model, TVM can't import it, it was exported in training mode or
+        with observers at work, or one of its inputs or weights is no float32.
+    """
+    torch = _torch()
+    program = module_or_exported_program
+    if isinstance(program, torch.nn.Module):
+        program = _export(program, example_args)
+    if not isinstance(program, torch.export.ExportedProgram):
+        raise BitencError(
+            "from_torch", f"{type(program).__name__} is no model", "Give a torch.nn.Module"
+        )
+    inputs = (node for node in program.graph.nodes if node.op == "placeholder")
+    _check_float32((node.name, node.meta.get("val")) for node in inputs)
+    return rewrite_calls(_imported(program), _constant_parameters)
+
+
+def _torch():
+    try:
+        import torch
+    except ImportError:
+        raise BitencError(
+            "from_torch", "torch isn't installed", "pip install 'tvm-bitenc[torch]'"
+        ) from None
+    return torch
+
+
+def _export(module, example_args: Sequence | None):
+    import torch
+
+    from .modules import exportable
+
+    if example_args is None:
+        raise BitencError(
+            "from_torch", "a module needs example_args", "Give a tuple of example inputs"
+        )
+    # A lone tensor is a sequence as well: of its rows.
+    lone = isinstance(example_args, torch.Tensor)
+    arguments = (example_args,) if lone else tuple(example_args)
+    _check_float32((f"example_args[{i}]", value) for i, value in enumerate(arguments))
+    _check_float32(module.named_parameters())
+    try:
+        with exportable(module), _without_torchs_own_warnings():
+            return torch.export.export(module, arguments)
+    except BitencError:
+        raise
+    except Exception as error:  # torch.export has no common class of errors.
+        raise UnsupportedError(
+            "from_torch",
+            f"torch.export fails: {_first_line(error)}",
+            "Make torch.export.export(module, example_args) work first",
+        ) from error
+
+
+def _imported(program) -> tvm.IRModule:
+    from .importer import Importer
+
+    try:
+        with _without_torchs_own_warnings():
+            return Importer(program.run_decompositions()).imported()
+    except BitencError:
+        raise
+    except Exception as error:  # TVM's importer has no common class of errors.
+        raise UnsupportedError(
+            "from_torch", f"TVM can't import it: {_first_line(error)}", "Change that op"
+        ) from error
+
+
+def _check_float32(values: Iterable[tuple[str, object]]) -> None:
+    """Refuse other floating dtypes; integers, as in indices and counters, may pass."""
+    for name, value in values:
+        dtype = getattr(value, "dtype", None)
+        if getattr(dtype, "is_floating_point", False) and str(dtype) != "torch.float32":
+            raise UnsupportedError(
+                f"from_torch: {name}",
+                f"is {dtype}, and only float32 is compiled",
+                "Convert model and inputs with .float()",
+            )
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [repr(error)]
+    return lines[0].removesuffix(".")
+
+
+@contextmanager
+def _without_torchs_own_warnings() -> Iterator[None]:
+    """Drop what torch.export says about its own calls of its own deprecated class."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)
+        yield
+
+
+def _constant_parameters(call: relax.Call, graph: Graph) -> relax.Expr | None:
+    """Put the constants of scale and zero point, parameters while importing, into the call."""
+    if getattr(call.op, "name", "") != "bitenc.quantize":
+        return None
+    arguments = [call.args[0], *map(graph.definition, call.args[1:])]
+    if all(constant_value(argument) is not None for argument in arguments[1:]):
+        return relax.Call(call.op, arguments, call.attrs)
+    return None

@@ -1,0 +1,81 @@
+"""Which values of an exported program depend on its parameters alone, computed by torch itself.
+
+A weight is often prepared for its quantizer by functions whose last bits depend on who computes
+them: a hyperbolic tangent, a mean over filters. Torch computes them once, while importing, and the
+quantizer then reads torch's own numbers.
+"""
+
+from __future__ import annotations
+
+import operator
+
+import torch
+from torch.export import ExportedProgram
+from torch.fx import Node
+from torch.fx.node import map_arg
+
+from .fake_quantize import FAKE_QUANTIZE
+from .names import base_name, op_base_name
+
+# Ops that make levels of numbers. What follows them stays in the graph as well, for the compiler to
+# see the levels.
+_SPELT = ("round", "floor", "ceil", "trunc", "sign", "sgn", "where", "ge", "gt", "le", "lt")
+QUANTIZERS = frozenset([*_SPELT, "bitenc_quantize", *map(op_base_name, FAKE_QUANTIZE)])
+# Ops that the compiler evaluates itself, to the same numbers: a spelling may begin with them.
+_ARITHMETIC = ("add", "sub", "mul", "div", "neg", "abs", "sqrt", "reciprocal", "minimum", "maximum")
+_CLIPS = ("relu", "clamp", "clamp_min", "clamp_max", "hardtanh")
+EXACT = frozenset([*_ARITHMETIC, *_CLIPS, "view", "permute", "clone", "alias", "detach"])
+
+
+def constant_values(program: ExportedProgram) -> dict[Node, object]:
+    """Values of the nodes that depend on parameters, buffers and numbers alone.
+
+    A buffer that the program changes is no constant.
+    """
+    values = dict(_parameters(program))
+    with torch.no_grad():
+        for node in program.graph.nodes:
+            if node.op != "call_function" or _is_random(node):
+                continue
+            if all(argument in values for argument in node.all_input_nodes):
+                arguments, options = map_arg((node.args, node.kwargs), values.__getitem__)
+                values[node] = node.target(*arguments, **options)
+    return values
+
+
+def foldable(values: dict[Node, object]) -> dict[Node, torch.Tensor]:
+    """Those of `constant_values` that torch must compute: inexact float32, before any quantizer."""
+    quantized: set[Node] = set()
+    for node in values:
+        if base_name(node) in QUANTIZERS or any(i in quantized for i in node.all_input_nodes):
+            quantized.add(node)
+    return {
+        node: value
+        for node, value in values.items()
+        if node.op == "call_function"
+        and node not in quantized
+        and base_name(node) not in EXACT
+        and isinstance(value, torch.Tensor)
+        and value.dtype == torch.float32
+    }
+
+
+def _parameters(program: ExportedProgram):
+    signature = program.graph_signature
+    tensors = {**program.state_dict, **program.constants}
+    names = {
+        **signature.inputs_to_parameters,
+        **signature.inputs_to_buffers,
+        **signature.inputs_to_lifted_tensor_constants,
+    }
+    changing = set(signature.buffers_to_mutate.values())
+    for node in program.graph.nodes:
+        name = names.get(node.name) if node.op == "placeholder" else None
+        if name is not None and name not in changing:
+            yield node, tensors[name]
+
+
+def _is_random(node: Node) -> bool:
+    if node.target is operator.getitem:
+        return False
+    return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())

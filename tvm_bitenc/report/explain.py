@@ -1,0 +1,204 @@
+"""Reads a report off a module while passes work on it; no code is generated."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import tvm
+from tvm import relax
+
+from ..errors import UnsupportedError
+from ..op.packed import conv_layer_of, packed_conv2d_op
+from ..op.quantize import quantize_op
+from ..op.registration import describe, is_call_to
+from ..target import Target, load_target
+from ..te.conv_layer import ConvLayer
+from ..transform.float32 import evaluate, op_name
+from ..transform.lower import is_layer, lower_layer, reason_for_float
+from ..transform.pipeline import Pipeline, default_pipeline
+from ..transform.rewrite import Graph, rewrite_calls
+from .reasons import diagnose
+from .report import FloatLayer, FloatOps, LayerRow, Report
+
+FLOAT_BYTES = 4
+# Ops that only move or reinterpret numbers.
+_SILENT = (
+    "astype reshape permute_dims expand_dims squeeze concat split strided_slice full zeros_like "
+    "ones_like full_like broadcast_to"
+)
+SILENT = frozenset(f"relax.{name}" for name in _SILENT.split(" "))
+
+
+def explain(
+    mod: tvm.IRModule, target: str | Path | tvm.target.Target | Target = "native"
+) -> Report:
+    """Say what each layer becomes, without compiling.
+
+    Parameters
+    ----------
+    mod : tvm.IRModule
+        As for `tvm_bitenc.build`.
+    target
+        As for `tvm_bitenc.build`; the strategies depend on it.
+
+    Returns
+    -------
+    Report
+        A layer that `build` would refuse is listed among the float ones, with the error as its
+        reason.
+    """
+    target = load_target(target)
+    observer, refused = Observer(target.name), []
+    passes = default_pipeline(target).until("bitenc.Schedule")
+    passes = Pipeline(
+        [_lenient_lowering(refused) if p.info.name == "bitenc.Lower" else p for p in passes.passes]
+    )
+    observer("bitenc.Schedule", passes.run(mod, observer))
+    return observer.report(refused)
+
+
+class Observer:
+    """Called in front of every pass; what it saw becomes a report.
+
+    Parameters
+    ----------
+    target : str
+        Name of the target.
+    """
+
+    def __init__(self, target: str):
+        self.target = target
+        self.float_layers: list[FloatLayer] = []
+        self.notes: list[str] = []
+        self.layers: list[LayerRow] = []
+        self.float_ops: list[FloatOps] = []
+
+    def __call__(self, name: str, mod: tvm.IRModule) -> None:
+        """Look at a module in front of the pass `name`."""
+        if name == "bitenc.Lower":
+            self.float_layers, self.notes = _before_lowering(mod)
+        elif name == "bitenc.Schedule":
+            self.layers, self.float_ops = _before_scheduling(mod)
+
+    def report(self, refused: list[FloatLayer] = ()) -> Report:
+        """Return the report of what was seen."""
+        left = [*self.float_layers, *refused]
+        return Report(self.target, self.layers, left, self.float_ops, self.notes)
+
+
+def _before_lowering(mod: tvm.IRModule) -> tuple[list[FloatLayer], list[str]]:
+    left: list[FloatLayer] = []
+    notes: list[str] = []
+
+    def note(call: relax.Call, graph: Graph) -> None:
+        if not is_layer(call):
+            return
+        reason = reason_for_float(call, graph)
+        if reason:
+            left.append(
+                FloatLayer(name_of(call, graph), *diagnose(call, graph, reason), macs_of(call))
+            )
+        elif _is_of_signs(call.args[0], graph):
+            notes.append(f"{name_of(call, graph)}: {SIGN}")
+
+    rewrite_calls(mod, note)
+    return left, notes
+
+
+SIGN = (
+    "sign(0) is 0, so its input has three levels and takes 2 bits. torch.where(x >= 0, 1.0, -1.0) "
+    "takes 1"
+)
+
+
+def _is_of_signs(operand: relax.Expr, graph: Graph) -> bool:
+    quantizer = graph.definition(operand)
+    if not is_call_to(quantizer, quantize_op) or int(quantizer.attrs["bits"]) != 2:
+        return False
+    return op_name(graph.definition(quantizer.args[0])) == "relax.sign"
+
+
+def name_of(call: relax.Call, graph: Graph) -> str:
+    """Name of a layer: its own, or else that of its op."""
+    return graph.name or describe(call)
+
+
+def macs_of(call: relax.Call) -> int:
+    """Multiply-accumulates of a float layer; 0 where a size is dynamic."""
+    data, weight = (list(argument.ty.shape) for argument in call.args[:2])
+    out = list(call.ty.shape)
+    if not all(isinstance(size, tvm.tirx.IntImm) for size in (*data, *weight, *out)):
+        return 0
+    data, weight, out = ([int(size) for size in shape] for shape in (data, weight, out))
+    if op_name(call) == "relax.matmul":
+        return math.prod(out) * data[-1]
+    # A transposed convolution reads each input once per weight of its channel.
+    return math.prod(data if "transpose" in op_name(call) else out) * math.prod(weight[1:])
+
+
+def _before_scheduling(mod: tvm.IRModule) -> tuple[list[LayerRow], list[FloatOps]]:
+    rows: list[LayerRow] = []
+    ops: dict[str, list[str]] = {}
+
+    def note(call: relax.Call, graph: Graph) -> None:
+        if is_call_to(call, packed_conv2d_op):
+            rows.append(row_of(conv_layer_of(call)))
+        elif _is_float_op(call, graph):
+            ops.setdefault(op_name(call).split(".")[-1], []).append(graph.name)
+
+    rewrite_calls(mod, note)
+    return rows, [
+        FloatOps(op, len(names), sorted({name for name in names if name}))
+        for op, names in ops.items()
+    ]
+
+
+def _is_float_op(call: relax.Call, graph: Graph) -> bool:
+    """Whether a call is float arithmetic at run time that isn't a layer."""
+    name = op_name(call)
+    if not name.startswith("relax.") or name in SILENT or is_layer(call):
+        return False
+    is_float = isinstance(call.ty, relax.TensorType) and str(call.ty.dtype) == "float32"
+    return is_float and evaluate(call, graph) is None
+
+
+def row_of(layer: ConvLayer) -> LayerRow:
+    """Describe one layer of branches."""
+    _, _, _, in_channels = layer.input_shape
+    kernel = "x".join(map(str, layer.kernel_size))
+    out = "x".join(map(str, layer.output_size))
+    stride = layer.geometry.strides[0]
+    shape = f"{kernel} {in_channels}->{layer.out_channels} @{out}" + (
+        f"/{stride}" if stride > 1 else ""
+    )
+    weights = math.prod(layer.weight_codes.shape)
+    return LayerRow(
+        layer.name,
+        shape,
+        layer.weight_bits,
+        layer.act_bits,
+        layer.out_bits,
+        layer.strategy,
+        layer.macs,
+        FLOAT_BYTES * weights,
+        layer.stored_bytes,
+    )
+
+
+def _lenient_lowering(refused: list[FloatLayer]) -> tvm.ir.transform.Pass:
+    """Return `Lower`, but for layers that it refuses: they stay float and are listed."""
+
+    def attempt(call: relax.Call, graph: Graph) -> relax.Expr | None:
+        try:
+            return lower_layer(call, graph)
+        except UnsupportedError as error:
+            reason = f"refused: {error.cause}" if error.cause else str(error)
+            refused.append(FloatLayer(name_of(call, graph), reason, error.cure, macs_of(call)))
+            return None
+
+    @tvm.transform.module_pass(opt_level=0, name="bitenc.Lower")
+    def lenient(mod: tvm.IRModule, _ctx) -> tvm.IRModule:
+        return relax.transform.EliminateCommonSubexpr()(rewrite_calls(mod, attempt))
+
+    return lenient

@@ -1,0 +1,89 @@
+"""Why a layer stays float, in the words of the model, and what to change."""
+
+from __future__ import annotations
+
+import math
+
+from tvm import relax
+
+from ..op.quantize import quantize_op
+from ..op.registration import is_call_to
+from ..transform.float32 import evaluate, op_name
+from ..transform.grid import MAX_LEVELS, ROUNDING_OPS, bounds_of, levels_of
+from ..transform.lower import SHAPING
+from ..transform.rewrite import Graph
+from ..transform.spellings.straight_through import has_residue
+
+QUANTIZE = "tvm_bitenc.nn, torch.fake_quantize_*, or tvm_bitenc.quantize for a trained model"
+_OPERANDS = {"its input isn't quantized": 0, "its weight isn't quantized": 1}
+_CURES = {
+    "no branch form": "Replace it by a 2-d convolution or a matrix product",
+    "layout": "Convert the model to that layout",
+    "2-d input": "Flatten all axes but the last one before it",
+}
+
+
+def diagnose(call: relax.Call, graph: Graph, reason: str) -> tuple[str, str]:
+    """Return the reason in more detail, and a cure, for a layer that stays float."""
+    for start, operand in _OPERANDS.items():
+        if reason.startswith(start):
+            detail, cure = _why_not_quantized(call.args[operand], graph)
+            return f"{reason}: {detail}", cure
+    return reason, next((cure for key, cure in _CURES.items() if key in reason), "")
+
+
+def _why_not_quantized(operand: relax.Expr, graph: Graph) -> tuple[str, str]:
+    source = graph.definition(operand)
+    while op_name(source) in SHAPING:
+        source = graph.definition(source.args[0])
+    if has_residue(source, graph):
+        return (
+            "x + (q - x) isn't q in float32 where x lies beyond the range",
+            "Clip x to that range first, or return q alone in eval mode",
+        )
+    rounded = _rounding(source, graph)
+    if rounded is not None:
+        return _why_no_grid(source, rounded, graph)
+    if isinstance(source, relax.Var):
+        return "it is an input of the network", f"Quantize it first: {QUANTIZE}"
+    if evaluate(source, graph) is not None:
+        return "its values are constant floats", f"Quantize them: {QUANTIZE}"
+    return f"it comes from {_plain(op_name(source))}", f"Put a quantizer between: {QUANTIZE}"
+
+
+def _why_no_grid(source: relax.Expr, rounded: relax.Call, graph: Graph) -> tuple[str, str]:
+    """Say why numbers that were rounded somewhere make no codes."""
+    bounds = bounds_of(rounded, graph)
+    levels = levels_of(source, graph)
+    if levels is not None:
+        if levels.size > len(levels) * max(levels.shape[1:], default=1):
+            return "its scale varies along several axes", "Use one scale per output channel"
+        return (
+            "its levels lie at unequal distances, or a channel's scale is zero",
+            "Use one positive scale per tensor, or per output channel of a weight",
+        )
+    if bounds is None or not all(map(math.isfinite, bounds)):
+        return "it is rounded, but nothing bounds it", "Clamp it to the smallest and largest code"
+    if bounds[1] - bounds[0] >= MAX_LEVELS:
+        return f"it has {int(bounds[1] - bounds[0]) + 1} levels", "Quantize it to 8 bits or fewer"
+    return "its scale isn't constant", "Keep the scale as a parameter or buffer of the model"
+
+
+def _rounding(expr: relax.Expr, graph: Graph, depth: int = 16) -> relax.Call | None:
+    """Find the rounding op that an expression's values come from, through arithmetic alone."""
+    expr = graph.definition(expr)
+    if op_name(expr) in ROUNDING_OPS or is_call_to(expr, quantize_op):
+        return expr
+    if depth == 0 or op_name(expr) not in _ARITHMETIC:
+        return None
+    found = (_rounding(argument, graph, depth - 1) for argument in expr.args)
+    return next((call for call in found if call is not None), None)
+
+
+_ARITHMETIC = tuple(
+    f"relax.{name}" for name in ("add", "subtract", "multiply", "divide", "clip", "negative")
+)
+
+
+def _plain(name: str) -> str:
+    return name.split(".")[-1] or "a tuple"
