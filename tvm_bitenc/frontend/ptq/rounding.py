@@ -102,7 +102,7 @@ def _adaround(
         torch.from_numpy(np.ascontiguousarray(along(value, layer.weight.ndim, 0)))
         for value in (weight.scale, weight.zero_point)
     )
-    floats, top = torch.from_numpy(layer.weight), 2**weight.bits - 1
+    floats, top = torch.from_numpy(layer.weight), weight.max_code
     position = floats / scale + zero_point
     below = position.floor()
     # Start where the soft choice is the weight's own fraction.
