@@ -10,7 +10,7 @@ from tvm import relax
 import tvm_bitenc as be
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.errors import BitencError, LibraryError
-from tvm_bitenc.report import FloatLayer, LayerRow, Report
+from tvm_bitenc.report import FloatLayer, FloatOps, LayerRow, Report
 from tvm_bitenc.report.html import write_page
 
 pytest.importorskip("jinja2", reason="pip install 'tvm-bitenc[report]'")
@@ -21,7 +21,9 @@ REPORT = Report(
         LayerRow("conv1", "3x3 3->64 @8x8/2", 8, 8, 2, "int8", 110_592, 6_912, 3_456),
         LayerRow("a<b>&c", "1x1 64->10 @1x1", 1, 2, 32, "xnor", 640, 2_560, 80),
     ],
-    [FloatLayer("head", "its input isn't quantized")],
+    [FloatLayer("head", "its input isn't quantized", "Quantize it", 2_000)],
+    [FloatOps("softmax", 2, ["a", "b"])],
+    ["conv1: could be cheaper"],
 )
 
 
@@ -33,7 +35,10 @@ def test_table():
         "conv1   3x3 3->64 @8x8/2  W8A8  A2     int8      110,592    6,912   3,456",
         "a<b>&c  1x1 64->10 @1x1   W1A2  int32  xnor          640    2,560      80",
         "total                                            111,232    9,472   3,536",
-        "float: head: its input isn't quantized",
+        "float: head (2,000 MACs): its input isn't quantized. Quantize it",
+        "float: 2 x softmax in a, b",
+        "note: conv1: could be cheaper",
+        "98.2 % of the multiply-accumulates run on codes",
     ]
 
 
@@ -73,7 +78,8 @@ def test_what_a_network_became(report):
     assert report.float_bytes == first.float_bytes + second.float_bytes
     assert report.stored_bytes == first.stored_bytes + second.stored_bytes
     (left,) = report.float_layers
-    assert "conv2d" in left.name and left.reason == "its input isn't quantized"
+    assert "conv2d" in left.name and left.macs == 6 * 4 * 8 * 8 * 6
+    assert left.reason == "its input isn't quantized: it comes from conv2d"
 
 
 class Cells(HTMLParser):
@@ -107,7 +113,9 @@ def test_page(tmp_path):
     headings, rows = REPORT.table()
     assert cells.rows == [headings, *rows]
     assert "a<b>" not in page and "Target board" in page
-    assert "Stayed float: head: its input isn&#39;t quantized." in page
+    assert "Stayed float: head (2,000 MACs): its input isn&#39;t quantized. Quantize it." in page
+    assert "Float arithmetic: 2 x softmax in a, b." in page
+    assert "Note: conv1: could be cheaper." in page
     assert cells.loaded == [] and not re.search(r"https?://|<script", page)
     assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
 

@@ -3,6 +3,10 @@
 An installed tvm-bitenc is found by its entry point. Without one, in a checkout, importing this
 module makes the backend known.
 
+`torch.ao.quantization.FakeQuantize` modules ask their buffers what to do, and torch.compile cuts a
+model apart there. Compile such a model within ``with exportable(model):`` of
+`tvm_bitenc.frontend.torch.modules`.
+
 A graph is compiled ahead of time, with its parameters as constants, once for each shape of inputs
 that it is called with. If a parameter has changed since, it is compiled again.
 """
@@ -101,6 +105,10 @@ class _Graph:
 
     def _compile(self, inputs: Sequence, variables: list[Tensor]) -> CompiledModel:
         for value in variables:
+            if value.dtype == torch.float64 and value.ndim == 0:
+                raise UnsupportedError(
+                    WHERE, "a Python float is an input of the graph", "Compile with dynamic=False"
+                )
             if value.device.type != "cpu":
                 raise UnsupportedError(
                     WHERE, f"an input is on {value.device}", "Move model and inputs to the CPU"
@@ -126,7 +134,8 @@ class _Graph:
 
 CURE = (
     "Quantize its layers (tvm_bitenc.nn, fake-quantize, tvm_bitenc.quantize); if the model is "
-    "quantized, fullgraph=True shows where torch.compile cuts it apart; "
+    "quantized, fullgraph=True shows where torch.compile cuts it apart (at FakeQuantize modules: "
+    "see tvm_bitenc.frontend.dynamo); "
     "options={'allow_float': True} compiles float graphs as well"
 )
 

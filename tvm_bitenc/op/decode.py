@@ -6,7 +6,7 @@ from tvm import relax, te, tirx
 
 from ..encoding import Encoding
 from ..te.rounded import rounded
-from .quantize import call_with, encoding_of
+from .quantize import call_with_encoding, encoding_of
 from .registration import describe, register_op, tensor_shape
 
 
@@ -23,7 +23,7 @@ def decode(codes: relax.Expr, encoding: Encoding) -> relax.Call:
     -------
     relax.Call of float32, same shape
     """
-    return call_with(decode_op, codes, encoding, axis=-1, layer="")
+    return call_with_encoding(decode_op, codes, encoding)
 
 
 def _infer_type(call: relax.Call) -> relax.TensorType:

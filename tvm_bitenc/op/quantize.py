@@ -29,16 +29,16 @@ def quantize(x: relax.Expr, encoding: Encoding, axis: int = -1, layer: str = "")
     layer : str
         Name for reports and messages.
     """
-    return call_with(quantize_op, x, encoding, axis, layer)
+    return call_with_encoding(quantize_op, x, encoding, axis, layer)
 
 
 def encode(x: relax.Expr, encoding: Encoding, axis: int = -1, layer: str = "") -> relax.Call:
     """Codes (uint8) of the levels that `quantize` would round to."""
-    return call_with(encode_op, x, encoding, axis, layer)
+    return call_with_encoding(encode_op, x, encoding, axis, layer)
 
 
 def encoding_of(call: relax.Call) -> Encoding:
-    """Return the encoding of a call that `call_with` made.
+    """Return the encoding of a call to `quantize` or `encode`.
 
     Raises
     ------
@@ -69,8 +69,10 @@ def _plain(number) -> float:
     return int(number) if int(number) == number else float(number)
 
 
-def call_with(op, x: relax.Expr, encoding: Encoding, axis: int, layer: str) -> relax.Call:
-    """Call an op with scale and zero point as arguments, all else of an encoding as attributes."""
+def call_with_encoding(
+    op, x: relax.Expr, encoding: Encoding, axis: int = -1, layer: str = ""
+) -> relax.Call:
+    """Call an op whose attributes `encoding_of` reads."""
     constants = [relax.const(value, "float32") for value in (encoding.scale, encoding.zero_point)]
     return make_call(
         op,

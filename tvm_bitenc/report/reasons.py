@@ -9,17 +9,23 @@ from tvm import relax
 from ..op.quantize import quantize_op
 from ..op.registration import is_call_to
 from ..transform.float32 import evaluate, op_name
-from ..transform.grid import MAX_LEVELS, ROUNDING_OPS, bounds_of, levels_of
+from ..transform.grid import MAX_LEVELS, ROUNDING_OPS, bounds_of, is_whole, levels_of
 from ..transform.lower import SHAPING
 from ..transform.rewrite import Graph
 from ..transform.spellings.straight_through import has_residue
 
 QUANTIZE = "tvm_bitenc.nn, torch.fake_quantize_*, or tvm_bitenc.quantize for a trained model"
-_OPERANDS = {"its input isn't quantized": 0, "its weight isn't quantized": 1}
+_OPERANDS = {
+    "its input isn't quantized": 0,
+    "its weight isn't quantized": 1,
+    "its second operand isn't quantized": 1,
+}
 _CURES = {
     "no branch form": "Replace it by a 2-d convolution or a matrix product",
     "layout": "Convert the model to that layout",
-    "2-d input": "Flatten all axes but the last one before it",
+    "is a vector": "Give it two axes",
+    "different encodings": "Quantize the joined tensor, or all of its parts alike",
+    "no level of its quantizer": "Pad with a level, or in front of the quantizer",
 }
 
 
@@ -41,9 +47,9 @@ def _why_not_quantized(operand: relax.Expr, graph: Graph) -> tuple[str, str]:
             "x + (q - x) isn't q in float32 where x lies beyond the range",
             "Clip x to that range first, or return q alone in eval mode",
         )
-    rounded = _rounding(source, graph)
-    if rounded is not None:
-        return _why_no_grid(source, rounded, graph)
+    path = _path_to_rounding(source, graph)
+    if path:
+        return _why_no_grid(source, path, graph)
     if isinstance(source, relax.Var):
         return "it is an input of the network", f"Quantize it first: {QUANTIZE}"
     if evaluate(source, graph) is not None:
@@ -51,33 +57,34 @@ def _why_not_quantized(operand: relax.Expr, graph: Graph) -> tuple[str, str]:
     return f"it comes from {_plain(op_name(source))}", f"Put a quantizer between: {QUANTIZE}"
 
 
-def _why_no_grid(source: relax.Expr, rounded: relax.Call, graph: Graph) -> tuple[str, str]:
+def _why_no_grid(source: relax.Expr, path: list[relax.Expr], graph: Graph) -> tuple[str, str]:
     """Say why numbers that were rounded somewhere make no codes."""
-    bounds = bounds_of(rounded, graph)
     levels = levels_of(source, graph)
     if levels is not None:
-        if levels.size > len(levels) * max(levels.shape[1:], default=1):
-            return "its scale varies along several axes", "Use one scale per output channel"
         return (
             "its levels lie at unequal distances, or a channel's scale is zero",
             "Use one positive scale per tensor, or per output channel of a weight",
         )
-    if bounds is None or not all(map(math.isfinite, bounds)):
+    bounds = [bounds_of(expr, graph) for expr in path if is_whole(expr, graph)]
+    bounds = [found for found in bounds if found and all(map(math.isfinite, found))]
+    if not bounds:
         return "it is rounded, but nothing bounds it", "Clamp it to the smallest and largest code"
-    if bounds[1] - bounds[0] >= MAX_LEVELS:
-        return f"it has {int(bounds[1] - bounds[0]) + 1} levels", "Quantize it to 8 bits or fewer"
+    count = int(min(high - low for low, high in bounds)) + 1
+    if count > MAX_LEVELS:
+        return f"it has {count} levels", "Quantize it to 8 bits or fewer"
     return "its scale isn't constant", "Keep the scale as a parameter or buffer of the model"
 
 
-def _rounding(expr: relax.Expr, graph: Graph, depth: int = 16) -> relax.Call | None:
-    """Find the rounding op that an expression's values come from, through arithmetic alone."""
+def _path_to_rounding(expr: relax.Expr, graph: Graph, depth: int = 16) -> list[relax.Expr]:
+    """Expressions from one back to the rounding that its values come from; empty if none."""
     expr = graph.definition(expr)
     if op_name(expr) in ROUNDING_OPS or is_call_to(expr, quantize_op):
-        return expr
+        return [expr]
     if depth == 0 or op_name(expr) not in _ARITHMETIC:
-        return None
-    found = (_rounding(argument, graph, depth - 1) for argument in expr.args)
-    return next((call for call in found if call is not None), None)
+        return []
+    paths = (_path_to_rounding(argument, graph, depth - 1) for argument in expr.args)
+    found = next((path for path in paths if path), None)
+    return [expr, *found] if found else []
 
 
 _ARITHMETIC = tuple(

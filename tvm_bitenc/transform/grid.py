@@ -16,13 +16,17 @@ from ..encoding import Encoding
 from ..errors import UnsupportedError
 from ..op.quantize import encoding_of, quantize_op
 from ..op.registration import is_call_to
-from .float32 import ELEMENTWISE, evaluate, op_name
+from .float32 import MONOTONE, evaluate, op_name
 from .rewrite import Graph
 
 MAX_LEVELS = 256
 MAX_SIZE = 1 << 22  # Of all levels of all channels; a constant per element isn't looked at.
 ROUNDING_OPS = ("relax.round", "relax.floor", "relax.ceil", "relax.trunc")
 MOVING_OPS = ("relax.reshape", "relax.permute_dims", "relax.nn.max_pool2d", "relax.expand_dims")
+# Ops that keep whole numbers whole, if their constants are.
+WHOLE_OPS = tuple(
+    f"relax.{name}" for name in ("clip", "maximum", "minimum", "nn.relu", "add", "subtract")
+)
 # Arithmetic rounds to 2^-24 of a result, and a few roundings lie between a code and its level.
 TOLERANCE = 2.0**-22
 _RANGES = {"relax.sigmoid": (0.0, 1.0), "relax.tanh": (-1.0, 1.0)}
@@ -65,16 +69,32 @@ def fit(levels: np.ndarray) -> Encoding | None:
     step = (real[-1] - real[0]) / max(count - 1, 1)
     if not 2 <= count <= MAX_LEVELS or not np.isfinite(real).all() or np.any(step <= 0):
         return None
-    zero_point = np.rint(-2 * real[0] / step) / 2
-    parameters = [v[0] if channels == 1 else v for v in (step, zero_point)]
+    zero_point = np.rint(-2 * real[0] / step) / 2 + 0.0  # Never -0.
+    parameters = [_scale(real, zero_point), zero_point]
     try:
-        encoding = Encoding((count - 1).bit_length(), *parameters, max_code=count - 1)
+        encoding = Encoding(
+            (count - 1).bit_length(),
+            *(v[0] if channels == 1 else v for v in parameters),
+            max_code=count - 1,
+        )
     except UnsupportedError:
         return None
     codes = np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None], levels.shape)
     error = np.abs(encoding.dequantize(codes, axis=1) - real).max(axis=0)
     close = np.all(error <= TOLERANCE * np.abs(real).max(axis=0))
     return encoding if close and np.array_equal(encoding.quantize(levels, axis=1), codes) else None
+
+
+def _scale(levels: np.ndarray, zero_point: np.ndarray) -> np.ndarray:
+    """Scale per channel that float32 arithmetic brings closest to the levels."""
+    position = np.arange(len(levels))[:, None] - zero_point
+    farthest = np.abs(position).argmax(axis=0)  # Has the smallest relative error.
+    channels = np.arange(levels.shape[1])
+    scale = (levels[farthest, channels] / position[farthest, channels]).astype(np.float32)
+    near = np.stack([np.nextafter(scale, f) for f in (scale, np.float32(0), np.float32(np.inf))])
+    made = position.astype(np.float32) * near[:, None]
+    best = np.abs(made - levels).max(axis=1).argmin(axis=0)
+    return near[best, channels]
 
 
 def levels_of(expr: relax.Expr, graph: Graph) -> np.ndarray | None:
@@ -139,7 +159,7 @@ def integers_of(expr: relax.Expr, graph: Graph) -> np.ndarray | None:
     constant = evaluate(expr, graph)
     if constant is not None and constant.size > 1 and op_name(expr) == "relax.sign":
         return np.unique(constant)
-    if not _is_whole(expr, graph):
+    if not is_whole(expr, graph):
         return None
     bounds = bounds_of(expr, graph)
     if bounds is None or not all(map(math.isfinite, bounds)) or bounds[1] < bounds[0]:
@@ -148,21 +168,21 @@ def integers_of(expr: relax.Expr, graph: Graph) -> np.ndarray | None:
     return np.arange(low, high + 1) if high - low < MAX_LEVELS else None
 
 
-def _is_whole(expr: relax.Expr, graph: Graph) -> bool:
+def is_whole(expr: relax.Expr, graph: Graph) -> bool:
     """Whether an expression is always a whole number."""
     expr = graph.definition(expr)
     name = op_name(expr)
     if name in (*ROUNDING_OPS, "relax.sign"):
         return True
     if name == "relax.astype":
-        return "int" in str(graph.definition(expr.args[0]).ty.dtype) or _is_whole(
+        return "int" in str(graph.definition(expr.args[0]).ty.dtype) or is_whole(
             expr.args[0], graph
         )
-    if name in ("relax.clip", "relax.maximum", "relax.minimum", "relax.add", "relax.subtract"):
+    if name in WHOLE_OPS:
         others = [_whole_constant(argument, graph) for argument in expr.args]
         unknown = [a for a, other in zip(expr.args, others) if other is None]
-        return False not in others and len(unknown) == 1 and _is_whole(unknown[0], graph)
-    return name in MOVING_OPS and _is_whole(expr.args[0], graph)
+        return False not in others and len(unknown) == 1 and is_whole(unknown[0], graph)
+    return name in MOVING_OPS and is_whole(expr.args[0], graph)
 
 
 def _whole_constant(expr: relax.Expr, graph: Graph) -> bool | None:
@@ -174,23 +194,36 @@ def _whole_constant(expr: relax.Expr, graph: Graph) -> bool | None:
 
 
 def bounds_of(expr: relax.Expr, graph: Graph) -> Bounds | None:
-    """Smallest and largest number that an expression can be; infinite where nothing bounds it."""
+    """Smallest and largest number that an expression can be; infinite where nothing bounds it.
+
+    A clip counts even where a constant doesn't fill it, so that its codes have the bits that the
+    model asks for. None for what may be no number.
+    """
+    bounds = _bounds_by_ops(expr, graph)
+    if bounds is not None and all(map(math.isfinite, bounds)):
+        return bounds
+    constant = evaluate(expr, graph)
+    if constant is None or not np.size(constant):
+        return bounds
+    return float(np.min(constant)), float(np.max(constant))
+
+
+def _bounds_by_ops(expr: relax.Expr, graph: Graph) -> Bounds | None:
+    """Bounds that hold whatever the constants at the beginning are."""
     expr = graph.definition(expr)
-    constant, name = evaluate(expr, graph), op_name(expr)
-    if constant is not None:
-        return (float(np.min(constant)), float(np.max(constant))) if np.size(constant) else None
+    name = op_name(expr)
     if name in _RANGES:
         return _RANGES[name]
     if is_call_to(expr, quantize_op):
         levels = _levels_of_quantizer(expr, 1)
         return None if levels is None else (float(levels.min()), float(levels.max()))
     if name in MOVING_OPS or name == "relax.astype":
-        return bounds_of(expr.args[0], graph)
+        return _bounds_by_ops(expr.args[0], graph)
     steps = _steps(expr, graph)
     if not steps:
         return -math.inf, math.inf
     function, argument = steps[0]
-    inner = bounds_of(argument, graph) or (-math.inf, math.inf)
+    inner = _bounds_by_ops(argument, graph) or (-math.inf, math.inf)
     with np.errstate(all="ignore"):
         ends = np.array([function(np.float32(end)) for end in inner])
     # Each op never turns, so its ends come from ends.
@@ -200,7 +233,7 @@ def bounds_of(expr: relax.Expr, graph: Graph) -> Bounds | None:
 def _steps(expr: relax.Expr, graph: Graph) -> list:
     """(function, argument) of an op of one variable; of constants alone, each might be it."""
     name = op_name(expr)
-    if name not in ELEMENTWISE:
+    if name not in MONOTONE:
         return []
     values = [evaluate(argument, graph) for argument in expr.args]
     variables = [i for i, value in enumerate(values) if value is None]
@@ -216,7 +249,7 @@ def _steps(expr: relax.Expr, graph: Graph) -> list:
 
 def _function(name: str, values: list, variable: int):
     def function(x: np.ndarray) -> np.ndarray:
-        return ELEMENTWISE[name](*(x if i == variable else v for i, v in enumerate(values)))
+        return MONOTONE[name](*(x if i == variable else v for i, v in enumerate(values)))
 
     return function
 

@@ -6,6 +6,7 @@
 `converters`        ops that TVM's importer doesn't know, or takes in another way than torch
 `fake_quantize`     torch's own quantizers: fake-quantize, and quantize/dequantize of PT2E
 `modules`           observers and fake-quantize modules, as an export needs them
+`files`             exported programs in files
 ==================  ==========================================================================
 """
 
@@ -48,7 +49,7 @@ def from_torch(module_or_exported_program, example_args: Sequence | None = None)
         If torch can't export the model, TVM can't import it, it was exported in training mode or
         with observers at work, or one of its inputs or weights is no float32.
     """
-    torch = _torch()
+    torch = need_torch()
     program = module_or_exported_program
     if isinstance(program, torch.nn.Module):
         program = _export(program, example_args)
@@ -61,7 +62,8 @@ def from_torch(module_or_exported_program, example_args: Sequence | None = None)
     return rewrite_calls(_imported(program), _constant_parameters)
 
 
-def _torch():
+def need_torch():
+    """Return torch, or say how to install it."""
     try:
         import torch
     except ImportError:

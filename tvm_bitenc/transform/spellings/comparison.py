@@ -61,7 +61,7 @@ def two_levels(low: np.float32, high: np.float32) -> Encoding | None:
     """Encoding of the sign with these two levels; None if float32 doesn't hit them."""
     with np.errstate(all="ignore"):
         scale = np.float32(high) - np.float32(low)
-        zero_point = np.rint(-2 * np.float64(low) / scale) / 2 if scale > 0 else np.nan
+        zero_point = np.rint(-2 * np.float64(low) / scale) / 2 + 0.0 if scale > 0 else np.nan
     try:
         encoding = Encoding(1, scale, zero_point, rounding="sign")
     except UnsupportedError:

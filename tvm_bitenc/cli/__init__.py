@@ -1,0 +1,29 @@
+"""The command `bitenc`. Each subcommand is a function in a file of its own."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line; errors are one line, and exit with 1 (wrong arguments with 2)."""
+    try:
+        import rich  # noqa: F401
+        import typer
+    except ImportError as error:
+        sys.exit(f"bitenc: {error.name} isn't installed. pip install 'tvm-bitenc[cli]'.")
+    from ..errors import BitencError
+    from .explain import explain
+
+    app = typer.Typer(
+        help="Compile networks with 1- to 8-bit weights and activations.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        add_completion=False,
+    )
+    app.callback()(lambda: None)  # Makes subcommands even of a single one.
+    app.command()(explain)
+    try:
+        app()
+    except BitencError as error:
+        sys.exit(f"bitenc: {error}")
