@@ -102,9 +102,11 @@ def _random_layer(
     return Layer(act, weight, act_codes, weight_codes, window, name)
 
 
-def _module(shapes, body, dtype: str = "float32") -> tvm.IRModule:
+def _module(shapes, body, dtype: str | list[str] = "float32") -> tvm.IRModule:
     builder = relax.BlockBuilder()
-    inputs = [relax.Var(f"x{i}", relax.TensorType(s, dtype)) for i, s in enumerate(shapes)]
+    dtypes = [dtype] * len(shapes) if isinstance(dtype, str) else dtype
+    types = [relax.TensorType(*pair) for pair in zip(shapes, dtypes, strict=True)]
+    inputs = [relax.Var(f"x{i}", ty) for i, ty in enumerate(types)]
     with builder.function("main", inputs):
         with builder.dataflow():
             result = body(builder, *inputs)

@@ -98,6 +98,58 @@ def test_the_library_takes_any_batch(dynamic, runs, same, tmp_path):
     assert loaded.largest_batch == be.build(dynamic).largest_batch
 
 
+def qdq_model(batch):
+    """A quantized ONNX model: convolution, global pooling, dense layer."""
+    onnx = pytest.importorskip("onnx", reason="pip install 'tvm-bitenc[onnx]'")
+    helper, rng = onnx.helper, np.random.default_rng(0)
+    constants = {
+        "scale": np.float32(0.25), "zero": np.uint8(0),
+        "half": np.float32(0.125), "none": np.int8(0),
+        "conv": rng.integers(-7, 8, (8, 3, 3, 3)).astype(np.int8),
+        "dense": rng.integers(-7, 8, (4, 8)).astype(np.int8),
+    }  # fmt: skip
+    nodes = []
+
+    def node(op, *inputs, **attributes):
+        nodes.append(helper.make_node(op, inputs, [f"t{len(nodes)}"], **attributes))
+        return nodes[-1].output[0]
+
+    def quantized(x):
+        codes = node("QuantizeLinear", x, "scale", "zero")
+        return node("DequantizeLinear", codes, "scale", "zero")
+
+    def weight(name):
+        return node("DequantizeLinear", name, "half", "none")
+
+    x = node("Relu", node("Conv", quantized("x"), weight("conv"), pads=[1] * 4))
+    x = node("Flatten", node("GlobalAveragePool", quantized(x)))
+    node("Gemm", quantized(x), weight("dense"), transB=1)
+    nodes[-1].output[0] = "y"
+    graph = helper.make_graph(
+        nodes,
+        "network",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [batch, 3, 6, 6])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [batch, 4])],
+        [onnx.numpy_helper.from_array(np.asarray(v), name) for name, v in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def test_a_symbolic_batch_of_an_onnx_model(same):
+    lib = be.build(be.from_onnx(qdq_model("N")))
+    assert lib.inputs[0].shape == ("batch", 3, 6, 6) and lib.outputs[0].shape == ("batch", 4)
+    for size in SIZES:
+        x = np.random.default_rng(size).uniform(-1, 9, (size, 3, 6, 6)).astype(np.float32)
+        assert same(lib(x), be.build(be.from_onnx(qdq_model(size)), pipeline=no_lowering)(x))
+
+
+def test_the_report_counts_one_sample(dynamic):
+    report = be.build(dynamic).report()
+    stem = report.layers[0]
+    assert stem.shape == "3x3 3->16 @batch x 6x6" and stem.macs == 27 * 16 * 36
+    assert [layer.macs for layer in report.float_layers] == [32 * 5]
+
+
 def symbolic(module_of, shapes, body):
     """A module whose sizes 0 are the symbol n."""
     n = tirx.Var("n", "int64")

@@ -169,10 +169,10 @@ def test_what_tvm_cannot_import_is_named():
         be.from_torch(Fourier(), (torch.rand(1, 8),))
 
 
-def test_a_weight_that_is_an_input():
-    mod = be.from_torch(TwoInputs(), (torch.rand(1, 8), torch.rand(8, 3)))
-    with pytest.raises(UnsupportedError, match=r"matmul.*isn't constant.*Bind"):
-        be.build(mod)
+def test_a_product_of_two_inputs(same):
+    inputs = torch.rand(1, 8) * 3, torch.rand(8, 3) * 3
+    lib = be.build(be.from_torch(TwoInputs(), inputs))
+    assert same(lib(*inputs), TwoInputs()(*inputs).numpy()) and not lib.report().float_layers
 
 
 def test_arguments_are_checked():

@@ -79,6 +79,9 @@ def unusual(random_layer):
         (ternary, ternary, dict(padding=1)),
         (W, Encoding.signed(3, 2.0), dict(channels=128, groups=2, padding=1)),
         (W, A, dict(channels=68, groups=4, out_channels=12, padding=1)),
+        # Groups whose accumulators need sums of activations: an offset, or odd 8-bit weights.
+        (Encoding.signed(2, 2.0), A, dict(channels=128, groups=2, padding=1)),
+        (Encoding.symmetric(8, 2.0), A, dict(channels=16, groups=2, padding=1)),
         (W, A, dict(channels=66, groups=66, out_channels=66, padding=1)),
         (W, A, dict(dilation=2, padding=2, size=(5, 13))),
         (W, A, dict(padding=(0, 1, 2, 3), stride=2)),

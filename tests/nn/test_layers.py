@@ -6,7 +6,17 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from tvm_bitenc.nn import QActivation, QConv2d, QLinear, mbn, q_k
+from tvm_bitenc.nn import (
+    QActivation,
+    QConv1d,
+    QConv2d,
+    QConvTranspose1d,
+    QConvTranspose2d,
+    QLinear,
+    QMatMul,
+    mbn,
+    q_k,
+)
 from tvm_bitenc.nn.layers import GAUSSIAN_HALF_STEP
 
 ALL_BITS = range(1, 9)
@@ -280,3 +290,53 @@ def test_export(route, kind, bits):
 def test_errors_name_the_cure(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("weight_bits, act_bits", BIT_PAIRS)
+def test_conv1d_is_a_conv2d_of_one_row(weight_bits, act_bits):
+    bits = dict(weight_bits=weight_bits, act_bits=act_bits)
+    row, image = QConv1d(4, 8, 3, 2, 1, **bits), QConv2d(4, 8, (1, 3), 2, (0, 1), **bits)
+    randomise(row)
+    image.load_state_dict({k: v for k, v in row.state_dict().items() if v.ndim < 2}, strict=False)
+    image.weight.data = row.weight.data[:, :, None]
+    image.train().eval()
+    x = torch.randn(2, 4, 9)
+    assert torch.equal(row(x), image(x[:, :, None])[:, :, 0])
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("layer_class", [QConvTranspose1d, QConvTranspose2d])
+def test_transposed_convolutions_have_a_scale_per_output_channel(layer_class, groups):
+    layer = layer_class(4, 6, 3, 2, 1, 1, groups=groups, weight_bits=2, act_bits=2)
+    randomise(layer)
+    weight = integers_of(layer.weight_integers())
+    assert set(np.unique(np.abs(weight))) == {1, 3} and layer.weight_scale.shape == (6,)
+    for channel in range(6):
+        group, within = divmod(channel, 6 // groups)
+        own = layer.weight[group * 4 // groups : (group + 1) * 4 // groups, within].double()
+        half_step = own.square().mean().sqrt() * GAUSSIAN_HALF_STEP[2]
+        assert layer.weight_scale[channel] == half_step.float()
+    x = torch.randn(2, 4, *[5] * (layer.weight.ndim - 2))
+    convolve = getattr(torch.nn.functional, f"conv_transpose{layer.weight.ndim - 2}d")
+    sums = convolve(layer.act.integers(x), torch.tensor(weight).float(), None, 2, 1, 1, groups)
+    bias = layer.bias.reshape(layer.out_scale.shape)
+    assert torch.equal(layer(x), sums * layer.out_scale + bias)
+
+
+@pytest.mark.parametrize("layer_class", [QConv1d, QConvTranspose1d, QConvTranspose2d])
+def test_weights_of_other_convolutions_learn(layer_class):
+    layer = layer_class(4, 6, 3, weight_bits=2, act_bits=2).train()
+    x = torch.rand(2, 4, *[5] * (layer.weight.ndim - 2))
+    layer(x).square().sum().backward()
+    assert layer.weight.grad.abs().sum() > 0 and layer.bias.grad.abs().sum() > 0
+
+
+def test_matmul_of_two_activations():
+    layer, (a, b) = QMatMul(3), (torch.randn(2, 4, 5), torch.randn(2, 5, 6))
+    first, second = layer.first.integers(a), layer.second.integers(b)
+    assert torch.equal(layer(a, b), first @ second * (layer.first.half_step**2))
+    own = QMatMul(first=QActivation(2, "relu"), second=QActivation(4, "tanh", input_range=2.0))
+    assert (own.first.bits, own.second.bits) == (2, 4)
+    for wrong in (dict(), dict(act_bits=2, first=own.first), dict(first=own.first)):
+        with pytest.raises(ValueError, match="either act_bits=, or first= and second="):
+            QMatMul(**wrong)

@@ -2,11 +2,15 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tvm import relax
 
 from tvm_bitenc.encoding import Encoding
-from tvm_bitenc.op import quantize
+from tvm_bitenc.op import encode, quantize
+from tvm_bitenc.op.lookup import lookup
 from tvm_bitenc.target import native_target
+from tvm_bitenc.transform.codes import Codes
 from tvm_bitenc.transform.pipeline import default_pipeline
 
 op = relax.op
@@ -110,7 +114,10 @@ def residual_module(spelling, bits, module_of, random_layer):
     )
 
 
-@pytest.mark.parametrize("bits", [1, 2, 3, 4, 6])
+BITS = [2, *(pytest.param(bits, marks=pytest.mark.slow) for bits in (1, 3, 4, 6))]
+
+
+@pytest.mark.parametrize("bits", BITS)
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_exact(spelling, bits, module_of, random_layer, outputs_of, ops_of, only, same):
     mod = residual_module(spelling, bits, module_of, random_layer)
@@ -130,3 +137,84 @@ def test_no_float_is_left_between(spelling, module_of, random_layer, ops_of):
     ops = ops_of(default_pipeline(native_target()).until("bitenc.ChannelsLast").run(mod))
     assert ops.count("bitenc.encode") == 1
     assert not {"bitenc.quantize", "bitenc.decode", "relax.nn.relu", "relax.maximum"} & set(ops)
+
+
+scales = st.floats(0.0625, 4.0, width=32)
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    first=st.tuples(st.integers(1, 4), scales, st.integers(0, 15)),
+    second=st.tuples(st.integers(1, 4), scales, st.integers(0, 15)),
+    third=st.tuples(st.integers(1, 4), scales, st.integers(0, 15)),
+    has_relu=st.booleans(),
+)
+def test_any_two_scales(module_of, outputs_of, ops_of, only, same, first, second, third, has_relu):
+    """Every pair of codes, scales and zero points as they come."""
+    a, b, c = (
+        Encoding(bits, scale, min(twice, 2**bits) / 2)
+        for bits, scale, twice in (first, second, third)
+    )
+    levels = np.meshgrid(*(e.dequantize(np.arange(2**e.bits)) for e in (a, b)), indexing="ij")
+    xs = [np.broadcast_to(level, (1, 3, *level.shape)).astype(np.float32) for level in levels]
+
+    def body(builder, x, y):
+        x, y = builder.emit(quantize(x, a)), builder.emit(quantize(y, b))
+        total = builder.emit(op.add(x, y))
+        total = builder.emit(op.nn.relu(total)) if has_relu else total
+        return builder.emit(quantize(total, c))
+
+    mod = module_of([xs[0].shape] * 2, body)
+    assert ops_of(Codes()(mod)).count("bitenc.lookup") == 1
+    (expected,), (compiled,) = (outputs_of(mod, xs, **o) for o in ({"pipeline": only()}, {}))
+    assert same(expected, compiled)
+
+
+def test_adds_between_dense_layers(module_of, outputs_of, ops_of, only, same):
+    def body(builder, x):
+        a, b = (builder.emit(quantize(x, Encoding.signed(3, scale))) for scale in (0.5, 0.75))
+        return builder.emit(quantize(builder.emit(op.add(a, b)), Encoding.signed(4, 0.3)))
+
+    mod = module_of([(5, 70)], body)
+    assert "bitenc.lookup" in ops_of(Codes()(mod))
+    x = np.random.default_rng(0).normal(size=(5, 70), scale=2).astype(np.float32)
+    (expected,), (compiled,) = (outputs_of(mod, [x], **o) for o in ({"pipeline": only()}, {}))
+    assert same(expected, compiled)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda b, x, y: op.subtract(x, y),  # Falls along one axis.
+        lambda b, x, y: op.add(x, op.abs(y)),  # Turns.
+        lambda b, x, y: op.multiply(op.add(x, y), const([[[[1.0]], [[2.0]], [[3.0]]]])),
+        lambda b, x, y: op.sigmoid(op.add(x, y)),  # Last bits depend on the CPU's library.
+    ],
+)
+def test_what_stays_float(call, module_of, outputs_of, ops_of, only, same):
+    def body(builder, x, y):
+        x, y = (builder.emit(quantize(value, Encoding.signed(3, 0.5))) for value in (x, y))
+        return builder.emit(quantize(builder.emit(call(builder, x, y)), Encoding.signed(3, 0.5)))
+
+    mod = module_of([(1, 3, 4, 4)] * 2, body)
+    assert "bitenc.lookup" not in ops_of(Codes()(mod))
+    xs = np.random.default_rng(0).normal(size=(2, 1, 3, 4, 4)).astype(np.float32)
+    (expected,), (compiled,) = (outputs_of(mod, xs, **o) for o in ({"pipeline": only()}, {}))
+    assert same(expected, compiled)
+
+
+def test_golden(module_of, assert_same_ir):
+    """0.5 a + b, rounded down to half of it: a table of pairs."""
+    a, b = Encoding.unsigned(1, 0.5), Encoding.unsigned(2, 1.0)
+
+    def before(builder, x, y):
+        x, y = builder.emit(quantize(x, a)), builder.emit(quantize(y, b))
+        return builder.emit(encode(builder.emit(op.add(x, y)), Encoding.unsigned(2, 2.0)))
+
+    def after(builder, x, y):
+        codes = [builder.emit(encode(x, a)), builder.emit(encode(y, b))]
+        table = np.array([[0, 0, 1, 2], [0, 1, 1, 2]], np.uint8)
+        return builder.emit(lookup(codes, table, 2))
+
+    mods = [module_of([(1, 2, 3, 3)] * 2, body) for body in (before, after)]
+    assert_same_ir(Codes()(mods[0]), mods[1])

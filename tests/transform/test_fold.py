@@ -293,3 +293,21 @@ def test_encoders_without_thresholds_stay(encoding, random_layer, module_of, ops
         return builder.emit(encode(x, encoding, 1 if encoding.is_per_channel else -1))
 
     assert "bitenc.encode" in ops_of(Fold()(module_of([layer.act_codes.shape], body, "uint8")))
+
+
+def test_sums_that_all_end_in_encoders_keep_their_floats(random_layer, module_of, ops_of):
+    """A float shortcut is needed, though nothing but an encoder reads the sum in the end."""
+    layer = random_layer(0, Encoding.symmetric(1), Encoding.symmetric(1), out_channels=8, padding=1)
+
+    def body(builder, codes):
+        args = (layer.act, layer.weight_codes, layer.weight)
+        sums = []
+        for _ in range(2):
+            acc = builder.emit(branch_conv2d(codes, *args, padding=(1, 1, 1, 1)))
+            sums.append(builder.emit(op.astype(acc, "float32")))
+            codes = builder.emit(encode(sums[-1], Encoding.symmetric(1)))
+        total = builder.emit(op.add(*sums))
+        return [codes, builder.emit(encode(total, Encoding.signed(2)))]
+
+    ops = ops_of(Fold()(module_of([layer.act_codes.shape], body, "uint8")))
+    assert "bitenc.threshold" not in ops and ops.count("bitenc.encode") == 3

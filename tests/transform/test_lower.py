@@ -24,7 +24,7 @@ def test_conv2d(random_layer, layers_module, module_of, assert_same_ir):
     layer = random_layer(0, WEIGHT, ACT, name="conv", **window)
 
     def body(builder, x):
-        codes = builder.emit(encode(x, ACT, layer="conv"))
+        codes = builder.emit(encode(x, ACT))
         acc = branch_conv2d(
             codes,
             ACT,
@@ -122,6 +122,11 @@ def test_per_channel_weights_of_a_dense_layer(module_of, outputs_of, only, same)
     assert same(y, x @ values)
 
 
+def joined(builder, x, *encodings):
+    return relax.op.concat([builder.emit(quantize(x, encoding)) for encoding in encodings], 2)
+
+
+SURROUND = (0, 0, 0, 0, 1, 1, 1, 1)
 FLOAT = {
     "its input isn't quantized": lambda b, x, w: relax.op.nn.conv2d(x, b.emit(quantize(w, WEIGHT))),
     "its weight isn't quantized": lambda b, x, w: relax.op.nn.conv2d(b.emit(quantize(x, ACT)), w),
@@ -130,12 +135,24 @@ FLOAT = {
         b.emit(quantize(relax.const(np.ones((2, 3, 1, 1), np.float32)), WEIGHT)),
         data_layout="NHWC",
     ),
-    "need a 2-d input": lambda b, x, w: relax.op.matmul(
-        b.emit(quantize(x, ACT)), b.emit(quantize(relax.const(np.ones((3, 3), "f4")), WEIGHT))
+    "is a vector": lambda b, x, w: relax.op.matmul(
+        b.emit(quantize(x, ACT)), b.emit(quantize(relax.const(np.ones(3, "f4")), WEIGHT))
     ),
-    "conv2d_transpose has no branch form": lambda b, x, w: relax.op.nn.conv2d_transpose(
-        b.emit(quantize(x, ACT)), b.emit(quantize(w, WEIGHT))
+    "conv3d has no branch form": lambda b, x, w: relax.op.nn.conv3d(
+        b.emit(relax.op.expand_dims(b.emit(quantize(x, ACT)), 2)),
+        b.emit(relax.op.expand_dims(b.emit(quantize(w, WEIGHT)), 2)),
     ),
+    "joins tensors of different encodings": lambda b, x, w: relax.op.nn.conv2d(
+        b.emit(joined(b, x, ACT, Encoding.unsigned(2, 0.25))), b.emit(quantize(w, WEIGHT))
+    ),
+    "joins tensors, one of which isn't quantized": lambda b, x, w: relax.op.nn.conv2d(
+        b.emit(relax.op.concat([b.emit(quantize(x, ACT)), x], 2)), b.emit(quantize(w, WEIGHT))
+    ),
+    "padded with 0.3, which is no level": lambda b, x, w: relax.op.nn.conv2d(
+        b.emit(relax.op.nn.pad(b.emit(quantize(x, ACT)), SURROUND, "constant", 0.3)),
+        b.emit(quantize(w, WEIGHT)),
+    ),
+    "second operand isn't quantized": lambda b, x, w: relax.op.matmul(b.emit(quantize(x, ACT)), x),
 }
 
 
@@ -155,21 +172,16 @@ def test_what_is_lowered_is_no_float_layer(random_layer, layers_module):
 def weight_of(case, builder, x):
     """A quantized weight that can't be lowered."""
     values = rng.normal(size=(8, 8)).astype(np.float32)
-    if case == "isn't constant":
-        return builder.emit(quantize(x, WEIGHT, layer="fc"))
     if case == "has NaN":
         values[0, 0] = np.nan
         return builder.emit(quantize(relax.const(values), WEIGHT, layer="fc"))
     if case == "scale per entry of axis 0":
         per_input = Encoding(2, np.ones(8), np.zeros(8))
         return builder.emit(quantize(relax.const(values), per_input, axis=0, layer="fc"))
-    weight = builder.emit(quantize(relax.const(values), WEIGHT, layer="fc"))
-    return builder.emit(relax.op.reshape(weight, (8, 8)))
+    raise ValueError(case)
 
 
-@pytest.mark.parametrize(
-    "case", ["isn't constant", "has NaN", "scale per entry of axis 0", "reshape stands between"]
-)
+@pytest.mark.parametrize("case", ["has NaN", "scale per entry of axis 0"])
 def test_weights_that_cannot_be_lowered_are_refused(case, module_of, outputs_of):
     def body(builder, x):
         a = builder.emit(quantize(x, ACT))
@@ -177,6 +189,15 @@ def test_weights_that_cannot_be_lowered_are_refused(case, module_of, outputs_of)
 
     with pytest.raises(UnsupportedError, match=f"'fc'.*{case}"):
         outputs_of(module_of([(8, 8)], body), [])
+
+
+def test_a_convolution_with_weights_made_at_run_time_is_refused(module_of, outputs_of):
+    def body(builder, x, w):
+        a, w = builder.emit(quantize(x, ACT)), builder.emit(quantize(w, WEIGHT, layer="conv"))
+        return builder.emit(relax.op.nn.conv2d(a, w))
+
+    with pytest.raises(UnsupportedError, match=r"'conv'.*isn't constant.*Bind"):
+        outputs_of(module_of([(1, 3, 4, 4), (2, 3, 1, 1)], body), [])
 
 
 def test_a_scale_per_input_channel_is_refused(random_layer, module_of, outputs_of):
@@ -213,3 +234,81 @@ def test_an_accumulator_beyond_int32_is_refused(module_of, outputs_of):
 
     with pytest.raises(UnsupportedError, match=r"dense layer 'fc'.*int32"):
         outputs_of(module_of([(1, 33000)], body), [])
+
+
+def random_values(encoding, *shape):
+    return encoding.dequantize(rng.integers(0, 2**encoding.bits, shape, dtype=np.uint8))
+
+
+@pytest.mark.parametrize(
+    "shapes", [((3, 5), (5, 4)), ((2, 3, 5), (2, 5, 4)), ((2, 1, 3, 5), (3, 5, 4))], ids=str
+)
+def test_products_of_activations(shapes, module_of, outputs_of, ops_of, same):
+    a, b = Encoding.symmetric(3, 2.0), Encoding.unsigned(2, 2.0)
+
+    def body(builder, x, y):
+        x, y = builder.emit(quantize(x, a)), builder.emit(quantize(y, b))
+        return builder.emit(relax.op.matmul(x, y))
+
+    mod = module_of(shapes, body)
+    assert "bitenc.branch_matmul" in ops_of(Lower()(mod))
+    x, y = random_values(a, *shapes[0]), random_values(b, *shapes[1])
+    (product,) = outputs_of(mod, [x, y])
+    assert same(product, x @ y)
+
+
+def test_matrices_of_weights_that_differ_by_batch(module_of, outputs_of, same):
+    values, act = random_values(WEIGHT, 2, 5, 4), Encoding.unsigned(2, 2.0)
+
+    def body(builder, x):
+        w = builder.emit(quantize(relax.const(values), WEIGHT))
+        return builder.emit(relax.op.matmul(builder.emit(quantize(x, act)), w))
+
+    x = random_values(act, 2, 3, 5)
+    (product,) = outputs_of(module_of([x.shape], body), [x])
+    assert same(product, x @ values)
+
+
+def test_a_product_of_activations_beyond_int32_is_refused(module_of, outputs_of):
+    eight = Encoding.symmetric(8)
+
+    def body(builder, x, y):
+        x, y = builder.emit(quantize(x, eight)), builder.emit(quantize(y, eight))
+        return builder.emit(relax.op.matmul(x, y))
+
+    with pytest.raises(UnsupportedError, match=r"matmul.*int32"):
+        outputs_of(module_of([(1, 2, 33100), (1, 33100, 2)], body), [])
+
+
+MOVES = {
+    "transposed": lambda b, w: relax.op.permute_dims(w, (1, 0, 2, 3)),
+    "cut": lambda b, w: relax.op.strided_slice(w, [0, 1], [1, 0], [4, 6], [1, 2]),
+    "turned": lambda b, w: relax.op.flip(w, 2),
+    "back to front": lambda b, w: relax.op.strided_slice(w, [0], [5], [-9], [-1]),
+    "chosen": lambda b, w: relax.op.take(w, relax.const(np.array([3, 0, 3]), "int64"), 0),
+    "repeated": lambda b, w: relax.op.tile(w, (1, 2, 1, 1)),
+    "flattened": lambda b, w: relax.op.reshape(b.emit(relax.op.flatten(w)), (2, 18, 3, 3)),
+}
+
+
+@pytest.mark.parametrize("move", MOVES)
+def test_weights_may_be_moved_behind_their_quantizer(move, module_of, outputs_of, only, same):
+    """Scales go the way of their weights; where they end up inside a channel is refused."""
+    per_channel = Encoding(2, 2.0 ** np.arange(6), np.arange(6) / 2)
+    axis = 1 if move == "transposed" else 0
+    codes = rng.integers(0, 4, (6, 6, 3, 3), dtype=np.uint8)
+    values, act = per_channel.dequantize(codes, axis), Encoding.unsigned(2, 2.0)
+
+    def body(builder, x):
+        w = builder.emit(quantize(relax.const(values), per_channel, axis, layer="conv"))
+        w = builder.emit(MOVES[move](builder, w))
+        x = builder.emit(relax.op.take(x, relax.const(np.arange(int(w.ty.shape[1])), "int64"), 1))
+        return builder.emit(relax.op.nn.conv2d(builder.emit(quantize(x, act)), w))
+
+    mod, x = module_of([(1, 18, 4, 4)], body), random_values(act, 1, 18, 4, 4)
+    if move == "flattened":
+        with pytest.raises(UnsupportedError, match=r"'conv'.*scale per entry of axis 0"):
+            outputs_of(mod, [x])
+        return
+    (expected,) = outputs_of(mod, [x], pipeline=no_lowering)
+    assert same(outputs_of(mod, [x], pipeline=only(Lower()))[0], expected)

@@ -6,6 +6,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tvm import relax
 
+import tvm_bitenc as be
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.op import branch_conv2d, encode, quantize
 from tvm_bitenc.transform.lower_pool import ONE, LowerPool, sums_exactly
@@ -76,7 +77,7 @@ def test_golden(module_of, assert_same_ir):
         return b.emit(POOLS["2x2"](b.emit(quantize(x, encoding, layer="act"))))
 
     def after(b, x):
-        codes = b.emit(encode(x, encoding, layer="act"))
+        codes = b.emit(encode(x, encoding))
         ones = np.ones((5, 1, 2, 2), np.uint8)
         window = dict(strides=(2, 2), groups=5, layer="act.avg_pool")
         acc = b.emit(branch_conv2d(codes, encoding, ones, ONE, **window))
@@ -130,3 +131,10 @@ def test_powers_of_two_are_exact_and_tenths_are_not():
     assert sums_exactly(Encoding.unsigned(8, 2.0**-7), 4096)
     assert not sums_exactly(Encoding.unsigned(8, 2.0**-7), 65536)
     assert not sums_exactly(Encoding.unsigned(1, 0.1), 4)
+
+
+def test_the_report_counts_no_weights_of_pooling(module_of):
+    encoding = Encoding.unsigned(2, 0.5)
+    report = be.build(pool_module(module_of, POOLS["2x2"], [encoding])).report()
+    (row,) = report.layers
+    assert row.name == "act.avg_pool" and row.macs == row.float_bytes == row.stored_bytes == 0

@@ -54,7 +54,7 @@ def network(random_layer, module_of):
         pooled = builder.emit(op.nn.avg_pool2d(summed, (2, 2)))
         y = second.emit(builder, shortcut)
         y = builder.emit(op.add(builder.emit(op.multiply(y, const(0.0625))), const(0.5)))
-        y = builder.emit(op.reshape(builder.emit(op.nn.relu(y)), (2, 20)))
+        y = builder.emit(op.reshape(builder.emit(op.nn.relu(y)), (2, 1, 20)))
         y = third.emit(builder, y)
         divided = builder.emit(op.round(builder.emit(op.divide(y, const(4)))))
         spelt = builder.emit(op.multiply(builder.emit(op.clip(divided, 0, 7)), const(4)))
@@ -115,7 +115,7 @@ def test_expanded_branches(place, network, oracle, outputs_of, same):
 def test_places(network):
     pipeline = default_pipeline(native_target())
     fold, lower = (pipeline.passes[pipeline.names.index(f"bitenc.{n}")] for n in ("Fold", "Lower"))
-    assert pipeline.insert_after("bitenc.Codes", fold).names[4:6] == ["bitenc.Fold"] * 2
+    assert pipeline.insert_after("bitenc.Codes", fold).names[6:8] == ["bitenc.Fold"] * 2
     assert pipeline.insert_before("bitenc.Canonicalize", lower, fold).names[:3] == [
         "bitenc.Lower",
         "bitenc.Fold",

@@ -1,16 +1,22 @@
 """Quantization-aware training in PyTorch: the paper's quantizers, layers and routes (no TVM)."""
 
 from .initialize import init_from
-from .layers import QActivation, QConv2d, QLinear
+from .layers import QActivation, QConv1d, QConv2d, QLinear
+from .matmul import QMatMul
 from .models import DigitsCNN, ResNet18
 from .quantize_op import quantize
 from .quantizers import hard_relu, hard_tanh, mbn, mbn_planes, q_k
+from .transposed import QConvTranspose1d, QConvTranspose2d
 
 __all__ = [
     "DigitsCNN",
     "QActivation",
+    "QConv1d",
     "QConv2d",
+    "QConvTranspose1d",
+    "QConvTranspose2d",
     "QLinear",
+    "QMatMul",
     "ResNet18",
     "hard_relu",
     "hard_tanh",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -133,7 +135,7 @@ class QuantizedLayer(nn.Module):
         weight in eval mode.
         """
         # In float64, so that the result doesn't depend on the order of the sum.
-        weight = self.weight.double().flatten(1)
+        weight = self._out_channels_first(self.weight.double()).flatten(1)
         if self.weight_bits == 1:
             half_step = weight.abs().mean(1)  # least squares for sign(weight), as in XNOR-Net
         else:
@@ -142,6 +144,14 @@ class QuantizedLayer(nn.Module):
         self.weight_scale = half_step.clamp_min(1e-30).float()  # a channel of zeros: no 0 / 0
         out_scale = self.weight_scale * self.act.half_step
         self.out_scale = out_scale.reshape(-1, *[1] * (self.weight.ndim - 2))
+
+    def _out_channels_first(self, weight: Tensor) -> Tensor:
+        """The weight with its output channels on axis 0."""
+        return weight
+
+    def _along_weight(self, per_channel: Tensor) -> Tensor:
+        """Values of output channels, shaped to broadcast with the weight."""
+        return per_channel.reshape(-1, *[1] * (self.weight.ndim - 1))
 
     def train(self, mode: bool = True):
         """Set the mode; on leaving training, bring the scales up to date with the weight."""
@@ -154,7 +164,7 @@ class QuantizedLayer(nn.Module):
 
         The gradient of a weight beyond the outermost level is 1, so that it can come back.
         """
-        in_half_steps = self.weight / self.weight_scale.reshape(-1, *[1] * (self.weight.ndim - 1))
+        in_half_steps = self.weight / self._along_weight(self.weight_scale)
         if not self.training:
             return self.weight_grid(in_half_steps)
         top = 2**self.weight_bits - 1
@@ -180,7 +190,43 @@ class QuantizedLayer(nn.Module):
         return f"{super().extra_repr()}, weight_bits={self.weight_bits}"
 
 
-class QConv2d(QuantizedLayer, nn.Conv2d):
+class _Convolution(QuantizedLayer):
+    """Constructor and mathematics of `QConv1d` and `QConv2d`."""
+
+    _convolve: Callable[..., Tensor]
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: str | int | tuple[int, int] = 0,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        *,
+        weight_bits: int,
+        act_bits: int | None = None,
+        act_kind: str | None = None,
+        act: QActivation | None = None,
+        weight_route: str = "qnn",
+    ):
+        name = f"{type(self).__name__}: padding_mode"
+        _check_choice(name, padding_mode, ("zeros",))
+        super().__init__(
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias
+        )
+        self._init_quantizers(weight_bits, act_bits, act_kind, act, weight_route)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Float32 (N, out_channels, OH, OW) from (N, in_channels, H, W), or of one axis less."""
+        window = (self.stride, self.padding, self.dilation, self.groups)
+        return self._finish(self._convolve(*self._operands(x), None, *window))
+
+
+class QConv2d(_Convolution, nn.Conv2d):
     r"""`torch.nn.Conv2d` with M-bit weights that quantizes its input to K bits first.
 
     .. math:: y_c = \delta_a \delta_{w,c} \sum (v_a + o_a)\, v_w + b_c
@@ -220,37 +266,17 @@ class QConv2d(QuantizedLayer, nn.Conv2d):
         For arguments outside these sets, or both or neither of `act_bits` and `act`.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int | tuple[int, int],
-        stride: int | tuple[int, int] = 1,
-        padding: str | int | tuple[int, int] = 0,
-        dilation: int | tuple[int, int] = 1,
-        groups: int = 1,
-        bias: bool = True,
-        padding_mode: str = "zeros",
-        *,
-        weight_bits: int,
-        act_bits: int | None = None,
-        act_kind: str | None = None,
-        act: QActivation | None = None,
-        weight_route: str = "qnn",
-    ):
-        _check_choice("QConv2d: padding_mode", padding_mode, ("zeros",))
-        super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias
-        )
-        self._init_quantizers(weight_bits, act_bits, act_kind, act, weight_route)
+    _convolve = staticmethod(functional.conv2d)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Float32 (N, out_channels, OH, OW) from (N, in_channels, H, W)."""
-        integers, weight = self._operands(x)
-        sums = functional.conv2d(
-            integers, weight, None, self.stride, self.padding, self.dilation, self.groups
-        )
-        return self._finish(sums)
+
+class QConv1d(_Convolution, nn.Conv1d):
+    """`torch.nn.Conv1d` with M-bit weights that quantizes its input to K bits first.
+
+    Mathematics, keyword arguments, attributes and errors are those of `QConv2d`, but `out_scale`
+    has shape (out_channels, 1).
+    """
+
+    _convolve = staticmethod(functional.conv1d)
 
 
 class QLinear(QuantizedLayer, nn.Linear):

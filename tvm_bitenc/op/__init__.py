@@ -12,6 +12,8 @@ Every op has an unscheduled lowering, so a module runs after every pass.
 """
 
 from .branch import branch_conv2d, branch_dense
+from .interleave import interleave
+from .matmul import branch_matmul
 from .multiply_add import multiply_add
 from .packed import pack, packed_conv2d, packed_max_pool2d, packed_threshold, unpack
 from .quantize import encode, quantize
@@ -20,7 +22,9 @@ from .threshold import threshold
 __all__ = [
     "branch_conv2d",
     "branch_dense",
+    "branch_matmul",
     "encode",
+    "interleave",
     "multiply_add",
     "pack",
     "packed_conv2d",

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from tvm import relax, te, tirx
+from tvm import relax, te
 
-from ..te.lookup import lookup as te_lookup
+from ..te import lookup as te_lookup
 from .packed import register_packed
-from .registration import constant_value, describe, make_call, register_op, tensor_shape
+from .registration import describe, make_call, register_op, tensor_shape
 
 
 def lookup(codes: Sequence[relax.Expr], table: np.ndarray, bits: int) -> relax.Call:
@@ -42,12 +42,7 @@ def _infer_type(call: relax.Call) -> relax.TensorType:
 
 def _legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     def compute(*tensors: te.Tensor) -> te.Tensor:
-        *codes, table = tensors
-
-        def element(*index) -> tirx.PrimExpr:
-            return table(*(tirx.Cast("int32", tensor(*index)) for tensor in codes))
-
-        return te.compute(codes[0].shape, element, name="lookup")
+        return te_lookup.lookup(tensors[:-1], tensors[-1])
 
     return builder.call_te(compute, *call.args, primfunc_name_hint="bitenc_lookup")
 
@@ -58,10 +53,12 @@ def _infer_packed(call: relax.Call) -> relax.TensorType:
 
 
 def _compute_packed(call: relax.Call):
-    table = constant_value(call.args[-1])
     bits, channels = int(call.attrs["bits"]), int(call.attrs["channels"])
-    # The table is part of the code, so the tensor isn't read.
-    return lambda *tensors: te_lookup(tensors[:-1], table, bits, channels), call.args
+
+    def compute(*tensors: te.Tensor) -> te.Tensor:
+        return te_lookup.packed_lookup(tensors[:-1], tensors[-1], bits, channels)
+
+    return compute, call.args
 
 
 lookup_op = register_op("bitenc.lookup", ("codes", "table"), _infer_type, _legalize)

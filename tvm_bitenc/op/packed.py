@@ -19,6 +19,8 @@ from ..te.conv_layer import ConvLayer
 from ..te.float_steps import CONSTANTS, RESIDUAL, FloatStep, float_steps
 from ..te.threshold import threshold as te_threshold
 from .branch import geometry_of
+from .matmul import branch_matmul_op
+from .matmul import compute_of as matmul_compute
 from .registration import constant_value, describe, is_call_to, make_call, register_op, tensor_shape
 
 
@@ -184,7 +186,7 @@ def _with_float_steps(convolve: Callable, constants: list[np.ndarray], layer: Co
 
 
 def unscheduled_compute(call: relax.Call):
-    """TE definition of a call to any op of this file, and the inputs that it takes."""
+    """TE definition of a call to any of `OPS`, and the inputs that it takes."""
     return OPS[call.op.name](call)
 
 
@@ -297,7 +299,10 @@ def _compute_unpack(call: relax.Call):
     return lambda planes: te_pack.unpack(planes, channels, groups), call.args
 
 
-OPS: dict[str, Callable[[relax.Call], tuple[Callable, Sequence]]] = {}
+# All that schedule rules are asked about. Products of codes made at run time aren't packed.
+OPS: dict[str, Callable[[relax.Call], tuple[Callable, Sequence]]] = {
+    branch_matmul_op.name: lambda call: (matmul_compute(call), call.args)
+}
 
 
 def register_packed(name: str, arguments: Sequence[str], infer_type, compute) -> Op:

@@ -9,15 +9,17 @@ import tvm
 from tvm import relax
 
 from ..errors import UnsupportedError
+from ..op.matmul import branch_matmul_op
 from ..op.packed import conv_layer_of, packed_conv2d_op
 from ..op.quantize import quantize_op
 from ..op.registration import describe, is_call_to
+from ..schedule.rule import sizes_of
 from ..target import Target, load_target
 from ..te.conv_layer import ConvLayer
 from ..transform.float32 import evaluate, op_name
 from ..transform.lower import is_layer, lower_layer, reason_for_float
 from ..transform.pipeline import Pipeline, default_pipeline
-from ..transform.rewrite import Graph, rewrite_calls
+from ..transform.rewrite import Graph, merge_equal, rewrite_calls
 from .reasons import diagnose
 from .report import FloatLayer, FloatOps, LayerRow, Report
 
@@ -125,12 +127,11 @@ def name_of(call: relax.Call, graph: Graph) -> str:
 
 
 def macs_of(call: relax.Call) -> int:
-    """Multiply-accumulates of a float layer; 0 where a size is dynamic."""
-    data, weight = (list(argument.ty.shape) for argument in call.args[:2])
-    out = list(call.ty.shape)
-    if not all(isinstance(size, tvm.tirx.IntImm) for size in (*data, *weight, *out)):
-        return 0
-    data, weight, out = ([int(size) for size in shape] for shape in (data, weight, out))
+    """Multiply-accumulates of a float layer, of one sample where the batch is dynamic."""
+    data, weight, out = (
+        [int(size) if isinstance(size, tvm.tirx.IntImm) else 1 for size in expr.ty.shape]
+        for expr in (*call.args[:2], call)
+    )
     if op_name(call) == "relax.matmul":
         return math.prod(out) * data[-1]
     # A transposed convolution reads each input once per weight of its channel.
@@ -144,6 +145,8 @@ def _before_scheduling(mod: tvm.IRModule) -> tuple[list[LayerRow], list[FloatOps
     def note(call: relax.Call, graph: Graph) -> None:
         if is_call_to(call, packed_conv2d_op):
             rows.append(row_of(conv_layer_of(call)))
+        elif is_call_to(call, branch_matmul_op):
+            rows.append(row_of_product(call))
         elif _is_float_op(call, graph):
             ops.setdefault(op_name(call).split(".")[-1], []).append(graph.name)
 
@@ -167,12 +170,12 @@ def row_of(layer: ConvLayer) -> LayerRow:
     """Describe one layer of branches."""
     _, _, _, in_channels = layer.input_shape
     kernel = "x".join(map(str, layer.kernel_size))
-    out = "x".join(map(str, layer.output_size))
+    out = "batch x " * layer.has_dynamic_batch + "x".join(map(str, layer.output_size))
     stride = layer.geometry.strides[0]
     shape = f"{kernel} {in_channels}->{layer.out_channels} @{out}" + (
         f"/{stride}" if stride > 1 else ""
     )
-    weights = math.prod(layer.weight_codes.shape)
+    weights = 0 if layer.is_pooling else math.prod(layer.weight_codes.shape)
     return LayerRow(
         layer.name,
         shape,
@@ -180,9 +183,26 @@ def row_of(layer: ConvLayer) -> LayerRow:
         layer.act_bits,
         layer.out_bits,
         layer.strategy,
-        layer.macs,
+        0 if layer.is_pooling else layer.macs,
         FLOAT_BYTES * weights,
-        layer.stored_bytes,
+        layer.stored_bytes if weights else 0,
+    )
+
+
+def row_of_product(call: relax.Call) -> LayerRow:
+    """Describe a product of two activations: there are no weights to store."""
+    batch, rows, columns = sizes_of(call.ty.shape, 1)
+    terms = int(call.args[0].ty.shape[2])
+    bits = (len(call.attrs[f"{which}_coefficients"]) for which in ("weight", "act"))
+    return LayerRow(
+        str(call.attrs["layer"]),
+        f"{rows}x{terms} {terms}x{columns}" + (f" @{batch}" if batch > 1 else ""),
+        *bits,
+        out_bits=32,
+        strategy=str(call.attrs["strategy"]),
+        macs=batch * rows * terms * columns,
+        float_bytes=0,
+        stored_bytes=0,
     )
 
 
@@ -199,6 +219,6 @@ def _lenient_lowering(refused: list[FloatLayer]) -> tvm.ir.transform.Pass:
 
     @tvm.transform.module_pass(opt_level=0, name="bitenc.Lower")
     def lenient(mod: tvm.IRModule, _ctx) -> tvm.IRModule:
-        return relax.transform.EliminateCommonSubexpr()(rewrite_calls(mod, attempt))
+        return merge_equal(rewrite_calls(mod, attempt))
 
     return lenient

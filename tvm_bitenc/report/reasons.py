@@ -15,11 +15,17 @@ from ..transform.rewrite import Graph
 from ..transform.spellings.straight_through import has_residue
 
 QUANTIZE = "tvm_bitenc.nn, torch.fake_quantize_*, or tvm_bitenc.quantize for a trained model"
-_OPERANDS = {"its input isn't quantized": 0, "its weight isn't quantized": 1}
+_OPERANDS = {
+    "its input isn't quantized": 0,
+    "its weight isn't quantized": 1,
+    "its second operand isn't quantized": 1,
+}
 _CURES = {
     "no branch form": "Replace it by a 2-d convolution or a matrix product",
     "layout": "Convert the model to that layout",
-    "2-d input": "Flatten all axes but the last one before it",
+    "is a vector": "Give it two axes",
+    "different encodings": "Quantize the joined tensor, or all of its parts alike",
+    "no level of its quantizer": "Pad with a level, or in front of the quantizer",
 }
 
 

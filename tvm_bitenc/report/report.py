@@ -20,7 +20,7 @@ class LayerRow:
         Bits of the codes it ends in, 32 for accumulators.
     strategy : str
     macs : int
-        Multiply-accumulates per run.
+        Multiply-accumulates per run, of one sample where the batch is dynamic; 0 for pooling.
     float_bytes, stored_bytes : int
         Size of the weights in float32 and as the kernel reads them.
     """
@@ -48,7 +48,7 @@ class FloatLayer:
     cure : str
         What to change.
     macs : int
-        Multiply-accumulates per run.
+        Multiply-accumulates per run, of one sample where the batch is dynamic.
     """
 
     name: str

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from tvm import relax, s_tir
+from tvm import relax, s_tir, tirx
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
+from ..kernel.lookup import lookup_kernel
 from ..op.lookup import packed_lookup_op
+from ..op.matmul import branch_matmul_op
 from ..op.packed import (
     conv_layer_of,
     int8_kernel,
@@ -19,9 +21,10 @@ from ..op.packed import (
     unscheduled_compute,
     xnor_kernel,
 )
-from ..op.registration import is_call_to
+from ..op.registration import constant_value, is_call_to
 from ..target import Target
 from ..te.conv_layer import ConvLayer
+from ..te.int_matmul import LANES, ROWS
 from ..te.threshold import MAX_COUNTED, search_stages
 from .rule import Kernel, cost_model, prim_func, schedule_rule, sizes_of
 
@@ -92,6 +95,30 @@ def conv2d_lut(call: relax.Call, target: Target) -> Kernel | None:
     if layer.has_act_sum:
         schedule.compute_at(schedule.get_sblock("act_ones"), tile.column)
     return Kernel(schedule.mod["main"], constants)
+
+
+@schedule_rule("generic")
+def matmul_int8(call: relax.Call, target: Target) -> Kernel | None:
+    """Product of two matrices of codes: columns in lanes, some rows at a time in registers."""
+    if not is_call_to(call, branch_matmul_op):
+        return None
+    compute, inputs = unscheduled_compute(call)
+    schedule = s_tir.Schedule(prim_func(compute, inputs))
+    sums = schedule.get_sblock("sums")
+    written = schedule.cache_write(sums, 0, "global")  # Otherwise sums wouldn't stay in registers.
+    batch, row, column, term = schedule.get_loops(sums)
+    block, row = schedule.split(row, [None, ROWS])
+    column, lane = schedule.split(column, [None, LANES])
+    schedule.reorder(batch, block, column, term, row, lane)
+    schedule.reverse_compute_at(written, column)
+    schedule.vectorize(schedule.get_loops(written)[-1])
+    schedule.vectorize(lane)
+    schedule.unroll(row)
+    work = math.prod(sizes_of(call.ty.shape, 1)) * int(call.args[0].ty.shape[2]) // LANES
+    if _is_parallel(target, work):
+        schedule.parallel(schedule.fuse(batch, block))
+    schedule.decompose_reduction(sums, term)
+    return Kernel(schedule.mod["main"], [])
 
 
 @cost_model("generic")
@@ -219,16 +246,14 @@ def _compare_in_lanes(schedule: s_tir.Schedule, stage: SBlockRV, layer: ConvLaye
 
 @schedule_rule("generic")
 def lookup(call: relax.Call, target: Target) -> Kernel | None:
-    """Codes by a table: planes of the result side by side, for they share most operations."""
+    """Codes by a table: bit operations on words."""
     if not is_call_to(call, packed_lookup_op):
         return None
-    schedule = s_tir.Schedule(prim_func(*unscheduled_compute(call)))
-    batch, row, column, plane, word = schedule.get_loops(schedule.get_sblock("looked_up"))
-    schedule.reorder(column, word, plane)
-    schedule.unroll(plane)
-    if _is_parallel(target, math.prod(sizes_of(call.ty.shape, 1))):
-        schedule.parallel(schedule.fuse(batch, row))
-    return Kernel(schedule.mod["main"], [])
+    parallel = _is_parallel(target, math.prod(sizes_of(call.ty.shape, 1)))
+    batch, table = tirx.Var("batch", "int32"), constant_value(call.args[-1])
+    shapes = [sizes_of(planes.ty.shape, batch) for planes in call.args[:-1]]
+    bits, channels = int(call.attrs["bits"]), int(call.attrs["channels"])
+    return lookup_kernel(shapes, table, bits, channels, parallel)
 
 
 @schedule_rule("generic")

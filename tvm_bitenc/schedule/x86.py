@@ -82,6 +82,8 @@ def conv2d(call: relax.Call, target: Target, isa: Isa) -> Kernel | None:
         return None
     threads = _threads(layer, target)
     product = product_class(layer, isa, default_tile(layer, isa, threads, product_class.name))
+    if layer.geometry.groups > 1 and product.raw.has_act_sum:
+        return None  # Sums of activations are made for all groups at once.
     epilogue = _epilogue(layer, product)
     if epilogue is None:
         return None

@@ -124,6 +124,13 @@ class ConvLayer:
         return batch * out_height * out_width * self.out_channels * self.taps
 
     @property
+    def is_pooling(self) -> bool:
+        """Whether it sums each channel by itself: weights that a network never had."""
+        one = len(self.geometry.weight_coefficients) == 1 and not self.has_act_sum
+        channels = self.geometry.groups == self.out_channels == self.input_shape[3]
+        return channels and one and bool(np.all(self.weight_codes == 1))
+
+    @property
     def stored_bytes(self) -> int:
         """Size of the weights as the kernel reads them: planes in words, or 16-bit integers."""
         out_channels, _, kernel_h, kernel_w = self.weight_codes.shape

@@ -44,7 +44,9 @@ class ChannelsLast:
 
     def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
         """Rewrite the module."""
-        return rewrite_calls(mod, _channels_last)
+        mod = rewrite_calls(mod, _channels_last)
+        # Layers that read the same codes pack them once.
+        return relax.transform.EliminateCommonSubexpr()(mod)
 
 
 def _channels_last(call: relax.Call, graph: Graph) -> relax.Expr | None:

@@ -34,8 +34,8 @@ from ..op.quantize import encode_op, encoding_of, quantize_op
 from ..op.registration import is_call_to
 from .float32 import evaluate, function_of, op_name
 from .lower import encoder_of
-from .rewrite import Graph, rewrite_calls
-from .steps import Chain, trace
+from .rewrite import Graph, merge_equal, rewrite_calls
+from .steps import trace
 
 MAX_BITS = 4  # Of each tensor: beyond, float arithmetic is faster than so many bit operations.
 
@@ -54,7 +54,7 @@ class Codes:
 
         rewrite_calls(mod, note)
         mod = rewrite_calls(mod, lambda call, graph: _rewrite(call, graph, encoded))
-        return relax.transform.EliminateCommonSubexpr()(mod)
+        return merge_equal(mod)
 
 
 def _key(call: relax.Call) -> tuple:
@@ -74,7 +74,7 @@ def _rewrite(call: relax.Call, graph: Graph, encoded: set[tuple]) -> relax.Expr 
     codes = _looked_up(graph.typed(encoder), graph, encoded)
     if codes is None:
         # The arithmetic before it then ends in codes alone, which become thresholds.
-        is_shared = _key(encoder) in encoded and isinstance(trace(call.args[0], graph), Chain)
+        is_shared = _key(encoder) in encoded and trace(call.args[0], graph) is not None
         codes = encoder if is_shared else None
     return None if codes is None else decode(graph.emit(codes), encoding_of(encoder))
 

@@ -18,6 +18,7 @@ from ..encoding import along
 from ..op.multiply_add import fused_multiply_add
 from ..op.quantize import encode_op, encoding_of, quantize_op
 from ..op.registration import constant_value
+from . import constant_shaping
 from .rewrite import Graph
 
 
@@ -40,10 +41,6 @@ def _prelu(x: np.ndarray, slope: np.ndarray, axis: int) -> np.ndarray:
 def _axis(call: relax.Call) -> int:
     """Axis of a call's channels, counted from the front."""
     return int(call.attrs.axis) % len(call.args[0].ty.shape)
-
-
-def _axes(value) -> tuple[int, ...]:
-    return tuple(int(axis) for axis in value)
 
 
 # Ops of one variable and constants that keep or reverse the order of float32 numbers. Rounding to
@@ -88,14 +85,6 @@ _WITH_ATTRIBUTES: dict[str, Callable[[relax.Call], Callable[..., np.ndarray]]] =
     "relax.astype": lambda call: lambda x: x.astype(str(call.attrs.dtype)),
 }
 
-_CONSTANT_SHAPING: dict[str, Callable[[relax.Call, np.ndarray], np.ndarray]] = {
-    "relax.reshape": lambda call, x: x.reshape([int(size) for size in call.args[1]]),
-    "relax.expand_dims": lambda call, x: np.expand_dims(x, _axes(call.attrs.axis)),
-    "relax.permute_dims": lambda call, x: np.transpose(
-        x, None if call.attrs.axes is None else _axes(call.attrs.axes)
-    ),
-}
-
 
 def op_name(expr: relax.Expr) -> str:
     """Name of the op that an expression calls, empty for anything else."""
@@ -125,9 +114,9 @@ def evaluate(expr: relax.Expr, graph: Graph) -> np.ndarray | None:
     name = op_name(expr)
     if value is not None or not name:
         return value
-    if name in _CONSTANT_SHAPING:
+    if name in constant_shaping.FUNCTIONS:
         value = evaluate(expr.args[0], graph)
-        return None if value is None else _CONSTANT_SHAPING[name](expr, value)
+        return None if value is None else constant_shaping.FUNCTIONS[name](expr, value)
     if expr.op in (quantize_op, encode_op):
         x, encoding = evaluate(expr.args[0], graph), encoding_of(expr)
         if x is None:

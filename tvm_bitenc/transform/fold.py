@@ -35,8 +35,10 @@ from ..op.quantize import encode_op, encoding_of
 from ..op.registration import constant_value, is_call_to
 from ..op.threshold import threshold
 from ..te.conv_layer import accumulator_range
+from .float32 import op_name
+from .lower import SHAPING
 from .rewrite import Graph, rewrite_calls
-from .steps import Chain, Stop, trace
+from .steps import Chain, elementwise_step, trace
 
 CodesOf = Callable[[np.ndarray], "np.ndarray | None"]
 MAX_ENUMERATED = 1 << 23  # Integers to try, all channels together, before a layer stays in float.
@@ -55,20 +57,27 @@ class Fold:
 
 
 def _only_encoded(mod: tvm.IRModule) -> set[relax.Var]:
-    """Variables that nothing but encoders read, be it through other variables."""
+    """Variables that nothing but encoders read, be it through arithmetic that folds."""
+    encoders: set[relax.Var] = set()
+    folding: set[relax.Var] = set()
+
+    def note(call: relax.Call, graph: Graph) -> None:
+        if is_call_to(call, encode_op):
+            encoders.add(graph.var)
+        elif op_name(call) in SHAPING or elementwise_step(call, graph) is not None:
+            folding.add(graph.var)
+
+    rewrite_calls(mod, note)
     found: set[relax.Var] = set()
     for function in mod.functions.values():
         if not isinstance(function, relax.Function):
             continue
         for block in function.body.blocks:
             readers = relax.analysis.udchain(block)
-            values = {binding.var: binding.value for binding in block.bindings}
-            for var in reversed(list(values)):
-                users = list(readers.get(var, []))
-                if users and all(
-                    is_call_to(values.get(user), encode_op) or user in found for user in users
-                ):
-                    found.add(var)
+            for binding in reversed(block.bindings):
+                users = list(readers.get(binding.var, []))
+                if users and all(u in encoders or (u in found and u in folding) for u in users):
+                    found.add(binding.var)
     return found
 
 
@@ -79,7 +88,7 @@ def _fold(call: relax.Call, graph: Graph, encoded: set[relax.Var]) -> relax.Expr
     if encoding.is_per_channel or not encoding.is_positional:
         return None
     chain = trace(call.args[0], graph)
-    if isinstance(chain, Stop) or chain.accumulator_var not in encoded:
+    if chain is None or chain.accumulator_var not in encoded:
         return None  # Where floats are needed as well, the accumulators alone don't do.
     found = _search(chain, encoding)
     if found is None:

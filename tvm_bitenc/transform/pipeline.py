@@ -12,6 +12,7 @@ from tvm.relax.backend.cpu_generic import pipeline as cpu_pipeline
 
 from ..errors import BitencError
 from ..target import Target
+from .as_conv2d import AsConv2d
 from .canonicalize import Canonicalize
 from .channels_last import ChannelsLast
 from .codes import Codes
@@ -24,6 +25,7 @@ from .layout import Layout
 from .lower import Lower
 from .lower_pool import LowerPool
 from .parallelize import Parallelize
+from .push_quantizers import PushQuantizers
 from .schedule import Schedule
 from .strategy import Strategy
 from .strict_float import STRICT_LEGALIZATION
@@ -82,6 +84,8 @@ def default_pipeline(target: Target, strategy: str | Mapping[str, str] = "auto")
     return Pipeline(
         [
             Canonicalize(),  # every spelling of a quantizer -> bitenc.quantize
+            AsConv2d(),  # layers of other shapes -> 2-d convolutions and matrix products
+            PushQuantizers(),  # in front of concatenations, padding and the like: codes flow
             Lower(),  # layers of two quantized tensors -> sums of {-1,+1} branches
             LowerPool(),  # average pooling of codes -> sums of codes
             Codes(),  # arithmetic between quantized tensors -> tables of codes

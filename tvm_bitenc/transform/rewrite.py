@@ -86,3 +86,18 @@ def rewrite_calls(mod: tvm.IRModule, rule: Rule) -> tvm.IRModule:
         if isinstance(function, relax.Function):
             rewriter.builder_.update_func(global_var, rewriter.visit_expr(function))
     return relax.transform.DeadCodeElimination()(rewriter.builder_.finalize())
+
+
+def merge_equal(mod: tvm.IRModule) -> tvm.IRModule:
+    """Compute equal expressions once, and leave no other name of the result behind.
+
+    Passes that ask who reads a variable would take such a name for a reader.
+    """
+    tidy = tvm.transform.Sequential(
+        [
+            relax.transform.EliminateCommonSubexpr(),
+            relax.transform.CanonicalizeBindings(),
+            relax.transform.DeadCodeElimination(),
+        ]
+    )
+    return tidy(mod)

@@ -68,21 +68,8 @@ class Chain:
     steps: list[Step]
 
 
-@dataclass(frozen=True)
-class Stop:
-    """Why there is no chain.
-
-    Parameters
-    ----------
-    reason : str
-        Empty where nothing is missed: no accumulator lies behind.
-    """
-
-    reason: str = ""
-
-
-def trace(expr: relax.Expr, graph: Graph) -> Chain | Stop:
-    """Walk from an encoder's input back to an accumulator."""
+def trace(expr: relax.Expr, graph: Graph) -> Chain | None:
+    """Walk from an encoder's input back to an accumulator; None if anything else is met."""
     shaping: list[relax.Call] = []
     steps: list[Step] = []
     while True:
@@ -92,24 +79,15 @@ def trace(expr: relax.Expr, graph: Graph) -> Chain | Stop:
         if op_name(expr) in SHAPING:
             # Steps met so far come after the shaping: they must hold for every element alike.
             if not all(step.is_rising for step in steps):
-                return Stop(f"what follows {op_name(expr)} isn't one rising function")
+                return None
             shaping.append(expr)
             expr = expr.args[0]
             continue
         step = elementwise_step(expr, graph)
         if step is None:
-            return Stop(_obstacle(expr, graph))
+            return None
         steps.append(step)
         expr = step.argument
-
-
-def _obstacle(expr: relax.Expr, graph: Graph) -> str:
-    if not op_name(expr):
-        return ""
-    variables = [arg for arg in expr.args if isinstance(arg, relax.Var)]
-    if len(variables) > 1 and function_of(expr) is not None:
-        return f"{op_name(expr)} of two tensors comes before it"
-    return f"{op_name(expr)} comes before it"
 
 
 def elementwise_step(expr: relax.Expr, graph: Graph, depth: int = 0) -> Step | None:

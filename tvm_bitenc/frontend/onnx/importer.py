@@ -170,7 +170,8 @@ def import_model(model: ModelProto) -> tvm.IRModule:
             for node in graph.node:
                 _convert(node, importer)
             results = [_result(value.name, importer) for value in graph.output]
-            result = builder.emit_output(results[0] if len(results) == 1 else relax.Tuple(results))
+            result = results[0] if len(results) == 1 else relax.Tuple(results)
+            result = builder.emit_output(result, _name_of(graph.output[0].name, graph))
         builder.emit_func_output(result)
     return relax.transform.DeadCodeElimination()(builder.get())
 
@@ -256,6 +257,11 @@ def _fold_shape(node: NodeProto, importer: Importer) -> bool:
         return False
     importer.constants[node.output[0]] = np.array(sizes, np.int64)
     return True
+
+
+def _name_of(output: str, graph: GraphProto) -> str:
+    """Name of the node that makes an output of the graph: the last layer goes by it in reports."""
+    return next((node.name for node in graph.node if output in node.output), output)
 
 
 def _result(name: str, importer: Importer) -> relax.Expr:

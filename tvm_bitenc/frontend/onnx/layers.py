@@ -10,6 +10,9 @@ from ...errors import UnsupportedError
 from .importer import Importer, converter
 from .model import describe_node
 
+_SAME = (b"SAME_UPPER", b"SAME_LOWER")
+_MOST = 2**20  # Of a stride or the like: beyond, int32 index arithmetic may overflow.
+
 
 @converter("Conv")
 def _conv(importer: Importer, node: NodeProto) -> None:
@@ -20,7 +23,7 @@ def _conv(importer: Importer, node: NodeProto) -> None:
         raise UnsupportedError(
             describe_node(node), f"has an input of {len(x)} axes", "Use 1 to 3 spatial axes"
         )
-    dims = "DHW"[3 - spatial :] if spatial > 1 else "W"
+    dims = "DHW"[3 - spatial :]
     convolution = getattr(relax.op.nn, f"conv{spatial}d")(
         importer.operand(node.input[0], node),
         importer.operand(node.input[1], node),
@@ -49,13 +52,29 @@ def _with_bias(importer: Importer, node: NodeProto, layer: relax.Call, spatial: 
 
 @converter("ConvTranspose")
 def _conv_transpose(importer: Importer, node: NodeProto) -> None:
-    weight = importer.shape(node.input[1])
-    _Window(importer, node, weight[2:])
-    if any(a.name == "output_shape" for a in node.attribute):
+    window = _Window(importer, node, importer.shape(node.input[1])[2:])
+    spatial = len(window.kernel)
+    if spatial not in (1, 2):
         raise UnsupportedError(
-            describe_node(node), "states its output shape", "State pads and output_padding"
+            describe_node(node), f"has {spatial} spatial axes", "Use 1 or 2 spatial axes"
         )
-    importer.convert(node)
+    if "output_shape" in window.attributes or window.attributes.get("auto_pad") in _SAME:
+        raise UnsupportedError(
+            describe_node(node), "leaves its pads to be computed", "State pads and output_padding"
+        )
+    dims = "HW"[2 - spatial :]
+    convolution = getattr(relax.op.nn, f"conv{spatial}d_transpose")(
+        importer.operand(node.input[0], node),
+        importer.operand(node.input[1], node),
+        window.strides,
+        window.pads,
+        window.integers("output_padding", [0] * spatial, 0),
+        window.dilations,
+        window.integer("group", 1),
+        f"NC{dims}",
+        f"IO{dims}",
+    )
+    _with_bias(importer, node, convolution, spatial)
 
 
 @converter("MaxPool", "AveragePool")
@@ -78,22 +97,16 @@ class _Window:
         self.node = node
         self.attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
         sizes = importer.shape(node.input[0])[2:]
-        self.kernel = self._integers("kernel_shape", kernel, len(sizes), 1)
+        self.rank = len(sizes)
+        self.kernel = self.integers("kernel_shape", [] if kernel is None else kernel, 1)
         if kernel is not None and list(kernel) != self.kernel:
             raise self._error("kernel_shape", self.kernel, f"its weight has {kernel}")
-        ones = [1] * len(sizes)
-        self.strides = self._integers("strides", ones, len(sizes), 1)
-        self.dilations = self._integers("dilations", ones, len(sizes), 1)
-        self.pads = self._integers("pads", [0] * 2 * len(sizes), 2 * len(sizes), 0)
+        self.strides = self.integers("strides", [1] * self.rank, 1)
+        self.dilations = self.integers("dilations", [1] * self.rank, 1)
         self.extents = [(k - 1) * d + 1 for k, d in zip(self.kernel, self.dilations)]
-        mode = self.attributes.get("auto_pad", b"NOTSET")
-        if mode in (b"SAME_UPPER", b"SAME_LOWER") and node.op_type != "ConvTranspose":
-            self.pads = self._same(sizes, mode == b"SAME_LOWER")
-        elif mode not in (b"NOTSET", b"VALID", b"SAME_UPPER", b"SAME_LOWER"):
-            raise self._error("auto_pad", mode, "unknown")
-        elif mode == b"VALID":
-            self.pads = [0] * 2 * len(sizes)
-        self._check_output(sizes)
+        self.pads = self._pads(sizes)
+        if node.op_type != "ConvTranspose":
+            self._check_output(sizes)
 
     def integer(self, name: str, default: int) -> int:
         """Return an attribute that is a positive integer."""
@@ -102,11 +115,22 @@ class _Window:
             raise self._error(name, value, "not positive")
         return value
 
-    def _integers(self, name: str, default, count: int, least: int) -> list[int]:
+    def integers(self, name: str, default, least: int, count: int | None = None) -> list[int]:
+        """Return an attribute of several integers, by default one per spatial axis."""
+        count = self.rank if count is None else count
         values = [int(v) for v in self.attributes.get(name, default)]
         if len(values) != count or any(not least <= v <= _MOST for v in values):
             raise self._error(name, values, f"expected {count} integers from {least}")
         return values
+
+    def _pads(self, sizes: list[int]) -> list[int]:
+        mode = self.attributes.get("auto_pad", b"NOTSET")
+        if mode not in (b"NOTSET", b"VALID", *_SAME):
+            raise self._error("auto_pad", mode, "unknown")
+        if mode in _SAME and self.node.op_type != "ConvTranspose":
+            return self._same(sizes, mode == b"SAME_LOWER")
+        none = [0] * 2 * self.rank
+        return none if mode == b"VALID" else self.integers("pads", none, 0, 2 * self.rank)
 
     def _same(self, sizes: list[int], extra_first: bool) -> list[int]:
         """Pads that make the output ``ceil(size / stride)``; an odd one goes to one end."""
@@ -121,8 +145,6 @@ class _Window:
 
     def _check_output(self, sizes: list[int]) -> None:
         """Refuse a window that is larger than its padded input."""
-        if self.node.op_type == "ConvTranspose":
-            return
         pads = [a + b for a, b in zip(self.pads, self.pads[len(sizes) :])]
         for size, pad, extent in zip(sizes, pads, self.extents):
             if isinstance(size, int) and size + pad < extent:
@@ -132,9 +154,6 @@ class _Window:
         return UnsupportedError(
             describe_node(self.node), f"has {name} {value}: {cause}", "Export the model again"
         )
-
-
-_MOST = 2**20  # Of a stride or the like: beyond, int32 index arithmetic may overflow.
 
 
 @converter("Gemm")
@@ -149,7 +168,8 @@ def _gemm(importer: Importer, node: NodeProto) -> None:
     result = importer.builder.emit(relax.op.matmul(a, b), node.name)
     alpha, beta = (np.float32(attributes.get(name, 1)) for name in ("alpha", "beta"))
     if alpha != 1:
-        result = importer.builder.emit(relax.op.multiply(result, relax.const(alpha)))
+        scaled = relax.op.multiply(result, relax.const(alpha))
+        result = importer.builder.emit(scaled, node.name)
     if len(node.input) > 2 and node.input[2] and beta != 0:
         result = relax.op.add(result, _scaled(importer, node.input[2], beta))
     importer.define(node, result)
@@ -171,7 +191,7 @@ def _matmul(importer: Importer, node: NodeProto) -> None:
 
 @converter("BatchNormalization")
 def _batch_normalization(importer: Importer, node: NodeProto) -> None:
-    """``x * factor + shift`` in float32, the two computed first as ONNX Runtime does."""
+    """``x * factor + shift`` in float32, the two computed first: ONNX Runtime's own numbers."""
     where = describe_node(node)
     attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     if attributes.get("training_mode", 0) or len([o for o in node.output if o]) > 1:
@@ -182,14 +202,14 @@ def _batch_normalization(importer: Importer, node: NodeProto) -> None:
     )
     epsilon = np.float32(attributes.get("epsilon", 1e-5))
     with np.errstate(all="ignore"):
-        factor = gamma / np.sqrt(variance + epsilon)
+        factor = gamma * (1 / np.sqrt(variance + epsilon))
         shift = bias - mean * factor
     if not (np.isfinite(factor).all() and np.isfinite(shift).all()):
         raise UnsupportedError(where, "divides by zero or has NaN inside", "Train it again")
     shape = (1, -1, *[1] * (len(importer.shape(node.input[0])) - 2))
     factor, shift = (relax.const(value.reshape(shape)) for value in (factor, shift))
-    scaled = importer.builder.emit(relax.op.multiply(importer.expression(node.input[0]), factor))
-    importer.define(node, relax.op.add(scaled, shift))
+    scaled = relax.op.multiply(importer.expression(node.input[0]), factor)
+    importer.define(node, relax.op.add(importer.builder.emit(scaled, node.name), shift))
 
 
 @converter("Clip")
@@ -207,7 +227,7 @@ def _clip(importer: Importer, node: NodeProto) -> None:
             continue
         if np.isnan(bound).any():
             raise UnsupportedError(describe_node(node), f"has {name} = NaN", "Leave it out")
-        result = importer.builder.emit(op(result, relax.const(bound.reshape(()))))
+        result = importer.builder.emit(op(result, relax.const(bound.reshape(()))), node.name)
     importer.define(node, result)
 
 

@@ -114,12 +114,10 @@ def _name_nodes(nodes: Iterable[NodeProto]) -> None:
 
 
 def _check_node(node: NodeProto) -> None:
-    if any(attribute.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) for attribute in
-           node.attribute):  # fmt: skip
+    graphs = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
+    if any(attribute.type in graphs for attribute in node.attribute):
         raise UnsupportedError(
-            describe_node(node),
-            "has a graph of its own inside",
-            "Export the model without control flow",
+            describe_node(node), "has a graph inside", "Export the model without control flow"
         )
     if any(attribute.ref_attr_name for attribute in node.attribute):
         raise UnsupportedError(

@@ -84,8 +84,12 @@ def _grid(importer: Importer, node: NodeProto, dtype: str) -> Grid:
     scale, shape = importer.parameter(node, 1, "scale"), importer.shape(node.input[0])
     if len(node.input) > 2 and node.input[2]:
         zero_point = importer.parameter(node, 2, "zero point")
+        if zero_point.dtype.name != dtype:
+            raise UnsupportedError(
+                where, f"has {dtype} codes and a zero point of {zero_point.dtype}", "Use one dtype"
+            )
     else:
-        zero_point = np.zeros(scale.shape, dtype if dtype == "int32" else "int8")
+        zero_point = np.zeros(scale.shape)
     if zero_point.size > 1 and zero_point.size != scale.size:
         raise UnsupportedError(where, "has other zero points than scales", "Give one of each")
     scale, zero_point = (_along_axis(p, node, shape) for p in (scale, zero_point))

@@ -16,8 +16,9 @@ from ...errors import BitencError
 
 BINS = 2048
 SMALLEST = np.float32(1e-30)  # Scale of a tensor of zeros, so that nothing is divided by 0.
-# Tried shares of the largest magnitude: dense near 1, down to 1/64 for heavy tails at few bits.
-SHARES = 2.0 ** -np.linspace(0, 6, 49)
+# Tried shares of the largest magnitude, down to 1/64 for heavy tails at few bits.
+SHARES = 2.0 ** -np.linspace(0, 6, 97)
+LLOYD_STEPS = 8  # From the best of them to the best nearby.
 
 
 @dataclass(eq=False)
@@ -60,7 +61,7 @@ def act_encoding(histogram: Histogram, bits: int) -> Encoding:
         scale, zero_point = _best(histogram, scales, np.zeros_like(scales), top)
         return Encoding.unsigned(bits, scale)
     low, high = min(histogram.low, 0.0), max(histogram.high, 0.0)
-    coarse = SHARES[::4]
+    coarse = SHARES[::8]
     scale, zero_point = _affine(histogram, low * coarse, high * coarse, bits)
     # Once more between the neighbours of the best.
     near = 2.0 ** np.linspace(-0.5, 0.5, 13)
@@ -96,7 +97,8 @@ def _best(histogram: Histogram, scales, zero_points, top: int) -> tuple[float, f
 def weight_encoding(weight: np.ndarray, bits: int, where: str = "weight") -> Encoding:
     """Symmetric levels for weights, one scale of least squared error per output channel.
 
-    Symmetric levels use all 2^M codes, and need no sum of the activations.
+    Odd multiples of half a step use all 2^M codes and need no sum of the activations. With 8 bits
+    these are the integers -127 ... 127 instead, which products of bytes take as they are.
 
     Parameters
     ----------
@@ -113,19 +115,22 @@ def weight_encoding(weight: np.ndarray, bits: int, where: str = "weight") -> Enc
     if not np.isfinite(weight).all():
         raise BitencError(f"layer {where!r}", "its weight has NaN or infinity", "Train it again")
     rows = weight.reshape(len(weight), -1).astype(np.float64)
-    zero_point = (2**bits - 1) / 2
+    zero_point = 127.0 if bits == 8 else (2**bits - 1) / 2
     largest = np.abs(rows).max(axis=1)
     scales, errors = largest / max(zero_point, 1), np.full(len(rows), np.inf)
     for share in SHARES:
         scale, error = _refined(rows, largest * share / zero_point, zero_point)
         better = error < errors
         scales, errors = np.where(better, scale, scales), np.where(better, error, errors)
-    return Encoding(bits, np.maximum(scales, SMALLEST).astype(np.float32), zero_point)
+    for _ in range(LLOYD_STEPS):
+        scales, _ = _refined(rows, scales, zero_point)
+    scales = np.maximum(scales, SMALLEST).astype(np.float32)
+    return Encoding(bits, scales, zero_point, max_code=int(2 * zero_point))
 
 
 def _refined(rows: np.ndarray, scale: np.ndarray, zero_point: float):
     """Least-squares scale of the codes that `scale` gives, and the error with it, per row."""
     scale = np.maximum(scale, SMALLEST)[:, None]
     codes = np.clip(np.rint(rows / scale + zero_point), 0, 2 * zero_point) - zero_point
-    best = (rows * codes).sum(axis=1) / np.square(codes).sum(axis=1)
+    best = (rows * codes).sum(axis=1) / np.maximum(np.square(codes).sum(axis=1), SMALLEST)
     return best, np.square(rows - codes * best[:, None]).sum(axis=1)

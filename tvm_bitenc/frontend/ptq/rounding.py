@@ -24,7 +24,6 @@ def quantize_layer(
     inputs: Sequence[Tensor],
     rounding: str = "bias",
     seed: int = 0,
-    codes: np.ndarray | None = None,
 ) -> QuantizedLayer:
     """Quantize one layer so that its own output changes little.
 
@@ -38,39 +37,47 @@ def quantize_layer(
         ``nearest``: every weight to its nearest level. ``bias``: the mean error that this leaves in
         each output channel is then taken from the bias (Nagel et al., "Data-Free Quantization
         Through Weight Equalization and Bias Correction", 2019, measured, not modelled).
-        ``adaround``: up or down is learned first (Nagel et al., "Up or Down?", 2020).
+        ``adaround``: up or down is learned first (Nagel et al., "Up or Down?", 2020), and taken
+        where the error is smaller then.
     seed : int
         Of the order in which AdaRound sees the inputs.
-    codes : ndarray of uint8, optional
-        Result of an earlier AdaRound, to be used as it is.
     """
-    if codes is None and learns_codes(weight.bits, rounding):
-        codes = _adaround(layer, act, weight, inputs, seed)
-    if codes is None:
-        codes = weight.quantize(layer.weight)
-    levels = torch.from_numpy(weight.dequantize(codes))
-    floats = torch.from_numpy(layer.weight)
+    corrects = rounding != "nearest"
+    one = _with_codes(layer, act, weight, inputs, weight.quantize(layer.weight), corrects)
+    if not learns_codes(weight.bits, rounding):
+        return one
+    codes = _adaround(layer, act, weight, inputs, seed)
+    learned = _with_codes(layer, act, weight, inputs, codes, corrects)
+    return min(learned, one, key=lambda quantized: quantized.error)
+
+
+@torch.no_grad()
+def _with_codes(
+    layer: Layer,
+    act: Encoding,
+    weight: Encoding,
+    inputs: Sequence[Tensor],
+    codes: np.ndarray,
+    corrects_bias: bool,
+) -> QuantizedLayer:
+    """Measure a layer's error with some weight codes, and take its mean from the bias."""
+    levels, floats = (torch.from_numpy(w) for w in (weight.dequantize(codes), layer.weight))
     count = sum(len(x) for x in inputs)
     means, errors, powers = 0.0, 0.0, 0.0
-    with torch.no_grad():
-        for x in inputs:
-            y = layer.apply(x, floats)
-            difference = layer.apply(on_grid(x, act), levels) - y
-            share = len(x) / count
-            means = means + share * layer.channel_means(difference)
-            errors = errors + share * layer.channel_means(difference.square())
-            if layer.bias is not None:
-                y = y + layer.per_channel(layer.bias)
-            powers = powers + share * layer.channel_means(y.square())
+    for x in inputs:
+        y, share = layer.apply(x, floats), len(x) / count
+        difference = layer.apply(on_grid(x, act), levels) - y
+        means = means + share * layer.channel_means(difference)
+        errors = errors + share * layer.channel_means(difference.square())
+        if layer.bias is not None:
+            y = y + layer.per_channel(layer.bias)
+        powers = powers + share * layer.channel_means(y.square())
     bias = layer.bias
-    if rounding != "nearest":
-        correction = means.numpy()
-        bias = (0 if bias is None else bias.astype(np.float64)) - correction
-        errors = errors - means.square()
+    if corrects_bias:
+        bias = (0 if bias is None else bias.astype(np.float64)) - means.numpy()
+        bias, errors = bias.astype(np.float32), errors - means.square()
     error = float(errors.sum() / powers.sum().clamp_min(1e-30))
-    return QuantizedLayer(
-        layer, act, weight, codes, None if bias is None else bias.astype(np.float32), error
-    )
+    return QuantizedLayer(layer, act, weight, codes, bias, error)
 
 
 def learns_codes(weight_bits: int, rounding: str) -> bool:
@@ -95,7 +102,7 @@ def _adaround(
         torch.from_numpy(np.ascontiguousarray(along(value, layer.weight.ndim, 0)))
         for value in (weight.scale, weight.zero_point)
     )
-    floats, top = torch.from_numpy(layer.weight), 2**weight.bits - 1
+    floats, top = torch.from_numpy(layer.weight), weight.max_code
     position = floats / scale + zero_point
     below = position.floor()
     # Start where the soft choice is the weight's own fraction.

@@ -2,21 +2,37 @@
 
 import numpy as np
 import pytest
+import tvm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tvm_bitenc.encoding import pack, unpack
-from tvm_bitenc.te.lookup import by_sum, lookup
+from tvm_bitenc.kernel.lookup import by_sum, lookup_kernel
+from tvm_bitenc.te.lookup import packed_lookup
 
 
-def looked_up(run_te, table, bits, channels):
-    """What the definition gives for random codes, and what the table says."""
+def looked_up(planes, table, bits, channels):
+    """What the kernel gives."""
+    shapes = [tensor.shape for tensor in planes]
+    function = lookup_kernel(shapes, table, bits, channels, parallel=False).function
+    result = tvm.runtime.tensor(np.zeros((*shapes[0][:3], bits, shapes[0][4]), np.uint64))
+    tensors = [tvm.runtime.tensor(array) for array in (*planes, table)]
+    tvm.compile(tvm.IRModule({"main": function}), target="llvm")["main"](*tensors, result)
+    return result.numpy()
+
+
+def check(run_te, table, bits, channels):
+    """Compare kernel, definition, and numpy on random codes."""
     rng = np.random.default_rng(table.size)
     sizes = [int(size).bit_length() - 1 for size in table.shape]
     codes = [rng.integers(0, 2**b, (1, 2, 40, channels), dtype=np.uint8) for b in sizes]
-    planes = [pack(c, b) for c, b in zip(codes, sizes)]
-    result = run_te(lambda *tensors: lookup(tensors, table, bits, channels), *planes)
-    return result, pack(table[tuple(codes)], bits)
+    planes, expected = [pack(c, b) for c, b in zip(codes, sizes)], pack(table[tuple(codes)], bits)
+    assert np.array_equal(looked_up(planes, table, bits, channels), expected)
+
+    def definition(*tensors):
+        return packed_lookup(tensors[:-1], tensors[-1], bits, channels)
+
+    assert np.array_equal(run_te(definition, *planes, table), expected)
 
 
 def rising_table(rng, shape, top):
@@ -38,8 +54,7 @@ def rising_table(rng, shape, top):
 def test_any_rising_table(run_te, first, second, bits, channels, seed):
     shape = (2**first, 2**second) if second else (2**first,)
     table = rising_table(np.random.default_rng(seed), shape, 2**bits - 1)
-    result, expected = looked_up(run_te, table, bits, channels)
-    assert np.array_equal(result, expected)
+    check(run_te, table, bits, channels)
 
 
 @pytest.mark.parametrize("channels", [5, 64, 100])
@@ -48,17 +63,16 @@ def test_tables_of_sums(first, second, channels, run_te):
     a, b = np.indices((2**first, 2**second))
     table = ((a + b + 3) // 3).clip(0, 7).astype(np.uint8)
     assert np.array_equal(by_sum(table)[a + b], table)
-    result, expected = looked_up(run_te, table, 3, channels)
-    assert np.array_equal(result, expected)
+    check(run_te, table, 3, channels)
 
 
 def test_what_is_no_table_of_sums():
     assert by_sum(np.array([[0, 1], [2, 3]])) is None
 
 
-def test_bits_behind_the_last_channel_stay_clear(run_te):
+def test_bits_behind_the_last_channel_stay_clear():
     """Though code 0 becomes 1."""
     planes = pack(np.zeros((1, 1, 1, 70), np.uint8), 1)
-    result = run_te(lambda x: lookup([x], np.array([1, 1], np.uint8), 1, 70), planes)
+    result = looked_up([planes], np.array([1, 1], np.uint8), 1, 70)
     assert result.reshape(-1).tolist() == [2**64 - 1, 2**6 - 1]
     assert unpack(result, 70).min() == 1

@@ -1,4 +1,4 @@
-"""Pass 4: codes flow between layers as packed planes, channels last.
+"""Pass 6: codes flow between layers as packed planes, channels last.
 
 Before::
 
@@ -14,7 +14,8 @@ After::
     lv3 = bitenc.packed_conv2d(lv2, w2, o2)
 
 Each op is rewritten alone, between a conversion in and one back; where a conversion back meets the
-next one in, both go. A dense layer is a convolution with the kernel size of the image that it
+next one in, both go. Concatenations, upsampling and other shaping ops between layers move words
+where they can. A dense layer is a convolution with the kernel size of the image that it
 flattens, or 1x1.
 """
 
@@ -24,22 +25,17 @@ import tvm
 import tvm_ffi
 from tvm import relax
 
-from ..op.branch import branch_conv2d_op, branch_dense_op, geometry_of
-from ..op.lookup import lookup_op, packed_lookup
-from ..op.packed import (
-    pack,
-    packed_conv2d,
-    packed_max_pool2d,
-    packed_threshold,
-    unpack,
-    unpack_op,
-)
-from ..op.registration import constant_value, is_call_to, make_call
-from ..op.threshold import threshold_op
-from .float32 import op_name
-from .rewrite import Graph, rewrite_calls
+from ...op.branch import branch_conv2d_op, branch_dense_op, geometry_of
+from ...op.lookup import lookup_op, packed_lookup
+from ...op.packed import packed_conv2d, packed_max_pool2d, packed_threshold
+from ...op.registration import constant_value, is_call_to, make_call
+from ...op.threshold import threshold_op
+from ..float32 import op_name
+from ..rewrite import Graph, merge_equal, rewrite_calls
+from .planes import NCHW, NHWC, packed_source, planes_of, unpacked
+from .shaping import shape_planes
 
-NHWC, NCHW = [0, 2, 3, 1], [0, 3, 1, 2]
+__all__ = ["NCHW", "NHWC", "Layout"]
 
 
 @tvm.transform.module_pass(opt_level=0, name="bitenc.Layout")
@@ -48,7 +44,8 @@ class Layout:
 
     def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
         """Rewrite the module."""
-        return rewrite_calls(mod, _layout)
+        # First thresholds that slices of one tensor share, then what is packed for two layers.
+        return merge_equal(rewrite_calls(merge_equal(mod), _layout))
 
 
 def _layout(call: relax.Call, graph: Graph) -> relax.Expr | None:
@@ -62,12 +59,12 @@ def _layout(call: relax.Call, graph: Graph) -> relax.Expr | None:
         return _lookup(call, graph)
     if op_name(call) == "relax.nn.max_pool2d":
         return _max_pool2d(call, graph)
-    return None
+    return shape_planes(call, graph)
 
 
 def _conv2d(call: relax.Call, graph: Graph) -> relax.Expr:
     geometry = geometry_of(call)
-    planes = _planes(call.args[0], len(geometry.act_coefficients), graph)
+    planes = planes_of(call.args[0], len(geometry.act_coefficients), graph)
     acc = graph.emit(packed_conv2d(planes, call))
     return relax.op.permute_dims(acc, NCHW)
 
@@ -95,7 +92,7 @@ def _flattened_image(codes: relax.Expr, graph: Graph) -> relax.Expr | None:
         return None
     image = flatten.args[0]
     same_batch = tvm_ffi.structural_equal(image.ty.shape[0], codes.ty.shape[0])
-    return image if same_batch and _packed_source(image, graph) is not None else None
+    return image if same_batch and packed_source(image, graph) is not None else None
 
 
 def _threshold(call: relax.Call, graph: Graph) -> relax.Expr | None:
@@ -105,7 +102,7 @@ def _threshold(call: relax.Call, graph: Graph) -> relax.Expr | None:
     if op_name(permute) != "relax.permute_dims":
         return None
     planes = graph.emit(packed_threshold(permute.args[0], call))
-    return _unpacked(planes, call.ty.shape[1], graph)
+    return unpacked(planes, call.ty.shape[1], graph)
 
 
 def _dense_threshold(call: relax.Call, reshape: relax.Expr, graph: Graph) -> relax.Expr | None:
@@ -115,16 +112,16 @@ def _dense_threshold(call: relax.Call, reshape: relax.Expr, graph: Graph) -> rel
     if op_name(permute) != "relax.permute_dims":
         return None
     planes = graph.emit(packed_threshold(permute.args[0], call))
-    image = graph.emit(_unpacked(planes, call.ty.shape[1], graph))
+    image = graph.emit(unpacked(planes, call.ty.shape[1], graph))
     return relax.op.reshape(image, call.ty.shape)
 
 
 def _max_pool2d(call: relax.Call, graph: Graph) -> relax.Expr | None:
-    source = _packed_source(call.args[0], graph)
+    source = packed_source(call.args[0], graph)
     if source is None:
         return None
     planes = graph.emit(packed_max_pool2d(source.args[0], call))
-    return _unpacked(planes, call.ty.shape[1], graph)
+    return unpacked(planes, call.ty.shape[1], graph)
 
 
 def _lookup(call: relax.Call, graph: Graph) -> relax.Expr | None:
@@ -132,30 +129,5 @@ def _lookup(call: relax.Call, graph: Graph) -> relax.Expr | None:
     if len(call.ty.shape) != 4:
         return None
     bits = [int(size).bit_length() - 1 for size in table.ty.shape]
-    planes = [_planes(tensor, b, graph) for tensor, b in zip(codes, bits)]
-    return _unpacked(graph.emit(packed_lookup(planes, call)), call.ty.shape[1], graph)
-
-
-def _unpacked(planes: relax.Expr, channels, graph: Graph) -> relax.Expr:
-    """Codes NCHW of planes."""
-    return relax.op.permute_dims(graph.emit(unpack(planes, int(channels))), NCHW)
-
-
-def _packed_source(codes: relax.Expr, graph: Graph) -> relax.Call | None:
-    """Return the `unpack` that NCHW codes come from."""
-    permute = graph.definition(codes)
-    if op_name(permute) != "relax.permute_dims" or list(permute.attrs.axes) != NCHW:
-        return None
-    source = graph.definition(permute.args[0])
-    return source if is_call_to(source, unpack_op) else None
-
-
-def _planes(codes: relax.Expr, bits: int, graph: Graph) -> relax.Expr:
-    """Planes of NCHW codes: those that they were unpacked from, else packed anew."""
-    source = _packed_source(codes, graph)
-    if source is not None:
-        planes = source.args[0]
-        assert int(planes.ty.shape[3]) == bits, "the encoder and the layer disagree on bits"
-        return planes
-    channels_last = graph.emit(relax.op.permute_dims(codes, NHWC))
-    return graph.emit(pack(channels_last, bits))
+    planes = [planes_of(tensor, b, graph) for tensor, b in zip(codes, bits)]
+    return unpacked(graph.emit(packed_lookup(planes, call)), call.ty.shape[1], graph)

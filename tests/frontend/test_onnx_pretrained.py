@@ -1,0 +1,36 @@
+"""Pretrained networks that a package on PyPI ships, of dynamic shapes: ONNX Runtime's numbers."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tvm_bitenc as be
+from tvm_bitenc.errors import UnsupportedError
+from tvm_bitenc.transform import no_lowering
+
+ort = pytest.importorskip("onnxruntime", reason="pip install onnxruntime")
+ocr = pytest.importorskip("rapidocr_onnxruntime", reason="pip install rapidocr-onnxruntime")
+MODELS = Path(ocr.__file__).parent / "models"
+CLASSIFIER = MODELS / "ch_ppocr_mobile_v2.0_cls_infer.onnx"
+DETECTOR = MODELS / "ch_PP-OCRv4_det_infer.onnx"
+RECOGNIZER = MODELS / "ch_PP-OCRv4_rec_infer.onnx"
+
+
+def test_their_shapes_are_dynamic():
+    for path in (CLASSIFIER, DETECTOR, RECOGNIZER):
+        with pytest.raises(UnsupportedError, match="input 'x'.*dynamic shape.*shapes="):
+            be.from_onnx(path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path, shape", [
+    (CLASSIFIER, (1, 3, 48, 192)),
+    (DETECTOR, (1, 3, 160, 160)),
+    (RECOGNIZER, (1, 3, 48, 32)),
+], ids=["classifier", "detector", "recognizer"])  # fmt: skip
+def test_they_agree_with_onnx_runtime(path, shape):
+    lib = be.build(be.from_onnx(path, {"x": shape}), pipeline=no_lowering)
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    (expected,) = ort.InferenceSession(path).run(None, {"x": x})
+    assert np.abs(lib(x) - expected).max() <= 1e-5 * max(1, np.abs(expected).max())

@@ -1,0 +1,55 @@
+"""What shaping ops of Relax do to numpy arrays: weights are moved about while compiling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from tvm import relax
+
+from ..errors import UnsupportedError
+from ..op.registration import constant_value
+
+
+def _ints(values) -> list[int]:
+    return [int(value) for value in values]
+
+
+def slices(call: relax.Call) -> dict[int, slice]:
+    """Range of each axis that a `relax.strided_slice` names, as Python spells it."""
+    axes, begins, ends, *rest = ([int(number.value) for number in part] for part in call.args[1:])
+    strides = rest[0] if rest else [1] * len(axes)
+    shape, found = call.args[0].ty.shape, {}
+    for axis, begin, end, stride in zip(axes, begins, ends, strides):
+        if stride < 0 and end < -int(shape[axis]):
+            end = None  # Down to the first element: Python would count -1 from the end.
+        found[axis % len(shape)] = slice(begin, end, stride)
+    return found
+
+
+def _strided_slice(call: relax.Call, x: np.ndarray) -> np.ndarray:
+    ranges = slices(call)
+    return x[tuple(ranges.get(axis, slice(None)) for axis in range(x.ndim))]
+
+
+def _take(call: relax.Call, x: np.ndarray) -> np.ndarray:
+    indices = constant_value(call.args[1])
+    if indices is None:
+        raise UnsupportedError("relax.take", "its indices aren't constant", "Use constant ones")
+    return np.take(x, indices, None if call.attrs.axis is None else int(call.attrs.axis))
+
+
+FUNCTIONS: dict[str, Callable[[relax.Call, np.ndarray], np.ndarray]] = {
+    "relax.reshape": lambda call, x: x.reshape(_ints(call.args[1])),
+    "relax.flatten": lambda _, x: x.reshape(-1),
+    "relax.expand_dims": lambda call, x: np.expand_dims(x, tuple(_ints(call.attrs.axis))),
+    "relax.squeeze": lambda call, x: x.reshape(_ints(call.ty.shape)),
+    "relax.permute_dims": lambda call, x: np.transpose(
+        x, None if call.attrs.axes is None else _ints(call.attrs.axes)
+    ),
+    "relax.strided_slice": _strided_slice,
+    "relax.take": _take,
+    "relax.flip": lambda call, x: np.flip(x, int(call.attrs.axis)),
+    "relax.tile": lambda call, x: np.tile(x, _ints(call.attrs.repeats)),
+    "relax.broadcast_to": lambda call, x: np.broadcast_to(x, _ints(call.args[1])),
+}

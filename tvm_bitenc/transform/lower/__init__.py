@@ -1,0 +1,154 @@
+"""Pass 4: convolutions and matrix products of two quantized tensors become sums of branches.
+
+Before::
+
+    a = bitenc.quantize(x, scale_a, zero_a)
+    w = bitenc.quantize(weight, scale_w, zero_w)
+    y = R.nn.conv2d(a, w)
+
+After::
+
+    codes = bitenc.encode(x, scale_a, zero_a)                        # uint8
+    acc = bitenc.branch_conv2d(codes, weight_codes, weight_offset)   # int32
+    y = R.multiply(R.astype(acc, "float32"), scale_a * scale_w / 4)
+
+Shaping ops between quantizer and layer act on the codes, and zeros around an image become padding
+of the convolution. The product of two activations becomes `bitenc.branch_matmul`.
+
+The integer sum is exact, where a float convolution rounds. Both give the same y bit for bit while
+the scales are powers of two, or outside the convolution as `tvm_bitenc.nn` puts them, and sums stay
+below 2^24; else they differ by the float convolution's own rounding.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import tvm
+from tvm import relax
+
+from ...encoding import Encoding, accumulator_bound, along, check_accumulator
+from ...errors import UnsupportedError
+from ...op.branch import branch_conv2d, branch_dense
+from ...op.matmul import branch_matmul
+from ..float32 import op_name
+from ..rewrite import Graph, merge_equal, rewrite_calls
+from ..shaping import SHAPING
+from .operands import activation, encoder_of, layer_name, weight
+from .padding import split_padding
+from .reasons import float_layers, is_layer, is_product_of_activations, reason_for_float
+
+__all__ = [
+    "SHAPING",
+    "Lower",
+    "encoder_of",
+    "float_layers",
+    "is_layer",
+    "lower_layer",
+    "reason_for_float",
+]
+
+
+@tvm.transform.module_pass(opt_level=0, name="bitenc.Lower")
+class Lower:
+    """Lower what has two quantized tensors; what hasn't stays float, see `float_layers`."""
+
+    def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
+        """Rewrite the module."""
+        return merge_equal(rewrite_calls(mod, lower_layer))
+
+
+def lower_layer(call: relax.Call, graph: Graph) -> relax.Expr | None:
+    """Return a layer as a sum of branches, None if it stays float; raises if it is refused."""
+    name = op_name(call)
+    if name not in ("relax.nn.conv2d", "relax.matmul") or reason_for_float(call, graph):
+        return None
+    if name == "relax.nn.conv2d":
+        return _lower_conv2d(call, graph)
+    if is_product_of_activations(call, graph):
+        return _lower_product_of_activations(call, graph)
+    return _lower_dense(call, graph) if len(call.args[0].ty.shape) == 2 else None
+
+
+def _lower_conv2d(call: relax.Call, graph: Graph) -> relax.Expr:
+    layer = layer_name(call, graph)
+    weight_codes, weight_encoding = weight(call, graph, out_axis=0)
+    image, padding = split_padding(call, graph)
+    codes, act = activation(image, graph, layer)
+    _check(weight_codes, weight_encoding, act, f"conv2d of layer {layer!r}")
+    acc = branch_conv2d(
+        codes,
+        act,
+        weight_codes,
+        weight_encoding,
+        strides=[int(v) for v in call.attrs.strides],
+        padding=padding,
+        dilation=[int(v) for v in call.attrs.dilation],
+        groups=int(call.attrs.groups),
+        layer=layer,
+    )
+    return _rescale(graph.emit(acc), act, weight_encoding, graph)
+
+
+def _lower_dense(call: relax.Call, graph: Graph) -> relax.Expr:
+    layer = layer_name(call, graph)
+    weight_codes, weight_encoding = weight(call, graph, out_axis=1)
+    codes, act = activation(call.args[0], graph, layer)
+    _check(weight_codes, weight_encoding, act, f"dense layer {layer!r}")
+    acc = branch_dense(codes, act, weight_codes, weight_encoding, layer=layer)
+    return _rescale(graph.emit(acc), act, weight_encoding, graph)
+
+
+def _lower_product_of_activations(call: relax.Call, graph: Graph) -> relax.Expr:
+    layer, where = layer_name(call, graph), f"matmul {layer_name(call, graph)!r}"
+    (codes_a, a), (codes_b, b) = (activation(operand, graph, layer) for operand in call.args)
+    for encoding in (a, b):
+        _check_activations(encoding, where)
+    terms = int(call.args[0].ty.shape[-1])
+    check_accumulator(terms * _largest_integer(a) * _largest_integer(b), where)
+    shape = list(call.ty.shape)
+    matrices = [_as_matrices(codes, shape[:-2], graph) for codes in (codes_a, codes_b)]
+    acc = graph.emit(branch_matmul(matrices[0], a, matrices[1], b, layer=layer))
+    if len(shape) != 3:
+        acc = graph.emit(relax.op.reshape(acc, shape))
+    return _rescale(acc, a, b, graph)
+
+
+def _as_matrices(codes: relax.Expr, batch: list, graph: Graph) -> relax.Expr:
+    """Codes of three axes, the first of which numbers the matrices."""
+    shape = list(codes.ty.shape)
+    if [*map(str, shape[:-2])] != [*map(str, batch)]:
+        codes = graph.emit(relax.op.broadcast_to(codes, (*batch, *shape[-2:])))
+    if len(codes.ty.shape) == 3:
+        return codes
+    return graph.emit(relax.op.reshape(codes, (-1, *shape[-2:])))
+
+
+def _largest_integer(encoding: Encoding) -> int:
+    return int(np.abs(encoding.bipolar_values + encoding.offset).max())
+
+
+def _check(weight_codes: np.ndarray, weight: Encoding, act: Encoding, where: str) -> None:
+    _check_activations(act, where)
+    try:
+        check_accumulator(accumulator_bound(weight_codes, weight, act), where)
+    except UnsupportedError as error:
+        raise type(error)(where, error.cause, error.cure) from None
+
+
+def _check_activations(act: Encoding, where: str) -> None:
+    if act.is_per_channel:
+        raise UnsupportedError(
+            where,
+            "its activations have a scale per channel, which no integer sum can carry",
+            "Quantize activations per tensor",
+        )
+
+
+def _rescale(acc: relax.Expr, act: Encoding, weight: Encoding, graph: Graph) -> relax.Expr:
+    """Real value of accumulators, whose output channels are on axis 1: s_a s_w / 4 times them."""
+    real = relax.op.astype(acc, "float32")
+    scale = (act.scale.astype(np.float64) * weight.scale / 4).astype(np.float32)
+    if np.all(scale == 1):
+        return real
+    scale = along(scale, len(acc.ty.shape), 1)
+    return relax.op.multiply(graph.emit(real), relax.const(scale, "float32"))

@@ -1,0 +1,229 @@
+"""Pass 3: quantizers move in front of concatenations, padding and the like, so that codes flow.
+
+Before::
+
+    y = R.concat((a, b), axis=1)                  # accumulators of two layers, rescaled
+    y1 = R.nn.relu(R.multiply(y, gamma))
+    q = bitenc.quantize(y1, scale, zero_point)
+
+After::
+
+    qa = bitenc.quantize(R.nn.relu(R.multiply(a, gamma_a)), scale, zero_point)
+    qb = bitenc.quantize(R.nn.relu(R.multiply(b, gamma_b)), scale, zero_point)
+    q = R.concat((qa, qb), axis=1)
+
+A quantizer and the arithmetic in front of it work element by element, so they commute with whatever
+only moves elements. `lower` then finds the quantizers behind the shaping op, and `fold` finds
+nothing but arithmetic between each and its accumulator.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import tvm
+from tvm import relax
+
+from ..op.interleave import interleave_op
+from ..op.quantize import encoding_of, quantize_op
+from ..op.registration import is_call_to
+from .float32 import evaluate, function_of, op_name
+from .rewrite import Graph, rewrite_calls
+from .shaping import PAD, RESHAPING, constant_pad, is_nearest, on_sources, pad_widths, sources
+
+# Slices and pooling aren't here: `fold` sees through them, and they leave less to be quantized.
+MOVABLE = (
+    *RESHAPING,
+    PAD,
+    "relax.concat",
+    "relax.permute_dims",
+    "relax.flip",
+    interleave_op.name,
+)
+
+
+@tvm.transform.module_pass(opt_level=0, name="bitenc.PushQuantizers")
+class PushQuantizers:
+    """Move quantizers, and elementwise arithmetic in front of them, before shaping ops."""
+
+    def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
+        """Rewrite the module."""
+
+        def push(call: relax.Call, graph: Graph) -> relax.Expr | None:
+            step = _step(call, graph) if is_call_to(call, quantize_op) else None
+            return None if step is None else _moved(step.argument, [step], graph)
+
+        return rewrite_calls(mod, push)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """An elementwise op of one tensor and constants in front of a quantizer, or the quantizer.
+
+    Parameters
+    ----------
+    call : relax.Call
+    variable : int
+        Which of its arguments is the tensor.
+    values : dict of int to ndarray
+        Values of the others, shaped to the rank of the tensor unless they are plain numbers.
+    """
+
+    call: relax.Call
+    variable: int
+    values: dict[int, np.ndarray]
+
+    @property
+    def argument(self) -> relax.Expr:
+        return self.call.args[self.variable]
+
+    def on(self, tensor: relax.Expr, graph: Graph) -> relax.Expr:
+        """Emit the op on another tensor."""
+        arguments = list(self.call.args)
+        arguments[self.variable] = tensor
+        for i, value in self.values.items():
+            if value.ndim:
+                arguments[i] = relax.const(value, str(value.dtype))
+        return graph.emit(relax.Call(self.call.op, arguments, self.call.attrs))
+
+    def of(self, x: np.ndarray) -> np.ndarray:
+        """What the op makes of an array."""
+        if is_call_to(self.call, quantize_op):
+            encoding = encoding_of(self.call)
+            return encoding.dequantize(encoding.quantize(x))
+        values = {**self.values, self.variable: x}
+        return function_of(self.call)(*(values[i] for i in sorted(values)))
+
+
+def _step(expr: relax.Expr, graph: Graph) -> _Step | None:
+    """Read an expression as an elementwise op, if it is one."""
+    if is_call_to(expr, quantize_op):
+        encoding = encoding_of(expr)
+        is_uniform = encoding.scale.size == encoding.zero_point.size == 1
+        return _Step(expr, 0, {}) if is_uniform else None
+    if not op_name(expr) or function_of(expr) is None or op_name(expr) == "relax.nn.prelu":
+        return None  # The constant of a PReLU doesn't broadcast as others do.
+    values = {i: evaluate(argument, graph) for i, argument in enumerate(expr.args)}
+    variables = [i for i, value in values.items() if value is None]
+    if len(variables) != 1 or not _is_alike(expr.args[variables[0]].ty, expr.ty):
+        return None
+    rank = len(expr.ty.shape)
+    shaped = {
+        i: value.reshape((1,) * (rank - value.ndim) + value.shape) if value.ndim else value
+        for i, value in values.items()
+        if value is not None
+    }
+    return _Step(expr, variables[0], shaped)
+
+
+def _is_alike(before: relax.Type, after: relax.Type) -> bool:
+    """Whether both are tensors of floats, of one rank."""
+    floats = str(before.dtype) == str(after.dtype) == "float32"
+    return floats and len(before.shape) == len(after.shape)
+
+
+def _moved(expr: relax.Expr, steps: list[_Step], graph: Graph) -> relax.Expr | None:
+    """Apply steps in front of the shaping op that an expression comes from; None if there is none.
+
+    Elementwise ops between the shaping op and the expression are moved as well.
+    """
+    source = graph.definition(expr)
+    while (step := _step(source, graph)) is not None:
+        steps = [step, *steps]
+        source = graph.definition(step.argument)
+    if op_name(source) not in MOVABLE and not is_nearest(source):
+        return None
+    tensors = sources(source, graph)
+    steps_of = [_steps_on(i, tensors, source, steps) for i in range(len(tensors or ()))]
+    pad_value = _padded_value(source, steps)
+    if pad_value is None or not steps_of or any(found is None for found in steps_of):
+        return None
+    parts = [_applied(tensor, own, graph) for tensor, own in zip(tensors, steps_of)]
+    return on_sources(source, parts, pad_value)
+
+
+def _applied(tensor: relax.Expr, steps: list[_Step], graph: Graph) -> relax.Expr:
+    moved = _moved(tensor, steps, graph)
+    if moved is not None:
+        return graph.emit(moved)
+    for step in steps:
+        tensor = step.on(tensor, graph)
+    return tensor
+
+
+def _padded_value(source: relax.Expr, steps: list[_Step]) -> float | None:
+    """What steps make of the value that an op pads with; None if it differs by channel."""
+    value = constant_pad(source)
+    x = np.float32(value or 0)
+    if value is not None:
+        for step in steps:
+            x = step.of(x)
+    return float(x.reshape(-1)[0]) if np.all(x == x.reshape(-1)[0]) else None
+
+
+def _steps_on(
+    part: int, tensors: Sequence[relax.Expr], source: relax.Call, steps: list[_Step]
+) -> list[_Step] | None:
+    """Steps behind a shaping op as they are in front of it, for one of its tensors."""
+    found = []
+    for step in steps:
+        values = {
+            i: _constant_on(part, tensors, source, value) if value.ndim else value
+            for i, value in step.values.items()
+        }
+        if any(value is None for value in values.values()):
+            return None
+        found.append(_Step(step.call, step.variable, values))
+    return found
+
+
+def _constant_on(
+    part: int, tensors: Sequence[relax.Expr], source: relax.Call, value: np.ndarray
+) -> np.ndarray | None:
+    """What a constant behind a shaping op is in front of it, if it can be moved there."""
+    shape, name = list(tensors[part].ty.shape), op_name(source)
+    varying = [axis for axis, size in enumerate(value.shape) if size > 1]
+    if not varying:
+        return value.reshape((1,) * len(shape))
+    if name == "relax.concat":
+        axis = int(source.attrs.axis) % len(shape)
+        if axis not in varying:
+            return value
+        first = sum(int(tensor.ty.shape[axis]) for tensor in tensors[:part])
+        return np.take(value, range(first, first + int(shape[axis])), axis)
+    if name == "relax.permute_dims":
+        axes = list(source.attrs.axes or range(len(shape))[::-1])
+        return value.transpose(np.argsort([int(axis) for axis in axes]))
+    if name in RESHAPING:
+        return _reshaped_back(value, varying, shape, list(source.ty.shape))
+    return None if set(varying) & _changed_axes(source) else value
+
+
+def _reshaped_back(
+    value: np.ndarray, varying: list[int], shape: list, new_shape: list
+) -> np.ndarray | None:
+    """Find the one axis that a constant varies along in the shape before a reshaping."""
+    axis = varying[-1]
+    behind = [math.prod(map(int, new_shape[axis + 1 :])), int(new_shape[axis])]
+    for old in range(len(shape) - 1, -1, -1):
+        if len(varying) == 1 and behind == [
+            math.prod(map(int, shape[old + 1 :])),
+            int(shape[old]) if isinstance(shape[old], tvm.tirx.IntImm) else -1,
+        ]:
+            return value.reshape([-1 if i == old else 1 for i in range(len(shape))])
+    return None
+
+
+def _changed_axes(source: relax.Call) -> set[int]:
+    """Axes along which a shaping op moves, copies or adds values."""
+    if op_name(source) == PAD:
+        return {axis for axis, widths in enumerate(pad_widths(source)) if any(widths)}
+    if is_call_to(source, interleave_op):
+        axis = int(source.attrs["axis"])
+        return {axis, axis + 1}
+    if op_name(source) == "relax.flip":
+        return {int(source.attrs.axis) % len(source.ty.shape)}
+    return {str(source.attrs.layout).index(letter) for letter in "HW"}
