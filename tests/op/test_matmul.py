@@ -22,7 +22,11 @@ def random_codes(encoding, *shape):
     return rng.integers(0, 2**encoding.bits, shape, dtype=np.uint8)
 
 
-@pytest.mark.parametrize("options", [dict(pipeline=no_lowering), dict(), dict(threads=1)], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [dict(pipeline=no_lowering), dict(), dict(threads=1)],
+    ids=["no_lowering", "pool", "one_thread"],
+)
 def test_it_is_the_product_of_the_integers(options, module_of, outputs_of):
     codes = [
         codes
