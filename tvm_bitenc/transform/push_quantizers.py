@@ -1,4 +1,4 @@
-"""Pass 3: quantizers move in front of concatenations, padding and the like, so that codes flow.
+"""Quantizers move in front of concatenations, padding and the like, so that codes flow.
 
 Before::
 
