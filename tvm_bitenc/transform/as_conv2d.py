@@ -1,4 +1,4 @@
-"""Pass 2: quantized layers of other shapes become 2-d convolutions and products of two matrices.
+"""Quantized layers of other shapes become 2-d convolutions and products of two matrices.
 
 Before::
 
