@@ -130,9 +130,9 @@ def test_layers_of_other_shapes(same):
     batch = {0: torch.export.Dim("batch")}
     lib = be.build(be.from_torch(torch.export.export(net, (x,), dynamic_shapes=(batch,))))
     assert len(lib.report().layers) == 8 and not lib.report().float_layers
-    for part in (x, x[:1]):
-        fixed = be.build(be.from_torch(net, (part,)), pipeline=no_lowering)
-        assert all(map(same, lib(part), fixed(part)))
+    for sample in (x, x[:1]):
+        fixed = be.build(be.from_torch(net, (sample,)), pipeline=no_lowering)
+        assert all(map(same, lib(sample), fixed(sample)))
 
 
 def qdq_model(batch):
