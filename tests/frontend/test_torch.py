@@ -144,6 +144,26 @@ def test_training_mode_is_refused(layer, kind):
         be.from_torch(program)
 
 
+class Resized(nn.Module):
+    def __init__(self, **how):
+        super().__init__()
+        self.how = how
+
+    def forward(self, x):
+        return nn.functional.interpolate(x, mode="nearest", **self.how)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [dict(scale_factor=2), dict(size=(9, 4)), dict(scale_factor=(0.5, 1.7)), dict(size=(3, 20))],
+    ids=str,
+)
+def test_nearest_pixels_are_torchs_own(how, same):
+    x = torch.rand(2, 3, 6, 7)
+    lib = be.build(be.from_torch(Resized(**how), (x,)), pipeline=no_lowering)
+    assert same(lib(x), Resized(**how)(x).numpy())
+
+
 class Branching(nn.Module):
     def forward(self, x):
         return x if x.sum() > 0 else -x

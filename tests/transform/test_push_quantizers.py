@@ -13,6 +13,9 @@ op, rng = relax.op, np.random.default_rng(0)
 ACT = Encoding.unsigned(2, 0.5)
 
 
+ROWS = relax.const(np.array([0, 1, 1, 3, 2]), "int64")
+
+
 def const(*shape):
     return relax.const(rng.uniform(0.5, 2, shape).astype(np.float32))
 
@@ -53,6 +56,7 @@ MOVED = {
     "expand_dims": (lambda b, x: op.expand_dims(x, (0, 3)), (6, 1, 1, 1)),
     "permute_dims": (lambda b, x: op.permute_dims(x, (0, 2, 3, 1)), (6,)),
     "flip": (lambda b, x: op.flip(x, 3), (1, 6, 1, 1)),
+    "repeated rows": (lambda b, x: op.take(x, ROWS, 2), (1, 6, 1, 1)),
 }
 
 
@@ -79,6 +83,7 @@ KEPT = {
     "padding of channels that differ": MOVED["padding"][0],
     "a convolution": lambda b, x: op.nn.conv2d(x, const(6, 6, 1, 1)),
     "bilinear": lambda b, x: op.image.resize2d(x, (8, 8), method="linear"),
+    "fewer rows": lambda b, x: op.take(x, relax.const(np.array([2, 0]), "int64"), 2),
     "slices": lambda b, x: op.strided_slice(x, [2], [1], [3]),
     "axes that a reshape merges": lambda b, x: op.reshape(x, (6, 2, 8)),
 }

@@ -33,8 +33,12 @@ CASES = {
     "concat along channels": (lambda b, x: op.concat([x, x], 1), True),
     "concat along rows": (lambda b, x: op.concat([x, x], 2), True),
     "concat of parts of words": (
-        lambda b, x: op.concat([b.emit(op.strided_slice(x, [1], [0], [7])), x], 1),
-        False,
+        lambda b, x: op.concat([b.emit(op.strided_slice(x, [1], [0], [7])), x, x], 1),
+        True,
+    ),
+    "part of the channels and rows": (
+        lambda b, x: op.strided_slice(x, [1, 2], [9, 1], [80, 3]),
+        True,
     ),
     "zeros around": (lambda b, x: op.nn.pad(x, SURROUND, "constant", 0.0), True),
     "another level around": (lambda b, x: op.nn.pad(x, SURROUND, "constant", 16.0), False),

@@ -4,6 +4,8 @@
 `quantize`, `encode`             float32 to the grid, float32 to codes
 `multiply_add`                   float32, rounded once: batch-norm as torch computes it
 `branch_conv2d`, `branch_dense`  sums of {-1,+1} branches on uint8 codes (NCHW)
+`branch_matmul`                  the same of two tensors of codes, both made at run time
+`interleave`                     small images woven into a large one, of any dtype
 `threshold`                      accumulators to codes
 `pack`, `unpack`, `packed_*`     the same on packed planes (NHWC)
 ===============================  ============================================================

@@ -1,4 +1,4 @@
-"""Pass 1: every spelling of a quantizer becomes one `bitenc.quantize`.
+"""Every spelling of a quantizer becomes one `bitenc.quantize`.
 
 Before::
 

@@ -1,4 +1,4 @@
-"""Pass 5: float arithmetic between quantized layers keeps the channels last, as planes have them.
+"""Float arithmetic between quantized layers keeps the channels last, as planes have them.
 
 Before::
 

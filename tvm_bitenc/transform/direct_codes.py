@@ -1,4 +1,4 @@
-"""Pass 10: a first layer of few channels reads codes as its encoder leaves them.
+"""A first layer of few channels reads codes as its encoder leaves them.
 
 Before::
 

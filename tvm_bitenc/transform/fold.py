@@ -1,4 +1,4 @@
-"""Pass 3: batch-norm, activation and re-quantization become integer thresholds.
+"""Batch-norm, activation and re-quantization become integer thresholds.
 
 Before::
 

@@ -1,4 +1,4 @@
-"""Pass 6: what lies between a float image and its planes becomes thresholds on the floats.
+"""What lies between a float image and its planes becomes thresholds on the floats.
 
 Before::
 

@@ -1,4 +1,4 @@
-"""Pass 7: a threshold unit joins the convolution whose accumulators only it reads.
+"""A threshold unit joins the convolution whose accumulators only it reads.
 
 Before::
 

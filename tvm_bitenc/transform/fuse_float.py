@@ -1,4 +1,4 @@
-"""Pass 8: float arithmetic joins the convolution whose accumulators only it reads.
+"""Float arithmetic joins the convolution whose accumulators only it reads.
 
 Before::
 

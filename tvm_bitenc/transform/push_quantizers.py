@@ -1,4 +1,4 @@
-"""Pass 3: quantizers move in front of concatenations, padding and the like, so that codes flow.
+"""Quantizers move in front of concatenations, padding and the like, so that codes flow.
 
 Before::
 
@@ -134,7 +134,7 @@ def _moved(expr: relax.Expr, steps: list[_Step], graph: Graph) -> relax.Expr | N
     while (step := _step(source, graph)) is not None:
         steps = [step, *steps]
         source = graph.definition(step.argument)
-    if op_name(source) not in MOVABLE and not is_nearest(source):
+    if not _is_movable(source):
         return None
     tensors = sources(source, graph)
     steps_of = [_steps_on(i, tensors, source, steps) for i in range(len(tensors or ()))]
@@ -143,6 +143,16 @@ def _moved(expr: relax.Expr, steps: list[_Step], graph: Graph) -> relax.Expr | N
         return None
     parts = [_applied(tensor, own, graph) for tensor, own in zip(tensors, steps_of)]
     return on_sources(source, parts, pad_value)
+
+
+def _is_movable(source: relax.Expr) -> bool:
+    if op_name(source) == "relax.take":  # As upsampling is spelt, it makes no image smaller.
+        shapes = [list(tensor.ty.shape) for tensor in (source.args[0], source)]
+        if source.attrs.axis is None or len(shapes[0]) != len(shapes[1]):
+            return False
+        before, after = (shape[int(source.attrs.axis)] for shape in shapes)
+        return all(isinstance(n, tvm.tirx.IntImm) for n in (before, after)) and after >= before
+    return op_name(source) in MOVABLE or is_nearest(source)
 
 
 def _applied(tensor: relax.Expr, steps: list[_Step], graph: Graph) -> relax.Expr:
@@ -224,6 +234,6 @@ def _changed_axes(source: relax.Call) -> set[int]:
     if is_call_to(source, interleave_op):
         axis = int(source.attrs["axis"])
         return {axis, axis + 1}
-    if op_name(source) == "relax.flip":
+    if op_name(source) in ("relax.flip", "relax.take"):
         return {int(source.attrs.axis) % len(source.ty.shape)}
     return {str(source.attrs.layout).index(letter) for letter in "HW"}

@@ -1,4 +1,4 @@
-"""Pass 11: packed ops become kernels, scheduled by the target's rules.
+"""Packed ops become kernels, scheduled by the target's rules.
 
 Before::
 

@@ -1,4 +1,4 @@
-"""Pass 9: each convolution is told how its branch sum is computed.
+"""Each convolution is told how its branch sum is computed.
 
 Before::
 

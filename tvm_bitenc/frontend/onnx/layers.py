@@ -77,6 +77,42 @@ def _conv_transpose(importer: Importer, node: NodeProto) -> None:
     _with_bias(importer, node, convolution, spatial)
 
 
+# Names of Relax for ways to pad.
+PAD_MODES = {"constant": "constant", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}
+
+
+@converter("Pad")
+def _pad(importer: Importer, node: NodeProto) -> None:
+    """TVM's importer makes a TIR function of it, which no pass can read."""
+    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    mode, value = attributes.get("mode", b"constant").decode(), attributes.get("value", 0.0)
+    pads, rank = attributes.get("pads"), len(importer.shape(node.input[0]))
+    axes = range(rank)
+    if importer.opset >= 11:
+        pads = importer.parameter(node, 1, "pads").tolist()
+        if len(node.input) > 2 and node.input[2]:
+            value = importer.parameter(node, 2, "padding value").item()
+        if len(node.input) > 3 and node.input[3]:
+            axes = [int(axis) % rank for axis in importer.parameter(node, 3, "axes")]
+    if mode not in PAD_MODES or pads is None or len(pads) != 2 * len(axes):
+        raise UnsupportedError(
+            describe_node(node), f"pads by {pads} in mode {mode!r}", f"Use one of {[*PAD_MODES]}"
+        )
+    widths = [0] * (2 * rank)
+    for i, axis in enumerate(axes):
+        widths[2 * axis], widths[2 * axis + 1] = pads[i], pads[i + len(axes)]
+    x = importer.expression(node.input[0])
+    importer.define(node, relax.op.nn.pad(x, widths, PAD_MODES[mode], float(value)))
+
+
+@converter("Tile")
+def _tile(importer: Importer, node: NodeProto) -> None:
+    if node.input[1] not in importer.constants:
+        return importer.convert(node)
+    repeats = importer.constants[node.input[1]].tolist()
+    return importer.define(node, relax.op.tile(importer.expression(node.input[0]), repeats))
+
+
 @converter("MaxPool", "AveragePool")
 def _pool(importer: Importer, node: NodeProto) -> None:
     window = _Window(importer, node, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import torch
 from torch.fx import Node
 from tvm import relax
 
@@ -62,11 +63,29 @@ def batch_norm(node: Node, importer) -> relax.Var:
     return result
 
 
+def upsample_nearest(node: Node, importer) -> relax.Var:
+    """Nearest pixels, whichever torch takes: TVM's importer takes others for uneven factors.
+
+    Torch's own op is asked, on an image of row and column numbers.
+    """
+    x = importer.env[node.args[0]]
+    height, width = (int(size) for size in list(x.ty.shape)[2:])
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    numbers = torch.stack([rows, columns])[None].float()
+    (rows, columns) = node.target(numbers, *node.args[1:], **node.kwargs)[0].numpy()
+    for axis, taken in ((2, rows[:, 0]), (3, columns[0])):
+        indices = relax.const(taken.astype(np.int64))
+        x = importer.block_builder.emit(relax.op.take(x, indices, axis))
+    return x
+
+
 CONVERTERS: dict[str, Callable] = {
     "bitenc_quantize.default": bitenc_quantize,
     "batch_norm.default": batch_norm,
     "_native_batch_norm_legit_no_training.default": batch_norm,
     "_native_batch_norm_legit_functional.default": refuse_training,
     "native_dropout.default": refuse_training,
+    "upsample_nearest2d.vec": upsample_nearest,
+    "upsample_nearest2d.default": upsample_nearest,
     **FAKE_QUANTIZE,
 }

@@ -1,4 +1,4 @@
-"""Pass 6: codes flow between layers as packed planes, channels last.
+"""Codes flow between layers as packed planes, channels last.
 
 Before::
 

@@ -1,6 +1,6 @@
-"""Shaping ops on planes instead of codes, where whole words are moved.
+"""Shaping ops on planes instead of codes.
 
-What cuts or joins words within stays an op on codes, between an `unpack` and a `pack`.
+What moves single channels stays an op on codes, between an `unpack` and a `pack`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from tvm import relax, topi
 
 from ...encoding import WORD_BITS
 from ...op.interleave import interleave, interleave_op
+from ...op.packed_channels import packed_concat, packed_slice
 from ...op.registration import constant_value
 from ...schedule.rule import prim_func
 from ..constant_shaping import slices
@@ -56,7 +57,7 @@ def _concat(call: relax.Call, parts: Sequence[relax.Expr], graph: Graph) -> rela
     axis = int(call.attrs.axis) % 4
     channels = [int(field.shape[CHANNELS]) for field in call.args[0].ty.fields]
     if axis == CHANNELS and any(count % WORD_BITS for count in channels[:-1]):
-        return None
+        return packed_concat(parts, channels)
     return relax.op.concat(parts, PLANE_AXES[axis])
 
 
@@ -68,23 +69,20 @@ def _interleave(call: relax.Call, parts: Sequence[relax.Expr], graph: Graph) -> 
 def _strided_slice(
     call: relax.Call, parts: Sequence[relax.Expr], graph: Graph
 ) -> relax.Expr | None:
-    sizes = list(call.args[0].ty.shape)
-    ranges = {}
+    planes, sizes, ranges = parts[0], list(call.args[0].ty.shape), {}
     for axis, wanted in slices(call).items():
         if not isinstance(sizes[axis], tvm.tirx.IntImm):
             return None
-        begin, end, stride = wanted.indices(int(sizes[axis]))
-        if axis == CHANNELS:
-            if stride != 1 or begin % WORD_BITS or (end % WORD_BITS and end != sizes[axis]):
-                return None
-            begin, end = begin // WORD_BITS, -(-end // WORD_BITS)
-        ranges[PLANE_AXES[axis]] = (begin, end, stride)
-    if any(stride < 0 for *_, stride in ranges.values()):
+        ranges[axis] = wanted.indices(int(sizes[axis]))
+    begin, end, stride = ranges.pop(CHANNELS, (0, int(sizes[CHANNELS]), 1))
+    if stride != 1 or any(step < 0 for *_, step in ranges.values()):
         return None
-    begins, ends, strides = zip(*ranges.values())
-    return relax.op.strided_slice(
-        parts[0], list(ranges), begins, ends, strides, assume_inbound=False
-    )
+    if (begin, end) != (0, int(sizes[CHANNELS])):
+        planes = packed_slice(planes, begin, end)
+    if not ranges:
+        return planes
+    axes, bounds = [PLANE_AXES[axis] for axis in ranges], zip(*ranges.values())
+    return relax.op.strided_slice(graph.emit(planes), axes, *bounds, assume_inbound=False)
 
 
 def _take(call: relax.Call, parts: Sequence[relax.Expr], graph: Graph) -> relax.Expr | None:

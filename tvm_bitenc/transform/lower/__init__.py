@@ -1,4 +1,4 @@
-"""Pass 4: convolutions and matrix products of two quantized tensors become sums of branches.
+"""Convolutions and matrix products of two quantized tensors become sums of branches.
 
 Before::
 
