@@ -21,10 +21,10 @@ demo: $(READY)  ## train, compile and check small networks; writes build/demo.ht
 	$(BIN)/python tutorials/demo.py
 
 test: $(READY)  ## run the tests, without the long sweeps
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -n auto -m "not slow"
 
 slow: $(READY)  ## run the long sweeps
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -n auto -m slow
 
 lint: $(READY)  ## check style
 	$(BIN)/ruff check .

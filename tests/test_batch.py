@@ -5,6 +5,7 @@ import pytest
 import torch
 import tvm
 from torch import nn
+from torch.nn import functional
 from tvm import relax, te, tirx
 
 import tvm_bitenc as be
@@ -12,6 +13,7 @@ from tvm_bitenc.batch import TensorSpec, largest_batch
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.errors import BitencError, UnsupportedError
 from tvm_bitenc.nn import QConv2d, QLinear
+from tvm_bitenc.nn.quantize_op import quantize as quantized
 from tvm_bitenc.op import quantize
 from tvm_bitenc.schedule.rule import prim_func
 from tvm_bitenc.target import Target, native_target
@@ -98,6 +100,41 @@ def test_the_library_takes_any_batch(dynamic, runs, same, tmp_path):
     assert loaded.largest_batch == be.build(dynamic).largest_batch
 
 
+class Shapes(nn.Module):
+    """Layers of other shapes, and what moves codes about."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.up = nn.Conv2d(3, 16, 3), nn.ConvTranspose2d(16, 8, 2)
+        self.row = nn.Conv1d(8, 8, 3)
+
+    def forward(self, x):
+        def codes(x):
+            return quantized(torch.relu(x), 0.25, 0.0, 4)
+
+        def weight(layer):
+            return quantized(layer.weight, 2.0**-5, 8.0, 4)
+
+        x = codes(functional.conv2d(codes(x), weight(self.conv), padding=1))
+        y = codes(functional.conv_transpose2d(x, weight(self.up), stride=2))
+        z = torch.cat([y, functional.interpolate(x, scale_factor=2.0)], 1)
+        a, b = functional.pad(z, (1, 0, 1, 0)).split([12, 12], 1)
+        row = codes(functional.conv1d(y.flatten(2), weight(self.row), padding=1))
+        kernel = weight(self.conv)[:, :1].repeat(1, 12, 1, 1)
+        return functional.conv2d(a, kernel), b, torch.matmul(row, row.transpose(1, 2))
+
+
+def test_layers_of_other_shapes(same):
+    torch.manual_seed(0)
+    net, x = Shapes().eval(), 4 * torch.rand(3, 3, 8, 8)
+    batch = {0: torch.export.Dim("batch")}
+    lib = be.build(be.from_torch(torch.export.export(net, (x,), dynamic_shapes=(batch,))))
+    assert len(lib.report().layers) == 8 and not lib.report().float_layers
+    for sample in (x, x[:1]):
+        fixed = be.build(be.from_torch(net, (sample,)), pipeline=no_lowering)
+        assert all(map(same, lib(sample), fixed(sample)))
+
+
 def qdq_model(batch):
     """A quantized ONNX model: convolution, global pooling, dense layer."""
     onnx = pytest.importorskip("onnx", reason="pip install 'tvm-bitenc[onnx]'")
@@ -114,16 +151,16 @@ def qdq_model(batch):
         nodes.append(helper.make_node(op, inputs, [f"t{len(nodes)}"], **attributes))
         return nodes[-1].output[0]
 
-    def quantized(x):
+    def levels(x):
         codes = node("QuantizeLinear", x, "scale", "zero")
         return node("DequantizeLinear", codes, "scale", "zero")
 
     def weight(name):
         return node("DequantizeLinear", name, "half", "none")
 
-    x = node("Relu", node("Conv", quantized("x"), weight("conv"), pads=[1] * 4))
-    x = node("Flatten", node("GlobalAveragePool", quantized(x)))
-    node("Gemm", quantized(x), weight("dense"), transB=1)
+    x = node("Relu", node("Conv", levels("x"), weight("conv"), pads=[1] * 4))
+    x = node("Flatten", node("GlobalAveragePool", levels(x)))
+    node("Gemm", levels(x), weight("dense"), transB=1)
     nodes[-1].output[0] = "y"
     graph = helper.make_graph(
         nodes,

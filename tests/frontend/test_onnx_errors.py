@@ -232,40 +232,12 @@ def test_two_hundred_broken_files(seed, tmp_path):
 
 INTEGERS = st.sampled_from([0, 1, -1, 2, 3, 7, 2**31, -(2**31), 2**62, -(2**63)])
 OP_TYPES = st.sampled_from(
-    [
-        "Conv",
-        "ConvTranspose",
-        "Gemm",
-        "MatMul",
-        "MaxPool",
-        "AveragePool",
-        "Reshape",
-        "Transpose",
-        "Concat",
-        "Slice",
-        "Squeeze",
-        "Clip",
-        "Unsqueeze",
-        "Flatten",
-        "Pad",
-        "Resize",
-        "Expand",
-        "Tile",
-        "Gather",
-        "Split",
-        "Quant",
-        "BipolarQuant",
-        "Trunc",
-        "QuantizeLinear",
-        "DequantizeLinear",
-        "BatchNormalization",
-        "Softmax",
-        "ReduceMean",
-        "PRelu",
-        "Range",
-        "ConstantOfShape",
-    ]
-)
+    ["Conv", "ConvTranspose", "Gemm", "MatMul", "MaxPool", "AveragePool", "Reshape", "Transpose",
+     "Concat", "Slice", "Squeeze", "Clip", "Unsqueeze", "Flatten", "Pad", "Resize", "Expand",
+     "Tile", "Gather", "Split", "Quant", "BipolarQuant", "Trunc", "QuantizeLinear",
+     "DequantizeLinear", "BatchNormalization", "Softmax", "ReduceMean", "PRelu", "Range",
+     "ConstantOfShape"]
+)  # fmt: skip
 
 
 @st.composite

@@ -24,13 +24,14 @@ def test_their_shapes_are_dynamic():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path, shape", [
-    (CLASSIFIER, (1, 3, 48, 192)),
-    (DETECTOR, (1, 3, 160, 160)),
-    (RECOGNIZER, (1, 3, 48, 32)),
+@pytest.mark.parametrize("path, shape, tolerance", [
+    (CLASSIFIER, (1, 3, 48, 192), 1e-5),
+    (DETECTOR, (1, 3, 160, 160), 1e-5),
+    # A softmax behind a hundred layers: the order of their float32 sums is seen in its outputs.
+    (RECOGNIZER, (1, 3, 48, 32), 1e-4),
 ], ids=["classifier", "detector", "recognizer"])  # fmt: skip
-def test_they_agree_with_onnx_runtime(path, shape):
+def test_they_agree_with_onnx_runtime(path, shape, tolerance):
     lib = be.build(be.from_onnx(path, {"x": shape}), pipeline=no_lowering)
     x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     (expected,) = ort.InferenceSession(path).run(None, {"x": x})
-    assert np.abs(lib(x) - expected).max() <= 1e-5 * max(1, np.abs(expected).max())
+    assert np.abs(lib(x) - expected).max() <= tolerance

@@ -158,6 +158,30 @@ def test_an_input_of_integers_is_quantized():
     np.testing.assert_allclose(lib(x), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("op", ["Conv", "ConvTranspose"])
+@pytest.mark.parametrize("spatial", [1, 2])
+def test_layers_of_other_shapes_keep_their_channels(op, spatial):
+    """Transposed weights have their output channels on axis 1, and so their scales."""
+    kernel, axis = (3,) * spatial, int(op == "ConvTranspose")
+    shape = (4, 4, *kernel)
+    weights = [
+        tensor("xs", 0.25, "float"), tensor("xz", 2, "uint4"),
+        tensor("w", rng.integers(-8, 8, shape), "int4"), tensor("wz", np.zeros(4), "int4"),
+        tensor("ws", [0.5, 0.25, 1.0, 2.0], "float"),
+    ]  # fmt: skip
+    nodes = [
+        *pair("x", "a", ["xs", "xz"]),
+        helper.make_node("DequantizeLinear", ["w", "ws", "wz"], ["wf"], "wf", axis=axis),
+        helper.make_node(op, ["a", "wf"], ["y"], "layer", strides=[2] * spatial),
+    ]
+    x = rng.normal(size=(2, 4, *(7,) * spatial)).astype(np.float32)
+    sizes = (2, 4, *((15,) if axis else (3,)) * spatial)
+    model = model_of(nodes, weights, x.shape, [("y", 1, sizes)])
+    lib = be.build(be.from_onnx(model))
+    assert {row.name for row in lib.report().layers} == {"layer"} and not lib.report().float_layers
+    np.testing.assert_array_equal(lib(x), reference(model, x)[0])  # Scales are powers of two.
+
+
 def float_model(path):
     """Convolution, batch-norm, residual add, depthwise-separable block, pools, linear."""
     import torch

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.ao.quantization import (
@@ -26,6 +26,9 @@ per_tensor, per_channel = (
 scales = st.floats(2.0**-12, 8.0, width=32)
 
 
+PHASES = (Phase.explicit, Phase.generate)  # To shrink takes a compilation per step.
+
+
 @st.composite
 def grids(draw):
     """(scale, zero point, smallest, largest integer) of at most 8 bits."""
@@ -34,7 +37,7 @@ def grids(draw):
     return draw(scales), draw(st.integers(low, high)), low, high
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4, deadline=None, phases=PHASES)
 @given(found=st.lists(grids(), min_size=6, max_size=6, unique=True))
 def test_per_tensor(found, same_as_torch, near_ties):
     quantizers = [lambda x, grid=grid: per_tensor(x, *grid) for grid in found]
@@ -46,7 +49,7 @@ def test_per_tensor(found, same_as_torch, near_ties):
 
 
 @pytest.mark.slow
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12, deadline=None, phases=PHASES)
 @given(found=st.lists(grids(), min_size=6, max_size=6, unique=True))
 def test_per_tensor_at_length(found, same_as_torch, near_ties):
     quantizers = [lambda x, grid=grid: per_tensor(x, *grid) for grid in found]

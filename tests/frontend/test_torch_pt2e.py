@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.ao.quantization.fx import _decomposed  # noqa: F401  Registers the ops.
@@ -21,6 +21,9 @@ def there_and_back(x, scale, zero, low, high, dtype):
     return ops.dequantize_per_tensor(integers, scale, zero, low, high, dtype)
 
 
+PHASES = (Phase.explicit, Phase.generate)  # To shrink takes a compilation per step.
+
+
 @st.composite
 def grids(draw):
     dtype, low, high = draw(st.sampled_from(RANGES))
@@ -28,7 +31,7 @@ def grids(draw):
     return draw(st.floats(2.0**-12, 8.0)), draw(st.integers(low, high)), low, high, dtype
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4, deadline=None, phases=PHASES)
 @given(found=st.lists(grids(), min_size=6, max_size=6, unique=True))
 def test_per_tensor(found, same_as_torch, near_ties):
     quantizers = [lambda x, grid=grid: there_and_back(x, *grid) for grid in found]

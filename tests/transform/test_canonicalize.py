@@ -291,3 +291,21 @@ def test_weights_are_named_after_their_layers(module_of):
 
     text = Canonicalize()(module_of([(2, 4)], body)).script()
     assert '"layer": "head"' in text
+
+
+def test_tensors_that_are_joined_get_quantizers_each(module_of, assert_same_ir):
+    """Codes flow through the concatenation and the padding."""
+    steps = [(op.clip, 0, 1), (op.multiply, 15), (op.round,), (op.divide, 15)]
+    weight, grid = Encoding.signed(2, 1.0), Encoding(4, f32(1 / 15), 0.0)
+    values = relax.const(np.ones((2, 2, 1, 1), f32))
+
+    def body(b, x, y, mark):
+        w = b.emit(quantize(values, weight))
+        parts = relax.Tuple([mark(b, v) for v in [chain(b, v, *steps) for v in (x, y)]])
+        joined = b.emit(op.concat(parts, axis=1))
+        return one_by_one(b, b.emit(op.nn.pad(joined, [0, 0, 0, 0, 1, 1, 1, 1])), w)
+
+    shapes = [(1, 1, 4, 4)] * 2
+    before = module_of(shapes, lambda b, x, y: body(b, x, y, lambda b, v: v))
+    after = module_of(shapes, lambda b, x, y: body(b, x, y, lambda b, v: b.emit(quantize(v, grid))))
+    assert_same_ir(Canonicalize()(before), after)

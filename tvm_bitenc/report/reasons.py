@@ -10,38 +10,35 @@ from ..op.quantize import quantize_op
 from ..op.registration import is_call_to
 from ..transform.float32 import evaluate, op_name
 from ..transform.grid import MAX_LEVELS, ROUNDING_OPS, bounds_of, is_whole, levels_of
-from ..transform.lower import SHAPING
+from ..transform.lower.operands import quantized_sources
 from ..transform.rewrite import Graph
+from ..transform.shaping import sources
 from ..transform.spellings.straight_through import has_residue
 
 QUANTIZE = "tvm_bitenc.nn, torch.fake_quantize_*, or tvm_bitenc.quantize for a trained model"
-_OPERANDS = {
-    "its input isn't quantized": 0,
-    "its weight isn't quantized": 1,
-    "its second operand isn't quantized": 1,
-}
 _CURES = {
     "no branch form": "Replace it by a 2-d convolution or a matrix product",
     "layout": "Convert the model to that layout",
-    "is a vector": "Give it two axes",
-    "different encodings": "Quantize the joined tensor, or all of its parts alike",
-    "no level of its quantizer": "Pad with a level, or in front of the quantizer",
+    "vector": "Give both operands two axes or more",
+    "different encodings": "Give these tensors one scale and one range, or quantize behind it",
+    "is padded with": "Pad with 0 or another level, or in front of the quantizer",
 }
 
 
 def diagnose(call: relax.Call, graph: Graph, reason: str) -> tuple[str, str]:
     """Return the reason in more detail, and a cure, for a layer that stays float."""
-    for start, operand in _OPERANDS.items():
-        if reason.startswith(start):
-            detail, cure = _why_not_quantized(call.args[operand], graph)
-            return f"{reason}: {detail}", cure
+    if reason.endswith("isn't quantized"):
+        operand = 0 if reason.startswith("its input") else 1
+        detail, cure = _why_not_quantized(call.args[operand], graph)
+        return f"{reason}: {detail}", cure
     return reason, next((cure for key, cure in _CURES.items() if key in reason), "")
 
 
 def _why_not_quantized(operand: relax.Expr, graph: Graph) -> tuple[str, str]:
     source = graph.definition(operand)
-    while op_name(source) in SHAPING:
-        source = graph.definition(source.args[0])
+    while parts := sources(source, graph):
+        without = [part for part in parts if quantized_sources(part, graph)[1]]
+        source = graph.definition((without or parts)[0])
     if has_residue(source, graph):
         return (
             "x + (q - x) isn't q in float32 where x lies beyond the range",

@@ -100,12 +100,12 @@ def _matmul(call: relax.Call, graph: Graph) -> relax.Expr | None:
 
 def _one_matrix(weight: relax.Expr, graph: Graph) -> relax.Expr | None:
     """Return the matrix of a weight, which torch may repeat along the batch."""
-    shape = [int(size) for size in weight.ty.shape]
-    if len(shape) == 2:
+    if len(weight.ty.shape) == 2:
         return weight
     values = evaluate(weight, graph)
     if values is None:
         return None
+    shape = values.shape
     matrices = values.reshape(-1, *shape[-2:])
     if not np.array_equal(matrices, np.broadcast_to(matrices[:1], matrices.shape)):
         return None

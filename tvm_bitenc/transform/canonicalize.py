@@ -46,8 +46,9 @@ from ..op.quantize import quantize, quantize_op
 from ..op.registration import is_call_to, with_attributes
 from .float32 import op_name
 from .grid import grid_of
-from .lower import SHAPING, is_layer
+from .lower import is_layer
 from .rewrite import Graph, Rule, rewrite_calls
+from .shaping import MOVING, constant_pad, on_sources, sources
 from .spellings import SPELLINGS
 
 _spellings: list[Rule] = [*SPELLINGS]
@@ -91,21 +92,21 @@ def _quantized_operands(call: relax.Call, graph: Graph) -> relax.Expr | None:
 
 
 def _quantized(operand: relax.Expr, graph: Graph) -> relax.Expr:
-    if _is_quantized(operand, graph):
+    """Put a quantizer behind each tensor that an operand's values come from."""
+    expr = graph.definition(operand)
+    if is_call_to(expr, quantize_op):
         return operand
+    parts = sources(expr, graph)
+    if parts is not None:
+        quantized = [_quantized(part, graph) for part in parts]
+        if all(new.same_as(old) for new, old in zip(quantized, parts)):
+            return operand
+        return graph.emit(on_sources(expr, quantized, constant_pad(expr) or 0.0))
     found = grid_of(operand, graph)
     if found is None:
         return operand
     encoding, axis = found
     return graph.emit(quantize(operand, encoding, axis, graph.name))
-
-
-def _is_quantized(operand: relax.Expr, graph: Graph) -> bool:
-    """Whether a quantizer is found behind an operand, through ops that move elements about."""
-    expr = graph.definition(operand)
-    while op_name(expr) in SHAPING:
-        expr = graph.definition(expr.args[0])
-    return is_call_to(expr, quantize_op)
 
 
 def _named(operand: relax.Expr, name: str, graph: Graph) -> relax.Expr:
@@ -114,7 +115,7 @@ def _named(operand: relax.Expr, name: str, graph: Graph) -> relax.Expr:
     if is_call_to(expr, quantize_op):
         if name and not str(expr.attrs["layer"]):
             return graph.emit(with_attributes(expr, layer=name))
-    elif op_name(expr) in SHAPING:
+    elif op_name(expr) in MOVING:
         inner = _named(expr.args[0], name, graph)
         if not inner.same_as(expr.args[0]):
             return graph.emit(relax.Call(expr.op, [inner, *expr.args[1:]], expr.attrs))

@@ -59,8 +59,6 @@ def dequantize_integers(node: Node, importer) -> relax.Expr:
     grid = _Grid(node, importer, scale, zero_point, *_axis_and_range(node, rest))
     emit = importer.block_builder.emit
     codes = emit(relax.op.astype(importer.env[integers], "float32"))
-    # A number outside of the range has no code. A matching quantize makes none.
-    codes = emit(relax.op.clip(codes, grid.low, grid.high))
     _check_range(importer.value(integers), grid)
     return _levels(codes, grid, emit)
 
