@@ -141,7 +141,7 @@ def test_zeros_around_become_padding(dimensions, kind, module_of, outputs_of, op
 
     def body(builder, x):
         a = builder.emit(op.nn.pad(builder.emit(quantize(x, PADDED[kind])), widths))
-        a = builder.emit(op.nn.pad(a, [0, 0, 0, 0, *[0, 1] * dimensions]))
+        a = builder.emit(op.nn.pad(a, [0, 0, 0, 0, *[1, 3] * dimensions]))
         w = weight_of(builder, 4, 3, *[2] * dimensions)
         return builder.emit(convolve(a, w, padding=1))
 
