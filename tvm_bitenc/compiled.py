@@ -59,6 +59,8 @@ class CompiledModel:
     report_ : Report
     largest_batch : int, optional
         Where the batch is dynamic.
+    scheduled : tvm.IRModule, optional
+        What the executable was built from, for `export_c`; None for a loaded library.
     """
 
     def __init__(
@@ -69,12 +71,14 @@ class CompiledModel:
         outputs: Sequence[TensorSpec],
         report_: Report,
         largest_batch: int | None = None,
+        scheduled: tvm.IRModule | None = None,
     ):
         self.executable = executable
         self.target = target
         self.inputs, self.outputs = list(inputs), list(outputs)
         self._report = report_
         self.largest_batch = largest_batch
+        self.scheduled = scheduled
         self._machine: relax.VirtualMachine | None = None
 
     def __call__(self, *inputs):
@@ -125,19 +129,51 @@ class CompiledModel:
         """What each layer became."""
         return self._report
 
-    def export_library(self, path: str | Path) -> Path:
+    def export_library(self, path: str | Path, *, cc: str | None = None) -> Path:
         """Write a shared library that `tvm_bitenc.load`, or plain TVM, loads.
 
         The file appears whole or not at all.
 
+        Parameters
+        ----------
+        path : path of the file
+        cc : str, optional
+            A C compiler that links for the target, with options. By default the first found of
+            ``gcc`` (for this machine only), ``ziglang`` from PyPI, and GNU's cross-compiler.
+
         Raises
         ------
         LibraryError
-            If there is no linker, or the file can't be written.
+            If the file can't be written, or there is no linker. In the latter case the objects are
+            written beside `path`, and the message has the command that links them.
         """
         from .deploy.library import write_library
 
-        return write_library(self, Path(path))
+        return write_library(self, Path(path), cc)
+
+    def export_c(self, folder: str | Path, *, name: str = "net") -> Path:
+        """Write C sources and objects that run the model without heap or TVM.
+
+        ``make`` in the folder builds an example program; ``NAME.h`` documents the interface,
+        ``NAME_init`` and ``NAME_run``. Files that are there already are replaced.
+
+        Parameters
+        ----------
+        folder : path
+            Made if it isn't there.
+        name : str
+            Lower-case; begins all names in C, so two models of different names fit in one program.
+
+        Raises
+        ------
+        UnsupportedError
+            If the batch is dynamic, or the model needs more than kernels at run time.
+        LibraryError
+            If the folder can't be written, or the model was loaded from a library.
+        """
+        from .deploy.bundle import write_bundle
+
+        return write_bundle(self, Path(folder), name)
 
     def _virtual_machine(self) -> relax.VirtualMachine:
         if self._machine is None:
