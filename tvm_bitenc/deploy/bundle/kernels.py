@@ -8,6 +8,7 @@ import tvm
 import tvm_ffi
 from tvm import tirx
 
+from ...errors import UnsupportedError
 from ...target import Target
 from .plan import ALIGNMENT
 
@@ -30,13 +31,20 @@ def compile_kernels(planned: tvm.IRModule, target: Target, prefix: str, path: Pa
     -------
     int
         The most bytes of workspace that one kernel holds at a time, each block aligned.
+
+    Raises
+    ------
+    UnsupportedError
+        If a kernel calls a function of TVM's runtime, such as its sort.
     """
     lowered = _lowered(_renamed(planned, prefix), target.tvm_target)
-    module = tvm.get_global_func(f"target.build.{target.tvm_target.kind.name}")(
-        lowered, target.tvm_target
-    )
-    module.write_to_file(str(path))
-    return max((_workspace(function) for function in lowered.functions.values()), default=0)
+    sizes = [
+        _workspace(function, name.name_hint.removeprefix(f"{prefix}_"))
+        for name, function in lowered.functions_items()
+    ]
+    build = tvm.get_global_func(f"target.build.{target.tvm_target.kind.name}")
+    build(lowered, target.tvm_target).write_to_file(str(path))
+    return max(sizes, default=0)
 
 
 def symbol(prefix: str, kernel: str) -> str:
@@ -60,13 +68,20 @@ def _lowered(kernels: tvm.IRModule, target: tvm.target.Target) -> tvm.IRModule:
     return finalize_host()(passes(bound))
 
 
-def _workspace(function: tirx.PrimFunc) -> int:
+def _workspace(function: tirx.PrimFunc, kernel: str) -> int:
     """Bytes of all blocks in a function: no less than it ever holds at a time."""
     blocks: list[int] = []
 
     def visit(call: tvm.ir.Call) -> None:
-        if "AllocWorkspace" in getattr(call.op, "name", ""):
+        op = getattr(call.op, "name", "")
+        if "AllocWorkspace" in op:
             blocks.append(-(-int(call.args[2]) // ALIGNMENT) * ALIGNMENT)
+        elif "call_packed" in op:
+            raise UnsupportedError(
+                f"kernel {kernel!r}",
+                "calls a function of TVM's runtime, which a C bundle doesn't have",
+                "Use export_library, or leave this part out of the model",
+            )
 
     tvm_ffi.structural_walk(function, (tvm.ir.Call, visit))
     return sum(blocks)

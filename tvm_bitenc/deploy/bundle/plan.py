@@ -64,7 +64,7 @@ class Plan:
 
 @dataclass
 class _Storage:
-    """A block of memory that tensors take turns in."""
+    """An input, a constant, or a block of memory that tensors take turns in."""
 
     nbytes: int
     base: str = ARENA
@@ -73,7 +73,7 @@ class _Storage:
 
 @dataclass(frozen=True)
 class _Value:
-    """A tensor before its storage has a place; `storage` is also an input or a constant."""
+    """A tensor whose storage may have no place yet."""
 
     storage: _Storage
     offset: int
@@ -119,10 +119,9 @@ class _Reader:
         results = self._value(self.main.body.body)
         results = results if isinstance(results, list) else [results]
         copies = self._place_outputs(results)
-        plan = Plan([value.placed() for value in inputs], weights=b"")
+        plan = Plan([value.placed() for value in inputs])
+        plan.outputs = [Tensor(f"output{i}", 0, v.dtype, v.shape) for i, v in enumerate(results)]
         plan.arena_bytes = self._place_arena()
-        for i, value in enumerate(results):
-            plan.outputs.append(Tensor(f"output{i}", 0, value.dtype, value.shape))
         table = _Table(plan.tensors)
         for kernel, arguments in self.calls:
             indices = tuple(table.index(value.placed()) for value in arguments)

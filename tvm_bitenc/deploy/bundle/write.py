@@ -11,9 +11,10 @@ from ...compiled import CompiledModel
 from ...errors import LibraryError
 from ...transform.pipeline import memory_planning
 from ..linker import gnu_compiler
+from .interface import interface, make_ports
 from .kernels import compile_kernels
 from .plan import ALIGNMENT, Plan, make_plan
-from .source import interface, render, tables
+from .source import render, tables
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _FIXED = ("bitenc_runtime.h", "bitenc_runtime.c")
@@ -50,7 +51,7 @@ def write_bundle(model: CompiledModel, folder: Path, name: str = "net") -> Path:
 
 def _write_sources(folder: Path, model: CompiledModel, plan: Plan, workspace: int, net: str):
     values = {
-        **interface(plan, model.inputs, net),
+        **interface(make_ports(plan, model.inputs, net), net),
         **tables(plan, net),
         "alignment": ALIGNMENT,
         "workspace_bytes": workspace,
