@@ -138,7 +138,7 @@ def _kernel_times(session, machine, tensors: list, number: int) -> dict[str, flo
         clock, times = session.get_function(CLOCK), session.get_function(TIMES)
     except AttributeError:
         return {}
-    machine.set_instrument(clock)
+    clock(machine.module)
     for _ in range(number):
         machine["main"](*tensors)
     return {name: seconds / number for name, seconds in json.loads(str(times())).items()}
