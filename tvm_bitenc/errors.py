@@ -32,3 +32,9 @@ class TargetError(BitencError):
 
 class LibraryError(BitencError):
     """A compiled library that can't be written or loaded."""
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of another library's message, without its full stop."""
+    lines = str(error).strip().splitlines() or [repr(error)]
+    return lines[0].removesuffix(".")

@@ -70,15 +70,6 @@ def test_by_name_and_with_options():
     assert torch.equal(compiled(x), model(x))
 
 
-@torch.no_grad()
-def test_another_shape_is_compiled_for_itself():
-    model = model_of_nn().eval()
-    compiled = torch.compile(model, backend="bitenc")
-    for batch in (2, 3, 2, 5):
-        x = torch.randn(batch, 3, 6, 6)
-        assert torch.equal(compiled(x), model(x))
-
-
 def test_libraries_of_one_graph(monkeypatch):
     builds = []
     build = dynamo.build

@@ -37,7 +37,7 @@ def grids(draw):
     return draw(scales), draw(st.integers(low, high)), low, high
 
 
-@settings(max_examples=4, deadline=None, phases=PHASES)
+@settings(max_examples=2, deadline=None, phases=PHASES)
 @given(found=st.lists(grids(), min_size=6, max_size=6, unique=True))
 def test_per_tensor(found, same_as_torch, near_ties):
     quantizers = [lambda x, grid=grid: per_tensor(x, *grid) for grid in found]

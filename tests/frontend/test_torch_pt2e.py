@@ -31,7 +31,7 @@ def grids(draw):
     return draw(st.floats(2.0**-12, 8.0)), draw(st.integers(low, high)), low, high, dtype
 
 
-@settings(max_examples=4, deadline=None, phases=PHASES)
+@settings(max_examples=2, deadline=None, phases=PHASES)
 @given(found=st.lists(grids(), min_size=6, max_size=6, unique=True))
 def test_per_tensor(found, same_as_torch, near_ties):
     quantizers = [lambda x, grid=grid: there_and_back(x, *grid) for grid in found]

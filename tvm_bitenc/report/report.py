@@ -134,7 +134,7 @@ class Report:
                 row.name,
                 row.shape,
                 f"W{row.weight_bits}A{row.act_bits}",
-                "int32" if row.out_bits == 32 else f"A{row.out_bits}",
+                "32 bits" if row.out_bits == 32 else f"A{row.out_bits}",
                 row.strategy,
                 f"{row.macs:,}",
                 f"{row.float_bytes:,}",

@@ -132,7 +132,7 @@ class ConvLayer:
 
     @property
     def stored_bytes(self) -> int:
-        """Size of the weights as the kernel reads them: planes in words, or 16-bit integers."""
+        """Size of the weights: planes in words, or 16-bit integers, of which some kernels halve."""
         out_channels, _, kernel_h, kernel_w = self.weight_codes.shape
         if self.strategy == "int8":
             return 2 * self.weight_codes.size

@@ -35,7 +35,7 @@ def digits():
         model = module.train(DigitsCNN(None, None), data, epochs=15)
     return SimpleNamespace(
         model=model,
-        batches=list(data[0][:256].split(64)),
+        batches=list(data[0][:128].split(64)),
         images=data[2],
         accuracy=lambda predict: module.accuracy(predict, *data[2:]),
     )

@@ -13,12 +13,16 @@ from tvm_bitenc.frontend.ptq.torch_layers import InputQuantizer, IntegerConv2d, 
 from tvm_bitenc.frontend.ptq.torch_model import TorchModel
 from tvm_bitenc.transform.pipeline import no_lowering
 
+SLOW = pytest.mark.slow  # Compiling takes seconds each.
+
 
 def quantize(model, batches, *bits, **options):
     return be.quantize(model, batches, *bits, **{"progress": False, **options})
 
 
-@pytest.mark.parametrize("bits", [(8, 8), (4, 4), (3, 5), (2, 1)])
+@pytest.mark.parametrize(
+    "bits", [(8, 8), (3, 5), pytest.param((4, 4), marks=SLOW), pytest.param((2, 1), marks=SLOW)]
+)
 def test_compiled_numbers_are_those_of_the_module_as_imported(bits, mixed_without_gate, same):
     model, batches = mixed_without_gate
     result, x = quantize(model, batches, *bits), torch.randn(2, 3, 12, 12)
@@ -157,6 +161,8 @@ def test_labels_among_the_calibration_data_are_named(mixed):
     model, batches = mixed
     with pytest.raises(BitencError, match=r"batch 0.*has 2 tensors.*takes 1.*without labels"):
         quantize(model, [(batches[0], torch.zeros(4))])
+    with pytest.raises(BitencError, match=r"batch 1.*doesn't run"):
+        quantize(model, [batches[0], batches[0][:, :2]])
     with pytest.raises(BitencError, match=r"batch 0: is a dictionary"):
         quantize(model, [{"x": batches[0]}])
 

@@ -23,6 +23,12 @@ def checked_batches(batches: Iterable) -> list[tuple[Array, ...] | dict[str, Arr
     """
     if isinstance(batches, (Tensor, np.ndarray, dict)):
         batches = [batches]
+    if not isinstance(batches, Iterable):
+        raise BitencError(
+            "quantize: calibration_batches",
+            f"{type(batches).__name__} isn't iterable",
+            "Give a list of batches",
+        )
     found = []
     for i, batch in enumerate(batches):
         if isinstance(batch, (Tensor, np.ndarray)):

@@ -15,9 +15,9 @@ import tvm
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from ...errors import BitencError, UnsupportedError
+from ...errors import BitencError, UnsupportedError, first_line
 from ..onnx import from_onnx
-from ..onnx.model import STANDARD, first_line, inputs_of, load, opset_of
+from ..onnx.model import STANDARD, inputs_of, load, opset_of
 from .batches import checked_batches
 from .checkpoint import hash_of
 from .layer import Layer, QuantizedLayer
@@ -61,7 +61,7 @@ class OnnxModel:
         self.result_shapes = shapes or {k: v.shape for k, v in self.batches[0].items()}
         _name_nodes(self.model.graph.node)
         made = [o for node in self.model.graph.node for o in node.output if o]
-        values = {**self.batches[0], **self._run(made, self.batches[0])}
+        values = {**self.batches[0], **self._run(self._session, made, 0)}
         self.shapes = {name: tuple(value.shape) for name, value in values.items()}
         self.layers, self.float_layers = self._layers()
         self.steps = self._steps()
@@ -81,9 +81,8 @@ class OnnxModel:
         if quantized:
             model = quantized_model(self.model, list(quantized.values()), is_runnable=True)
             session = _session(_with_outputs(model, [n for n in names if n not in self.inputs]))
-        computed = [name for name in names if name not in self.inputs]
-        for batch in self.batches:
-            found = {**batch, **dict(zip(computed, session.run(computed, batch)))}
+        for i, batch in enumerate(self.batches):
+            found = {**batch, **self._run(session, names, i)}
             yield {name: torch.from_numpy(found[name]) for name in names}
 
     def result(self, quantized: Mapping[str, QuantizedLayer], report: str) -> tvm.IRModule:
@@ -97,12 +96,16 @@ class OnnxModel:
         made = [o for node in self.model.graph.node for o in node.output if o]
         return _session(_with_outputs(self.model, made))
 
-    def _run(self, names: Sequence[str], batch: Batch) -> dict[str, np.ndarray]:
+    def _run(self, session, names: Iterable[str], batch: int) -> dict[str, np.ndarray]:
+        """Values of tensors that aren't inputs."""
+        computed = [name for name in names if name not in self.inputs]
         try:
-            return dict(zip(names, self._session.run(list(names), batch)))
+            return dict(zip(computed, session.run(computed, self.batches[batch])))
         except Exception as error:  # ONNX Runtime's exceptions have no common class.
             raise BitencError(
-                "calibration batch 0", f"doesn't run: {first_line(error)}", "Check its shapes"
+                f"calibration batch {batch}",
+                f"doesn't run: {first_line(error)}",
+                "Check its shapes and types",
             ) from error
 
     def _named(self, where: str, batch: tuple | dict) -> Batch:

@@ -61,9 +61,6 @@ class BitSearch:
     def _within_cost(self, choices: Mapping[str, list[Choice]]) -> dict[str, Choice]:
         """Choose by the knapsack, or equal bits everywhere where that measures better."""
         amount = self.budget.amount
-        if self.budget.kind == "latency":
-            most = {name: self._most(name) for name in choices}
-            amount *= sum(self._cost(self.run.layers[n], bits) for n, bits in most.items())
         candidates = [within_cost(choices, amount)]
         for count in range(max(self.run.settings.bits), 0, -1):
             uniform = self._uniform(choices, count)
@@ -139,9 +136,17 @@ class BitSearch:
         return {name: nearest(name, options) for name, options in choices.items()}
 
     def _cost(self, layer: Layer, bits: Bits) -> float:
+        """Bytes, or the share of what all layers cost with their most bits."""
         if self.target is None:
             return weight_bytes(layer, bits[0])
+        return self._predicted(layer, bits) / self._most_predicted
+
+    def _predicted(self, layer: Layer, bits: Bits) -> float:
         return predicted_cost(layer, self.run.model.shapes[layer.input], bits, self.target)
+
+    @cached_property
+    def _most_predicted(self) -> float:
+        return sum(self._predicted(layer, self._most(n)) for n, layer in self.run.layers.items())
 
 
 def predicted_cost(layer: Layer, input_shape: tuple[int, ...], bits: Bits, target: Target) -> float:

@@ -50,8 +50,11 @@ class Settings:
         if self.first_last_bits is not None:
             check_bits(self.first_last_bits, "quantize: first_last_bits")
         for name, pair in self.named_bits.items():
+            where = f"quantize: bits of layer {name!r}"
+            if not isinstance(pair, tuple) or len(pair) != 2:
+                raise BitencError(where, f"{pair!r} isn't a pair", "Give (weight_bits, act_bits)")
             for count in pair:
-                check_bits(count, f"quantize: bits of layer {name!r}")
+                check_bits(count, where)
         if self.rounding not in ROUNDINGS:
             raise BitencError(
                 "quantize", f"rounding {self.rounding!r} isn't known", f"Use one of {ROUNDINGS}"

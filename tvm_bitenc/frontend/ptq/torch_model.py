@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.experimental.optimization import fuse
 
-from ...errors import BitencError, UnsupportedError
+from ...errors import BitencError, UnsupportedError, first_line
 from .batches import checked_batches
 from .checkpoint import hash_of
 from .layer import Layer, QuantizedLayer
@@ -57,7 +57,7 @@ class TorchModel:
         self.outputs = [node.name for node in result.all_input_nodes]
         self.shapes = {
             name: tuple(value.shape)
-            for name, value in self._run(self.graph_module, self.batches[0], self.nodes).items()
+            for name, value in self._run(self.graph_module, self.nodes, 0).items()
             if isinstance(value, Tensor)
         }
         self.layers, self.float_layers = self._layers()
@@ -86,8 +86,8 @@ class TorchModel:
     ) -> Iterator[dict[str, Tensor]]:
         """Tensors by name, batch by batch, with some layers quantized (none by default)."""
         module = self._with(quantized) if quantized else self.graph_module
-        for batch in self.batches:
-            yield self._run(module, batch, names)
+        for i in range(len(self.batches)):
+            yield self._run(module, names, i)
 
     def result(self, quantized: Mapping[str, QuantizedLayer], report: str) -> fx.GraphModule:
         """Return the quantized module; it shares nothing with the float one."""
@@ -95,11 +95,18 @@ class TorchModel:
         module.meta[REPORT] = report
         return module
 
-    @staticmethod
-    def _run(module: fx.GraphModule, batch, names) -> dict[str, Tensor]:
+    def _run(self, module: fx.GraphModule, names: Iterable[str], batch: int) -> dict:
+        """Values of nodes by name."""
         recorder = _Recorder(module, set(names))
-        with torch.no_grad():
-            recorder.run(*batch)
+        try:
+            with torch.no_grad():
+                recorder.run(*self.batches[batch])
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            raise BitencError(
+                f"calibration batch {batch}",
+                f"doesn't run: {first_line(error)}",
+                "Check its shapes and types",
+            ) from error
         return recorder.found
 
     def _layers(self) -> tuple[list[Layer], list[tuple[str, str]]]:
@@ -181,10 +188,9 @@ def _traced(module: nn.Module) -> fx.GraphModule:
     try:
         traced = fuse(module)
     except Exception as error:  # torch.fx has no common class of errors.
-        lines = str(error).strip().splitlines() or [repr(error)]
         raise UnsupportedError(
             "quantize",
-            f"torch.fx can't trace the model: {lines[0].removesuffix('.')}",
+            f"torch.fx can't trace the model: {first_line(error)}",
             "Keep data-dependent Python out of forward, or export to ONNX and quantize the file",
         ) from error
     traced.graph.eliminate_dead_code()
