@@ -114,22 +114,57 @@ def test_torch_and_onnx_give_the_same_report(mixed):
         assert b.error == pytest.approx(a.error, rel=0.01)
 
 
+def test_layers_of_other_shapes(same):
+    nodes = [
+        helper.make_node("Conv", ["x", "row"], ["a"], "row", pads=[1, 2], strides=[2]),
+        helper.make_node("Reshape", ["a", "shape"], ["b"], "image"),
+        helper.make_node(
+            "ConvTranspose",
+            ["b", "up", "bias"],
+            ["c"],
+            "up",
+            strides=[2, 1],
+            pads=[0, 1, 1, 1],
+            output_padding=[1, 0],
+        ),
+        helper.make_node("MatMul", ["c", "rows"], ["y"], "rows"),
+    ]
+    weights = dict(
+        row=random(8, 3, 4),
+        shape=np.array([-1, 2, 4, 6]),
+        up=random(2, 5, 3, 2),
+        bias=random(5),
+        rows=random(5, 7),
+    )
+    model = model_of(nodes, weights, dict(x=["n", 3, 11]), dict(y=["n", 5, 9, 7]))
+    x = random(4, 3, 11)
+    mod = quantize(model, [x])
+    rows = report_of(mod).layers
+    assert [row.kind for row in rows] == ["conv1d", "conv2d_transpose", "dense"]
+    assert all(row.total_error < 1e-3 for row in rows)
+    built = be.build(mod)
+    assert same(built(x), be.build(mod, pipeline=no_lowering)(x))
+    assert not built.report().float_layers
+    expected = output_of(model, x)
+    assert np.square(built(x) - expected).mean() < 1e-3 * np.square(expected).mean()
+
+
 def test_what_stays_float_is_listed_with_its_reason():
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["y"], "conv"),
         helper.make_node("Conv", ["y", "r"], ["v"], "computed"),
-        helper.make_node("ConvTranspose", ["v", "t"], ["u"], "up"),
+        helper.make_node("ConvTranspose", ["v", "t"], ["u"], "up", group=2),
         helper.make_node("MatMul", ["u", "u"], ["p"], "product"),
         helper.make_node("MatMul", ["p", "m"], ["q"], "rows"),
     ]
-    weights = dict(w=random(4, 3, 1, 1), t=random(4, 2, 1, 1), m=random(5, 5))
+    weights = dict(w=random(4, 3, 1, 1), t=random(4, 1, 1, 1), m=random(1, 5, 5))
     inputs = dict(x=[1, 3, 5, 5], r=[4, 4, 1, 1])
     model = model_of(nodes, weights, inputs, dict(q=[1, 2, 5, 5]))
     report = report_of(quantize(model, [(random(1, 3, 5, 5), random(4, 4, 1, 1))]))
     reasons = dict(report.float_layers)
     assert [row.name for row in report.layers] == ["conv"]
     assert "two activations" in reasons["computed"] and "two activations" in reasons["product"]
-    assert "ConvTranspose" in reasons["up"] and "4 axes" in reasons["rows"]
+    assert "groups" in reasons["up"] and "3 axes" in reasons["rows"]
 
 
 def test_batches_by_name_and_shapes_of_the_result():

@@ -74,7 +74,9 @@ def _quantized_input(graph: GraphProto, one: QuantizedLayer, quantizers: dict) -
 
 def _integer_layer(graph: GraphProto, node: NodeProto, one: QuantizedLayer, integers: str) -> None:
     name, output = one.layer.name, node.output[0]
-    weight = one.weight_integers.T if one.layer.is_dense else one.weight_integers
+    weight = one.weight_integers
+    if one.layer.is_dense or one.layer.is_transposed:
+        weight = weight.swapaxes(0, 1)
     stored = _constant(graph, f"{name}_weight_integers", weight)
     _quant(graph, stored, one.weight, f"{name}_weight")
     sums, scaled = f"{name}_sums", f"{name}_scaled_sums"
@@ -85,7 +87,7 @@ def _integer_layer(graph: GraphProto, node: NodeProto, one: QuantizedLayer, inte
         layer = graph.node.add()
         layer.CopyFrom(node)
         layer.input[:], layer.output[:] = inputs, [sums]
-    shape = (-1,) if one.layer.is_dense else (1, -1, 1, 1)
+    shape = (-1, *[1] * one.layer.spatial_axes)
     scale = _constant(graph, f"{name}_out_scale", one.out_scale.reshape(shape))
     last = output if one.bias is None else scaled
     graph.node.append(helper.make_node("Mul", [sums, scale], [last], scaled))

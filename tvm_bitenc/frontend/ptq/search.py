@@ -7,7 +7,8 @@ chosen is measured as a whole against equal bits everywhere, and the better of t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -151,26 +152,7 @@ class BitSearch:
 
 def predicted_cost(layer: Layer, input_shape: tuple[int, ...], bits: Bits, target: Target) -> float:
     """Cost of a layer by the target's cost model, in the model's own unit."""
-    weight_bits, act_bits = bits
-    weight = layer.weight.reshape(*layer.weight.shape, *(1,) * (4 - layer.weight.ndim))
-    batch, channels, height, width = (*input_shape, 1, 1)[:4]
-    geometry = BranchGeometry(
-        tuple(2**k for k in range(act_bits)),
-        tuple(2**m for m in range(weight_bits)),
-        0,
-        layer.strides,
-        layer.padding,
-        layer.dilation,
-        layer.groups,
-    )
-    conv = ConvLayer(
-        layer.name,
-        (batch, height, width, channels),
-        np.zeros(weight.shape, np.uint8),
-        np.zeros(len(weight), np.int32),
-        geometry,
-    )
-    costs = strategy_costs(conv, target)
+    costs = strategy_costs(_as_conv_layer(layer, input_shape, bits), target)
     if not costs:
         raise BitencError(
             f"target {target.name!r}",
@@ -178,3 +160,39 @@ def predicted_cost(layer: Layer, input_shape: tuple[int, ...], bits: Bits, targe
             "Give a budget of weight_bytes= or error=, or another target",
         )
     return min(costs.values())
+
+
+def _as_conv_layer(layer: Layer, input_shape: tuple[int, ...], bits: Bits) -> ConvLayer:
+    """Layer as cost models know them: a 2-d convolution of as many products."""
+    if layer.is_dense:
+        batch, channels, *spatial = math.prod(input_shape[:-1]), input_shape[-1]
+    else:
+        batch, channels, *spatial = input_shape
+    kernel = _two(layer.weight.shape[2:], 1)
+    strides, dilation = _two(layer.strides, 1), _two(layer.dilation, 1)
+    before, after = (_two(pads, 0) for pads in layer.pads)
+    if layer.is_transposed:  # Every input pixel meets every tap.
+        strides, before = (1, 1), (0, 0)
+        after = tuple(d * (k - 1) for d, k in zip(dilation, kernel))
+    weight_bits, act_bits = bits
+    geometry = BranchGeometry(
+        tuple(2**k for k in range(act_bits)),
+        tuple(2**m for m in range(weight_bits)),
+        0,
+        strides,
+        (*before, *after),
+        dilation,
+        layer.groups,
+    )
+    return ConvLayer(
+        layer.name,
+        (batch, *_two(spatial, 1), channels),
+        np.zeros((*layer.weight.shape[:2], *kernel), np.uint8),
+        np.zeros(layer.out_channels, np.int32),
+        geometry,
+    )
+
+
+def _two(values: Sequence[int], fill: int) -> tuple[int, int]:
+    """Numbers of two axes, of which the last may be missing."""
+    return (*values, fill, fill)[:2]
