@@ -1,8 +1,10 @@
 """`bits="auto"`: what each choice costs, what error it makes, and which choices fit a budget.
 
-The error of a choice is measured: that of the network's outputs on calibration data with one layer
-quantized and all others in float. Errors of layers are added up, as in ZeroQ and HAWQ. What is
-chosen is measured as a whole against equal bits everywhere, and the better of the two is taken.
+The error of a choice is measured on calibration data with one layer quantized and all others in
+float: at what the last layers read and at what they write, for behind them a softmax may hide any
+error, and a few outputs come out right by luck. Errors of layers are added up, as in ZeroQ and
+HAWQ. What is chosen is measured as a whole against equal bits everywhere, and the better of the two
+is taken.
 """
 
 from __future__ import annotations
@@ -54,7 +56,7 @@ class BitSearch:
         self.run.total += sum(len(self._measured_bits(name)) for name in names)
         choices = {name: self._choices(layer) for name, layer in names.items()}
         if self.budget.kind == "error":
-            chosen = within_error(choices, self.budget.amount, self._error)
+            chosen = within_error(choices, self.budget.amount, self._output_error)
         else:
             chosen = self._within_cost(choices)
         return {name: choice.bits for name, choice in chosen.items()}
@@ -68,7 +70,7 @@ class BitSearch:
             if sum(choice.cost for choice in uniform.values()) <= amount:
                 candidates.append(uniform)
                 break
-        return min(candidates, key=self._error)
+        return min(candidates, key=self._output_error)
 
     def _most(self, name: str) -> Bits:
         return self.fixed.get(name, self.run.settings.bits)
@@ -102,28 +104,47 @@ class BitSearch:
         return [Choice(bits, self._cost(layer, bits), error(bits)) for bits in options]
 
     def _sensitivity(self, layer: Layer, bits: Bits) -> float:
-        """Error of the network's outputs with this layer alone quantized."""
+        """Error at the last layers with this layer alone quantized."""
         weight_bits, act_bits = bits
         step = f"sensitivity {layer.name} W{weight_bits}A{act_bits} {self.rounding}"
         error = self.run.checkpoint.get(step, lambda: self._error_with({layer.name: bits}), float)
         self.run.advance(f"{layer.name} at W{weight_bits}A{act_bits}")
         return error
 
-    def _error(self, chosen: Mapping[str, Choice]) -> float:
-        """Error of the network's outputs with all layers quantized."""
-        return self._error_with({name: choice.bits for name, choice in chosen.items()})
-
     def _error_with(self, bits: Mapping[str, Bits]) -> float:
-        run, outputs = self.run, self.run.model.outputs
+        """Error at the last layers with some layers quantized."""
+        meter = self._measured(bits)
+        return meter.mean(self._seen) + meter.mean(self._made)
+
+    def _output_error(self, chosen: Mapping[str, Choice]) -> float:
+        """Error of the network's outputs, or of the last layers' if that is larger."""
+        meter = self._measured({name: choice.bits for name, choice in chosen.items()})
+        return max(meter.mean(self.run.model.outputs), meter.mean(self._made))
+
+    def _measured(self, bits: Mapping[str, Bits]) -> ErrorMeter:
+        run, meter = self.run, ErrorMeter()
         quantized = {n: run.quantized(run.layers[n], b, self.rounding) for n, b in bits.items()}
-        meter = ErrorMeter()
-        for floats, values in zip(self._float_outputs, run.model.values(outputs, quantized)):
-            meter.add(floats, values, outputs)
-        return meter.mean(outputs)
+        for floats, values in zip(self._floats, run.model.values(self._tensors, quantized)):
+            meter.add(floats, values, self._tensors)
+        return meter
 
     @cached_property
-    def _float_outputs(self) -> list[dict]:
-        return list(self.run.model.values(self.run.model.outputs))
+    def _seen(self) -> list[str]:
+        """Tensors that the last layers read."""
+        return sorted({self.run.layers[name].input for name in self.run.last_layers})
+
+    @cached_property
+    def _made(self) -> list[str]:
+        """Tensors that the last layers write."""
+        return sorted(self.run.layers[name].output for name in self.run.last_layers)
+
+    @cached_property
+    def _tensors(self) -> list[str]:
+        return list(dict.fromkeys([*self._seen, *self._made, *self.run.model.outputs]))
+
+    @cached_property
+    def _floats(self) -> list[dict]:
+        return list(self.run.model.values(self._tensors))
 
     def _uniform(self, choices: Mapping[str, list[Choice]], count: int) -> dict[str, Choice]:
         """Equal bits for all layers that have a choice, within their most."""
