@@ -53,9 +53,20 @@ def quantized_model(
         else:
             integers = _quantized_input(graph, one, quantizers)
             _integer_layer(graph, node, one, integers)
+    _drop_unused_weights(graph)
     if is_runnable:
         result.functions.append(_quant_function(result))
     return result
+
+
+def _drop_unused_weights(graph: GraphProto) -> None:
+    """Remove the float weights of what is quantized now."""
+    used = {name for node in graph.node for name in node.input} | {o.name for o in graph.output}
+    if any(a.HasField("g") or a.graphs for node in graph.node for a in node.attribute):
+        return  # A loop's body may use them.
+    kept = [tensor for tensor in graph.initializer if tensor.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
 
 
 def _quantized_input(graph: GraphProto, one: QuantizedLayer, quantizers: dict) -> str:
