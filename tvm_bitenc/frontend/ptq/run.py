@@ -19,7 +19,7 @@ from .report import FLOAT_BYTES, ErrorMeter, QuantizationReport, QuantizedRow
 from .rounding import learns_codes, quantize_layer
 from .search import BitSearch
 from .settings import Bits, Budget, Settings
-from .steps import first_layers, gates, last_layers
+from .steps import Step, first_layers, gates, last_layers
 
 GATE = "it only scales channels (squeeze-and-excite), which is little work and costs accuracy"
 
@@ -92,9 +92,17 @@ class Run:
     def _edge_layers(self) -> set[str]:
         if self.settings.first_last_bits is None:
             return set()
-        steps = [s if s.layer in self.layers else replace(s, layer="") for s in self.model.steps]
-        first = first_layers(steps, self.model.inputs)
-        return first | last_layers(steps, self.model.outputs)
+        return first_layers(self._steps, self.model.inputs) | self.last_layers
+
+    @cached_property
+    def last_layers(self) -> set[str]:
+        """Quantized layers that no other one comes after."""
+        return last_layers(self._steps, self.model.outputs)
+
+    @cached_property
+    def _steps(self) -> list[Step]:
+        """Steps of the network, in which layers that stay float are like any other op."""
+        return [s if s.layer in self.layers else replace(s, layer="") for s in self.model.steps]
 
     def advance(self, description: str) -> None:
         """Count a step as done."""

@@ -20,6 +20,7 @@ from .report import REPORT
 from .steps import Step
 from .torch_layers import InputQuantizer, integer_layer
 
+LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d)
 PRODUCTS = (operator.mul, operator.imul, torch.mul, "mul", "mul_")
 
 
@@ -120,10 +121,10 @@ class TorchModel:
                 continue
             part = self.modules[node.target]
             name = node.target if uses[node.target] == 1 else node.name
-            reason = _reason_for_float(part, self.shapes[node.name])
+            reason = _reason_for_float(part)
             if reason:
                 left.append((name, reason))
-            elif isinstance(part, (nn.Conv2d, nn.Linear)):
+            elif isinstance(part, LAYERS):
                 layers.append(_layer(name, node, part))
         return layers, left
 
@@ -200,21 +201,21 @@ def _traced(module: nn.Module) -> fx.GraphModule:
 
 def _reason_of_function(node: fx.Node) -> str:
     name = getattr(node.target, "__name__", str(node.target))
-    if node.op == "call_function" and name in ("conv1d", "conv2d", "conv3d", "linear"):
+    if node.op == "call_function" and (name.startswith("conv") or name == "linear"):
         return "it is a function, not a module: use torch.nn's layer"
     if node.op == "call_function" and name in ("matmul", "bmm", "scaled_dot_product_attention"):
         return "a product of two activations isn't quantized"
     return ""
 
 
-def _reason_for_float(part: nn.Module, shape: tuple[int, ...]) -> str:
+def _reason_for_float(part: nn.Module) -> str:
     """Why a module stays float, empty if it needn't or isn't a layer."""
     kind = type(part).__name__
-    if isinstance(part, (nn.Conv2d, nn.Linear)):
+    if isinstance(part, LAYERS):
         if getattr(part, "padding_mode", "zeros") != "zeros":
             return f"padding with {part.padding_mode!r} has no integer form"
-        if isinstance(part, nn.Linear) and len(shape) != 2:
-            return f"its output has {len(shape)} axes, and dense layers need 2"
+        if getattr(part, "transposed", False) and part.groups > 1:
+            return "a transposed convolution in groups isn't quantized"
         return ""
     if isinstance(part, (nn.modules.conv._ConvNd, nn.Bilinear)):
         return f"{kind} isn't quantized"
@@ -223,19 +224,24 @@ def _reason_for_float(part: nn.Module, shape: tuple[int, ...]) -> str:
     return ""
 
 
-def _layer(name: str, node: fx.Node, part: nn.Conv2d | nn.Linear) -> Layer:
+def _layer(name: str, node: fx.Node, part: nn.Module) -> Layer:
     (source,) = node.all_input_nodes
     weight, bias = (None if p is None else p.detach().numpy() for p in (part.weight, part.bias))
+    is_transposed = getattr(part, "transposed", False)
+    if is_transposed:
+        weight = weight.swapaxes(0, 1)
     ends = (name, source.name, node.name, np.ascontiguousarray(weight, np.float32), bias)
     if isinstance(part, nn.Linear):
         return Layer(*ends)
-    return Layer(*ends, part.stride, _padding(part), part.dilation, part.groups)
+    output_padding = part.output_padding if is_transposed else None
+    window = (part.stride, _padding(part), part.dilation, part.groups, output_padding)
+    return Layer(*ends, *window)
 
 
-def _padding(conv: nn.Conv2d) -> tuple[int, int, int, int]:
-    """(top, left, bottom, right)."""
+def _padding(conv: nn.Module) -> tuple[int, ...]:
+    """Padding in front of every spatial axis, then behind them."""
     if conv.padding == "valid":
-        return (0, 0, 0, 0)
+        return (0,) * 2 * len(conv.kernel_size)
     if conv.padding == "same":
         totals = [d * (k - 1) for d, k in zip(conv.dilation, conv.kernel_size)]
         before = [total // 2 for total in totals]
