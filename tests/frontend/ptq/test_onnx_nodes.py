@@ -78,5 +78,5 @@ def test_onnx_runtime_and_the_qonnx_executor_agree():
     assert not plain.functions
     wrapped = cleanup_model(qonnx.ModelWrapper(plain))
     (expected,) = execute_onnx(wrapped, {wrapped.graph.input[0].name: x}).values()
-    # ONNX Runtime multiplies scales into weights. A wrong code would show in the first digit.
+    # ONNX Runtime multiplies the scale into the weights; a wrong code would differ far more.
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
