@@ -21,7 +21,13 @@ def quantize(model, batches, *bits, **options):
 
 
 @pytest.mark.parametrize(
-    "bits", [(8, 8), (3, 5), pytest.param((4, 4), marks=SLOW), pytest.param((2, 1), marks=SLOW)]
+    "bits",
+    [
+        (8, 8),
+        pytest.param((3, 5), marks=SLOW),
+        pytest.param((4, 4), marks=SLOW),
+        pytest.param((2, 1), marks=SLOW),
+    ],
 )
 def test_compiled_numbers_are_those_of_the_module_as_imported(bits, mixed_without_gate, same):
     model, batches = mixed_without_gate
@@ -187,6 +193,25 @@ def test_training_mode_is_named(mixed):
         quantize(model, batches)
     with pytest.raises(BitencError, match=r"the model is in training mode.*eval"):
         quantize(model.train(), batches)
+
+
+class Pair(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.linear(x).chunk(2, 1)
+
+
+def test_other_devices_dtypes_and_outputs_are_named(mixed):
+    model, batches = mixed
+    with pytest.raises(BitencError, match=r"stem\.weight: is torch\.float64.*\.float\(\)"):
+        quantize(copy.deepcopy(model).double(), batches)
+    with pytest.raises(BitencError, match=r"stem\.weight: is on meta.*\.cpu\(\)"):
+        quantize(copy.deepcopy(model).to("meta"), batches)
+    with pytest.raises(UnsupportedError, match=r"no output of the model is a tensor"):
+        quantize(Pair().eval(), [torch.rand(2, 4)])
 
 
 def test_labels_among_the_calibration_data_are_named(mixed):

@@ -38,7 +38,7 @@ class Run:
     def __init__(self, model, settings: Settings, progress: Progress, checkpoint):
         self.model, self.settings, self.progress = model, settings, progress
         self.layers, self.float_layers = self._selected()
-        key = hash_of([model.key(), settings.rounding, str(settings.seed)])
+        key = hash_of([model.key(), settings.rounding, str(settings.seed), *settings.skip])
         self.checkpoint = Checkpoint(checkpoint, key)
         self.done, self.total = 0, 2 * len(model.batches) + len(self.layers) + 1
         self.inputs: tuple[str, list[Tensor]] = ("", [])

@@ -48,6 +48,7 @@ class TorchModel:
             raise BitencError(
                 "quantize", f"{training[0]} is in training mode", "Call model.eval() first"
             )
+        _check_tensors([*module.named_parameters(), *module.named_buffers()])
         self.batches = [_arguments(i, batch) for i, batch in enumerate(checked_batches(batches))]
         self.graph_module = _traced(module)
         self.modules = dict(self.graph_module.named_modules())
@@ -61,6 +62,9 @@ class TorchModel:
             for name, value in self._run(self.graph_module, self.nodes, 0).items()
             if isinstance(value, Tensor)
         }
+        self.outputs = [name for name in self.outputs if name in self.shapes]
+        if not self.outputs:
+            raise UnsupportedError("quantize", "no output of the model is a tensor", "Return one")
         self.layers, self.float_layers = self._layers()
         self.steps = self._steps()
 
@@ -183,6 +187,18 @@ class _Recorder(fx.Interpreter):
             # A later op may work in place.
             self.found[node.name] = value.clone() if isinstance(value, Tensor) else value
         return value
+
+
+def _check_tensors(tensors: Iterable[tuple[str, Tensor]]) -> None:
+    for name, tensor in tensors:
+        if tensor.device.type != "cpu":
+            raise BitencError(
+                f"quantize: {name}", f"is on {tensor.device}", "Move the model with .cpu()"
+            )
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            raise BitencError(
+                f"quantize: {name}", f"is {tensor.dtype}", "Convert the model with .float()"
+            )
 
 
 def _traced(module: nn.Module) -> fx.GraphModule:
