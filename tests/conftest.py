@@ -253,3 +253,10 @@ def until():
 def only():
     """``only(*passes)``: the `pipeline` option of just these passes."""
     return _only
+
+
+def pytest_runtest_setup(item):
+    """Let each test draw the same numbers in any order and on any number of workers."""
+    rng = getattr(item.module, "rng", None)
+    if isinstance(rng, np.random.Generator):
+        rng.bit_generator.state = np.random.default_rng(0).bit_generator.state
