@@ -1,7 +1,6 @@
 """ONNX files in, Relax modules out: small networks against torch, pretrained ones from PyPI."""
 
 import io
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -212,13 +211,8 @@ def test_the_key_tells_models_and_data_apart():
     assert len(set(keys)) == 3 and keys[0] == keys[3]
 
 
-def pretrained(name):
-    package = pytest.importorskip("rapidocr_onnxruntime", reason="pip install rapidocr-onnxruntime")
-    return Path(package.__file__).parent / "models" / name
-
-
 @pytest.fixture(scope="module")
-def classifier():
+def classifier(pretrained):
     """Which way up a line of text is; float network with squeeze-and-excite and hard-swish."""
     return pretrained("ch_ppocr_mobile_v2.0_cls_infer.onnx")
 
@@ -243,7 +237,7 @@ def test_a_pretrained_classifier(bits, worst, classifier, text_images, same):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("bits, worst", [((8, 8), 0.02), ((4, 4), 1.0)])
-def test_a_pretrained_text_detector(bits, worst, text_images, same):
+def test_a_pretrained_text_detector(bits, worst, pretrained, text_images, same):
     path = pretrained("ch_PP-OCRv4_det_infer.onnx")
     batches = [text_images([i], 160, 160) for i in range(2)]
     mod = quantize(path, batches, *bits)
