@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -185,13 +185,7 @@ class CompiledModel:
         return self._machine
 
     def _tensors(self, inputs: Sequence) -> list[tvm.runtime.Tensor]:
-        names = [spec.name for spec in self.inputs]
-        if len(inputs) != len(self.inputs):
-            raise BitencError(
-                "model", f"takes {len(names)} inputs, not {len(inputs)}", f"Give {', '.join(names)}"
-            )
-        arrays = [_array(value, spec) for value, spec in zip(inputs, self.inputs)]
-        check_batches(self.inputs, [array.shape for array in arrays], self.largest_batch)
+        arrays = checked_arrays(inputs, self.inputs, self.largest_batch)
         return [tvm.runtime.tensor(array) for array in arrays]
 
     def _kernel_times(self, tensors: list, runs: int) -> dict[str, float]:
@@ -211,6 +205,20 @@ class CompiledModel:
         for _ in range(runs):
             machine["main"](*tensors)
         return {name: seconds / runs for name, seconds in total.items() if name != "main"}
+
+
+def checked_arrays(
+    inputs: Sequence, specs: Sequence[TensorSpec], largest_batch: int | None = None
+) -> list[np.ndarray]:
+    """Return inputs as arrays in C order; `BitencError` unless they are what a model takes."""
+    names = [spec.name for spec in specs]
+    if len(inputs) != len(names):
+        raise BitencError(
+            "model", f"takes {len(names)} inputs, not {len(inputs)}", f"Give {', '.join(names)}"
+        )
+    arrays = [_array(value, spec) for value, spec in zip(inputs, specs)]
+    check_batches(specs, [array.shape for array in arrays], largest_batch)
+    return arrays
 
 
 def _array(value, spec: TensorSpec) -> np.ndarray:
@@ -236,7 +244,7 @@ def check_runs_here(target: Target) -> None:
             f"is for {target.architecture}, and this machine is {host}",
             "Export the library and run it there, or build with target='native'",
         )
-    missing = sorted(_instructions(target.features) - _instructions(host_features()))
+    missing = missing_instructions(target, host_features())
     if missing:
         raise TargetError(
             f"target {target.name!r}",
@@ -245,7 +253,12 @@ def check_runs_here(target: Target) -> None:
         )
 
 
-def _instructions(features: frozenset[str]) -> set[str]:
+def missing_instructions(target: Target, present: Iterable[str]) -> list[str]:
+    """Instruction sets that code for `target` may use and a CPU with these features lacks."""
+    return sorted(_instructions(target.features) - _instructions(present))
+
+
+def _instructions(features: Iterable[str]) -> set[str]:
     """Features that are instruction sets, not hints for LLVM's tuning."""
     prefixes = ("avx", "sse", "fma", "bmi", "popcnt", "lzcnt", "f16c", "gfni", "neon", "dotprod")
     return {name for name in features if name.startswith((*prefixes, "i8mm", "sve", "vfp"))}

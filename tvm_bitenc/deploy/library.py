@@ -22,7 +22,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -166,6 +166,17 @@ def _plain(value):
     return list(value) if hasattr(value, "__iter__") else str(value)
 
 
+@dataclass(frozen=True)
+class Library:
+    """What a library file says of itself."""
+
+    target: Target
+    inputs: list[TensorSpec]
+    outputs: list[TensorSpec]
+    report: Report
+    largest_batch: int | None
+
+
 def load(path: str | Path) -> CompiledModel:
     """Load a library written by `CompiledModel.export_library`.
 
@@ -176,31 +187,57 @@ def load(path: str | Path) -> CompiledModel:
     Raises
     ------
     LibraryError
-        If the file is missing, truncated, altered, or of another format.
+        If the file is missing, truncated, altered, of another format, or of another TVM.
     TargetError
         If it was compiled for another CPU than this one.
     """
     path = Path(path)
+    library = read_library(path)
+    try:
+        check_runs_here(library.target)
+    except TargetError as error:
+        raise TargetError(str(path), error.cause, "Compile the model for this machine") from None
+    module, target = _load_module(path), library.target
+    parts = library.inputs, library.outputs, library.report, library.largest_batch
+    return CompiledModel(module, target, *parts)
+
+
+def read_library(path: Path) -> Library:
+    """Check a library file and return what it says of itself, without loading any code.
+
+    Raises
+    ------
+    LibraryError
+        As `load`.
+    """
     description = read_description(path)
     try:
-        target = Target(
-            description["target"]["name"],
-            tvm.target.Target(description["target"]["tvm"]),
-            threads=description["target"]["threads"],
-        )
+        version, target = description["tvm"], description["target"]
         inputs, outputs = (
             [TensorSpec(spec["name"], tuple(spec["shape"]), spec["dtype"]) for spec in specs]
             for specs in (description["inputs"], description["outputs"])
         )
-        report = Report.from_dict(description["report"])
+        library = Library(
+            Target(target["name"], tvm.target.Target(target["tvm"]), threads=target["threads"]),
+            inputs,
+            outputs,
+            Report.from_dict(description["report"]),
+            description.get("largest_batch"),
+        )
     except (KeyError, TypeError) as error:
         raise LibraryError(str(path), f"its description lacks {error}", "Export it again") from None
-    try:
-        check_runs_here(target)
-    except TargetError as error:
-        raise TargetError(str(path), error.cause, "Compile the model for this machine") from None
-    largest_batch = description.get("largest_batch")
-    return CompiledModel(_load_module(path), target, inputs, outputs, report, largest_batch)
+    if not is_same_series(version):
+        raise LibraryError(
+            str(path),
+            f"was compiled with TVM {version}, and this one is {tvm.__version__}",
+            "Export it again with this TVM",
+        )
+    return library
+
+
+def is_same_series(version: str) -> bool:
+    """Whether a version of TVM runs this one's libraries: 0.27.1 does those of 0.27.0."""
+    return version.split(".")[:2] == tvm.__version__.split(".")[:2]
 
 
 def _load_module(path: Path) -> tvm.runtime.Module:

@@ -6,7 +6,7 @@ import json
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +14,14 @@ import tvm
 from tvm import relax
 
 from ..batch import BATCH, TensorSpec
-from ..compiled import Benchmark
-from ..errors import BitencError, RemoteError, TargetError, first_line
-from .library import read_description
-from .serve import CLOCK, LOOPBACK, PORT, TIMES
+from ..compiled import Benchmark, checked_arrays, missing_instructions
+from ..errors import BitencError, RemoteError, TargetError
+from ..target import Target
+from .connection import Connection, remote_errors, within
+from .library import is_same_series, read_library
+from .serve import CLOCK, MACHINE, TIMES
+
+_GRACE = 5  # Seconds that a server gets to say that a session's time is over.
 
 
 @dataclass(frozen=True)
@@ -35,41 +39,26 @@ class Deployment:
     benchmark: Benchmark
 
     def differences(self, reference: Sequence[np.ndarray]) -> int:
-        """Elements that aren't the reference's to the bit."""
-        if [a.shape for a in self.outputs] != [b.shape for b in reference]:
-            raise BitencError("reference", "has outputs of other shapes", "Give the same model")
-        return sum(int((a != b).sum()) for a, b in zip(self.outputs, reference))
+        """Elements that aren't the reference's to the bit.
+
+        Raises
+        ------
+        BitencError
+            If the reference has other shapes or types.
+        """
+        wanted, found = ([(a.shape, a.dtype) for a in x] for x in (reference, self.outputs))
+        if wanted != found:
+            raise BitencError(
+                "reference", f"has outputs {wanted}, not {found}", "Give the same model"
+            )
+        return sum(_different(a, b) for a, b in zip(self.outputs, reference))
 
 
-@dataclass
-class Connection:
-    """Where an RPC server is: at `host` and `port`, or known to a tracker there by `key`."""
-
-    host: str = LOOPBACK
-    port: int = PORT
-    key: str = ""
-    is_tracker: bool = False
-    timeout: int = 60
-    _name: str = field(init=False, repr=False, default="")
-
-    def __str__(self) -> str:
-        return f"RPC {'tracker' if self.is_tracker else 'server'} {self.host}:{self.port}"
-
-    def open(self):
-        """Connect; `RemoteError` where nobody answers."""
-        try:
-            from tvm import rpc
-
-            if self.is_tracker:
-                tracker = rpc.connect_tracker(self.host, self.port)
-                return tracker.request(self.key, session_timeout=self.timeout, max_retry=1)
-            return rpc.connect(self.host, self.port, self.key, session_timeout=self.timeout)
-        except Exception as error:  # TVM's own errors have no common class.
-            raise RemoteError(
-                str(self),
-                f"can't be reached ({first_line(error)})",
-                "Start `bitenc serve` on the device, and check host, port and key",
-            ) from None
+def _different(a: np.ndarray, b: np.ndarray) -> int:
+    """Elements of other bits: NaN is itself, and 0.0 isn't -0.0."""
+    bits = np.dtype(f"V{a.dtype.itemsize}")
+    a, b = (np.ascontiguousarray(x).reshape(-1).view(bits) for x in (a, b))
+    return int((a != b).sum())
 
 
 def deploy(
@@ -95,18 +84,25 @@ def deploy(
     LibraryError
         If the file is truncated or no library. Nothing is sent then.
     TargetError
-        If it was compiled for another CPU than the server's.
+        If it was compiled for another CPU than the server's. Nothing is sent then either.
     RemoteError
         If the server can't be reached, stops, or has no room. Nothing is left there.
+    BitencError
+        If the inputs aren't the model's.
     """
     path, connection = Path(path), connection or Connection()
-    description = read_description(path)
-    session = connection.open()
-    with _remote_errors(connection):
-        _check_architecture(session, description["target"], connection)
-        with _uploaded(session, path, connection) as name:
-            machine = relax.VirtualMachine(session.load_module(name), session.cpu())
-            return _run(session, machine, inputs, number)
+    library = read_library(path)
+    arrays = checked_arrays(inputs, library.inputs, library.largest_batch)
+
+    def run() -> Deployment:
+        session = connection.open()
+        with remote_errors(connection):
+            _check_machine(session, library.target, connection)
+            with _uploaded(session, path, connection) as name:
+                machine = relax.VirtualMachine(session.load_module(name), session.cpu())
+                return _run(session, machine, arrays, number)
+
+    return within(connection.timeout + _GRACE, connection, run)
 
 
 def random_inputs(specs: Sequence[TensorSpec], seed: int = 0) -> list[np.ndarray]:
@@ -121,9 +117,18 @@ def random_inputs(specs: Sequence[TensorSpec], seed: int = 0) -> list[np.ndarray
     ]
 
 
+def remote_machine(session) -> dict:
+    """Return what `describe_machine` says there; of other servers than ours, the triple alone."""
+    try:
+        return json.loads(str(session.get_function(MACHINE)()))
+    except AttributeError:
+        triple = session.get_function("target.llvm_get_system_triple")()
+        return {"triple": str(triple)}
+
+
 def _run(session, machine, inputs: Sequence[np.ndarray], number: int) -> Deployment:
     device = session.cpu()
-    tensors = [tvm.runtime.tensor(np.ascontiguousarray(array), device) for array in inputs]
+    tensors = [tvm.runtime.tensor(array, device) for array in inputs]
     result = machine["main"](*tensors)
     parts = [result] if hasattr(result, "numpy") else [result[i] for i in range(len(result))]
     outputs = [part.numpy() for part in parts]
@@ -144,15 +149,25 @@ def _kernel_times(session, machine, tensors: list, number: int) -> dict[str, flo
     return {name: seconds / number for name, seconds in json.loads(str(times())).items()}
 
 
-def _check_architecture(session, target: dict, connection: Connection) -> None:
-    built_for = str(target["tvm"].get("mtriple", "")).split("-")[0]
-    built_for = built_for or tvm.target.codegen.llvm_get_system_triple().split("-")[0]
-    remote = str(session.get_function("target.llvm_get_system_triple")()).split("-")[0]
-    if built_for != remote:
+def _check_machine(session, target: Target, connection: Connection) -> None:
+    """Raise before anything is sent to a machine that can't run it."""
+    machine = remote_machine(session)
+    architecture = machine["triple"].split("-")[0]
+    cure = "Compile the model with the device's target"
+    if target.architecture != architecture:
+        cause = f"is {architecture}, but the library is for {target.architecture}"
+        raise TargetError(str(connection), f"{cause} (target {target.name!r})", cure)
+    missing = missing_instructions(target, machine.get("features", target.features))
+    if missing:
         raise TargetError(
+            str(connection), f"lacks what target {target.name!r} needs: {', '.join(missing)}", cure
+        )
+    version = machine.get("tvm", tvm.__version__)
+    if not is_same_series(version):
+        raise RemoteError(
             str(connection),
-            f"is {remote}, but the library is for {built_for} (target {target['name']!r})",
-            "Compile the model with the device's target",
+            f"has TVM {version}, and this machine {tvm.__version__}",
+            f"pip install 'apache-tvm=={tvm.__version__}' there",
         )
 
 
@@ -162,7 +177,7 @@ def _uploaded(session, path: Path, connection: Connection) -> Iterator[str]:
     name = f"bitenc-{uuid.uuid4().hex}.so"
     content = bytearray(path.read_bytes())
     try:
-        session.upload(content, name)
+        session.upload(content, name)  # TVM's server notices no full disk.
         if bytes(session.download(name)) != bytes(content):
             raise RemoteError(
                 str(connection), "stored only part of the library", "Make room on its disk"
@@ -171,17 +186,3 @@ def _uploaded(session, path: Path, connection: Connection) -> Iterator[str]:
     finally:
         with suppress(Exception):  # A server that is gone removes its folder by itself.
             session.remove(name)
-
-
-@contextmanager
-def _remote_errors(connection: Connection) -> Iterator[None]:
-    try:
-        yield
-    except BitencError:
-        raise
-    except Exception as error:  # TVM's own errors have no common class.
-        raise RemoteError(
-            str(connection),
-            f"failed ({first_line(error)})",
-            "See the server's output; start it again if it has stopped",
-        ) from None
