@@ -6,7 +6,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from ..errors import BitencError, RemoteError, first_line
@@ -40,14 +40,24 @@ class Connection:
     def __str__(self) -> str:
         return f"RPC {'tracker' if self.is_tracker else 'server'} {self.host}:{self.port}"
 
-    def open(self):
-        """Return a `tvm.rpc.RPCSession`.
+    @contextmanager
+    def session(self) -> Iterator:
+        """Give a `tvm.rpc.RPCSession`, and close it: a server takes one client at a time.
 
         Raises
         ------
         RemoteError
-            If nobody answers there, the server is busy, or the key is another one.
+            If nobody answers there, the server is busy, the key is another one, or it fails later.
         """
+        session = self._open()
+        try:
+            with _remote_errors(self):
+                yield session
+        finally:
+            with suppress(Exception):  # It may be gone.
+                session.get_function("CloseRPCConnection")()
+
+    def _open(self):
         need_rpc()
         try:
             return self._from_tracker() if self.is_tracker else self._from_server()
@@ -103,7 +113,7 @@ class Connection:
 
 
 @contextmanager
-def remote_errors(connection: Connection) -> Iterator[None]:
+def _remote_errors(connection: Connection) -> Iterator[None]:
     """Turn whatever TVM raises for a failed server into a `RemoteError`."""
     try:
         yield

@@ -17,7 +17,7 @@ from ..batch import BATCH, TensorSpec
 from ..compiled import Benchmark, checked_arrays, missing_instructions
 from ..errors import BitencError, RemoteError, TargetError
 from ..target import Target
-from .connection import Connection, remote_errors, within
+from .connection import Connection, within
 from .library import is_same_series, read_library
 from .serve import CLOCK, MACHINE, TIMES
 
@@ -95,8 +95,7 @@ def deploy(
     arrays = checked_arrays(inputs, library.inputs, library.largest_batch)
 
     def run() -> Deployment:
-        session = connection.open()
-        with remote_errors(connection):
+        with connection.session() as session:
             _check_machine(session, library.target, connection)
             with _uploaded(session, path, connection) as name:
                 machine = relax.VirtualMachine(session.load_module(name), session.cpu())
@@ -128,16 +127,20 @@ def remote_machine(session) -> dict:
 
 def _run(session, machine, inputs: Sequence[np.ndarray], number: int) -> Deployment:
     device = session.cpu()
-    tensors = [tvm.runtime.tensor(array, device) for array in inputs]
-    result = machine["main"](*tensors)
-    parts = [result] if hasattr(result, "numpy") else [result[i] for i in range(len(result))]
-    outputs = [part.numpy() for part in parts]
-    timed = machine.time_evaluator("main", device, number=1, repeat=number)(*tensors)
-    layers = _kernel_times(session, machine, tensors, number)
+    machine.set_input("main", *[tvm.runtime.tensor(array, device) for array in inputs])
+    machine.invoke_stateful("main")
+    outputs = [tensor.numpy() for tensor in _flat(machine.get_outputs("main"))]
+    timed = machine.time_evaluator("invoke_stateful", device, number=1, repeat=number)("main")
+    layers = _kernel_times(session, machine, number)
     return Deployment(outputs, Benchmark(np.array(timed.results), layers))
 
 
-def _kernel_times(session, machine, tensors: list, number: int) -> dict[str, float]:
+def _flat(result) -> list:
+    """Tensors of a result that may be a tuple."""
+    return [result] if hasattr(result, "numpy") else [x for part in result for x in _flat(part)]
+
+
+def _kernel_times(session, machine, number: int) -> dict[str, float]:
     """Seconds per run of each kernel; empty where the server has no clock for them."""
     try:
         clock, times = session.get_function(CLOCK), session.get_function(TIMES)
@@ -145,7 +148,7 @@ def _kernel_times(session, machine, tensors: list, number: int) -> dict[str, flo
         return {}
     clock(machine.module)
     for _ in range(number):
-        machine["main"](*tensors)
+        machine.invoke_stateful("main")
     return {name: seconds / number for name, seconds in json.loads(str(times())).items()}
 
 
