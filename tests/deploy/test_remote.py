@@ -195,7 +195,7 @@ def test_a_server_that_dies_in_mid_run(program, path, digits, same, wait_until):
     serving = program()
     there = Connection(port=serving.port)
     thread, errors = run_in_background(path, digits[1], there)
-    (session,) = wait_until(lambda: errors or serving.uploaded() and serving.sessions())
+    (session,) = wait_until(lambda: errors or (serving.uploaded() and serving.sessions()))
     session.kill()
     thread.join(30)
     assert isinstance(errors[0], RemoteError) and "failed or stopped" in str(errors[0])
@@ -210,7 +210,7 @@ def test_a_server_that_dies_in_mid_run(program, path, digits, same, wait_until):
     assert same(wait_until(run).outputs[0], digits[0](digits[1]))
 
     thread, errors = run_in_background(path, digits[1], there)
-    wait_until(lambda: errors or serving.uploaded() and serving.sessions())
+    wait_until(lambda: errors or (serving.uploaded() and serving.sessions()))
     serving.process.kill()
     serving.process.wait()
     thread.join(30)

@@ -154,7 +154,7 @@ def _versions(machine: dict) -> Iterator[Check]:
     cure = "" if is_same else f"pip install 'apache-tvm=={tvm.__version__}'"
     found = f"{machine['tvm']} on Python {machine['python']}"
     yield Check("device", "TVM", is_same, found, "running libraries", cure, True)
-    version, here = machine["tvm_bitenc"], package_version("tvm-bitenc")
+    version, here = machine.get("tvm_bitenc"), package_version("tvm-bitenc")
     cure = "" if version == here else f"pip install 'tvm-bitenc=={here}'"
     found = str(version or "not installed")
     yield Check("device", "tvm-bitenc", version == here, found, "be.load", cure)

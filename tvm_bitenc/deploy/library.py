@@ -128,8 +128,8 @@ def _write_objects(model: CompiledModel, path: Path) -> NoReturn:
     raise LibraryError(
         str(path),
         f"there is no linker for {model.target.triple}; wrote {', '.join(names)}",
-        f"pip install ziglang, or apt-get install {gnu_package(model.target)}, and export again; "
-        f"or link elsewhere: {link} && {seal_it}",
+        f"Link it elsewhere with `{link} && {seal_it}`; or pip install 'tvm-bitenc[cross]', or "
+        f"apt-get install {gnu_package(model.target)}, and export again",
     )
 
 

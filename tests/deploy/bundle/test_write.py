@@ -164,37 +164,76 @@ def test_wrong_arguments_of_the_program(made, module, layer, tmp_path):
     assert done.returncode == 1 and "none.bin: No such file" in done.stderr
 
 
-def test_kernels_need_only_libc_libm_and_the_bundle(made, module):
-    bundle = made(module)
-    symbols = subprocess.run(
-        ["nm", "-u", "net_kernels.o"], cwd=bundle.folder, capture_output=True, text=True, check=True
+def undefined(folder, *objects) -> set[str]:
+    """Symbols that object files want from elsewhere, but for the compiler's own helpers."""
+    done = subprocess.run(
+        ["nm", "-u", *objects], cwd=folder, capture_output=True, text=True, check=True
     )
-    undefined = {line.split()[-1] for line in symbols.stdout.splitlines()}
-    brought = {"TVMFFIErrorSetRaisedFromCStrParts"}
-    of_the_compiler = {name for name in undefined if name.startswith("__aeabi_")}
-    assert undefined - of_the_compiler <= brought | {"memset", "memcpy", "nearbyintf"}
+    names = {line.split()[-1] for line in done.stdout.splitlines() if " U " in line}
+    return {name for name in names if not name.startswith("__aeabi_")}
 
 
+BROUGHT = {"TVMFFIErrorSetRaisedFromCStrParts"}
+LIBC_AND_LIBM = {"memset", "memcpy", "memmove", "nearbyintf", "expf", "tanhf", "sqrtf"}
+
+
+def check_symbols(folder) -> None:
+    """Kernels need only libc, libm and the bundle; its own C needs no heap."""
+    assert undefined(folder, "net_kernels.o") <= BROUGHT | LIBC_AND_LIBM
+    own = undefined(folder, "net.o", "bitenc_runtime.o")
+    of_each_other = {name for name in own if name.startswith(("__tvm_ffi_net_", "bitenc_", "net_"))}
+    assert own - of_each_other <= {"memcpy", "strlen", "_GLOBAL_OFFSET_TABLE_", "__tls_get_addr"}
+
+
+def test_kernels_need_only_libc_libm_and_the_bundle(made, module):
+    bundle = made(module, strategy="lut")  # With workspace, which isn't the heap's.
+    check_symbols(bundle.folder)
+
+
+def imported(model, x):
+    """A module, its input, and its outputs as compiled for this machine."""
+    module = be.from_torch(model.eval(), (x,))
+    return module, x.numpy(), be.build(module, threads=1)(x.numpy())
+
+
+@pytest.fixture(scope="module")
 def digits():
     torch.manual_seed(0)
-    return DigitsCNN(2, 2).eval(), torch.randint(0, 17, (1, 1, 8, 8)).float()
+    return imported(DigitsCNN(2, 2), torch.randint(0, 17, (1, 1, 8, 8)).float())
 
 
-def test_the_static_program_of_the_digits_cnn_is_under_a_megabyte(bundle_of, same):
-    model, x = digits()
-    module = be.from_torch(model, (x,))
+@pytest.fixture(scope="module")
+def resnet18():
+    torch.manual_seed(0)
+    return imported(ResNet18(2, 2, num_classes=10), torch.randn(1, 3, 64, 64))
+
+
+def test_the_digits_cnn_is_exact_and_its_static_program_under_a_megabyte(bundle_of, digits, same):
+    module, x, expected = digits
     bundle = bundle_of(module)
     bundle.make("STATIC=1")
+    assert same(bundle(x)[0], expected)
     assert (bundle.folder / "net").stat().st_size < 1_000_000
-    assert same(bundle(x.numpy())[0], be.build(module, threads=1)(x.numpy()))
+    check_symbols(bundle.folder)
+
+
+def test_weights_have_their_packed_size(digits, tmp_path):
+    """Bits of W2 layers and bytes of W8 ones; beside them, thresholds and borders of 32 bits."""
+    model = be.build(digits[0], "aarch64", threads=1)
+    stored = {layer.name: layer.stored_bytes for layer in model.report().layers}
+    channels, taps = 64, 9
+    planes = 2 * taps * channels * channels // 8
+    assert stored["conv2"] == stored["conv3"] == planes
+    thresholds = 4 * channels * (3 + 3 + 255)
+    borders = 2 * 4 * taps * channels
+    size = (model.export_c(tmp_path) / "net_weights.bin").stat().st_size
+    assert size < sum(stored.values()) + thresholds + borders + 2048
 
 
 @pytest.mark.slow
-def test_resnet18(made, same):
-    torch.manual_seed(0)
-    model, x = ResNet18(2, 2, num_classes=10).eval(), torch.randn(1, 3, 64, 64)
-    module = be.from_torch(model, (x,))
-    assert same(made(module)(x.numpy())[0], be.build(module, threads=1)(x.numpy()))
+def test_resnet18(made, resnet18, same):
+    module, x, expected = resnet18
+    assert same(made(module)(x)[0], expected)
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="apt-get install make")
