@@ -31,21 +31,24 @@ def _found(tool: str) -> bool:
     return shutil.which(tool) is not None
 
 
-MACHINES = [
-    Machine("native", "gcc"),
-    Machine("aarch64", "aarch64-linux-gnu-gcc", ("qemu-aarch64", "-L", "/usr/aarch64-linux-gnu")),
-    Machine(
+MACHINES = {
+    "native": Machine("native", "gcc"),
+    "aarch64": Machine(
+        "aarch64", "aarch64-linux-gnu-gcc", ("qemu-aarch64", "-L", "/usr/aarch64-linux-gnu")
+    ),
+    "armv7-neon": Machine(
         "armv7-neon", "arm-linux-gnueabihf-gcc", ("qemu-arm", "-L", "/usr/arm-linux-gnueabihf")
     ),
-]
+}
 
 
-@pytest.fixture(params=MACHINES, ids=lambda machine: machine.target)
+@pytest.fixture(params=MACHINES)
 def machine(request) -> Machine:
     """Each target that a bundle is for; skipped where its tools are missing."""
-    if request.param.missing:
-        pytest.skip(f"install {', '.join(request.param.missing)} (Debian: see docs/deploy.md)")
-    return request.param
+    machine = MACHINES[request.param]
+    if machine.missing:
+        pytest.skip(f"{', '.join(machine.missing)} missing: see docs/deploy.md, or bitenc doctor")
+    return machine
 
 
 @dataclass

@@ -11,8 +11,9 @@ from tvm import relax
 import tvm_bitenc as be
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.errors import LibraryError, UnsupportedError
-from tvm_bitenc.nn.models import DigitsCNN, ResNet18
+from tvm_bitenc.nn.models import DigitsCNN
 
+MACHINES = ["native", "aarch64", "armv7-neon"]
 WEIGHT, ACT = Encoding.symmetric(2, 2.0), Encoding.unsigned(3, 2.0)
 
 
@@ -175,6 +176,7 @@ def undefined(folder, *objects) -> set[str]:
 
 BROUGHT = {"TVMFFIErrorSetRaisedFromCStrParts"}
 LIBC_AND_LIBM = {"memset", "memcpy", "memmove", "nearbyintf", "expf", "tanhf", "sqrtf"}
+C_LIBRARY = {"memset", "memcpy", "strlen", "_GLOBAL_OFFSET_TABLE_", "__tls_get_addr"}
 
 
 def check_symbols(folder) -> None:
@@ -182,7 +184,7 @@ def check_symbols(folder) -> None:
     assert undefined(folder, "net_kernels.o") <= BROUGHT | LIBC_AND_LIBM
     own = undefined(folder, "net.o", "bitenc_runtime.o")
     of_each_other = {name for name in own if name.startswith(("__tvm_ffi_net_", "bitenc_", "net_"))}
-    assert own - of_each_other <= {"memcpy", "strlen", "_GLOBAL_OFFSET_TABLE_", "__tls_get_addr"}
+    assert own - of_each_other <= C_LIBRARY
 
 
 def test_kernels_need_only_libc_libm_and_the_bundle(made, module):
@@ -190,24 +192,33 @@ def test_kernels_need_only_libc_libm_and_the_bundle(made, module):
     check_symbols(bundle.folder)
 
 
-def imported(model, x):
+@pytest.fixture(scope="module")
+def digits():
     """A module, its input, and its outputs as compiled for this machine."""
-    module = be.from_torch(model.eval(), (x,))
+    torch.manual_seed(0)
+    model, x = DigitsCNN(2, 2).eval(), torch.randint(0, 17, (1, 1, 8, 8)).float()
+    module = be.from_torch(model, (x,))
     return module, x.numpy(), be.build(module, threads=1)(x.numpy())
 
 
-@pytest.fixture(scope="module")
-def digits():
-    torch.manual_seed(0)
-    return imported(DigitsCNN(2, 2), torch.randint(0, 17, (1, 1, 8, 8)).float())
+def check_weights(bundle) -> None:
+    """Bits of W2 layers and bytes of W8 ones; beside them, thresholds and borders of 32 bits."""
+    layers = {layer.name: layer for layer in bundle.model.report().layers}
+    channels, taps = 64, 9
+    for layer in layers["conv2"], layers["conv3"]:
+        assert layer.stored_bytes == 2 * taps * channels * channels // 8
+    thresholds = 4 * channels * (3 + 3 + 255)
+    borders = 2 * 4 * taps * channels
+    stored = sum(layer.stored_bytes for layer in layers.values())
+    size = (bundle.folder / "net_weights.bin").stat().st_size
+    assert stored < size < stored + thresholds + borders + 2048
 
 
-@pytest.fixture(scope="module")
-def resnet18():
-    torch.manual_seed(0)
-    return imported(ResNet18(2, 2, num_classes=10), torch.randn(1, 3, 64, 64))
-
-
+@pytest.mark.parametrize(
+    "machine",
+    [pytest.param(m, marks=[pytest.mark.slow] if "armv7" in m else []) for m in MACHINES],
+    indirect=True,
+)
 def test_the_digits_cnn_is_exact_and_its_static_program_under_a_megabyte(bundle_of, digits, same):
     module, x, expected = digits
     bundle = bundle_of(module)
@@ -215,25 +226,7 @@ def test_the_digits_cnn_is_exact_and_its_static_program_under_a_megabyte(bundle_
     assert same(bundle(x)[0], expected)
     assert (bundle.folder / "net").stat().st_size < 1_000_000
     check_symbols(bundle.folder)
-
-
-def test_weights_have_their_packed_size(digits, tmp_path):
-    """Bits of W2 layers and bytes of W8 ones; beside them, thresholds and borders of 32 bits."""
-    model = be.build(digits[0], "aarch64", threads=1)
-    stored = {layer.name: layer.stored_bytes for layer in model.report().layers}
-    channels, taps = 64, 9
-    planes = 2 * taps * channels * channels // 8
-    assert stored["conv2"] == stored["conv3"] == planes
-    thresholds = 4 * channels * (3 + 3 + 255)
-    borders = 2 * 4 * taps * channels
-    size = (model.export_c(tmp_path) / "net_weights.bin").stat().st_size
-    assert size < sum(stored.values()) + thresholds + borders + 2048
-
-
-@pytest.mark.slow
-def test_resnet18(made, resnet18, same):
-    module, x, expected = resnet18
-    assert same(made(module)(x)[0], expected)
+    check_weights(bundle)
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="apt-get install make")
