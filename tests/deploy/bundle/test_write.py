@@ -14,6 +14,7 @@ from tvm_bitenc.errors import LibraryError, UnsupportedError
 from tvm_bitenc.nn.models import DigitsCNN
 
 MACHINES = ["native", "aarch64", "armv7-neon"]
+native_alone = pytest.mark.parametrize("machine", ["native"], indirect=True)
 WEIGHT, ACT = Encoding.symmetric(2, 2.0), Encoding.unsigned(3, 2.0)
 
 
@@ -134,6 +135,7 @@ int main(void) {
 """
 
 
+@native_alone
 def test_misuse_is_an_error_code(made, module):
     bundle = made(module)
     (bundle.folder / "main.c").write_text(MISUSE)
@@ -141,6 +143,7 @@ def test_misuse_is_an_error_code(made, module):
     assert bundle.execute("net").returncode == 0
 
 
+@native_alone
 def test_a_workspace_that_is_too_small_is_an_error_not_an_overrun(bundle_of, module, layer):
     bundle = bundle_of(module, strategy="lut")
     header, source = bundle.folder / "net.h", bundle.folder / "net.c"
@@ -155,6 +158,7 @@ def test_a_workspace_that_is_too_small_is_an_error_not_an_overrun(bundle_of, mod
     assert not (bundle.folder / "out.bin").exists()
 
 
+@native_alone
 def test_wrong_arguments_of_the_program(made, module, layer, tmp_path):
     bundle = made(module)
     assert "usage: " in bundle.execute("net").stderr
