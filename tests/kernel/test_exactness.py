@@ -7,7 +7,7 @@ import pytest
 
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.op import branch_conv2d, threshold
-from tvm_bitenc.schedule import x86
+from tvm_bitenc.schedule import vector
 from tvm_bitenc.transform.strategy import STRATEGIES
 
 SLOW = pytest.mark.slow  # Compiling many kernels takes minutes.
@@ -25,14 +25,14 @@ W, A = Encoding.symmetric(2, 2.0), Encoding.unsigned(3, 2.0)
 @pytest.fixture
 def epilogues(monkeypatch):
     """Names of the epilogues that kernels were made with."""
-    found, choose = [], x86._epilogue
+    found, choose = [], vector._epilogue
 
     def spy(layer, product):
         epilogue = choose(layer, product)
         found.append(type(epilogue).__name__)
         return epilogue
 
-    monkeypatch.setattr(x86, "_epilogue", spy)
+    monkeypatch.setattr(vector, "_epilogue", spy)
     return found
 
 
@@ -116,7 +116,7 @@ def test_every_bit_differs(strategy, target, random_layer, assert_exact):
 def test_threads(strategy, threads, target, random_layer, assert_exact):
     window = dict(channels=64, out_channels=64, size=(14, 14), padding=1)
     layer = random_layer(0, W, A, **window)
-    assert x86.MIN_PARALLEL_MACS <= 14 * 14 * 64 * 64 * 9
+    assert vector.MIN_PARALLEL_MACS <= 14 * 14 * 64 * 64 * 9
     assert_exact([layer], strategy=strategy, target=target, threads=threads)
 
 

@@ -100,6 +100,13 @@ class Int8:
             and byte_weights(layer, 127) is not None
         )
 
+    sum_dtype = "int32"
+
+    @staticmethod
+    def lanes_of(_layer: ConvLayer, isa: Isa) -> int:
+        """Output channels to a vector."""
+        return isa.vector_bytes // QUAD
+
     def _method(self) -> str:
         """``dot``, ``bytes`` or ``words``: the first that can't overflow."""
         if self.isa.has_dot:

@@ -123,6 +123,16 @@ class Lut:
             and groups_of(layer, slots) * GROUP * most <= MAX_PAIR_SUM
         )
 
+    @staticmethod
+    def lanes_of(_layer: ConvLayer, _isa: Isa) -> int:
+        """Output channels to a vector."""
+        return TABLE
+
+    @property
+    def sum_dtype(self) -> str:
+        """Type of the sums."""
+        return "uint16" if self.is_narrow else "int32"
+
     @cached_property
     def raw(self) -> Raw:
         """Meaning of the sums."""

@@ -1,0 +1,33 @@
+"""What NEON offers to kernels: vectors of 128 bits on 64-bit and 32-bit ARM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tvm import tirx
+from tvm.tirx.script import builder as T
+
+from .isa import Isa
+from .tir import intrinsic, vector
+
+
+@dataclass(frozen=True)
+class Neon(Isa):
+    """NEON, with LLVM's names of what the CPU at hand has of it."""
+
+    def popcount_bytes(self, value):
+        """Set bits of every byte, uint8."""
+        return tirx.popcount(value)
+
+    def add_pairs_of_bytes(self, value):
+        """Sums of neighbouring bytes, uint16."""
+        name = self.intrinsics["add_pairs_of_bytes"]
+        return intrinsic(vector("uint16", self.vector_bytes // 2), name, value)
+
+    def add_neighbours(self, a, b):
+        """Sums of neighbouring lanes: those of `a`, then those of `b`."""
+        if "add_neighbours" in self.intrinsics:
+            return intrinsic(str(a.ty.dtype), self.intrinsics["add_neighbours"], a, b)
+        lanes = int(str(a.ty.dtype).partition("x")[2])
+        even, odd = (tirx.Shuffle([a, b], list(range(i, 2 * lanes, 2))) for i in (0, 1))
+        return T.Bind(even) + T.Bind(odd)
