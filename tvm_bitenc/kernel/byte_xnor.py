@@ -88,8 +88,12 @@ class ByteXnor(Xnor):
         (kernel_h, kernel_w), steps = self.layer.kernel_size, self.steps
         if kernel_h * kernel_w * steps <= self.limit:
             with self._counting(tile, totals, kernel_h * kernel_w * steps) as octets:
-                with T.serial(0, kernel_h) as i:
-                    self._count_row(tile, octets, i)
+                if kernel_h * kernel_w * steps <= MAX_UNROLL:
+                    for i in range(kernel_h):
+                        self._count_row(tile, octets, i)
+                else:
+                    with T.serial(0, kernel_h) as i:
+                        self._count_row(tile, octets, i)
         elif kernel_w * steps <= self.limit:
             with T.serial(0, kernel_h) as i:
                 with self._counting(tile, totals, kernel_w * steps) as octets:
@@ -156,8 +160,10 @@ class ByteXnor(Xnor):
         """Count under a row of taps."""
         kernel_w = self.layer.kernel_size[1]
         if kernel_w * self.steps <= MAX_UNROLL:
-            for j in range(kernel_w):
-                self._count_steps(tile, octets, i, j, 0, self.steps)
+            # Neighbouring taps read the same pixels: each is loaded once.
+            for step in range(self.steps):
+                for j in range(kernel_w):
+                    self._count_step(tile, octets, i, j, step)
         else:
             with T.serial(0, kernel_w) as j:
                 self._count_steps(tile, octets, i, j, 0, self.steps)
@@ -174,25 +180,23 @@ class ByteXnor(Xnor):
         (kernel_h, kernel_w), n = self.layer.kernel_size, PAIR
         tap = ((tile.block * kernel_h + i) * kernel_w + j) * self.steps + step
         base = T.Bind(tap * (self.columns * self.tile.vectors * n))
-        weights = [
-            [
-                T.Bind(load(tile.constants[0], base + (m * self.tile.vectors + v) * n, n))
-                for m in range(self.columns)
-            ]
-            for v in range(self.tile.vectors)
+        acts = [
+            self._acts(tile, tile.address(i, j, p) + tile.group * self.layer.words, step)
+            for p in range(tile.pixels)
         ]
-        for p in range(tile.pixels):
-            acts = self._acts(tile, tile.address(i, j, p) + tile.group * self.layer.words, step)
-            differing = {
-                c.act: T.Bind(acts[c.act] ^ acts[c.act + 1])
-                for c in self.counts
-                if isinstance(c, Square)
-            }
-            for planes, by_factor in zip(weights, octets[p]):
+        squares = {c.act for c in self.counts if isinstance(c, Square)}
+        differing = [{k: T.Bind(a[k] ^ a[k + 1]) for k in squares} for a in acts]
+        # Weights take part one vector after another: registers hold the pixels.
+        for v in range(self.tile.vectors):
+            starts = [base + (m * self.tile.vectors + v) * n for m in range(self.columns)]
+            planes = [T.Bind(load(tile.constants[0], start, n)) for start in starts]
+            for p in range(tile.pixels):
                 for count in self.counts:
-                    for factor, bits in self._bits(count, acts, differing, planes):
+                    for factor, bits in self._bits(count, acts[p], differing[p], planes):
                         value = reinterpret(vector("uint8", self.isa.vector_bytes), bits)
-                        by_factor[factor].add(self.isa.popcount_bytes(value))
+                        register = octets[p][v][factor]
+                        count_of = self.isa.popcount_bytes(value)
+                        register.set(self.isa.add_in_place(register.get(), count_of))
 
     def _acts(self, tile, pixel, step) -> list:
         """Planes of a pixel, one vector of each."""

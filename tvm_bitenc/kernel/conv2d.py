@@ -140,6 +140,7 @@ class _Nest:
             self.group = self.block // self.blocks_in_group if self.layer.geometry.groups > 1 else 0
             self.block_in_group = self.block - self.group * self.blocks_in_group
             self.row = row
+            self._bind_row_class()
             if hasattr(self.product, "begin_row"):
                 self.product.begin_row(self)
             whole, rest = divmod(width, self.tile.pixels)
@@ -148,6 +149,12 @@ class _Nest:
                     self._tile(column * self.tile.pixels, self.tile.pixels)
             if rest:
                 self._tile(whole * self.tile.pixels, rest)
+
+    def _bind_row_class(self) -> None:
+        """Read the class of a row once: LLVM can't know that outputs don't overwrite it."""
+        if self.has_classes:
+            number = self.class_buffers[0][self.first_row + self.row]
+            self._row_class = T.Bind(number * self.epilogue.classes[1])
 
     def _tile(self, column, pixels: int) -> None:
         self.column, self.pixels = column, pixels
@@ -175,9 +182,8 @@ class _Nest:
         if not self.has_classes:
             return 0
         if p not in self._border_classes:
-            rows, columns = self.class_buffers
-            row = rows[self.first_row + self.row] * self.epilogue.classes[1]
-            self._border_classes[p] = T.Bind(row + columns[self.column + p])
+            columns = self.class_buffers[1]
+            self._border_classes[p] = T.Bind(self._row_class + columns[self.column + p])
         return self._border_classes[p]
 
     def act_sum(self, p: int):

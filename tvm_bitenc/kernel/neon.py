@@ -19,6 +19,14 @@ class Neon(Isa):
         """Set bits of every byte, uint8."""
         return tirx.popcount(value)
 
+    def add_in_place(self, total, value):
+        """Sum of bytes that don't overflow.
+
+        It saturates, for LLVM reorders plain sums, and then runs out of registers.
+        """
+        name = self.intrinsics["add_saturated"]
+        return intrinsic(str(total.ty.dtype), name, total, value)
+
     def add_pairs_of_bytes(self, value):
         """Sums of neighbouring bytes, uint16."""
         name = self.intrinsics["add_pairs_of_bytes"]

@@ -14,7 +14,7 @@ from ..kernel.lut import Lut
 from ..kernel.window import Tile
 from ..target import Target
 from ..te.conv_layer import ConvLayer
-from .vector import Family
+from .vector import Family, fewest_tiles
 
 
 def _xnor_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
@@ -52,4 +52,4 @@ def costs(layer: ConvLayer, isa: Isa, target: Target) -> dict[str, float]:
     return {"xnor": 1.0}
 
 
-FAMILY = Family({"xnor": ByteXnor, "lut": Lut, "int8": Int8}, SIZES, costs)
+FAMILY = Family({"xnor": ByteXnor, "lut": Lut, "int8": Int8}, SIZES, costs, fewest_tiles)

@@ -8,11 +8,13 @@ from .arm import FAMILY
 from .vector import register
 
 AARCH64 = {
+    "add_saturated": "llvm.aarch64.neon.uqadd",
     "lookup": "llvm.aarch64.neon.tbl1",
     "add_pairs_of_bytes": "llvm.aarch64.neon.uaddlp",
     "add_neighbours": "llvm.aarch64.neon.addp",
 }
 ARMV7 = {
+    "add_saturated": "llvm.uadd.sat",
     "add_pairs_of_bytes": "llvm.arm.neon.vpaddlu",
 }
 

@@ -56,11 +56,14 @@ class Family:
         Vectors and pixels of a tile, by name of the product: a function of layer and `Isa`.
     costs : callable
         Cost of a layer by strategy: a function of layer, `Isa` and target.
+    pixels : callable
+        Width of a tile, from that of the image and what registers hold.
     """
 
     products: Mapping[str, type]
     sizes: Mapping[str, Callable[[ConvLayer, Isa], tuple[int, int]]]
     costs: Callable[[ConvLayer, Isa, Target], dict[str, float]]
+    pixels: Callable[[int, int], int]
 
 
 def register(rule_set: str, family: Family, isa_of: Callable[[Target], Isa | None]) -> None:
@@ -165,7 +168,7 @@ def default_tile(
     vectors = min(vectors, max(WORD // lanes, 1))
     while vectors * lanes > OCTET and vectors > 1 and _is_too_wide(per_group, vectors, lanes):
         vectors //= 2
-    pixels = _pixels(layer.output_size[1], pixels)
+    pixels = family.pixels(layer.output_size[1], pixels)
     tasks = 1 if threads == 1 else threads * TASKS_PER_THREAD
     rows = rows_at_once(layer, ROW_BYTES[product.name](layer, isa), PREPARED_BYTES, tasks)
     done = layer.input_shape[0] * layer.output_size[0] // rows
@@ -182,7 +185,13 @@ def _is_too_wide(channels: int, vectors: int, lanes: int) -> bool:
     return half >= channels or (channels % whole > 0 and channels % half == 0)
 
 
-def _pixels(width: int, most: int) -> int:
+def whole_tiles(width: int, most: int) -> int:
     """Tile width: a divisor of the image's width unless that is far below what registers hold."""
     best = max(p for p in range(1, min(most, width) + 1) if width % p == 0)
     return best if 2 * best > most or best == width else min(most, width)
+
+
+def fewest_tiles(width: int, most: int) -> int:
+    """Tile width: the least that takes no more tiles than the most."""
+    tiles = -(-width // most)
+    return -(-width // tiles)

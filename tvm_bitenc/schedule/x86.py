@@ -15,7 +15,7 @@ from ..kernel.window import Tile
 from ..kernel.xnor import Xnor
 from ..target import Target
 from ..te.conv_layer import ConvLayer
-from .vector import Family
+from .vector import Family, whole_tiles
 
 WEIGHT_BYTE = 0.16  # Instructions that could start while a byte of weights comes from a far cache.
 BYTE_COUNT = 7  # Instructions that count bits by two look-ups.
@@ -94,4 +94,4 @@ def costs(layer: ConvLayer, isa: Isa, _target: Target) -> dict[str, float]:
     return {strategy: cost + loading[strategy] for strategy, cost in found.items()}
 
 
-FAMILY = Family({"xnor": Xnor, "lut": Lut, "int8": Int8}, SIZES, costs)
+FAMILY = Family({"xnor": Xnor, "lut": Lut, "int8": Int8}, SIZES, costs, whole_tiles)
