@@ -25,6 +25,7 @@ from .window import Tile, divisors
 from .xnor import MAX_BYTE_COUNTS, OCTET, Xnor, counts_per_factor
 
 PAIR = 2  # Words of a vector.
+AT_ONCE = 4  # Vectors of channels: as many as give one vector of sums.
 MAX_UNROLL = 12  # Vectors of weights written out one after another, for each channel.
 MAX_WORD_SUM = 65534  # Thresholds go one beyond.
 MAX_BYTE = 255
@@ -46,6 +47,7 @@ class ByteXnor(Xnor):
         self.steps = layer.words // self.depth  # Vectors under a tap.
         self.squares = sorted({c.weight for c in self.counts if isinstance(c, Square)})
         self.columns = layer.weight_bits + len(self.squares)
+        self.at_once = min(AT_ONCE, tile.vectors)  # Others would need more registers.
         self.limit = MAX_BYTE_COUNTS // counts_per_factor(layer)
 
     @staticmethod
@@ -80,33 +82,38 @@ class ByteXnor(Xnor):
 
     def sums(self, tile) -> list[list]:
         """Sums of every pixel of a tile, in vectors of eight channels."""
-        dtype = self.sum_dtype
-        totals = [
-            [self._cleared(dtype, OCTET) for _ in range(self.block // OCTET)]
-            for _ in range(tile.pixels)
+        parts = [
+            self._sums_of_part(tile, range(v, v + self.at_once))
+            for v in range(0, self.tile.vectors, self.at_once)
         ]
+        found = []
+        for values in zip(*parts):
+            while len(values) > self.block // OCTET:
+                values = self._neighbours_added(values)
+            found.append(list(values))
+        return found
+
+    def _sums_of_part(self, tile, vectors: range) -> list:
+        """Sums of some vectors of channels under every pixel: one vector of eight lanes each."""
+        totals = [self._cleared(self.sum_dtype, OCTET) for _ in range(tile.pixels)]
         (kernel_h, kernel_w), steps = self.layer.kernel_size, self.steps
         if kernel_h * kernel_w * steps <= self.limit:
-            with self._counting(tile, totals, kernel_h * kernel_w * steps) as octets:
-                if kernel_h * kernel_w * steps <= MAX_UNROLL:
-                    for i in range(kernel_h):
-                        self._count_row(tile, octets, i)
-                else:
-                    with T.serial(0, kernel_h) as i:
-                        self._count_row(tile, octets, i)
+            with self._counting(totals, vectors, kernel_h * kernel_w * steps) as octets:
+                with T.serial(0, kernel_h) as i:
+                    self._count_row(tile, octets, i)
         elif kernel_w * steps <= self.limit:
             with T.serial(0, kernel_h) as i:
-                with self._counting(tile, totals, kernel_w * steps) as octets:
+                with self._counting(totals, vectors, kernel_w * steps) as octets:
                     self._count_row(tile, octets, i)
         else:
             late = max(d for d in divisors(steps) if d <= self.limit)
             with T.grid(kernel_h, kernel_w, steps // late) as (i, j, part):
-                with self._counting(tile, totals, late) as octets:
+                with self._counting(totals, vectors, late) as octets:
                     self._count_steps(tile, octets, i, j, part * late, late)
-        return [[T.Bind(total.get()) for total in pixel] for pixel in totals]
+        return [T.Bind(total.get()) for total in totals]
 
     @contextmanager
-    def _counting(self, tile, totals, counts: int):
+    def _counting(self, totals, vectors: range, counts: int):
         """Give registers of bytes by pixel, vector and coefficient; add them to totals at the end.
 
         Parameters
@@ -115,21 +122,18 @@ class ByteXnor(Xnor):
             Vectors that each register counts.
         """
         octets = [
-            [
-                {f: self._cleared("uint8", self.isa.vector_bytes) for f in self.factors}
-                for _ in range(self.tile.vectors)
-            ]
-            for _ in range(tile.pixels)
+            {
+                v: {f: self._cleared("uint8", self.isa.vector_bytes) for f in self.factors}
+                for v in vectors
+            }
+            for _ in totals
         ]
         yield octets
         most = 8 * counts * counts_per_factor(self.layer)
-        per_total = OCTET // self.lanes
-        for pixel, narrow in zip(totals, octets):
-            for n, total in enumerate(pixel):
-                chosen = narrow[n * per_total : (n + 1) * per_total]
-                for factor in self.factors:
-                    value = self._joined([by_factor[factor].get() for by_factor in chosen], most)
-                    self._add(total, value, factor)
+        for total, narrow in zip(totals, octets):
+            for factor in self.factors:
+                value = self._joined([narrow[v][factor].get() for v in vectors], most)
+                self._add(total, value, factor)
 
     def _cleared(self, dtype: str, lanes: int) -> Register:
         register = Register(dtype, lanes)
@@ -137,7 +141,7 @@ class ByteXnor(Xnor):
         return register
 
     def _joined(self, octets: list, most: int):
-        """One sum for each of eight channels, uint16, from bytes of at most `most`."""
+        """Sums of eight lanes, uint16, from bytes of at most `most`."""
         values = [T.Bind(value) for value in octets]
         while len(values) > 1 and 2 * most <= MAX_BYTE:
             values, most = self._neighbours_added(values), 2 * most
@@ -161,9 +165,8 @@ class ByteXnor(Xnor):
         kernel_w = self.layer.kernel_size[1]
         if kernel_w * self.steps <= MAX_UNROLL:
             # Neighbouring taps read the same pixels: each is loaded once.
-            for step in range(self.steps):
-                for j in range(kernel_w):
-                    self._count_step(tile, octets, i, j, step)
+            for j in range(kernel_w):
+                self._count_steps(tile, octets, i, j, 0, self.steps)
         else:
             with T.serial(0, kernel_w) as j:
                 self._count_steps(tile, octets, i, j, 0, self.steps)
@@ -187,7 +190,7 @@ class ByteXnor(Xnor):
         squares = {c.act for c in self.counts if isinstance(c, Square)}
         differing = [{k: T.Bind(a[k] ^ a[k + 1]) for k in squares} for a in acts]
         # Weights take part one vector after another: registers hold the pixels.
-        for v in range(self.tile.vectors):
+        for v in octets[0]:
             starts = [base + (m * self.tile.vectors + v) * n for m in range(self.columns)]
             planes = [T.Bind(load(tile.constants[0], start, n)) for start in starts]
             for p in range(tile.pixels):

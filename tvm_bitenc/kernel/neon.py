@@ -34,8 +34,9 @@ class Neon(Isa):
 
     def add_neighbours(self, a, b):
         """Sums of neighbouring lanes: those of `a`, then those of `b`."""
-        if "add_neighbours" in self.intrinsics:
+        dtype, _, lanes = str(a.ty.dtype).partition("x")
+        lanes = int(lanes)
+        if "add_neighbours" in self.intrinsics and dtype in ("uint8", "uint16"):
             return intrinsic(str(a.ty.dtype), self.intrinsics["add_neighbours"], a, b)
-        lanes = int(str(a.ty.dtype).partition("x")[2])
         even, odd = (tirx.Shuffle([a, b], list(range(i, 2 * lanes, 2))) for i in (0, 1))
         return T.Bind(even) + T.Bind(odd)

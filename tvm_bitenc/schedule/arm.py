@@ -21,7 +21,7 @@ def _xnor_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
     """Bytes of every coefficient, pixel and vector; planes of a pixel and of a vector beside."""
     factors = {factor for count in xnor.counts_of_layer(layer) for factor in count.factors}
     vectors = 8
-    pixels = 3 if isa.registers >= 32 else 1
+    pixels = 4 if isa.registers >= 32 else 1
     if len(factors) > 1:
         vectors, pixels = 8, 1
     return vectors, pixels
