@@ -8,7 +8,7 @@
 #include <string.h>
 #include <tvm/ffi/c_api.h>
 
-enum { MAX_TENSORS = 32, MAX_DIMENSIONS = 8 };
+enum { MAX_TENSORS = 32, MAX_DIMENSIONS = 12 };
 
 extern int __tvm_ffi_main(void *self, const TVMFFIAny *arguments, int32_t count, TVMFFIAny *result);
 /* Between these, instructions are counted. */

@@ -72,13 +72,16 @@ class ByteXnor(Xnor):
 
     @property
     def constants(self) -> list[np.ndarray]:
-        """Weights: (group, block, kernel_h, kernel_w, step, plane, channel, word of a pair)."""
+        """Weights: (group, block, part, kernel_h, kernel_w, step, plane, channel, word of a pair)."""
         (weights,) = super().constants
         *outer, words, bits, block = weights.shape
         differing = [weights[..., m, :] ^ weights[..., m + 1, :] for m in self.squares]
         planes = np.stack([*np.moveaxis(weights, -2, 0), *differing], axis=-2)
-        planes = planes.reshape(*outer, self.steps, self.depth, self.columns, block)
-        return [np.ascontiguousarray(np.moveaxis(planes, -3, -1))]
+        at_once = self.at_once * self.lanes
+        planes = planes.reshape(*outer, self.steps, self.depth, self.columns, -1, at_once)
+        planes = np.moveaxis(np.moveaxis(planes, -2, 2), -3, -1)
+        # Were the number of other rows known, LLVM would write them out, out of reach of paired loads.
+        return [np.ascontiguousarray(planes), np.array([self.layer.kernel_size[0] - 1], np.int32)]
 
     def sums(self, tile) -> list[list]:
         """Sums of every pixel of a tile, in vectors of eight channels."""
@@ -99,8 +102,9 @@ class ByteXnor(Xnor):
         (kernel_h, kernel_w), steps = self.layer.kernel_size, self.steps
         if kernel_h * kernel_w * steps <= self.limit:
             with self._counting(totals, vectors, kernel_h * kernel_w * steps) as octets:
-                with T.serial(0, kernel_h) as i:
-                    self._count_row(tile, octets, i)
+                self._count_row(tile, octets, 0)  # Its counts are the first: nothing is cleared.
+                with T.serial(0, tile.constants[1][0]) as i:
+                    self._count_row(tile, octets, i + 1)
         elif kernel_w * steps <= self.limit:
             with T.serial(0, kernel_h) as i:
                 with self._counting(totals, vectors, kernel_w * steps) as octets:
@@ -181,8 +185,9 @@ class ByteXnor(Xnor):
     def _count_step(self, tile, octets, i, j, step) -> None:
         """Count one vector of every branch under one tap."""
         (kernel_h, kernel_w), n = self.layer.kernel_size, PAIR
-        tap = ((tile.block * kernel_h + i) * kernel_w + j) * self.steps + step
-        base = T.Bind(tap * (self.columns * self.tile.vectors * n))
+        part = tile.block * (self.tile.vectors // self.at_once) + min(octets[0]) // self.at_once
+        tap = ((part * kernel_h + i) * kernel_w + j) * self.steps + step
+        base = T.Bind(tap * (self.columns * self.at_once * n))
         acts = [
             self._acts(tile, tile.address(i, j, p) + tile.group * self.layer.words, step)
             for p in range(tile.pixels)
@@ -190,8 +195,8 @@ class ByteXnor(Xnor):
         squares = {c.act for c in self.counts if isinstance(c, Square)}
         differing = [{k: T.Bind(a[k] ^ a[k + 1]) for k in squares} for a in acts]
         # Weights take part one vector after another: registers hold the pixels.
-        for v in octets[0]:
-            starts = [base + (m * self.tile.vectors + v) * n for m in range(self.columns)]
+        for place, v in enumerate(octets[0]):
+            starts = [base + (m * self.at_once + place) * n for m in range(self.columns)]
             planes = [T.Bind(load(tile.constants[0], start, n)) for start in starts]
             for p in range(tile.pixels):
                 for count in self.counts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from ..kernel import lut, xnor
-from ..kernel.byte_xnor import ByteXnor
+from ..kernel.byte_xnor import AT_ONCE, ByteXnor
 from ..kernel.counts import operations
 from ..kernel.depthwise import Depthwise
 from ..kernel.int8 import Int8
@@ -14,17 +14,16 @@ from ..kernel.lut import Lut
 from ..kernel.window import Tile
 from ..target import Target
 from ..te.conv_layer import ConvLayer
-from .vector import Family, fewest_tiles
+from .vector import OCTET, Family, fewest_tiles
+
+MAX_PIXELS = 4
 
 
 def _xnor_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
-    """Bytes of every coefficient, pixel and vector; planes of a pixel and of a vector beside."""
+    """Sums of every coefficient, pixel and vector in registers, beside planes and weights."""
     factors = {factor for count in xnor.counts_of_layer(layer) for factor in count.factors}
-    vectors = 8
-    pixels = 4 if isa.registers >= 32 else 1
-    if len(factors) > 1:
-        vectors, pixels = 8, 1
-    return vectors, pixels
+    sums = (isa.registers - 8) // (AT_ONCE * len(factors))
+    return OCTET // ByteXnor.lanes_of(layer, isa), max(min(sums, MAX_PIXELS), 1)
 
 
 def _lut_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
