@@ -80,7 +80,8 @@ class ByteXnor(Xnor):
         at_once = self.at_once * self.lanes
         planes = planes.reshape(*outer, self.steps, self.depth, self.columns, -1, at_once)
         planes = np.moveaxis(np.moveaxis(planes, -2, 2), -3, -1)
-        # Were the number of other rows known, LLVM would write them out, out of reach of paired loads.
+        # Were the number of other rows known, LLVM would write them out, where paired loads don't
+        # reach.
         return [np.ascontiguousarray(planes), np.array([self.layer.kernel_size[0] - 1], np.int32)]
 
     def sums(self, tile) -> list[list]:

@@ -100,6 +100,14 @@ class Isa:
         n = self.vector_bytes
         return intrinsic(vector("int32", n // 4), self.intrinsics["multiply_add_words"], a, b)
 
+    def add_in_place(self, total, value):
+        """Sum of bytes that doesn't overflow, in the register of `total`."""
+        return total + value
+
+    def nibbles(self, value):
+        """Low and high four bits of every byte."""
+        return nibbles(value, self.vector_bytes)
+
     def popcount_bytes(self, value):
         """Set bits of every byte, uint8, by two table look-ups."""
         n = self.vector_bytes

@@ -8,7 +8,7 @@ from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from .isa import Isa
-from .tir import intrinsic, vector
+from .tir import constant, intrinsic, vector
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,17 @@ class Neon(Isa):
         return tirx.popcount(value)
 
     def add_in_place(self, total, value):
-        """Sum of bytes that don't overflow.
+        """Sum of bytes that doesn't overflow, in the register of `total`.
 
         It saturates, for LLVM reorders plain sums, and then runs out of registers.
         """
         name = self.intrinsics["add_saturated"]
         return intrinsic(str(total.ty.dtype), name, total, value)
+
+    def nibbles(self, value):
+        """Low and high four bits of every byte."""
+        low, four = (constant(number, "uint8", self.vector_bytes) for number in (15, 4))
+        return value & low, value >> four
 
     def add_pairs_of_bytes(self, value):
         """Sums of neighbouring bytes, uint16."""

@@ -22,7 +22,7 @@ MAX_PIXELS = 4
 def _xnor_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
     """Sums of every coefficient, pixel and vector in registers, beside planes and weights."""
     factors = {factor for count in xnor.counts_of_layer(layer) for factor in count.factors}
-    sums = (isa.registers - 8) // (AT_ONCE * len(factors))
+    sums = (isa.registers - 12) // (AT_ONCE * len(factors))
     return OCTET // ByteXnor.lanes_of(layer, isa), max(min(sums, MAX_PIXELS), 1)
 
 
