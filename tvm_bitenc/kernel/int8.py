@@ -109,9 +109,10 @@ class Int8:
 
     def _method(self) -> str:
         """``dot``, ``bytes`` or ``words``: the first that can't overflow."""
-        if self.isa.has_dot:
+        fits = self.top <= self.isa.most_code
+        if self.isa.has_dot and fits:
             return "dot"
-        return "bytes" if self._widen_after else "words"
+        return "bytes" if self._widen_after and fits else "words"
 
     @property
     def widens_seldom(self) -> bool:

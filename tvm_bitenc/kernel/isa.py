@@ -25,6 +25,8 @@ class Isa:
         LLVM's names of the instructions below; one that is missing isn't there.
     has_popcount : bool
         One instruction counts the bits of every 64-bit lane.
+    most_code : int
+        Largest code that products of bytes take: 127 where both sides are signed.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Isa:
     registers: int
     intrinsics: Mapping[str, str]
     has_popcount: bool = False
+    most_code: int = 255
 
     @property
     def has_dot(self) -> bool:

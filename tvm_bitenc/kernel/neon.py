@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from .isa import Isa
-from .tir import constant, intrinsic, vector
+from .tir import constant, intrinsic, reinterpret, vector
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,36 @@ class Neon(Isa):
     def add_neighbours(self, a, b):
         """Sums of neighbouring lanes: those of `a`, then those of `b`."""
         dtype, _, lanes = str(a.ty.dtype).partition("x")
-        lanes = int(lanes)
-        if "add_neighbours" in self.intrinsics and dtype in ("uint8", "uint16"):
+        lanes, is_whole = int(lanes), np.dtype(dtype).itemsize * int(lanes) == self.vector_bytes
+        if "add_neighbours" in self.intrinsics and is_whole:
             return intrinsic(str(a.ty.dtype), self.intrinsics["add_neighbours"], a, b)
         even, odd = (tirx.Shuffle([a, b], list(range(i, 2 * lanes, 2))) for i in (0, 1))
         return T.Bind(even) + T.Bind(odd)
+
+    def dot(self, total, unsigned, signed):
+        """``total`` (int32) plus the four products of bytes that lie in each 32-bit lane."""
+        n = self.vector_bytes
+        name = self.intrinsics["dot"]
+        return intrinsic(vector("int32", n // 4), name, total, self._signed(unsigned), signed)
+
+    def multiply_add_bytes(self, unsigned, signed):
+        """Sums of two neighbouring products of bytes, int16."""
+        return self._multiply_add("int16", self._signed(unsigned), signed)
+
+    def multiply_add_words(self, a, b):
+        """Sums of two neighbouring products of int16, int32."""
+        return self._multiply_add("int32", a, b)
+
+    def _signed(self, codes):
+        return reinterpret(vector("int8", self.vector_bytes), codes)
+
+    def _multiply_add(self, dtype: str, a, b):
+        """Products of both halves, neighbours added up."""
+        a, b = T.Bind(a), T.Bind(b)
+        lanes = self.vector_bytes // np.dtype(dtype).itemsize
+        wide = vector(dtype, lanes)
+        products = []
+        for half in (range(lanes), range(lanes, 2 * lanes)):
+            sides = [tirx.Cast(wide, tirx.Shuffle([side], list(half))) for side in (a, b)]
+            products.append(T.Bind(sides[0] * sides[1]))
+        return T.Bind(self.add_neighbours(*products))

@@ -24,8 +24,8 @@ def isa_of(target: Target) -> Neon | None:
     if "neon" not in target.features:
         return None
     if target.architecture == "aarch64":
-        return Neon("neon", 16, 32, AARCH64)
-    return Neon("neon", 16, 16, ARMV7)
+        return Neon("neon", 16, 32, AARCH64, most_code=127)
+    return Neon("neon", 16, 16, ARMV7, most_code=127)
 
 
 register("neon", FAMILY, isa_of)
