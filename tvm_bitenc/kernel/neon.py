@@ -9,7 +9,7 @@ from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from .isa import Isa
-from .tir import constant, intrinsic, reinterpret, vector
+from .tir import constant, intrinsic, joined, reinterpret, vector
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,19 @@ class Neon(Isa):
     def popcount_bytes(self, value):
         """Set bits of every byte, uint8."""
         return tirx.popcount(value)
+
+    def lookup(self, table, index):
+        """Bytes of `table` at 4-bit indices."""
+        if "lookup" in self.intrinsics:
+            return super().lookup(table, index)
+        name, half = self.intrinsics["lookup_half"], vector("uint8", 8)
+        low, high = (list(range(i, i + 8)) for i in (0, 8))
+        tables = [T.Bind(tirx.Shuffle([table], side)) for side in (low, high)]
+        found = [
+            T.Bind(intrinsic(half, name, *tables, T.Bind(tirx.Shuffle([index], side))))
+            for side in (low, high)
+        ]
+        return joined("uint8", 8, found)
 
     def add_in_place(self, total, value):
         """Sum of bytes that doesn't overflow, in the register of `total`.

@@ -14,6 +14,7 @@ AARCH64 = {
     "add_neighbours": "llvm.aarch64.neon.addp",
 }
 ARMV7 = {
+    "lookup_half": "llvm.arm.neon.vtbl2",
     "add_saturated": "llvm.uadd.sat",
     "add_pairs_of_bytes": "llvm.arm.neon.vpaddlu",
 }
