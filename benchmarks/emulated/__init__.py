@@ -95,7 +95,9 @@ class EmulatedKernel:
         module = tvm.IRModule({"main": function.with_attr("global_symbol", "main")})
         self.library = tvm.compile(module, target=target.tvm_target).mod
         self.library.write_to_file(str(folder / "kernel.o"), "o")
-        _run([tools.compiler, "-static", _runner(tools.compiler), "kernel.o", "-o", "kernel"], folder)
+        _run(
+            [tools.compiler, "-static", _runner(tools.compiler), "kernel.o", "-o", "kernel"], folder
+        )
 
     @property
     def assembly(self) -> str:

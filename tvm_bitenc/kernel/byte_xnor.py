@@ -72,9 +72,9 @@ class ByteXnor(Xnor):
 
     @property
     def constants(self) -> list[np.ndarray]:
-        """Weights: (group, block, part, kernel_h, kernel_w, step, plane, channel, word of a pair)."""
+        """Weights: (group, block, part, kernel_h, kernel_w, step, plane, channel, word)."""
         (weights,) = super().constants
-        *outer, words, bits, block = weights.shape
+        outer = weights.shape[:-3]
         differing = [weights[..., m, :] ^ weights[..., m + 1, :] for m in self.squares]
         planes = np.stack([*np.moveaxis(weights, -2, 0), *differing], axis=-2)
         at_once = self.at_once * self.lanes
@@ -107,14 +107,16 @@ class ByteXnor(Xnor):
                 with T.serial(0, tile.constants[1][0]) as i:
                     self._count_row(tile, octets, i + 1)
         elif kernel_w * steps <= self.limit:
-            with T.serial(0, kernel_h) as i:
-                with self._counting(totals, vectors, kernel_w * steps) as octets:
-                    self._count_row(tile, octets, i)
+            row = kernel_w * steps
+            with T.serial(0, kernel_h) as i, self._counting(totals, vectors, row) as octets:
+                self._count_row(tile, octets, i)
         else:
             late = max(d for d in divisors(steps) if d <= self.limit)
-            with T.grid(kernel_h, kernel_w, steps // late) as (i, j, part):
-                with self._counting(totals, vectors, late) as octets:
-                    self._count_steps(tile, octets, i, j, part * late, late)
+            with (
+                T.grid(kernel_h, kernel_w, steps // late) as (i, j, part),
+                self._counting(totals, vectors, late) as octets,
+            ):
+                self._count_steps(tile, octets, i, j, part * late, late)
         return [T.Bind(total.get()) for total in totals]
 
     @contextmanager

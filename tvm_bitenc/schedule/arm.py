@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
+from ..encoding import WORD_BITS
 from ..kernel import lut, xnor
 from ..kernel.byte_xnor import AT_ONCE, ByteXnor
-from ..kernel.counts import operations
+from ..kernel.counts import Square
 from ..kernel.depthwise import Depthwise
 from ..kernel.int8 import Int8
 from ..kernel.isa import Isa
@@ -17,6 +16,10 @@ from ..te.conv_layer import ConvLayer
 from .vector import OCTET, Family, fewest_tiles
 
 MAX_PIXELS = 4
+PRODUCTS = 128  # What the following instructions do, of one branch or of codes.
+SINGLE, SQUARE = 3.2, 10.5
+LOOKUP, HALVED_LOOKUP = 4.9, 14.0
+INT8 = {"dot": 9.0, "bytes": 36.0, "words": 72.0}
 
 
 def _xnor_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
@@ -46,9 +49,30 @@ SIZES = {
 }
 
 
-def costs(layer: ConvLayer, isa: Isa, target: Target) -> dict[str, float]:
-    """Vector instructions of a layer by strategy."""
-    return {"xnor": 1.0}
+def costs(layer: ConvLayer, isa: Isa, _target: Target) -> dict[str, float]:
+    """Vector instructions of a layer by strategy, loads aside: cores load beside them.
+
+    The constants are those that `benchmarks.arm` counts for 128 products, input channels rounded up
+    to what a strategy takes at once.
+    """
+    if Depthwise.applies(layer):
+        return {"int8": 3 * layer.macs / Depthwise.lanes_of(layer, isa)}
+    per_group = layer.weight_codes.shape[1]
+    of_channel = layer.macs / per_group / PRODUCTS  # For each input channel.
+    found = {}
+    if ByteXnor.applies(layer, isa):
+        counts = xnor.counts_of_layer(layer)
+        each = sum(SQUARE if isinstance(count, Square) else SINGLE for count in counts)
+        found["xnor"] = of_channel * layer.words * WORD_BITS * each
+    if Lut.applies(layer, isa):
+        tables = lut.groups_of(layer, isa.vector_bytes // lut.TABLE)
+        parts = len(lut.parts_of(layer.geometry.act_coefficients, tables))
+        each = (LOOKUP if "lookup" in isa.intrinsics else HALVED_LOOKUP) * parts
+        found["lut"] = of_channel * tables * lut.GROUP * layer.weight_bits * each
+    if Int8.applies(layer, isa):
+        product = Int8(layer, isa, Tile(1, 1))
+        found["int8"] = of_channel * product.steps * product.depth * INT8[product.method]
+    return found
 
 
 FAMILY = Family({"xnor": ByteXnor, "lut": Lut, "int8": Int8}, SIZES, costs, fewest_tiles)

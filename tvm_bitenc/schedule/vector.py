@@ -158,9 +158,7 @@ def _epilogue(layer: ConvLayer, product):
     return ComparedPlanes(layer, raw, block, product.sum_dtype)
 
 
-def default_tile(
-    layer: ConvLayer, isa: Isa, threads: int, product: type, family: Family
-) -> Tile:
+def default_tile(layer: ConvLayer, isa: Isa, threads: int, product: type, family: Family) -> Tile:
     """Tile sizes that keep all sums in registers and prepared rows in the second-level cache."""
     vectors, pixels = family.sizes[product.name](layer, isa)
     lanes = product.lanes_of(layer, isa)
