@@ -42,12 +42,19 @@ def expected(workload, bits):
     return encoding.pack(np.ascontiguousarray(np.moveaxis(reached, 1, -1)), bits[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", [(1, 1), (2, 2), (1, 3), (8, 8)])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("workload", [ODD, EVEN, WIDE], ids=lambda w: w.name)
 def test_exact(workload, strategy, bits, target):
     found = run_layer(workload, bits, target, strategy)
     assert np.array_equal(found.output, expected(workload, bits))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_exact_at_two_bits(strategy, target):
+    found = run_layer(ODD, (2, 2), target, strategy)
+    assert np.array_equal(found.output, expected(ODD, (2, 2)))
 
 
 def test_few_instructions():
