@@ -1,16 +1,19 @@
-/* Calls one TVM kernel on raw arrays, without TVM's runtime.
+/* Calls TVM kernels on raw arrays, without TVM's runtime, as a plan says.
 
-   runner FILE:CODE:BITS:SIZE,SIZE,... ...   each tensor: raw file, DLPack type, shape; the last
-   one is the output and is written back. */
+   runner PLAN, of which every line is one of
+     tensor CODE BITS SIZE,SIZE,... FILE   DLPack type, shape, and a raw file or - for none; they
+                                           are numbered from 0
+     call KERNEL COUNT NUMBER...           the kernel's position, and its tensors
+     write NUMBER FILE */
+#include "runner.h"
+
 #include <dlpack/dlpack.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <tvm/ffi/c_api.h>
 
-enum { MAX_TENSORS = 32, MAX_DIMENSIONS = 12 };
+enum { MAX_TENSORS = 8192, MAX_DIMENSIONS = 12, MAX_ARGUMENTS = 64 };
 
-extern int __tvm_ffi_main(void *self, const TVMFFIAny *arguments, int32_t count, TVMFFIAny *result);
 /* Between these, instructions are counted. */
 __attribute__((noinline)) void roi_begin(void) { __asm__ volatile("" ::: "memory"); }
 __attribute__((noinline)) void roi_end(void) { __asm__ volatile("" ::: "memory"); }
@@ -31,47 +34,69 @@ static int release(int type, int device, void *memory) {
 void *(*__TVMBackendAllocWorkspace)(int, int, uint64_t, int, int) = allocate;
 int (*__TVMBackendFreeWorkspace)(int, int, void *) = release;
 
-static char *file_of(const char *description) {
-  size_t length = strcspn(description, ":");
-  char *name = calloc(length + 1, 1);
-  memcpy(name, description, length);
-  return name;
+static DLTensor tensors[MAX_TENSORS];
+static size_t sizes[MAX_TENSORS];
+
+static void fail(const char *what, const char *name) {
+  fprintf(stderr, "%s %s\n", what, name);
+  exit(1);
 }
 
-static size_t parse(const char *description, DLTensor *tensor, int64_t *shape) {
-  int code, bits, used;
-  if (sscanf(strchr(description, ':'), ":%d:%d:%n", &code, &bits, &used) != 2) exit(2);
-  const char *rest = strchr(description, ':') + used;
+static void read_tensor(FILE *plan, int number) {
+  int code, bits, n = 0;
+  char shape[256], name[256];
+  if (number >= MAX_TENSORS || fscanf(plan, "%d %d %255s %255s", &code, &bits, shape, name) != 4)
+    fail("tensor", "can't be read");
+  DLTensor *tensor = &tensors[number];
   size_t size = bits / 8;
-  int n = 0;
-  for (char *end; *rest; rest = *end ? end + 1 : end) size *= shape[n++] = strtoll(rest, &end, 10);
-  *tensor = (DLTensor){.device = {kDLCPU, 0}, .ndim = n, .dtype = {code, bits, 1}, .shape = shape};
+  *tensor = (DLTensor){.device = {kDLCPU, 0}, .dtype = {code, bits, 1}};
+  tensor->shape = calloc(MAX_DIMENSIONS, sizeof *tensor->shape);
+  for (char *at = shape; *at && n < MAX_DIMENSIONS; at += *at == ',')
+    size *= tensor->shape[n++] = strtoll(at, &at, 10);
+  tensor->ndim = n;
   tensor->data = aligned_alloc(64, (size + 64) / 64 * 64);
-  return size;
+  sizes[number] = size;
+  memset(tensor->data, 0xA5, size); /* What a kernel doesn't write must be seen. */
+  if (!strcmp(name, "-")) return;
+  FILE *file = fopen(name, "rb");
+  if (!file || fread(tensor->data, 1, size, file) != size) fail("can't read", name);
+  fclose(file);
 }
 
-int main(int count, char **descriptions) {
-  static DLTensor tensors[MAX_TENSORS];
-  static int64_t shapes[MAX_TENSORS][MAX_DIMENSIONS];
-  static TVMFFIAny arguments[MAX_TENSORS];
-  size_t size = 0;
-  count -= 1;
-  if (count < 1 || count > MAX_TENSORS) return 2;
+static void call(FILE *plan) {
+  TVMFFIAny arguments[MAX_ARGUMENTS] = {0}, result = {0};
+  int kernel, count, number;
+  if (fscanf(plan, "%d %d", &kernel, &count) != 2 || count > MAX_ARGUMENTS) fail("call", "?");
   for (int i = 0; i < count; i++) {
-    size = parse(descriptions[i + 1], &tensors[i], shapes[i]);
+    if (fscanf(plan, "%d", &number) != 1) fail("call", "?");
     arguments[i].type_index = kTVMFFIDLTensorPtr;
-    arguments[i].v_ptr = &tensors[i];
-    if (i + 1 == count) break;
-    FILE *file = fopen(file_of(descriptions[i + 1]), "rb");
-    if (!file || fread(tensors[i].data, 1, size, file) != size) return 3;
-    fclose(file);
+    arguments[i].v_ptr = &tensors[number];
   }
-  memset(tensors[count - 1].data, 0xA5, size); /* What a kernel doesn't write must be seen. */
-  TVMFFIAny result = {0};
+  Kernel *function = kernels[kernel];
   roi_begin();
-  int failed = __tvm_ffi_main(NULL, arguments, count, &result);
+  int failed = function(NULL, arguments, count, &result);
   roi_end();
-  if (failed) return 4;
-  FILE *file = fopen(file_of(descriptions[count]), "wb");
-  return file && fwrite(tensors[count - 1].data, 1, size, file) == size && !fclose(file) ? 0 : 5;
+  if (failed) fail("kernel", "failed");
+}
+
+static void write_tensor(FILE *plan) {
+  int number;
+  char name[256];
+  if (fscanf(plan, "%d %255s", &number, name) != 2) fail("write", "?");
+  FILE *file = fopen(name, "wb");
+  if (!file || fwrite(tensors[number].data, 1, sizes[number], file) != sizes[number] ||
+      fclose(file))
+    fail("can't write", name);
+}
+
+int main(int count, char **names) {
+  FILE *plan = count == 2 ? fopen(names[1], "r") : NULL;
+  if (!plan) fail("runner", "PLAN");
+  int read = 0;
+  for (char word[16]; fscanf(plan, "%15s", word) == 1;) {
+    if (!strcmp(word, "tensor")) read_tensor(plan, read++);
+    if (!strcmp(word, "call")) call(plan);
+    if (!strcmp(word, "write")) write_tensor(plan);
+  }
+  return 0;
 }

@@ -1,86 +1,96 @@
 """ARM kernels under QEMU, against the integers of `tvm_bitenc.encoding`."""
 
+import dataclasses
+import itertools
+
 import numpy as np
 import pytest
+import torch
 
+import tvm_bitenc
 from benchmarks import workloads
 from benchmarks.arm import run_layer
-from benchmarks.emulated import missing_tools
+from benchmarks.emulated import EmulatedModule, missing_tools
 from benchmarks.workloads import Workload, random_planes
+from tests.kernel.cases import codes_of, layers_of, steps_of, thresholded, unusual
 from tvm_bitenc import encoding
 from tvm_bitenc.encoding import Encoding
-from tvm_bitenc.schedule import strategy_costs
+from tvm_bitenc.nn import DigitsCNN, ResNet18
 from tvm_bitenc.target import load_target
-from tvm_bitenc.te.conv_layer import BranchGeometry, ConvLayer
 from tvm_bitenc.transform.strategy import STRATEGIES
 
-TARGETS = ("cortex-a53", "cortex-a76", "neoverse-n2", "armv7-neon")
-ODD = Workload("odd", "3x3", 65, 24, 7, 3, 1, 1)
-EVEN = Workload("even", "3x3", 128, 16, 5, 3, 1, 1)
-WIDE = Workload("wide", "1x1", 512, 8, 5)
+# QEMU runs them as cortex-a53, cortex-a72, neoverse-n1, max and cortex-a15.
+TARGETS = ("cortex-a53", "cortex-a72", "cortex-a76", "neoverse-n2", "armv7-neon")
+SOME_BITS = ((1, 1), (2, 2), (3, 5))
+SIXTEEN = (  # Every number of bits twice on either side.
+    *((1, 1), (1, 2), (2, 2), (2, 4), (3, 3), (3, 5), (4, 4), (4, 8)),
+    *((5, 3), (5, 6), (6, 5), (6, 7), (7, 1), (7, 6), (8, 7), (8, 8)),
+)
+WINDOWS = (
+    dict(padding=1),
+    dict(padding=1, stride=2, out_channels=24),
+    dict(kernel=1, out_channels=66),
+    dict(padding=(0, 1, 2, 3), kernel=(3, 2)),
+)
+
+
+def need(target):
+    if reason := missing_tools(target):
+        pytest.skip(reason)
+    return target
 
 
 @pytest.fixture(params=TARGETS)
 def target(request):
     """A target that QEMU runs here."""
-    found = load_target(request.param, threads=1)
-    if reason := missing_tools(found):
-        pytest.skip(reason)
-    return found
+    return need(load_target(request.param, threads=1))
 
 
-def expected(workload, bits):
-    """Planes that the layer of `layer_module` gives, by the integer reference."""
-    rng = np.random.default_rng(0)
-    act, weight = workloads.activation_encoding(bits[1]), Encoding.symmetric(bits[0])
-    codes = rng.integers(0, 2 ** bits[0], workload.weight_shape, dtype=np.uint8)
-    limits, direction = workloads.random_thresholds(weight.integers(codes), act, rng)
-    inputs = encoding.unpack(random_planes(workload, bits[1]), workload.in_channels)
-    acc = encoding.conv2d(np.moveaxis(inputs, -1, 1), act, codes, weight, padding=workload.padding)
-    along = acc * direction[:, None, None]
-    reached = (along[:, None] >= limits[None, :, :, None, None]).sum(axis=1).astype(np.uint8)
-    return encoding.pack(np.ascontiguousarray(np.moveaxis(reached, 1, -1)), bits[1])
+def named(layers, strategies=STRATEGIES):
+    """Each layer once for every strategy: layers under names of their own, and strategies."""
+    found = [
+        dataclasses.replace(layer, name=f"{strategy}{i}")
+        for i, layer in enumerate(layers)
+        for strategy in strategies
+    ]
+    return found, {layer.name: layer.name.rstrip("0123456789") for layer in found}
+
+
+def check(layers, target, layers_module, same, strategies=STRATEGIES):
+    """Run all layers in one program."""
+    layers, by_name = named(layers, strategies)
+    run = EmulatedModule(layers_module(layers), target, by_name).run(*(x.input for x in layers))
+    pairs = zip(layers, run.outputs, strict=True)
+    wrong = [f"{x.name} {x}" for x, y in pairs if not same(y, x.reference())]
+    assert not wrong
+
+
+def windows(bits, random_layer, kinds):
+    """Layers of odd channels with padding, strides and kernels of several sizes."""
+    return [
+        dataclasses.replace(
+            random_layer(
+                i,
+                layer.weight,
+                layer.act,
+                channels=layer.act_codes.shape[1],
+                size=(4, 7),
+                **WINDOWS[i % len(WINDOWS)],
+            )
+        )
+        for i, layer in enumerate(layers_of(bits, random_layer, kinds))
+    ]
+
+
+def test_some_bits(target, random_layer, kinds, layers_module, same):
+    check(layers_of(SOME_BITS, random_layer, kinds), target, layers_module, same)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("bits", [(1, 1), (2, 2), (1, 3), (8, 8)])
-@pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("workload", [ODD, EVEN, WIDE], ids=lambda w: w.name)
-def test_exact(workload, strategy, bits, target):
-    found = run_layer(workload, bits, target, strategy)
-    assert np.array_equal(found.output, expected(workload, bits))
+def test_sixteen_pairs_of_bits(target, random_layer, kinds, layers_module, same):
+    check(windows(SIXTEEN, random_layer, kinds), target, layers_module, same)
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_exact_at_two_bits(strategy, target):
-    found = run_layer(ODD, (2, 2), target, strategy)
-    assert np.array_equal(found.output, expected(ODD, (2, 2)))
-
-
-def test_few_instructions():
-    target = load_target("cortex-a72", threads=1)
-    if reason := missing_tools(target):
-        pytest.skip(reason)
-    layer = Workload("3x3 256 @14", "3x3", 256, 256, 14, 3, 1, 1)
-    run = run_layer(layer, (1, 1), target, "xnor")
-    assert np.array_equal(run.output, expected(layer, (1, 1)))
-    assert run.instructions <= 3.5 * layer.macs / 128
-
-
-@pytest.mark.parametrize(
-    "name, bits, best",
-    [
-        ("cortex-a53", (1, 1), "xnor"),
-        ("cortex-a72", (2, 2), "lut"),
-        ("cortex-a76", (1, 2), "lut"),
-        ("cortex-a76", (2, 2), "int8"),
-        ("cortex-a76", (1, 1), "xnor"),
-    ],
-)
-def test_cheapest(name, bits, best):
-    kappa = [tuple(2**b for b in range(n)) for n in bits]
-    codes = np.zeros((64, 256, 3, 3), np.uint8)
-    geometry = BranchGeometry(kappa[1], kappa[0], 0, padding=(1, 1, 1, 1))
-    layer = ConvLayer("conv", (1, 14, 14, 256), codes, np.zeros(64, np.int32), geometry)
-    costs = strategy_costs(layer, load_target(name))
-    assert min(costs, key=costs.get) == best
+@pytest.mark.slow
+def test_unusual_layers(target, random_layer, layers_module, same):
+    check(unusual(random_layer), target, layers_module, same)
