@@ -1,6 +1,7 @@
 """Run kernels of other CPUs under QEMU: results bit for bit, and executed instructions.
 
-QEMU knows what each instruction does, and nothing of how long it takes.
+QEMU knows what each instruction does, and nothing of how long it takes; llvm-mca has LLVM's models of
+how many of them each CPU starts in a cycle.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ import numpy as np
 
 from tvm_bitenc.target import Target
 
+from .cycles import estimated_cycles, missing_model
 from .module import EmulatedModule, ModuleRun
 from .program import Plan, Program
 from .tools import missing_tools
 
-__all__ = ["EmulatedKernel", "EmulatedModule", "ModuleRun", "Run", "missing_tools"]
+__all__ = ["EmulatedKernel", "EmulatedModule", "ModuleRun", "Run", "missing_model", "missing_tools"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,10 +29,13 @@ class Run:
     ----------
     output : ndarray
     instructions : int
+    cycles : float, optional
+        What LLVM's model of the CPU estimates, with all data in the first-level cache.
     """
 
     output: np.ndarray
     instructions: int
+    cycles: float | None = None
 
 
 class EmulatedKernel:
@@ -52,7 +57,13 @@ class EmulatedKernel:
         """The kernel's assembly."""
         return self.program.assembly
 
-    def run(self, inputs: Sequence[np.ndarray], shape: tuple[int, ...], dtype: str) -> Run:
+    def run(
+        self,
+        inputs: Sequence[np.ndarray],
+        shape: tuple[int, ...],
+        dtype: str,
+        with_cycles: bool = False,
+    ) -> Run:
         """Run once.
 
         Parameters
@@ -60,10 +71,13 @@ class EmulatedKernel:
         inputs : sequence of ndarray
         shape, dtype
             Of the output.
+        with_cycles : bool
+            Estimate cycles as well, where `missing_model` gives no reason against it.
         """
         plan = Plan(self.program)
         numbers = [plan.tensor(value) for value in inputs]
         output = plan.output(shape, dtype)
         plan.call("main", [*numbers, output])
-        (found,), (instructions,) = plan.run([output])
-        return Run(found, instructions)
+        run = plan.run([output], with_cycles)
+        cycles = estimated_cycles(self.program, run.blocks) if with_cycles else None
+        return Run(run.outputs[0], run.instructions[0], cycles)

@@ -85,8 +85,8 @@ class _Interpreter:
                 self.values[binding.var] = self._value(binding.value)
         wanted = self._value(main.body.body)
         wanted = list(wanted) if isinstance(wanted, tuple) else [wanted]
-        outputs, counts = self.plan.run(wanted)
-        return ModuleRun(outputs, list(zip(self.names, counts, strict=True)))
+        found = self.plan.run(wanted)
+        return ModuleRun(found.outputs, list(zip(self.names, found.instructions, strict=True)))
 
     def _value(self, expr: relax.Expr):
         """Number of a tensor, or a tuple of values."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,40 @@ class Program:
         return self.library.inspect_source("asm")
 
 
+@dataclass(frozen=True)
+class Block:
+    """Instructions that were executed one after another.
+
+    Parameters
+    ----------
+    address : int
+    instructions, times : int
+        How many, and how often.
+    """
+
+    address: int
+    instructions: int
+    times: int
+
+
+@dataclass(frozen=True, eq=False)
+class PlanRun:
+    """What a plan gave.
+
+    Parameters
+    ----------
+    outputs : list of ndarray
+    instructions : list of int
+        That each call executed.
+    blocks : list of Block
+        Of all calls, if they were asked for.
+    """
+
+    outputs: list[np.ndarray]
+    instructions: list[int]
+    blocks: list[Block]
+
+
 class Plan:
     """Arrays, calls of kernels on them, and which arrays are wanted in the end."""
 
@@ -80,14 +115,16 @@ class Plan:
         kernel = self.program.names.index(name)
         self._lines.append(f"call {kernel} {len(numbers)} {' '.join(map(str, numbers))}")
 
-    def run(self, wanted: Sequence[int]) -> tuple[list[np.ndarray], list[int]]:
-        """Run all; return some arrays, and the instructions that each call executed."""
+    def run(self, wanted: Sequence[int], with_blocks: bool = False) -> PlanRun:
+        """Run all, and return some arrays."""
         folder = self.program.folder
         writes = [f"write {number} out{number}.raw" for number in wanted]
         (folder / "plan").write_text("\n".join([*self._lines, *writes, ""]))
-        printed = run([*emulator(self.program.target), "./program", "plan"], folder)
+        printed = run([*emulator(self.program.target, with_blocks), "./program", "plan"], folder)
         found = []
         for number in wanted:
             shape, dtype = self._specs[number]
             found.append(np.fromfile(folder / f"out{number}.raw", dtype).reshape(shape))
-        return found, [int(count) for count in re.findall(r"instructions=(\d+)", printed)]
+        counts = [int(count) for count in re.findall(r"instructions=(\d+)", printed)]
+        blocks = re.findall(r"block=(\w+) (\d+) (\d+)", printed)
+        return PlanRun(found, counts, [Block(int(a, 16), int(n), int(t)) for a, n, t in blocks])

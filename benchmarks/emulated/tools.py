@@ -57,10 +57,11 @@ def missing_tools(target: Target) -> str | None:
     return None
 
 
-def emulator(target: Target) -> list[str]:
+def emulator(target: Target, with_blocks: bool) -> list[str]:
     """Command that runs a program of the target and prints how many instructions it executes."""
     cpu = CPUS.get(target.name, target.name)
-    return [TOOLS[target.architecture].qemu, "-cpu", cpu, "-plugin", _plugin(), "-d", "plugin"]
+    plugin = _plugin() + (",blocks=on" if with_blocks else "")
+    return [TOOLS[target.architecture].qemu, "-cpu", cpu, "-plugin", plugin, "-d", "plugin"]
 
 
 def link(target: Target, folder: Path, sources: Sequence[str], program: str) -> None:

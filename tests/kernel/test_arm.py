@@ -49,11 +49,11 @@ def target(request):
 def named(layers, strategies=STRATEGIES):
     """Each layer once for every strategy: layers under names of their own, and strategies."""
     found = [
-        dataclasses.replace(layer, name=f"{strategy}{i}")
+        dataclasses.replace(layer, name=f"{strategy}_{i}")
         for i, layer in enumerate(layers)
         for strategy in strategies
     ]
-    return found, {layer.name: layer.name.rstrip("0123456789") for layer in found}
+    return found, {layer.name: layer.name.split("_")[0] for layer in found}
 
 
 def check(layers, target, layers_module, same, strategies=STRATEGIES):
