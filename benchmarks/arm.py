@@ -65,14 +65,21 @@ def ranked(workload: Workload, bits: tuple[int, int], target: Target, strategies
     return sorted(records, key=lambda record: record["count"])
 
 
-def run_layer(workload: Workload, bits: tuple[int, int], target: Target, strategy: str) -> Run:
+def run_layer(
+    workload: Workload,
+    bits: tuple[int, int],
+    target: Target,
+    strategy: str,
+    with_cycles: bool = False,
+) -> Run:
     """Run a layer of `layer_module` on random planes."""
     mod = planes_pipeline(target, strategy).run(layer_module(workload, *bits))
     call = kernel_call(mod)
     tensors = [constant_value(value) for value in call.args[1].fields[1:]]
     kernel = EmulatedKernel(mod[call.args[0]], target)
     shape = tuple(int(size) for size in call.ty.shape)
-    return kernel.run([random_planes(workload, bits[1]), *tensors], shape, str(call.ty.dtype))
+    inputs = [random_planes(workload, bits[1]), *tensors]
+    return kernel.run(inputs, shape, str(call.ty.dtype), with_cycles)
 
 
 def kernel_call(mod) -> relax.Call:

@@ -1,7 +1,7 @@
 """Run kernels of other CPUs under QEMU: results bit for bit, and executed instructions.
 
-QEMU knows what each instruction does, and nothing of how long it takes; llvm-mca has LLVM's models of
-how many of them each CPU starts in a cycle.
+QEMU knows what each instruction does, and nothing of how long it takes. LLVM's models of CPUs, which
+llvm-mca asks, say how many of them start in a cycle.
 """
 
 from __future__ import annotations

@@ -104,8 +104,7 @@ class Plan:
 
     def _tensor(self, shape, dtype: np.dtype, name: str) -> int:
         self._specs.append((tuple(shape), dtype))
-        # A scalar's shape is empty.
-        sizes = ",".join(map(str, shape)) or ","
+        sizes = ",".join(map(str, shape)) or "-"
         kind = f"{TYPE_CODES[dtype.kind]} {dtype.itemsize * 8}"
         self._lines.append(f"tensor {kind} {sizes} {name}")
         return len(self._specs) - 1

@@ -1,8 +1,8 @@
 /* Calls TVM kernels on raw arrays, without TVM's runtime, as a plan says.
 
    runner PLAN, of which every line is one of
-     tensor CODE BITS SIZE,SIZE,... FILE   DLPack type, shape, and a raw file or - for none; they
-                                           are numbered from 0
+     tensor CODE BITS SIZE,SIZE,... FILE   DLPack type, shape (- of a scalar), and a raw file or -
+                                           for none; they are numbered from 0
      call KERNEL COUNT NUMBER...           the kernel's position, and its tensors
      write NUMBER FILE */
 #include "runner.h"
@@ -51,7 +51,7 @@ static void read_tensor(FILE *plan, int number) {
   size_t size = bits / 8;
   *tensor = (DLTensor){.device = {kDLCPU, 0}, .dtype = {code, bits, 1}};
   tensor->shape = calloc(MAX_DIMENSIONS, sizeof *tensor->shape);
-  for (char *at = shape; *at && n < MAX_DIMENSIONS; at += *at == ',')
+  for (char *at = shape; *at && *at != '-' && n < MAX_DIMENSIONS; at += *at == ',')
     size *= tensor->shape[n++] = strtoll(at, &at, 10);
   tensor->ndim = n;
   tensor->data = aligned_alloc(64, (size + 64) / 64 * 64);
