@@ -19,7 +19,7 @@ else:
     import tomli as tomllib
 
 DEFAULT_RULES = ("avx512", "avx2", "generic")  # Each declines what its CPU lacks.
-_KEYS = {"description", "tvm", "schedule", "core"}
+_KEYS = {"description", "emulator", "tvm", "schedule", "core"}
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,9 @@ class Target:
         Threads to use; None leaves it to TVM's pool.
     description : str
     core : Core
+    emulator : str
+        Command that runs its programs on other machines, e.g. ``qemu-aarch64 -cpu cortex-a53``;
+        empty if there is none.
     """
 
     name: str
@@ -68,6 +71,7 @@ class Target:
     threads: int | None = None
     description: str = ""
     core: Core = Core()
+    emulator: str = ""
 
     @property
     def triple(self) -> str:
@@ -156,8 +160,11 @@ def read_target(path: Path) -> Target:
         )
     tvm_target = _tvm_target(content["tvm"], where)
     core = _core(content.get("core", {}), where)
-    description = content.get("description", "")
-    return Target(path.stem, tvm_target, tuple(rules), description=description, core=core)
+    texts = {key: content.get(key, "") for key in ("description", "emulator")}
+    for key, text in texts.items():
+        if not isinstance(text, str):
+            raise TargetError(where, f"{key} isn't text ({text!r})", "Put it in quotes")
+    return Target(path.stem, tvm_target, tuple(rules), core=core, **texts)
 
 
 def _core(config: object, where: str) -> Core:

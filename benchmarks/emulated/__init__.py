@@ -1,7 +1,7 @@
 """Run kernels of other CPUs under QEMU: results bit for bit, and executed instructions.
 
-QEMU knows what each instruction does, and nothing of how long it takes. LLVM's models of CPUs, which
-llvm-mca asks, say how many of them start in a cycle.
+QEMU knows what each instruction does, and nothing of how long it takes. LLVM's models of CPUs say
+how many of them start in a cycle; llvm-mca asks them.
 """
 
 from __future__ import annotations

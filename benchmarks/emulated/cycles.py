@@ -14,10 +14,9 @@ from collections.abc import Sequence
 from tvm_bitenc.target import Target
 
 from .program import Block, Program
-from .tools import TOOLS, run
+from .tools import COMPILERS, run
 
-VERSIONS = (19,)  # The first that is there is used; older ones know fewer CPUs.
-PACKAGE = "llvm-19"
+VERSION = 19  # Older ones know fewer CPUs.
 SHARE = 0.995  # Of all instructions; the blocks that make up the rest are taken like these.
 ITERATIONS = 20
 # CPUs that LLVM has a model of, beyond that of an older CPU.
@@ -30,11 +29,11 @@ def missing_model(target: Target) -> str | None:
     cpu = str(target.tvm_target.attrs.get("mcpu", ""))
     if target.architecture != "aarch64" or cpu not in MODELS:
         return f"LLVM has no model of {cpu}"
-    return None if _mca() else f"llvm-mca missing: apt-get install {PACKAGE}"
+    return None if _mca() else f"llvm-mca missing: apt-get install llvm-{VERSION}"
 
 
 def _mca() -> str | None:
-    return next(filter(None, (shutil.which(f"llvm-mca-{number}") for number in VERSIONS)), None)
+    return shutil.which(f"llvm-mca-{VERSION}")
 
 
 def estimated_cycles(program: Program, blocks: Sequence[Block]) -> float:
@@ -54,7 +53,7 @@ def estimated_cycles(program: Program, blocks: Sequence[Block]) -> float:
 def _assembly(program: Program, block: Block) -> str:
     """Instructions of a block, as LLVM reads them: without what branches and addresses refer to."""
     size = 4 * block.instructions  # Every instruction of 64-bit ARM has four bytes.
-    objdump = TOOLS[program.target.architecture].compiler.replace("-gcc", "-objdump")
+    objdump = COMPILERS[program.target.architecture].replace("-gcc", "-objdump")
     ends = [f"--start-address={block.address}", f"--stop-address={block.address + size}"]
     text = run([objdump, "-d", "--no-show-raw-insn", *ends, "program"], program.folder)
     lines = re.findall(r"^\s*[0-9a-f]+:\t(.*)$", text, re.MULTILINE)

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import tvm_ffi
@@ -21,37 +20,16 @@ PACKAGES = (
 )
 
 
-@dataclass(frozen=True)
-class Tools:
-    """Programs that build and run code of one architecture.
-
-    Parameters
-    ----------
-    qemu, compiler : str
-    """
-
-    qemu: str
-    compiler: str
-
-
-TOOLS = {
-    "aarch64": Tools("qemu-aarch64", "aarch64-linux-gnu-gcc"),
-    "armv7": Tools("qemu-arm", "arm-linux-gnueabihf-gcc"),
-}
-CPUS = {  # QEMU's names of a target's CPU, where they differ: the plainest that has all it needs.
-    "aarch64": "cortex-a53",
-    "cortex-a76": "neoverse-n1",
-    "neoverse-n2": "max",
-    "armv7-neon": "cortex-a15",
-}
+COMPILERS = {"aarch64": "aarch64-linux-gnu-gcc", "armv7": "arm-linux-gnueabihf-gcc"}
 
 
 def missing_tools(target: Target) -> str | None:
     """What to install before a target's kernels can run here; None if all is there."""
-    tools = TOOLS.get(target.architecture)
-    if tools is None:
-        return f"QEMU isn't set up for {target.architecture}"
-    programs = [name for name in (tools.qemu, tools.compiler, "gcc") if not shutil.which(name)]
+    compiler = COMPILERS.get(target.architecture)
+    if compiler is None or not target.emulator:
+        return f"target {target.name} has no emulator or no cross-compiler"
+    programs = [target.emulator.split()[0], compiler, "gcc"]
+    programs = [name for name in programs if not shutil.which(name)]
     if programs:
         return f"{', '.join(programs)} missing: apt-get install --no-install-recommends {PACKAGES}"
     return None
@@ -59,14 +37,13 @@ def missing_tools(target: Target) -> str | None:
 
 def emulator(target: Target, with_blocks: bool) -> list[str]:
     """Command that runs a program of the target and prints how many instructions it executes."""
-    cpu = CPUS.get(target.name, target.name)
     plugin = _plugin() + (",blocks=on" if with_blocks else "")
-    return [TOOLS[target.architecture].qemu, "-cpu", cpu, "-plugin", plugin, "-d", "plugin"]
+    return [*target.emulator.split(), "-plugin", plugin, "-d", "plugin"]
 
 
 def link(target: Target, folder: Path, sources: Sequence[str], program: str) -> None:
     """Link sources and objects of a folder with the runner, to a program in the folder."""
-    compiler = TOOLS[target.architecture].compiler
+    compiler = COMPILERS[target.architecture]
     command = [compiler, "-O1", "-static", *_includes(), *sources, _runner(compiler)]
     run([*command, "-o", program, "-lm"], folder)
 

@@ -49,6 +49,21 @@ def test_binary_layers_count_bits_and_8_bit_ones_multiply(name):
     assert best(name, (1, 1)) == "xnor" and best(name, (8, 8)) == "int8"
 
 
+def test_a_core_decides(tmp_path):
+    """Slow look-ups make `lut` cost more, and nothing else."""
+    path = tmp_path / "board.toml"
+    costs = []
+    for lookup in (1, 0.1):
+        path.write_text(
+            '[tvm]\nmtriple = "aarch64-linux-gnu"\nmcpu = "cortex-a53"\n'
+            f'[schedule]\nrules = ["neon"]\n[core]\nlookup = {lookup}\n'
+        )
+        costs.append(strategy_costs(layer_of((1, 1)), load_target(path)))
+    fast, slow = costs
+    assert slow["lut"] > 2 * fast["lut"]
+    assert (slow["xnor"], slow["int8"]) == (fast["xnor"], fast["int8"])
+
+
 MODELLED = ["cortex-a53", "cortex-a72", "cortex-a76", "neoverse-n2"]
 COUNTED = [
     *(("cortex-a72", strategy, bits) for strategy in STRATEGIES for bits in [(1, 1), (2, 2)]),

@@ -1,0 +1,21 @@
+"""The command line as a user runs it."""
+
+import sys
+
+import pytest
+
+from tvm_bitenc.cli import main
+
+
+@pytest.fixture
+def bitenc(monkeypatch, capsys):
+    """``bitenc(*arguments)``: exit code, or message, and what was printed."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["bitenc", *map(str, arguments)])
+        with pytest.raises(SystemExit) as done:
+            main()
+        return done.value.code, capsys.readouterr()
+
+    return run
