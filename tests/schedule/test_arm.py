@@ -1,39 +1,24 @@
 """What ARM layers cost, against instructions under QEMU and cycles of LLVM's models."""
 
-import numpy as np
 import pytest
 
-from benchmarks.arm import run_layer
+from benchmarks.arm import layer_of, run_layer
 from benchmarks.emulated import missing_model, missing_tools
-from benchmarks.workloads import Workload, activation_encoding
-from tvm_bitenc.encoding import Encoding
+from benchmarks.workloads import Workload
 from tvm_bitenc.schedule import arm, dotprod, i8mm, neon, strategy_costs
 from tvm_bitenc.target import load_target
-from tvm_bitenc.te.conv_layer import BranchGeometry, ConvLayer
 from tvm_bitenc.transform.strategy import STRATEGIES
 
 SMALL = Workload("3x3 128 @8", "3x3", 128, 128, 8, 3, 1, 1)
+LARGE = Workload("3x3 256 @14", "3x3", 256, 256, 14, 3, 1, 1)
 LOW_BITS = [(1, 1), (1, 2), (2, 1), (2, 2)]
 # How far a cost may be from what was counted: up to so many times.
 INSTRUCTIONS, CYCLES = 1.25, 1.4
 
 
-def layer_of(bits, size=14, channels=256):
-    """A 3x3 layer, encoded as the benchmarks' are."""
-    act, weight = activation_encoding(bits[1]), Encoding.symmetric(bits[0])
-    geometry = BranchGeometry(
-        tuple(2**k for k in range(bits[1])),
-        tuple(2**m for m in range(bits[0])),
-        int(2 ** bits[1] - 1 - 2 * act.zero_point),
-        padding=(1, 1, 1, 1),
-    )
-    codes = np.random.default_rng(0).integers(0, 2**weight.bits, (channels, channels, 3, 3))
-    offset = np.zeros(channels, np.int32)
-    return ConvLayer("conv", (1, size, size, channels), codes.astype(np.uint8), offset, geometry)
-
-
 def best(name, bits):
-    costs = strategy_costs(layer_of(bits), load_target(name))
+    target = load_target(name)
+    costs = strategy_costs(layer_of(LARGE, bits, target), target)
     assert set(costs) == set(STRATEGIES)
     return min(costs, key=costs.get)
 
@@ -58,7 +43,8 @@ def test_a_core_decides(tmp_path):
             '[tvm]\nmtriple = "aarch64-linux-gnu"\nmcpu = "cortex-a53"\n'
             f'[schedule]\nrules = ["neon"]\n[core]\nlookup = {lookup}\n'
         )
-        costs.append(strategy_costs(layer_of((1, 1)), load_target(path)))
+        target = load_target(path)
+        costs.append(strategy_costs(layer_of(SMALL, (1, 1), target), target))
     fast, slow = costs
     assert slow["lut"] > 2 * fast["lut"]
     assert (slow["xnor"], slow["int8"]) == (fast["xnor"], fast["int8"])
@@ -88,7 +74,7 @@ def test_costs_are_near_what_is_counted(name, strategy, bits):
     if reason := missing_tools(target):
         pytest.skip(reason)
     has_model = not missing_model(target)
-    layer = layer_of(bits, SMALL.size, SMALL.in_channels)
+    layer = layer_of(SMALL, bits, target)
     run = run_layer(SMALL, bits, target, strategy, with_cycles=has_model)
     expected = arm.works(layer, isa_of(target))[strategy].instructions
     assert expected == pytest.approx(run.instructions, rel=INSTRUCTIONS - 1)
