@@ -50,7 +50,12 @@ class ByteCounter:
         self._first = vectors.start
         self.early = [factor for factor, most in self.most.items() if most * steps > MAX_BYTE]
         self._pairs = {factor: self._registers(factor) for factor in self.early}
-        self._clear(factor for factor in self.octets if factor not in self.early)
+        self._fresh = {
+            register
+            for factor, registers in self.octets.items()
+            if factor not in self.early
+            for register in registers
+        }
 
     def _registers(self, factor: int) -> list[Register]:
         """Registers of 16 bits for a coefficient; none where they couldn't hold its sum."""
@@ -64,20 +69,25 @@ class ByteCounter:
             register.clear()
         return registers
 
-    def _clear(self, factors) -> None:
-        for factor in factors:
-            for register in self.octets[factor]:
-                register.clear()
-
     def begin(self) -> None:
-        """Clear what `flush` moved."""
-        self._clear(self.early)
+        """Forget what `flush` moved."""
+        self._fresh.update(register for f in self.early for register in self.octets[f])
+
+    def settle(self) -> None:
+        """Clear registers that have no value yet: a loop begins, of which each pass adds to them."""
+        for register in self._fresh:
+            register.clear()
+        self._fresh.clear()
 
     def add(self, v: int, factor: int, bits) -> None:
         """Count the bits of a vector."""
         octets = reinterpret(vector("uint8", self.isa.vector_bytes), bits)
-        register = self.octets[factor][v - self._first]
-        register.set(self.isa.add_in_place(register.get(), self.isa.popcount_bytes(octets)))
+        register, count = self.octets[factor][v - self._first], self.isa.popcount_bytes(octets)
+        if register in self._fresh:
+            self._fresh.remove(register)
+            register.set(count)
+        else:
+            register.set(self.isa.add_in_place(register.get(), count))
 
     def flush(self) -> None:
         """Move the bytes that would overflow."""

@@ -24,7 +24,7 @@ from .byte_counter import ByteCounter, neighbours_added
 from .counts import OffsetSquare, Single, Square, counts_of
 from .isa import Isa
 from .pixel import PixelWords
-from .tir import load, splat
+from .tir import load, splat, store
 from .window import Tile, divisors
 from .xnor import MAX_BYTE_COUNTS, OCTET, Xnor
 
@@ -118,6 +118,14 @@ class ByteXnor(Xnor):
     def _offset_squares(self) -> list[OffsetSquare]:
         return [count for count in self.counts if isinstance(count, OffsetSquare)]
 
+    def prepare_pixel(self, pixel: PixelWords, target, base) -> None:
+        """Copy the words of a pixel: those that a step reads lie together, plane by plane."""
+        bits, depth = self.layer.act_bits, self.depth
+        for word in range(0, self.words, depth):
+            for k in range(bits):
+                value = pixel.neighbours(k * self.words + word, depth)
+                store(target, value, base + (word * bits + k * depth), depth)
+
     def pixel_offset(self, words: PixelWords):
         """Weighted bits in which the planes of a pixel differ: C x summed up."""
         total = tirx.const(0, "int32")
@@ -161,11 +169,13 @@ class ByteXnor(Xnor):
                 self._count_row(tile, counters, vectors, i + 1)
         elif row <= self.limit:
             counters = self._counters(tile, vectors, row)
+            _settle(counters)
             with T.serial(0, kernel_h) as i, _flushed(counters):
                 self._count_row(tile, counters, vectors, i)
         else:
             late = max(d for d in divisors(steps) if d <= self.limit)
             counters = self._counters(tile, vectors, late)
+            _settle(counters)
             with T.grid(kernel_h, kernel_w, steps // late) as (i, j, part), _flushed(counters):
                 self._count_steps(tile, counters, vectors, i, j, part * late, late)
         return [counter.finish() for counter in counters]
@@ -186,12 +196,15 @@ class ByteXnor(Xnor):
                 for j in range(kernel_w):
                     self._count_step(tile, counters, vectors, i, j, step)
         else:
+            _settle(counters)
             with T.serial(0, kernel_w) as j:
                 self._count_steps(tile, counters, vectors, i, j, 0, self.steps)
 
     def _count_steps(self, tile, counters, vectors: range, i, j, first, count: int) -> None:
         """Count neighbouring vectors under one tap."""
         step = max(d for d in divisors(count) if d <= MAX_UNROLL)
+        if step < count:
+            _settle(counters)
         with T.serial(0, count // step) as outer:
             for t in range(step):
                 self._count_step(tile, counters, vectors, i, j, first + outer * step + t)
@@ -202,10 +215,7 @@ class ByteXnor(Xnor):
         part = tile.block * (self.tile.vectors // self.at_once) + vectors.start // self.at_once
         tap = ((part * kernel_h + i) * kernel_w + j) * self.steps + step
         base = T.Bind(tap * (self.columns * self.at_once * n))
-        acts = [
-            self._acts(tile, tile.address(i, j, p) + tile.group * self.layer.words, step)
-            for p in range(tile.pixels)
-        ]
+        acts = [self._acts(tile, tile.address(i, j, p), step) for p in range(tile.pixels)]
         squares = {c.act for c in self.counts if isinstance(c, Square)}
         differing = [{k: T.Bind(a[k] ^ a[k + 1]) for k in squares} for a in acts]
         # Weights take part one vector after another: registers hold the pixels.
@@ -219,8 +229,13 @@ class ByteXnor(Xnor):
 
     def _acts(self, tile, pixel, step) -> list:
         """Planes of a pixel, one vector of each."""
-        starts = [pixel + k * self.words + step * self.depth for k in range(self.layer.act_bits)]
-        if self.depth == PAIR:
+        bits, depth = self.layer.act_bits, self.depth
+        word = tile.group * self.layer.words + step * depth
+        if tile.needs_copy:
+            starts = [pixel + word * bits + k * depth for k in range(bits)]
+        else:
+            starts = [pixel + k * self.words + word for k in range(bits)]
+        if depth == PAIR:
             return [T.Bind(load(tile.prepared, start, PAIR)) for start in starts]
         return [T.Bind(splat(tile.prepared[start], PAIR)) for start in starts]
 
@@ -232,7 +247,7 @@ class ByteXnor(Xnor):
         high = T.Bind(acts[count.act + 1] ^ planes[count.weight + 1])
         column = planes[self.layer.weight_bits + list(self.squares).index(count.weight)]
         if isinstance(count, OffsetSquare):
-            mixed = (high & column) | (~high & differing[count.act])
+            mixed = self.isa.select(high, column, differing[count.act])
         else:
             mixed = high ^ (differing[count.act] & column)
         found = [(count.high, high), (count.low, low), (count.mixed, mixed)]
@@ -247,6 +262,11 @@ def _flushed(counters: list[ByteCounter]):
     yield
     for counter in counters:
         counter.flush()
+
+
+def _settle(counters: list[ByteCounter]) -> None:
+    for counter in counters:
+        counter.settle()
 
 
 def byte_counts(layer: ConvLayer) -> list[Single | Square]:

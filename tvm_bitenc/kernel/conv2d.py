@@ -58,7 +58,8 @@ def conv2d_kernel(
             for i, value in enumerate(constants)
         ]
         out = T.arg("out", T.buffer(shapes[1], epilogue.out_dtype))
-        nest.write(source, residual, arguments, len(of_product), out)
+        with T.attr(tirx.const(0, "int32"), "pragma_import_llvm", product.isa.imported):
+            nest.write(source, residual, arguments, len(of_product), out)
     return Kernel(builder.get(), constants)
 
 
