@@ -57,14 +57,15 @@ def test_exact_at_two_bits(strategy, target):
     assert np.array_equal(found.output, expected(ODD, (2, 2)))
 
 
-def test_few_instructions():
+@pytest.mark.parametrize("bits, most", [((1, 1), 3.5), ((2, 2), 11)])
+def test_few_instructions(bits, most):
     target = load_target("cortex-a72", threads=1)
     if reason := missing_tools(target):
         pytest.skip(reason)
     layer = Workload("3x3 256 @14", "3x3", 256, 256, 14, 3, 1, 1)
-    run = run_layer(layer, (1, 1), target, "xnor")
-    assert np.array_equal(run.output, expected(layer, (1, 1)))
-    assert run.instructions <= 3.5 * layer.macs / 128
+    run = run_layer(layer, bits, target, "xnor")
+    assert np.array_equal(run.output, expected(layer, bits))
+    assert run.instructions <= most * layer.macs / 128
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ class ByteCounter:
         self._fresh.update(register for f in self.early for register in self.octets[f])
 
     def settle(self) -> None:
-        """Clear registers that have no value yet: a loop begins, of which each pass adds to them."""
+        """Clear registers that have no value yet: a loop is to begin."""
         for register in self._fresh:
             register.clear()
         self._fresh.clear()

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import numpy as np
 from tvm import tirx
@@ -58,9 +59,16 @@ def conv2d_kernel(
             for i, value in enumerate(constants)
         ]
         out = T.arg("out", T.buffer(shapes[1], epilogue.out_dtype))
-        with T.attr(tirx.const(0, "int32"), "pragma_import_llvm", product.isa.imported):
+        with _imported(product.isa.functions):
             nest.write(source, residual, arguments, len(of_product), out)
     return Kernel(builder.get(), constants)
+
+
+def _imported(functions: str):
+    """Scope in which functions given as LLVM IR can be called."""
+    if not functions:
+        return nullcontext()
+    return T.attr(tirx.const(0, "int32"), "pragma_import_llvm", functions)
 
 
 class _Nest:

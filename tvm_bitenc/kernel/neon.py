@@ -12,28 +12,9 @@ from .isa import Isa
 from .tir import constant, intrinsic, joined, reinterpret, vector
 
 
-SELECT = """
-define <2 x i64> @bitenc_select(<2 x i64> %m, <2 x i64> %a, <2 x i64> %b) {
-  %r = call <2 x i64> asm "bsl $0.16b, $2.16b, $3.16b", "=w,0,w,w"(<2 x i64> %m, <2 x i64> %a, <2 x i64> %b)
-  ret <2 x i64> %r
-}
-define <16 x i8> @bitenc_add(<16 x i8> %t, <16 x i8> %v) {
-  %r = call <16 x i8> asm "add $0.16b, $0.16b, $2.16b", "=w,0,w"(<16 x i8> %t, <16 x i8> %v)
-  ret <16 x i8> %r
-}
-"""
-
-
 @dataclass(frozen=True)
 class Neon(Isa):
     """NEON, with LLVM's names of what the CPU at hand has of it."""
-
-    @property
-    def imported(self):
-        return SELECT
-
-    def select(self, mask, a, b):
-        return tirx.call_pure_extern(str(mask.ty.dtype), "bitenc_select", mask, a, b)
 
     def popcount_bytes(self, value):
         """Set bits of every byte, uint8."""
@@ -53,11 +34,16 @@ class Neon(Isa):
         return joined("uint8", 8, found)
 
     def add_in_place(self, total, value):
-        """Sum of bytes that doesn't overflow, in the register of `total`.
+        """Sum of bytes, in the register of `total`."""
+        return self._call("bitenc_add_bytes", str(total.ty.dtype), total, value)
 
-        It saturates, for LLVM reorders plain sums, and then runs out of registers.
-        """
-        return tirx.call_pure_extern(str(total.ty.dtype), "bitenc_add", total, value)
+    def select(self, mask, a, b):
+        """Bits of `a` where `mask` has ones, of `b` elsewhere, in the register of `mask`."""
+        return self._call("bitenc_select", vector("uint64", self.vector_bytes // 8), mask, a, b)
+
+    def _call(self, name: str, dtype: str, *operands):
+        """Call one of the `functions`."""
+        return tirx.call_pure_extern(dtype, name, *operands)
 
     def nibbles(self, value):
         """Low and high four bits of every byte."""
