@@ -159,7 +159,7 @@ def expected_planes(workload, bits):
     return encoding.pack(np.ascontiguousarray(np.moveaxis(reached, 1, -1)), bits[1])
 
 
-@pytest.mark.parametrize("bits, most", [((1, 1), 3.5)], ids=str)
+@pytest.mark.parametrize("bits, most", [((1, 1), 3.5), ((2, 2), 11)], ids=str)
 @on("cortex-a72")
 def test_few_instructions(bits, most, target):
     """Padding, products and thresholds of the whole layer, for 128 products."""

@@ -27,6 +27,8 @@ class Isa:
         One instruction counts the bits of every 64-bit lane.
     most_code : int
         Largest code that products of bytes take: 127 where both sides are signed.
+    functions : str
+        LLVM IR of functions that some of the methods call.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Isa:
     intrinsics: Mapping[str, str]
     has_popcount: bool = False
     most_code: int = 255
+    functions: str = ""
 
     @property
     def has_dot(self) -> bool:

@@ -34,12 +34,16 @@ class Neon(Isa):
         return joined("uint8", 8, found)
 
     def add_in_place(self, total, value):
-        """Sum of bytes that doesn't overflow, in the register of `total`.
+        """Sum of bytes, in the register of `total`."""
+        return self._call("bitenc_add_bytes", str(total.ty.dtype), total, value)
 
-        It saturates, for LLVM reorders plain sums, and then runs out of registers.
-        """
-        name = self.intrinsics["add_saturated"]
-        return intrinsic(str(total.ty.dtype), name, total, value)
+    def select(self, mask, a, b):
+        """Bits of `a` where `mask` has ones, of `b` elsewhere, in the register of `mask`."""
+        return self._call("bitenc_select", vector("uint64", self.vector_bytes // 8), mask, a, b)
+
+    def _call(self, name: str, dtype: str, *operands):
+        """Call one of the `functions`."""
+        return tirx.call_pure_extern(dtype, name, *operands)
 
     def nibbles(self, value):
         """Low and high four bits of every byte."""

@@ -7,7 +7,7 @@ from dataclasses import astuple, dataclass
 
 from ..encoding import WORD_BITS
 from ..kernel import lut, xnor
-from ..kernel.byte_xnor import AT_ONCE, ByteXnor
+from ..kernel.byte_xnor import AT_ONCE, ByteXnor, byte_counts, counts_by_factor
 from ..kernel.counts import Square
 from ..kernel.depthwise import Depthwise
 from ..kernel.int8 import Int8
@@ -85,7 +85,7 @@ ENTRY = 60  # Largest entry of a table of four bits.
 
 def _xnor_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
     """Sums of every coefficient, pixel and vector in registers, beside planes and weights."""
-    factors = {factor for count in xnor.counts_of_layer(layer) for factor in count.factors}
+    factors = counts_by_factor(byte_counts(layer))
     sums = (isa.registers - 12) // (AT_ONCE * len(factors))
     return OCTET // ByteXnor.lanes_of(layer, isa), max(min(sums, MAX_PIXELS), 1)
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from ..kernel.neon import Neon
+from ..kernel.neon_functions import llvm_text
 from ..target import Target
 from .arm import FAMILY
 from .vector import register
 
 AARCH64 = {
-    "add_saturated": "llvm.aarch64.neon.uqadd",
     "lookup": "llvm.aarch64.neon.tbl1",
     "add_pairs_of_bytes": "llvm.aarch64.neon.uaddlp",
     "add_neighbours": "llvm.aarch64.neon.addp",
 }
 ARMV7 = {
     "lookup_half": "llvm.arm.neon.vtbl2",
-    "add_saturated": "llvm.uadd.sat",
     "add_pairs_of_bytes": "llvm.arm.neon.vpaddlu",
 }
 
@@ -25,8 +24,8 @@ def isa_of(target: Target) -> Neon | None:
     if "neon" not in target.features:
         return None
     if target.architecture == "aarch64":
-        return Neon("neon", 16, 32, AARCH64, most_code=127)
-    return Neon("neon", 16, 16, ARMV7, most_code=127)
+        return Neon("neon", 16, 32, AARCH64, most_code=127, functions=llvm_text("aarch64"))
+    return Neon("neon", 16, 16, ARMV7, most_code=127, functions=llvm_text("armv7"))
 
 
 register("neon", FAMILY, isa_of)
