@@ -17,6 +17,7 @@ def main() -> None:
     from .doctor import doctor
     from .explain import explain
     from .serve import serve
+    from .targets import targets
 
     app = typer.Typer(
         help="Compile networks with 1- to 8-bit weights and activations.",
@@ -24,7 +25,7 @@ def main() -> None:
         pretty_exceptions_enable=False,
         add_completion=False,
     )
-    for command in (explain, deploy, serve, doctor):
+    for command in (explain, targets, deploy, serve, doctor):
         app.command()(command)
     try:
         app()
