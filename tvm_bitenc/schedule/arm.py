@@ -10,6 +10,7 @@ from ..kernel.depthwise import Depthwise
 from ..kernel.int8 import Int8
 from ..kernel.isa import Isa
 from ..kernel.lut import Lut
+from ..kernel.neon_int8 import NeonInt8
 from ..kernel.window import Tile
 from ..target import Target
 from ..te.conv_layer import ConvLayer
@@ -19,7 +20,7 @@ MAX_PIXELS = 4
 PRODUCTS = 128  # What the following instructions do, of one branch or of codes.
 SINGLE, SQUARE = 3.2, 10.5
 LOOKUP, HALVED_LOOKUP = 4.9, 14.0
-INT8 = {"dot": 9.0, "bytes": 36.0, "words": 72.0}
+INT8 = {"matrix": 6.0, "dot": 9.5, "pairs": 20.0}
 
 
 def _xnor_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
@@ -34,7 +35,14 @@ def _lut_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
 
 
 def _int8_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
-    return (4, 4) if isa.registers >= 32 else (2, 3)
+    product = NeonInt8(layer, isa, Tile(1, 1))
+    if product.method == "matrix":
+        return 4, 6 if fewest_tiles(layer.output_size[1], 6) % 2 == 0 else 4
+    if product.method == "dot":
+        return 4, 5
+    if isa.registers < 32:
+        return 4, 2 if product.keeps_pairs else 1
+    return 8, 3 if product.keeps_pairs else 2
 
 
 def _depthwise_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
@@ -70,9 +78,9 @@ def costs(layer: ConvLayer, isa: Isa, _target: Target) -> dict[str, float]:
         each = (LOOKUP if "lookup" in isa.intrinsics else HALVED_LOOKUP) * parts
         found["lut"] = of_channel * tables * lut.GROUP * layer.weight_bits * each
     if Int8.applies(layer, isa):
-        product = Int8(layer, isa, Tile(1, 1))
+        product = NeonInt8(layer, isa, Tile(1, 1))
         found["int8"] = of_channel * product.steps * product.depth * INT8[product.method]
     return found
 
 
-FAMILY = Family({"xnor": ByteXnor, "lut": Lut, "int8": Int8}, SIZES, costs, fewest_tiles)
+FAMILY = Family({"xnor": ByteXnor, "lut": Lut, "int8": NeonInt8}, SIZES, costs, fewest_tiles)
