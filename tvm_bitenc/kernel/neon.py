@@ -12,6 +12,9 @@ from .isa import Isa
 from .tir import constant, intrinsic, joined, reinterpret, vector
 
 
+MAX_SIGNED = 127
+
+
 @dataclass(frozen=True)
 class Neon(Isa):
     """NEON, with LLVM's names of what the CPU at hand has of it."""
@@ -87,9 +90,11 @@ class Neon(Isa):
 
     def dot(self, total, unsigned, signed):
         """``total`` (int32) plus the four products of bytes that lie in each 32-bit lane."""
-        n = self.vector_bytes
-        name = self.intrinsics["dot"]
-        return intrinsic(vector("int32", n // 4), name, total, self._signed(unsigned), signed)
+        name, dtype = self.intrinsics["dot"], vector("int32", self.vector_bytes // 4)
+        if self.most_code > MAX_SIGNED:
+            return intrinsic(dtype, name, total, unsigned, signed)
+        # Only the last operand can be a lane that is repeated, which codes are.
+        return intrinsic(dtype, name, total, signed, self._signed(unsigned))
 
     def multiply_add_bytes(self, unsigned, signed):
         """Sums of two neighbouring products of bytes, int16."""
