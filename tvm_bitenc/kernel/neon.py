@@ -11,7 +11,6 @@ from tvm.tirx.script import builder as T
 from .isa import Isa
 from .tir import constant, intrinsic, joined, reinterpret, vector
 
-
 MAX_SIGNED = 127
 
 
