@@ -170,7 +170,7 @@ class ByteXnor(Xnor):
     def _count_row(self, tile, octets, i) -> None:
         """Count under a row of taps."""
         kernel_w = self.layer.kernel_size[1]
-        if kernel_w * self.steps <= MAX_UNROLL:
+        if kernel_w * self.steps <= (self.tile.unroll or MAX_UNROLL):
             # Neighbouring taps read the same pixels: each is loaded once.
             for j in range(kernel_w):
                 self._count_steps(tile, octets, i, j, 0, self.steps)
@@ -180,7 +180,7 @@ class ByteXnor(Xnor):
 
     def _count_steps(self, tile, octets, i, j, first, count: int) -> None:
         """Count neighbouring vectors under one tap."""
-        step = max(d for d in divisors(count) if d <= MAX_UNROLL)
+        step = max(d for d in divisors(count) if d <= (self.tile.unroll or MAX_UNROLL))
         with T.serial(0, count // step) as outer:
             for t in range(step):
                 self._count_step(tile, octets, i, j, first + outer * step + t)
