@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import platform
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tvm
 from tvm.target import codegen
@@ -17,6 +18,9 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+if TYPE_CHECKING:
+    from .tune.records import Records
 
 DEFAULT_RULES = ("avx512", "avx2", "generic")  # Each declines what its CPU lacks.
 _KEYS = {"description", "tvm", "schedule"}
@@ -37,6 +41,8 @@ class Target:
     threads : int or None
         Threads to use; None leaves it to TVM's pool.
     description : str
+    records : Records, optional
+        What tuning found for it; without them, rules choose alone.
     """
 
     name: str
@@ -44,6 +50,7 @@ class Target:
     rules: tuple[str, ...] = DEFAULT_RULES
     threads: int | None = None
     description: str = ""
+    records: Records | None = field(default=None, compare=False, repr=False)
 
     @property
     def triple(self) -> str:
