@@ -45,7 +45,7 @@ WORD = 64
 OCTET = 8  # Fewest channels whose bits fill an integer.
 MAX_PIXELS = 16
 MAX_PREPARED_BYTES = 2 << 20
-UNROLLED = (0, 1, 2, 4, 8, 16)
+UNROLLED = (0, 2, 4, 8, 16)
 
 
 @dataclass(frozen=True)

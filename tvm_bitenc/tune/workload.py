@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from functools import lru_cache
 
 import tvm
 from tvm import relax
@@ -15,6 +17,17 @@ from ..te.conv_layer import ConvLayer
 X86_FEATURES = {"avx2", "avxvnni", "avx512f", "avx512bw", "avx512vnni", "avx512vbmi", "gfni"}
 POPCOUNT = {"avx512vpopcntdq", "avx512bitalg"}
 FEATURES = X86_FEATURES | POPCOUNT | {"neon", "dotprod", "i8mm"}
+
+
+# The text that `workload_of` writes.
+WORKLOAD = re.compile(
+    r"conv2d \w+?x(?P<height>\d+)x(?P<width>\d+)x(?P<channels>\d+)->(?P<out>\d+)"
+    r" (?P<kernel0>\d+)x(?P<kernel1>\d+) W(?P<weight>\d+)\S*?A(?P<act>\d+)\S*"
+    r" stride=(?P<stride0>\d+),(?P<stride1>\d+)"
+    r" padding=(?P<pad0>\d+),(?P<pad1>\d+),(?P<pad2>\d+),(?P<pad3>\d+)"
+    r" dilation=(?P<dilation0>\d+),(?P<dilation1>\d+) groups=(?P<groups>\d+)"
+    r" from=\w+ to=(?:A(?P<ends>\d+)|\S+) sums=\d\d threads=(?P<threads>\w+)$"
+)
 
 
 def workload_of(call: relax.Call, target: Target) -> str:
@@ -56,6 +69,38 @@ def _ending(layer: ConvLayer) -> str:
     if layer.thresholds is not None:
         return f"A{layer.out_bits}"
     return "floats:" + "+".join(step.name for step in layer.steps) if layer.steps else "int32"
+
+
+@lru_cache(maxsize=4096)
+def numbers_of(workload: str) -> dict[str, float]:
+    """Read the sizes off a workload's text, by name.
+
+    Raises
+    ------
+    ValueError
+        If it isn't the text of a workload.
+    """
+    found = WORKLOAD.match(workload)
+    if found is None:
+        raise ValueError(f"{workload!r} isn't a workload")
+    values = {k: int(v) if v.isdigit() else 0 for k, v in found.groupdict(default="0").items()}
+    sizes = {}
+    for axis, name in enumerate(("height", "width")):
+        padded = values[name] + values[f"pad{axis}"] + values[f"pad{axis + 2}"]
+        window = values[f"dilation{axis}"] * (values[f"kernel{axis}"] - 1) + 1
+        sizes[name] = max((padded - window) // max(values[f"stride{axis}"], 1) + 1, 1)
+    return {
+        "in_channels": math.log2(max(values["channels"] // max(values["groups"], 1), 1)),
+        "out_channels": math.log2(max(values["out"], 1)),
+        "taps": values["kernel0"] * values["kernel1"],
+        "stride": values["stride0"],
+        **sizes,
+        "weight_bits": values["weight"],
+        "act_bits": values["act"],
+        "out_bits": values["ends"],
+        "is_grouped": values["groups"] > 1,
+        "threads": values["threads"],
+    }
 
 
 def target_key(target: Target) -> str:
