@@ -119,12 +119,13 @@ def tune(
     if trials < 1:
         raise BitencError("trials", f"{trials} isn't a number of trials", "Give 1 or more")
     _need_packages()
+    from .devices import device_for
     from .session import Session
 
     target = load_target(target, threads)
     tasks = tasks_of(mod, target, pipeline)
     path, folder = _places(database, target)
-    device = _device(runner, target, timeout)
+    device = device_for(runner, target, timeout)
     try:
         journal = Journal(path)
     except RecordError:
@@ -156,17 +157,6 @@ def _places(database: str | Path | None, target: Target) -> tuple[Path, Path | N
     if path.is_dir() or not path.suffix:
         return path / FILE_IN_FOLDER, path
     return path, None
-
-
-def _device(runner: str | None, target: Target, timeout: float):
-    from ..compiled import check_runs_here
-    from .farm import Farm, parse_address
-    from .runner import LocalDevice
-
-    if runner is not None:
-        return Farm(parse_address(runner), timeout)
-    check_runs_here(target)
-    return LocalDevice(timeout, target.threads)
 
 
 def warm_lines(warm_start: bool | Sequence[str | Path]) -> list[Trial]:

@@ -20,7 +20,14 @@ from .records import Line, Trial
 from .task import DEFAULT, Candidate, Task, distance
 from .workload import FEATURES, numbers_of
 
-PARAMETERS = {"max_depth": 6, "eta": 0.15, "subsample": 0.9, "min_child_weight": 2, "verbosity": 0}
+PARAMETERS = {
+    "max_depth": 6,
+    "eta": 0.15,
+    "subsample": 0.9,
+    "min_child_weight": 2,
+    "verbosity": 0,
+    "nthread": 1,
+}
 ROUNDS = 80
 FEWEST = 12  # Trials before it says anything.
 LOWEST, HIGHEST = -2.0, 2.0  # A failed candidate counts as the lowest.

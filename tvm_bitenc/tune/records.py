@@ -24,7 +24,7 @@ from ..data import data_folder
 from ..errors import BitencError
 from ..kernel.window import Tile
 from ..target import Target
-from .workload import target_key, tvm_version
+from .workload import parse_workload, target_key, tvm_version
 
 FILE_IN_FOLDER = "bitenc.jsonl"  # Beside the files of MetaSchedule's own database.
 STRATEGIES = ("default", "xnor", "lut", "int8")
@@ -162,6 +162,8 @@ def _checked(name: str, value, has_failed: bool):
             raise ValueError(f"{name} isn't a positive number")
     elif not isinstance(value, str):
         raise ValueError(f"{name} isn't text")
+    elif name == "workload":
+        parse_workload(value)
     return value
 
 

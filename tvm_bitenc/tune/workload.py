@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import dataclass
 from functools import lru_cache
 
 import tvm
@@ -11,47 +12,137 @@ from tvm import relax
 
 from ..op.packed import conv_layer_of, takes_codes
 from ..target import Target
-from ..te.conv_layer import ConvLayer
+from ..te.conv_layer import BranchGeometry, ConvLayer
 
 # CPU features that rules of `tvm_bitenc.schedule` ask for.
 X86_FEATURES = {"avx2", "avxvnni", "avx512f", "avx512bw", "avx512vnni", "avx512vbmi", "gfni"}
 POPCOUNT = {"avx512vpopcntdq", "avx512bitalg"}
 FEATURES = X86_FEATURES | POPCOUNT | {"neon", "dotprod", "i8mm"}
-
-
-# The text that `workload_of` writes.
-WORKLOAD = re.compile(
-    r"conv2d \w+?x(?P<height>\d+)x(?P<width>\d+)x(?P<channels>\d+)->(?P<out>\d+)"
-    r" (?P<kernel0>\d+)x(?P<kernel1>\d+) W(?P<weight>\d+)\S*?A(?P<act>\d+)\S*"
-    r" stride=(?P<stride0>\d+),(?P<stride1>\d+)"
-    r" padding=(?P<pad0>\d+),(?P<pad1>\d+),(?P<pad2>\d+),(?P<pad3>\d+)"
-    r" dilation=(?P<dilation0>\d+),(?P<dilation1>\d+) groups=(?P<groups>\d+)"
-    r" from=\w+ to=(?:A(?P<ends>\d+)|\S+) sums=\d\d threads=(?P<threads>\w+)$"
+PATTERN = re.compile(
+    r"conv2d (?P<sizes>\w+)->(?P<out>\d+) (?P<kernel>\d+x\d+) W(?P<weight>[\d,()]+)"
+    r"A(?P<act>[\d,()]+) stride=(?P<strides>[\d,]+) padding=(?P<padding>[\d,]+)"
+    r" dilation=(?P<dilation>[\d,]+) groups=(?P<groups>\d+) from=(?P<source>codes|planes)"
+    r" to=(?P<ending>\S+) offsets=(?P<act_offset>-?\d+),(?P<weight_offset>[01])"
+    r" threads=(?P<threads>\d+|pool)"
 )
 
 
-def workload_of(call: relax.Call, target: Target) -> str:
-    """Describe a packed convolution: all that the speed of its kernel depends on but the CPU.
+@dataclass(frozen=True)
+class Workload:
+    """A packed convolution: all that the speed of its kernel depends on but the CPU.
 
     Names and values of weights aren't part of it, nor is the strategy: that is tuned.
+
+    Parameters
+    ----------
+    batch : str
+        ``"n"`` where it is dynamic.
+    height, width, channels, out_channels : int
+    kernel : (height, width)
+    geometry : BranchGeometry
+    source : {"planes", "codes"}
+    ending : str
+        ``A2`` for codes of 2 bits, ``int32``, or ``floats:`` and the names of the steps.
+    has_weight_offset : bool
+    threads : str
+        A number, or ``"pool"`` where TVM's pool decides.
     """
+
+    batch: str
+    height: int
+    width: int
+    channels: int
+    out_channels: int
+    kernel: tuple[int, int]
+    geometry: BranchGeometry
+    source: str
+    ending: str
+    has_weight_offset: bool
+    threads: str
+
+    def __str__(self) -> str:
+        geometry = self.geometry
+        parts = [
+            f"conv2d {self.batch}x{self.height}x{self.width}x{self.channels}->{self.out_channels}",
+            "x".join(map(str, self.kernel)),
+            f"W{_planes(geometry.weight_coefficients)}A{_planes(geometry.act_coefficients)}",
+            f"stride={_numbers(geometry.strides)}",
+            f"padding={_numbers(geometry.padding)}",
+            f"dilation={_numbers(geometry.dilation)}",
+            f"groups={geometry.groups}",
+            f"from={self.source}",
+            f"to={self.ending}",
+            f"offsets={geometry.act_offset},{int(self.has_weight_offset)}",
+            f"threads={self.threads}",
+        ]
+        return " ".join(parts)
+
+    @property
+    def out_bits(self) -> int:
+        """Bits of the codes it ends in, 0 for other endings."""
+        return int(self.ending[1:]) if self.ending.startswith("A") else 0
+
+    @property
+    def steps(self) -> list[str]:
+        """Names of the float steps it ends in."""
+        is_float = self.ending.startswith("floats:")
+        return self.ending.removeprefix("floats:").split("+") if is_float else []
+
+
+def workload_of(call: relax.Call, target: Target) -> str:
+    """Text of the workload that a call to `packed_conv2d` is."""
     layer = conv_layer_of(call)
-    batch = "n" if layer.has_dynamic_batch else str(layer.input_shape[0])
-    sizes = "x".join([batch, *map(str, layer.input_shape[1:])])
-    kernel, geometry = "x".join(map(str, layer.kernel_size)), layer.geometry
-    parts = [
-        f"conv2d {sizes}->{layer.out_channels} {kernel}",
-        f"W{_planes(geometry.weight_coefficients)}A{_planes(geometry.act_coefficients)}",
-        f"stride={_numbers(geometry.strides)}",
-        f"padding={_numbers(geometry.padding)}",
-        f"dilation={_numbers(geometry.dilation)}",
-        f"groups={geometry.groups}",
-        f"from={'codes' if takes_codes(call) else 'planes'}",
-        f"to={_ending(layer)}",
-        f"sums={int(layer.has_act_sum)}{int(layer.geometry.act_offset != 0)}",
-        f"threads={target.threads or 'pool'}",
-    ]
-    return " ".join(parts)
+    batch, height, width, channels = layer.input_shape
+    found = Workload(
+        "n" if layer.has_dynamic_batch else str(batch),
+        height,
+        width,
+        channels,
+        layer.out_channels,
+        layer.kernel_size,
+        layer.geometry,
+        "codes" if takes_codes(call) else "planes",
+        _ending(layer),
+        layer.has_act_sum,
+        str(target.threads or "pool"),
+    )
+    return str(found)
+
+
+@lru_cache(maxsize=4096)
+def parse_workload(text: str) -> Workload:
+    """Inverse of `str`.
+
+    Raises
+    ------
+    ValueError
+        If it isn't the text of a workload.
+    """
+    found = PATTERN.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text!r} isn't a workload")
+    batch, *sizes = found["sizes"].split("x")
+    height, width, channels = map(int, sizes)
+    act, weight = (_coefficients(found[name]) for name in ("act", "weight"))
+    strides, padding, dilation = (
+        _integers(found[name]) for name in ("strides", "padding", "dilation")
+    )
+    geometry = BranchGeometry(
+        act, weight, int(found["act_offset"]), strides, padding, dilation, int(found["groups"])
+    )
+    return Workload(
+        batch,
+        height,
+        width,
+        channels,
+        int(found["out"]),
+        _integers(found["kernel"].replace("x", ",")),
+        geometry,
+        found["source"],
+        found["ending"],
+        found["weight_offset"] == "1",
+        found["threads"],
+    )
 
 
 def _planes(coefficients: tuple[int, ...]) -> str:
@@ -61,8 +152,17 @@ def _planes(coefficients: tuple[int, ...]) -> str:
     return str(bits) if is_plain else f"{bits}({_numbers(coefficients)})"
 
 
+def _coefficients(text: str) -> tuple[int, ...]:
+    bits, _, listed = text.rstrip(")").partition("(")
+    return _integers(listed) if listed else tuple(2**bit for bit in range(int(bits)))
+
+
 def _numbers(values) -> str:
     return ",".join(map(str, values))
+
+
+def _integers(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split(",")))
 
 
 def _ending(layer: ConvLayer) -> str:
@@ -72,34 +172,26 @@ def _ending(layer: ConvLayer) -> str:
 
 
 @lru_cache(maxsize=4096)
-def numbers_of(workload: str) -> dict[str, float]:
-    """Read the sizes off a workload's text, by name.
-
-    Raises
-    ------
-    ValueError
-        If it isn't the text of a workload.
-    """
-    found = WORKLOAD.match(workload)
-    if found is None:
-        raise ValueError(f"{workload!r} isn't a workload")
-    values = {k: int(v) if v.isdigit() else 0 for k, v in found.groupdict(default="0").items()}
-    sizes = {}
-    for axis, name in enumerate(("height", "width")):
-        padded = values[name] + values[f"pad{axis}"] + values[f"pad{axis + 2}"]
-        window = values[f"dilation{axis}"] * (values[f"kernel{axis}"] - 1) + 1
-        sizes[name] = max((padded - window) // max(values[f"stride{axis}"], 1) + 1, 1)
+def numbers_of(text: str) -> dict[str, float]:
+    """Sizes of a workload that the cost model sees, by name."""
+    workload = parse_workload(text)
+    geometry = workload.geometry
+    height, width = (
+        geometry.out_size((workload.height, workload.width)[axis], workload.kernel[axis], axis)
+        for axis in (0, 1)
+    )
     return {
-        "in_channels": math.log2(max(values["channels"] // max(values["groups"], 1), 1)),
-        "out_channels": math.log2(max(values["out"], 1)),
-        "taps": values["kernel0"] * values["kernel1"],
-        "stride": values["stride0"],
-        **sizes,
-        "weight_bits": values["weight"],
-        "act_bits": values["act"],
-        "out_bits": values["ends"],
-        "is_grouped": values["groups"] > 1,
-        "threads": values["threads"],
+        "in_channels": math.log2(workload.channels / geometry.groups),
+        "out_channels": math.log2(workload.out_channels),
+        "taps": math.prod(workload.kernel),
+        "stride": geometry.strides[0],
+        "height": height,
+        "width": width,
+        "weight_bits": len(geometry.weight_coefficients),
+        "act_bits": len(geometry.act_coefficients),
+        "out_bits": workload.out_bits,
+        "is_grouped": geometry.groups > 1,
+        "threads": 0 if workload.threads == "pool" else int(workload.threads),
     }
 
 
@@ -112,9 +204,3 @@ def target_key(target: Target) -> str:
 def tvm_version() -> str:
     """Release of TVM without its last part, which doesn't change code generation."""
     return ".".join(tvm.__version__.split(".")[:2])
-
-
-def geometric_mean(values) -> float:
-    """Return the geometric mean; nan of nothing."""
-    logarithms = [math.log(value) for value in values]
-    return math.exp(sum(logarithms) / len(logarithms)) if logarithms else math.nan
