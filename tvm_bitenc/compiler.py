@@ -15,7 +15,7 @@ from .errors import UnsupportedError
 from .report import Observer
 from .target import Target, load_target
 from .transform.pipeline import Pipeline, code_generation, default_pipeline
-from .tune.records import load_records
+from .tuning.records import load_records
 
 
 def build(

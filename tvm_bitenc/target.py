@@ -20,7 +20,7 @@ else:
     import tomli as tomllib
 
 if TYPE_CHECKING:
-    from .tune.records import Records
+    from .tuning.records import Records
 
 DEFAULT_RULES = ("avx512", "avx2", "generic")  # Each declines what its CPU lacks.
 _KEYS = {"description", "tvm", "schedule"}

@@ -14,6 +14,7 @@ def main() -> None:
         sys.exit(f"bitenc: {error.name} isn't installed. pip install 'tvm-bitenc[cli]'.")
     from ..errors import BitencError
     from .explain import explain
+    from .tune import tune_app
 
     app = typer.Typer(
         help="Compile networks with 1- to 8-bit weights and activations.",
@@ -23,6 +24,7 @@ def main() -> None:
     )
     app.callback()(lambda: None)  # Makes subcommands even of a single one.
     app.command()(explain)
+    app.add_typer(tune_app, name="tune")
     try:
         app()
     except BitencError as error:

@@ -21,7 +21,7 @@ from ..transform.float32 import evaluate, op_name
 from ..transform.lower import is_layer, lower_layer, reason_for_float
 from ..transform.pipeline import Pipeline, default_pipeline
 from ..transform.rewrite import Graph, merge_equal, rewrite_calls
-from ..tune.apply import schedule_of
+from ..tuning.apply import schedule_of
 from .reasons import diagnose
 from .report import FloatLayer, FloatOps, LayerRow, Report
 

@@ -19,7 +19,7 @@ from tvm.ir import Op
 
 from ..op import packed
 from ..target import Target
-from ..tune.apply import kernel_of
+from ..tuning.apply import kernel_of
 from .rewrite import Graph, rewrite_calls
 
 OPAQUE = 8  # TVM's pattern kind of a function that must not be fused with others.

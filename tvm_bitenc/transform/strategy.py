@@ -22,7 +22,7 @@ from ..op.registration import is_call_to, with_attributes
 from ..schedule import strategy_costs
 from ..target import Target
 from ..te.conv_layer import ConvLayer
-from ..tune.apply import record_of
+from ..tuning.apply import record_of
 from .rewrite import rewrite_calls
 
 STRATEGIES = ("xnor", "lut", "int8")

@@ -76,6 +76,8 @@ class Farm:
         If the tracker doesn't answer.
     """
 
+    is_remote = True
+
     def __init__(
         self,
         address: Address,

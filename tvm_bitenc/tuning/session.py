@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from tvm.s_tir import meta_schedule as ms
 from tvm.s_tir.meta_schedule import _ffi_api
 from tvm.s_tir.meta_schedule.logging import get_logging_func
 
+from ..errors import BitencError
 from ..limits import clock_ghz, instruction_set, limits
 from .api import LayerResult
+from .artifact import Artifact
 from .builder import Builder, BuilderPool, Workshop
 from .carrier import workload_module
 from .compare import beats_default, comparison, record_of
@@ -25,6 +28,7 @@ from .search import Search, SearchStrategy
 from .task import Candidate, Task
 
 BATCH = 16
+MANY_DEVICES = 8
 FINALISTS = 3  # Candidates that are compared with the default at the end.
 FEWEST_BEFORE_LIMIT = 16  # Trials before a layer may be left alone.
 
@@ -68,6 +72,7 @@ class Session:
     seed : int
     folder : Path or None
         Where MetaSchedule keeps a database of its own.
+    pool : BuilderPool, optional
     """
 
     def __init__(
@@ -80,15 +85,17 @@ class Session:
         near_limit: float,
         builders: int | None,
         seed: int,
-        folder: Path | None,
+        folder: Path | None = None,
+        pool: BuilderPool | None = None,
     ):
         self.tasks = {task.workload: task for task in tasks}
         self.journal, self.device, self.progress = journal, device, progress
         self.trials, self.near_limit, self.seed = trials, near_limit, seed
-        self.builders, self.folder = builders, folder
+        self.builders, self.folder, self._pool = builders, folder, pool
         self.model = SpeedModel()
         self.best = {workload: Best() for workload in self.tasks}
-        self.is_stopped = False
+        self.is_stopped, self._failure = False, None
+        self._lock = threading.Lock()
         self._earlier = {w: self._trials_of(t) for w, t in self.tasks.items()}
         for workload, trials_before in self._earlier.items():
             for trial in trials_before:
@@ -112,15 +119,16 @@ class Session:
             return []
         self._find_limits()
         self.progress.start(sum(map(self._left, self.tasks)))
-        pool = BuilderPool(self.builders)
-        self.workshop = Workshop(pool)
+        self.workshop = Workshop(self._pool or BuilderPool(self.builders))
         try:
             self._search()
+            if self._failure is not None:
+                raise self._failure
             if not self.is_stopped:
                 self._compare()
         finally:
             self.progress.stop()
-            pool.close()
+            self.workshop.pool.close()
             self.device.close()
             self.journal.close()
         return [self._result(task) for task in self.tasks.values()]
@@ -142,7 +150,7 @@ class Session:
             self.trials,
             max(BATCH, self.device.devices()),
             Builder(self.workshop, self.tasks),
-            Runner(self.device, self.workshop.job_of, self._record),
+            Runner(self.device, self.workshop.job_of, self._record, self._fail),
             callbacks,
             database,
             CostModel(self.model, self.tasks),
@@ -150,7 +158,8 @@ class Session:
 
     def _strategy(self, task: Task) -> SearchStrategy:
         tried = {trial.candidate for trial in self._earlier[task.workload]}
-        search = Search(task, self.model, tried, self.seed)
+        few = self.device.devices() <= MANY_DEVICES
+        search = Search(task, self.model, tried, self.seed, compares_code=few)
         return SearchStrategy(search, lambda: self._left(task.workload))
 
     def _left(self, workload: str) -> int:
@@ -165,10 +174,17 @@ class Session:
         """Write a trial down: called when it is done."""
         task, candidate = self.workshop.built[folder]
         trial = trial_of(task, candidate, outcome)
-        self.journal.append(trial)
-        self.best[task.workload].add(trial)
-        self.model.add([trial])
-        self.progress.trial(task, self.best[task.workload], self.trials)
+        with self._lock:  # Devices report from threads.
+            self.journal.append(trial)
+            self.best[task.workload].add(trial)
+            self.model.add([trial])
+            self.progress.trial(task, self.best[task.workload], self.trials)
+        self.workshop.discard(folder)
+
+    def _fail(self, error: BitencError) -> None:
+        """End tuning by an error: MetaSchedule's C++ code would lose its class."""
+        self._failure = error
+        self.is_stopped = True
 
     def _compare(self) -> None:
         """Let the best candidates of every task meet the default once more."""
@@ -178,6 +194,8 @@ class Session:
             finalists = self._finalists(task)
             built = self.workshop.build([(task, candidate) for candidate in finalists])
             for candidate, artifact in zip(finalists, built):
+                if not isinstance(artifact, Artifact):
+                    continue
                 job = comparison(self.workshop.job_of(artifact.folder))
                 (outcome,) = self.device.run([job], lambda number, outcome: None)
                 if isinstance(outcome, Times) and beats_default(outcome):

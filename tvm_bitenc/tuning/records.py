@@ -42,7 +42,7 @@ class Trial:
     Parameters
     ----------
     workload, target, tvm : str
-        See `tune.workload`.
+        See `tuning.workload`.
     strategy : str
         ``"default"`` for what the rules choose by themselves.
     tile : Tile
@@ -81,7 +81,7 @@ class Record:
     Parameters
     ----------
     workload, target, tvm : str
-        See `tune.workload`.
+        See `tuning.workload`.
     strategy : {"xnor", "lut", "int8"}
     tile : Tile
     speedup : float

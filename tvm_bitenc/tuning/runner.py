@@ -20,7 +20,15 @@ Finished = Callable[[int, Outcome], None]
 
 
 class Device(Protocol):
-    """What measures: `LocalDevice` or `farm.Farm`."""
+    """What measures: `LocalDevice` or `farm.Farm`.
+
+    Attributes
+    ----------
+    is_remote : bool
+        Whether this machine may build candidates meanwhile: where it measures it must not.
+    """
+
+    is_remote: bool
 
     def run(self, jobs: Sequence[Job], finished: Finished) -> list[Outcome]:
         """Measure jobs; call ``finished(number, outcome)`` when one is done."""
@@ -35,28 +43,42 @@ class Device(Protocol):
         """Let go of everything."""
 
 
+class Slot:
+    """Where an outcome will be."""
+
+    def __init__(self):
+        self.outcome: Outcome = "not measured"
+        self.is_there = threading.Event()
+
+    def put(self, outcome: Outcome) -> None:
+        """Take the outcome."""
+        self.outcome = outcome
+        self.is_there.set()
+
+
 @derived_object
-class Done(ms.runner.PyRunnerFuture):
-    """A result that is there.
+class Future(ms.runner.PyRunnerFuture):
+    """MetaSchedule's interface to a `Slot`.
 
     Parameters
     ----------
-    outcome : Times or str
+    slot : Slot
     """
 
-    def __init__(self, outcome: Outcome):
+    def __init__(self, slot: Slot):
         super().__init__()
-        self.outcome = outcome
+        self.slot = slot
 
     def done(self) -> bool:
-        """Return True."""
-        return True
+        """Whether there is an outcome."""
+        return self.slot.is_there.is_set()
 
     def result(self) -> ms.runner.RunnerResult:
-        """Return seconds or the error."""
-        if isinstance(self.outcome, Times):
-            return ms.runner.RunnerResult([self.outcome.seconds], None)
-        return ms.runner.RunnerResult(None, self.outcome)
+        """Wait for the outcome; return seconds or the error."""
+        self.slot.is_there.wait()
+        if isinstance(self.slot.outcome, Times):
+            return ms.runner.RunnerResult([self.slot.outcome.seconds], None)
+        return ms.runner.RunnerResult(None, self.slot.outcome)
 
 
 _session: list[rpc.RPCSession] = []
@@ -88,6 +110,8 @@ class LocalDevice:
     threads : int, optional
         Of the kernels.
     """
+
+    is_remote = False
 
     def __init__(self, timeout: float = 10.0, threads: int | None = None):
         self.timeout, self.threads = timeout, threads
@@ -140,6 +164,8 @@ class Runner(ms.runner.PyRunner):
         From the folder of an artifact to a job.
     record : callable
         Called with folder and outcome when a candidate is done.
+    fail : callable
+        Called with the error that ends tuning.
     """
 
     def __init__(
@@ -147,13 +173,30 @@ class Runner(ms.runner.PyRunner):
         device: Device,
         job_of: Callable[[str], Job],
         record: Callable[[str, Outcome], None],
+        fail: Callable[[BitencError], None],
     ):
         super().__init__()
-        self.device, self.job_of, self.record = device, job_of, record
+        self.device, self.job_of, self.record, self.fail = device, job_of, record, fail
 
     def run(self, runner_inputs) -> list:
-        """Measure candidates."""
+        """Measure candidates; on other machines, while this one goes on."""
         folders = [str(item.artifact_path) for item in runner_inputs]
-        jobs = [self.job_of(folder) for folder in folders]
-        outcomes = self.device.run(jobs, lambda i, outcome: self.record(folders[i], outcome))
-        return [Done(outcome) for outcome in outcomes]
+        slots = [Slot() for _ in folders]
+        if self.device.is_remote:
+            threading.Thread(target=self._measure, args=(folders, slots), daemon=True).start()
+        else:
+            self._measure(folders, slots)
+        return [Future(slot) for slot in slots]
+
+    def _measure(self, folders: Sequence[str], slots: Sequence[Slot]) -> None:
+        def finished(number: int, outcome: Outcome) -> None:
+            self.record(folders[number], outcome)
+            slots[number].put(outcome)
+
+        try:
+            self.device.run([self.job_of(folder) for folder in folders], finished)
+        except BitencError as error:
+            self.fail(error)
+        finally:
+            for slot in slots:
+                slot.is_there.set()

@@ -13,7 +13,7 @@ from tvm.ir.utils import derived_object
 from tvm.s_tir import meta_schedule as ms
 from tvm.support.popen_pool import PopenPoolExecutor
 
-from ..errors import TargetError, first_line
+from ..errors import BitencError, TargetError, first_line
 from ..schedule import Kernel
 from ..target import Target
 from ..threads import physical_cores
@@ -137,7 +137,18 @@ class Workshop:
             done: concurrent.futures.Future = concurrent.futures.Future()
             done.set_result(Artifact(self.defaults[task.workload]))
             return done
-        return self.pool.submit(task.kernel(candidate), task.target)
+        kernel = task.kernel(candidate)
+        if kernel is None:
+            done = concurrent.futures.Future()
+            done.set_exception(BitencError("candidate", "the rule declines", "Try another"))
+            return done
+        return self.pool.submit(kernel, task.target)
+
+    def discard(self, folder: str) -> None:
+        """Delete a candidate that was measured."""
+        task, _ = self.built[folder]
+        if folder != self.defaults[task.workload]:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def job_of(self, folder: str) -> Job:
         """What to measure of the candidate in a folder."""
