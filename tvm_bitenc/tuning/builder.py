@@ -5,7 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tvm
@@ -14,7 +14,6 @@ from tvm.s_tir import meta_schedule as ms
 from tvm.support.popen_pool import PopenPoolExecutor
 
 from ..errors import BitencError, TargetError, first_line
-from ..schedule import Kernel
 from ..target import Target
 from ..threads import physical_cores
 from .artifact import Artifact
@@ -54,6 +53,15 @@ def _nothing() -> None:
     """Let a process start."""
 
 
+def settled(
+    result: Artifact | None = None, error: Exception | None = None
+) -> concurrent.futures.Future:
+    """Return a future that is done."""
+    done = concurrent.futures.Future()
+    done.set_exception(error) if error else done.set_result(result)
+    return done
+
+
 class BuilderPool:
     """Compiles kernels in several processes; one that hangs is killed and replaced.
 
@@ -73,19 +81,22 @@ class BuilderPool:
         for future in [self._pool.submit(_nothing) for _ in range(self.workers)]:
             future.result()
 
-    def submit(self, kernel: Kernel, target: Target) -> concurrent.futures.Future:
-        """Compile a kernel; the future's result is an `Artifact`."""
+    def submit(self, task: Task, candidate: Candidate) -> concurrent.futures.Future:
+        """Build a candidate; the future's result is an `Artifact`."""
+        kernel = task.kernel(candidate)
+        if kernel is None:
+            return settled(error=BitencError("candidate", "no rule takes it", "Try another"))
         artifact = Artifact(tempfile.mkdtemp(dir=self._root))
         for i, value in enumerate(kernel.constants):
             np.save(artifact.constant(i), value)
         compiled = self._pool.submit(
             compile_kernel,
             kernel.function,
-            target.tvm_target,
+            task.target.tvm_target,
             artifact.library,
-            linker_of(target),
+            linker_of(task.target),
         )
-        done: concurrent.futures.Future = concurrent.futures.Future()
+        done = concurrent.futures.Future()
 
         def finish(future) -> None:
             error = future.exception()
@@ -131,18 +142,11 @@ class Workshop:
 
     def _start(self, task: Task, candidate: Candidate) -> concurrent.futures.Future:
         if task.workload not in self.defaults:  # Without it there is no tuning.
-            default = self.pool.submit(task.kernel(DEFAULT), task.target)
+            default = self.pool.submit(task, DEFAULT)
             self.defaults[task.workload] = default.result().folder
         if candidate == DEFAULT:
-            done: concurrent.futures.Future = concurrent.futures.Future()
-            done.set_result(Artifact(self.defaults[task.workload]))
-            return done
-        kernel = task.kernel(candidate)
-        if kernel is None:
-            done = concurrent.futures.Future()
-            done.set_exception(BitencError("candidate", "the rule declines", "Try another"))
-            return done
-        return self.pool.submit(kernel, task.target)
+            return settled(Artifact(self.defaults[task.workload]))
+        return self.pool.submit(task, candidate)
 
     def discard(self, folder: str) -> None:
         """Delete a candidate that was measured."""
@@ -174,20 +178,29 @@ class Builder(ms.builder.PyBuilder):
     workshop : Workshop
     tasks : dict of str to Task
         By workload.
+    failed : callable
+        Called with task, candidate and reason where one can't be built.
     """
 
-    def __init__(self, workshop: Workshop, tasks: dict[str, Task]):
+    def __init__(
+        self,
+        workshop: Workshop,
+        tasks: dict[str, Task],
+        failed: Callable[[Task, Candidate, str], None],
+    ):
         super().__init__()
-        self.workshop, self.tasks = workshop, tasks
+        self.workshop, self.tasks, self.failed = workshop, tasks, failed
 
     def build(self, build_inputs) -> list[ms.builder.BuilderResult]:
         """Build candidates."""
         wanted = [(self.tasks[workload_key(i.mod)], candidate_of(i.mod)) for i in build_inputs]
-        return [_described(result) for result in self.workshop.build(wanted)]
+        return [self._result(*pair, x) for pair, x in zip(wanted, self.workshop.build(wanted))]
 
-
-def _described(result: Artifact | Exception) -> ms.builder.BuilderResult:
-    if isinstance(result, Artifact):
-        return ms.builder.BuilderResult(result.folder, None)
-    reason = "took too long" if isinstance(result, TimeoutError) else first_line(result)
-    return ms.builder.BuilderResult(None, f"doesn't compile: {reason}")
+    def _result(
+        self, task: Task, candidate: Candidate, result: Artifact | Exception
+    ) -> ms.builder.BuilderResult:
+        if isinstance(result, Artifact):
+            return ms.builder.BuilderResult(result.folder, None)
+        reason = "took too long" if isinstance(result, TimeoutError) else first_line(result)
+        self.failed(task, candidate, f"doesn't compile: {reason}")
+        return ms.builder.BuilderResult(None, reason)

@@ -149,8 +149,8 @@ class Session:
             self.trials * len(contexts),
             self.trials,
             max(BATCH, self.device.devices()),
-            Builder(self.workshop, self.tasks),
-            Runner(self.device, self.workshop.job_of, self._record, self._fail),
+            Builder(self.workshop, self.tasks, self._record),
+            Runner(self.device, self.workshop.job_of, self._measured, self._fail),
             callbacks,
             database,
             CostModel(self.model, self.tasks),
@@ -170,16 +170,18 @@ class Session:
             return 0
         return max(self.trials - best.trials, 0)
 
-    def _record(self, folder: str, outcome: Outcome) -> None:
-        """Write a trial down: called when it is done."""
-        task, candidate = self.workshop.built[folder]
+    def _measured(self, folder: str, outcome: Outcome) -> None:
+        self._record(*self.workshop.built[folder], outcome)
+        self.workshop.discard(folder)
+
+    def _record(self, task: Task, candidate: Candidate, outcome: Outcome) -> None:
+        """Write a trial down: called when it is done, by any thread."""
         trial = trial_of(task, candidate, outcome)
-        with self._lock:  # Devices report from threads.
+        with self._lock:
             self.journal.append(trial)
             self.best[task.workload].add(trial)
             self.model.add([trial])
             self.progress.trial(task, self.best[task.workload], self.trials)
-        self.workshop.discard(folder)
 
     def _fail(self, error: BitencError) -> None:
         """End tuning by an error: MetaSchedule's C++ code would lose its class."""
