@@ -182,6 +182,12 @@ class FakeTracker:
     def close(self):
         pass
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
 
 @pytest.fixture
 def fake_farm(monkeypatch):
@@ -190,6 +196,7 @@ def fake_farm(monkeypatch):
     def make(measure, devices=2):
         tracker = FakeTracker(devices)
         monkeypatch.setattr(farm_module.rpc, "connect_tracker", lambda host, port: tracker)
+        monkeypatch.setattr(farm_module.socket, "create_connection", lambda *_: tracker)
         return Farm(parse_address(f"rpc://{HOST}:1/{KEY}"), 1.0, measure), tracker
 
     return make
@@ -241,8 +248,7 @@ def test_without_devices_tuning_ends(fake_farm, monkeypatch):
         farm.run([Job("", "", ())], lambda *_: None)
 
 
-def test_an_unreachable_tracker_is_named(tiny_module, monkeypatch, tmp_path):
-    monkeypatch.setattr(farm_module, "CONNECT_SECONDS", 1.0)
+def test_an_unreachable_tracker_is_named(tiny_module, tmp_path):
     address = f"rpc://{HOST}:{free_port()}/{KEY}"
     with pytest.raises(BitencError, match="doesn't answer.*rpc_tracker"):
         be.tune(tiny_module(), "native", 1, tmp_path / "r.jsonl", address, pipeline=planes_pipeline)

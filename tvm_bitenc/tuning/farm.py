@@ -6,8 +6,8 @@ of them are free, and a candidate whose device died is measured by another.
 
 from __future__ import annotations
 
-import queue
 import re
+import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -155,26 +155,17 @@ class Farm:
         return True
 
     def _connect(self) -> rpc.TrackerSession:
-        found: queue.Queue = queue.Queue()
-
-        def connect() -> None:
-            try:
-                found.put(rpc.connect_tracker(self.address.host, self.address.port))
-            except Exception as error:
-                found.put(error)
-
-        threading.Thread(target=connect, daemon=True).start()
-        try:
-            tracker = found.get(timeout=CONNECT_SECONDS)
-        except queue.Empty:
-            tracker = TimeoutError("no answer")
-        if isinstance(tracker, Exception):
+        place = self.address.host, self.address.port
+        try:  # TVM's own connection waits for a tracker without end.
+            with socket.create_connection(place, CONNECT_SECONDS):
+                pass
+            return rpc.connect_tracker(*place)
+        except (OSError, RuntimeError) as error:
             raise FarmError(
                 f"tracker {self.address}",
-                f"doesn't answer ({first_line(tracker)})",
-                "Start it with python -m tvm.exec.rpc_tracker --host 127.0.0.1",
-            )
-        return tracker
+                f"doesn't answer ({first_line(error)})",
+                f"Start it: python -m tvm.exec.rpc_tracker --host 127.0.0.1 --port {place[1]}",
+            ) from None
 
     def _summary(self) -> dict:
         try:

@@ -11,9 +11,9 @@ from tvm.ir.utils import derived_object
 from tvm.s_tir import meta_schedule as ms
 from tvm.support.popen_pool import PopenPoolExecutor
 
-from ..errors import BitencError, first_line
+from ..errors import BitencError
 from ..threads import prepare_pool, use_threads
-from .measure import Job, Times, measure
+from .measure import Job, Times, WrongResult, measure
 
 Outcome = Times | str  # Times, or why there are none.
 Finished = Callable[[int, Outcome], None]
@@ -84,13 +84,16 @@ class Future(ms.runner.PyRunnerFuture):
 _session: list[rpc.RPCSession] = []
 
 
-def _measure_here(job: Job, threads: int | None) -> Times:
+def _measure_here(job: Job, threads: int | None) -> Outcome:
     if not _session:
         prepare_pool()
         if threads is not None:
             use_threads(threads)
         _session.append(rpc.LocalSession())
-    return measure(_session[0], job)
+    try:
+        return measure(_session[0], job)
+    except WrongResult as error:  # Other processes would see its traceback, not its class.
+        return error.cause
 
 
 def _prepare() -> None:
@@ -143,10 +146,8 @@ class LocalDevice:
             return f"ran for more than {self.timeout:g} s and was stopped"
         except ChildProcessError:
             return "crashed"
-        except BitencError as error:
-            return error.cause or str(error)
-        except Exception as error:  # Whatever TVM or the system say.
-            return first_line(error)
+        except Exception as error:  # Whatever TVM or the system say; the last line says what.
+            return str(error).strip().splitlines()[-1]
 
     def close(self) -> None:
         """End the process."""
