@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import tvm
@@ -14,6 +15,7 @@ from .errors import UnsupportedError
 from .report import Observer
 from .target import Target, load_target
 from .transform.pipeline import Pipeline, code_generation, default_pipeline
+from .tuning.records import load_records
 
 
 def build(
@@ -21,7 +23,7 @@ def build(
     target: str | Path | tvm.target.Target | Target = "native",
     strategy: str | Mapping[str, str] = "auto",
     threads: int | None = None,
-    database: str | Path | None = None,
+    database: str | Path | bool | None = None,
     *,
     pipeline: Callable[..., Pipeline] = default_pipeline,
 ) -> CompiledModel:
@@ -39,8 +41,10 @@ def build(
         of these by layer name, with ``"*"`` for all others.
     threads : int, optional
         1 compiles without parallel loops; None leaves the count to TVM's thread pool.
-    database : path, optional
-        Tuned records. There are none yet: anything but None is refused.
+    database : path or False, optional
+        Tuned records, as `tune` writes them: a file, or a folder of MetaSchedule's. None takes
+        those that ship with tvm-bitenc, False none at all. Records of another CPU or release of
+        TVM aren't applied; the report says which layers have one.
     pipeline : callable
         From target and strategy to the passes to run; ``no_lowering`` compiles the module as it
         is, ``lambda *a: default_pipeline(*a).insert_after("bitenc.Fold", MyPass())`` adds one.
@@ -56,11 +60,10 @@ def build(
     TargetError
         For an unknown or malformed target.
     """
-    if database is not None:
-        raise UnsupportedError("database", "tuned records aren't read yet", "Leave database=None")
     _check_module(mod)
     target = load_target(target, threads)
-    observer, passes = Observer(target.name), pipeline(target, strategy)
+    target = replace(target, records=load_records(database, target))
+    observer, passes = Observer(target), pipeline(target, strategy)
     inputs, outputs = specs_of(mod["main"])
     mod = without_bounds(mod)
     scheduled = passes.run(mod, observer)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import platform
 import sys
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tvm
 from tvm.target import codegen
@@ -17,6 +18,9 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+if TYPE_CHECKING:
+    from .tuning.records import Records
 
 DEFAULT_RULES = ("avx512", "avx2", "generic")  # Each declines what its CPU lacks.
 _KEYS = {"description", "emulator", "tvm", "schedule", "core"}
@@ -63,6 +67,8 @@ class Target:
     emulator : str
         Command that runs its programs on other machines, e.g. ``qemu-aarch64 -cpu cortex-a53``;
         empty if there is none.
+    records : Records, optional
+        What tuning found for it; without them, rules choose alone.
     """
 
     name: str
@@ -72,6 +78,7 @@ class Target:
     description: str = ""
     core: Core = Core()
     emulator: str = ""
+    records: Records | None = field(default=None, compare=False, repr=False)
 
     @property
     def triple(self) -> str:

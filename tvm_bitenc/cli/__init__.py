@@ -18,6 +18,7 @@ def main() -> None:
     from .explain import explain
     from .serve import serve
     from .targets import targets
+    from .tune import tune_app
 
     app = typer.Typer(
         help="Compile networks with 1- to 8-bit weights and activations.",
@@ -27,6 +28,7 @@ def main() -> None:
     )
     for command in (explain, targets, deploy, serve, doctor):
         app.command()(command)
+    app.add_typer(tune_app, name="tune")
     try:
         app()
     except BitencError as error:

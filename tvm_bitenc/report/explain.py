@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import tvm
@@ -20,6 +21,7 @@ from ..transform.float32 import evaluate, op_name
 from ..transform.lower import is_layer, lower_layer, reason_for_float
 from ..transform.pipeline import Pipeline, default_pipeline
 from ..transform.rewrite import Graph, merge_equal, rewrite_calls
+from ..tuning.apply import schedule_of
 from .reasons import diagnose
 from .report import FloatLayer, FloatOps, LayerRow, Report
 
@@ -51,7 +53,7 @@ def explain(
         reason.
     """
     target = load_target(target)
-    observer, refused = Observer(target.name), []
+    observer, refused = Observer(target), []
     passes = default_pipeline(target).until("bitenc.Schedule")
     passes = Pipeline(
         [_lenient_lowering(refused) if p.info.name == "bitenc.Lower" else p for p in passes.passes]
@@ -65,11 +67,10 @@ class Observer:
 
     Parameters
     ----------
-    target : str
-        Name of the target.
+    target : Target
     """
 
-    def __init__(self, target: str):
+    def __init__(self, target: Target):
         self.target = target
         self.float_layers: list[FloatLayer] = []
         self.notes: list[str] = []
@@ -81,12 +82,12 @@ class Observer:
         if name == "bitenc.Lower":
             self.float_layers, self.notes = _before_lowering(mod)
         elif name == "bitenc.Schedule":
-            self.layers, self.float_ops = _before_scheduling(mod)
+            self.layers, self.float_ops = _before_scheduling(mod, self.target)
 
     def report(self, refused: list[FloatLayer] = ()) -> Report:
         """Return the report of what was seen."""
         left = [*self.float_layers, *refused]
-        return Report(self.target, self.layers, left, self.float_ops, self.notes)
+        return Report(self.target.name, self.layers, left, self.float_ops, self.notes)
 
 
 def _before_lowering(mod: tvm.IRModule) -> tuple[list[FloatLayer], list[str]]:
@@ -138,13 +139,13 @@ def macs_of(call: relax.Call) -> int:
     return math.prod(data if "transpose" in op_name(call) else out) * math.prod(weight[1:])
 
 
-def _before_scheduling(mod: tvm.IRModule) -> tuple[list[LayerRow], list[FloatOps]]:
+def _before_scheduling(mod: tvm.IRModule, target: Target) -> tuple[list[LayerRow], list[FloatOps]]:
     rows: list[LayerRow] = []
     ops: dict[str, list[str]] = {}
 
     def note(call: relax.Call, graph: Graph) -> None:
         if is_call_to(call, packed_conv2d_op):
-            rows.append(row_of(conv_layer_of(call)))
+            rows.append(replace(row_of(conv_layer_of(call)), schedule=schedule_of(call, target)))
         elif is_call_to(call, branch_matmul_op):
             rows.append(row_of_product(call))
         elif _is_float_op(call, graph):
