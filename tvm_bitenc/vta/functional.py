@@ -1,0 +1,271 @@
+"""Functional simulator: what a program does, in numpy, without cycles.
+
+Load, compute and store run their instructions in order, each when its tokens are there, as on the
+hardware. What the hardware answers with its error flag raises an `AcceleratorError` here.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..errors import BitencError
+from . import isa
+from .config import BUFFERS, Accelerator
+
+MODULES = ("load", "compute", "store")
+_TAKES = {
+    ("load", "pop_next"): "compute to load",
+    ("compute", "pop_prev"): "load to compute",
+    ("compute", "pop_next"): "store to compute",
+    ("store", "pop_prev"): "compute to store",
+}
+_GIVES = {
+    ("load", "push_next"): "load to compute",
+    ("compute", "push_prev"): "compute to load",
+    ("compute", "push_next"): "compute to store",
+    ("store", "push_prev"): "store to compute",
+}
+
+
+class AcceleratorError(BitencError):
+    """A program that the accelerator answers with its error flag."""
+
+
+class FunctionalSimulator:
+    """One accelerator, its buffers and its memory.
+
+    Parameters
+    ----------
+    accelerator : Accelerator
+    memory : ndarray of uint64
+        Read and written in place.
+    """
+
+    def __init__(self, accelerator: Accelerator, memory: np.ndarray):
+        self.accelerator, self.memory = accelerator, memory
+        rows = accelerator.rows
+        self.act = np.zeros((rows("act"), accelerator.pixels), np.uint64)
+        self.weight = np.zeros((rows("weight"), accelerator.channels), np.uint64)
+        self.param = np.zeros((rows("param"), accelerator.channels), np.int32)
+        self.tap = np.zeros(rows("tap"), np.uint64)
+        self.passes = np.zeros(rows("pass"), np.uint64)
+        self.out = np.zeros(rows("out"), np.uint64)
+        self.tokens = dict.fromkeys([*_TAKES.values()], 0)
+
+    def run_words(self, first: int, count: int, order: Sequence[str] = MODULES) -> None:
+        """Run `count` instructions that lie in memory from word `first` on."""
+        end = first + isa.INSTRUCTION_WORDS * count
+        if not 0 <= first <= end <= self.memory.size:
+            raise AcceleratorError("program", "lies outside the memory", "Place it inside")
+        lines = self.memory[first:end].reshape(count, -1)
+        try:
+            program = [isa.decode(line) for line in lines]
+        except isa.InstructionError as error:
+            raise AcceleratorError(error.where, error.cause, error.cure) from None
+        self.run(program, order)
+
+    def run(self, program: Sequence[isa.Instruction], order: Sequence[str] = MODULES) -> None:
+        """Run instructions until `Finish`.
+
+        Parameters
+        ----------
+        program : sequence of Instruction
+        order : sequence of str
+            Which module goes first where several could; a right program doesn't mind.
+
+        Raises
+        ------
+        AcceleratorError
+            For a deadlock, an address out of range, wrong tokens or sizes.
+        """
+        queues = {
+            module: deque((i, x) for i, x in enumerate(program) if x.module == module)
+            for module in MODULES
+        }
+        while True:
+            ready = [m for m in order if queues[m] and not self._missing(queues[m][0][1])]
+            if not ready:
+                raise self._deadlock(queues)
+            index, instruction = queues[ready[0]].popleft()
+            self._step(index, instruction)
+            if isinstance(instruction, isa.Finish):
+                break
+        self._check_end(queues)
+
+    def _step(self, index: int, instruction: isa.Instruction) -> None:
+        where = f"instruction {index} ({instruction.name})"
+        for name, queue in _TAKES.items():
+            if name[0] == instruction.module and getattr(instruction, name[1]):
+                self.tokens[queue] -= 1
+        self._check_tokens(where, instruction)
+        action = {isa.Load: self._load, isa.Conv: self._conv, isa.Store: self._store}
+        action.get(type(instruction), lambda where, x: None)(where, instruction)
+        for name, queue in _GIVES.items():
+            if name[0] == instruction.module and getattr(instruction, name[1]):
+                self.tokens[queue] += 1
+                if self.tokens[queue] > self.accelerator.token_queue:
+                    raise AcceleratorError(
+                        where, f"more than {self.accelerator.token_queue} tokens {queue}", "Pop"
+                    )
+
+    def _missing(self, instruction: isa.Instruction) -> list[str]:
+        """Token queues that an instruction waits for."""
+        return [
+            queue
+            for (module, flag), queue in _TAKES.items()
+            if module == instruction.module
+            and getattr(instruction, flag)
+            and not self.tokens[queue]
+        ]
+
+    def _check_tokens(self, where: str, x: isa.Instruction) -> None:
+        known = {flag for module, flag in [*_TAKES, *_GIVES] if module == x.module}
+        for flag in ("pop_prev", "pop_next", "push_prev", "push_next"):
+            if getattr(x, flag) and flag not in known:
+                raise AcceleratorError(where, f"{x.module} has no module for {flag}", "Clear it")
+
+    def _deadlock(self, queues: dict[str, deque]) -> AcceleratorError:
+        waiting = [
+            f"{module} at instruction {queue[0][0]} ({queue[0][1].name}) waits for a token "
+            + " and ".join(self._missing(queue[0][1]))
+            for module, queue in queues.items()
+            if queue
+        ]
+        cause = "deadlock: " + "; ".join(waiting) if waiting else "it ends without finish"
+        return AcceleratorError("program", cause, "Push a token for every one that is popped")
+
+    def _check_end(self, queues: dict[str, deque]) -> None:
+        left = [f"{len(queue)} of {module}" for module, queue in queues.items() if queue]
+        tokens = [f"{n} tokens {queue}" for queue, n in self.tokens.items() if n]
+        if left or tokens:
+            cause = f"finish leaves {', '.join([*left, *tokens])}"
+            raise AcceleratorError("program", cause, "Let finish wait for all modules")
+
+    def _load(self, where: str, x: isa.Load) -> None:
+        if x.buffer >= len(BUFFERS) or BUFFERS[x.buffer] == "out":
+            raise AcceleratorError(where, f"can't load into buffer {x.buffer}", "Use another")
+        if not x.rows * x.pixels * x.words:
+            return
+        row, pixel, word = np.ogrid[: x.rows, : x.pixels, : x.words]
+        address = x.dram + row * x.row_words + pixel * x.pixel_words + word
+        _check_range(where, "memory", address.max(), self.memory.size)
+        values = self.memory[address]
+        if BUFFERS[x.buffer] == "act":
+            index = x.first_pixel + row * x.row_pixels + pixel
+            line = x.sram + index // self.accelerator.pixels + word * x.word_rows
+            _check_range(where, "act", line.max(), self.accelerator.act_rows)
+            self.act[line, np.broadcast_to(index % self.accelerator.pixels, line.shape)] = values
+            return
+        name = BUFFERS[x.buffer]
+        target = self.passes if name == "pass" else getattr(self, name)
+        flat = target.reshape(-1).view(np.uint64)
+        first = x.sram * flat.size // len(target)
+        _check_range(where, name, first + values.size - 1, flat.size)
+        flat[first : first + values.size] = values.reshape(-1)
+
+    def _store(self, where: str, x: isa.Store) -> None:
+        if not x.rows * x.words:
+            return
+        row, word = np.ogrid[: x.rows, : x.words]
+        address = x.dram + row * x.row_words + word
+        _check_range(where, "memory", address.max(), self.memory.size)
+        last = x.sram + x.rows * x.words
+        _check_range(where, "out", last - 1, self.accelerator.out_rows)
+        self.memory[address] = self.out[x.sram : last].reshape(x.rows, x.words)
+
+    def _conv(self, where: str, x: isa.Conv) -> None:
+        self._check_conv(where, x)
+        y, column = np.divmod(np.arange(x.pixels), x.out_width)
+        index = y * x.row_pixels + column
+        y += x.first_row
+        differing, ones = self._count(where, x, y * x.stride_y, column * x.stride_x, index)
+        row_class = np.minimum(y, x.row_low) + np.maximum(y - x.row_high + 1, 0)
+        column_class = np.minimum(column, x.column_low)
+        column_class += np.maximum(column - x.column_high + 1, 0)
+        classes = x.column_low + 1 + x.out_width - x.column_high
+        border = x.param + 2 + row_class * classes + column_class
+        thresholds = x.param + x.thresholds
+        last = thresholds + (1 << x.bits) - 2
+        _check_range(where, "param", max(last, border.max()), self.accelerator.param_rows)
+        factor, sign = self.param[x.param].astype(np.int64), self.param[x.param + 1] & 1
+        acc = self.param[border] + np.where(sign, 2, -2) * differing + factor * ones[:, None]
+        acc = acc.astype(np.int32)
+        (self._write_codes if x.bits else self._write_accumulators)(where, x, acc, thresholds)
+
+    def _check_conv(self, where: str, x: isa.Conv) -> None:
+        wrong = [
+            name
+            for name in ("passes", "taps", "words", "pixels", "out_width", "stride_y", "stride_x")
+            if not getattr(x, name)
+        ]
+        if wrong:
+            raise AcceleratorError(where, f"{', '.join(wrong)} is 0", "Use at least 1")
+        if (x.row_pixels - x.out_width) % self.accelerator.pixels:
+            cause = f"row_pixels {x.row_pixels} isn't out_width {x.out_width} modulo DN"
+            raise AcceleratorError(where, cause, "Leave a gap between rows")
+        if x.bits > 8:
+            raise AcceleratorError(where, f"{x.bits} bits", "Use 0 to 8")
+        if x.column_high > x.out_width:
+            raise AcceleratorError(where, "column_high is beyond out_width", "Use a column")
+        if x.sub_word >= 64 // self.accelerator.channels:
+            raise AcceleratorError(where, f"sub_word {x.sub_word}", "Use one inside the word")
+        _check_range(where, "tap table", x.taps - 1, self.accelerator.tap_rows)
+        _check_range(where, "pass table", x.passes - 1, self.accelerator.pass_rows)
+
+    def _count(self, where: str, x: isa.Conv, y, column, index) -> tuple[np.ndarray, np.ndarray]:
+        """Differing bits (pixels, DM) and ones (pixels,), in Horner's order of planes."""
+        tap = isa.decode_lines(self.tap[: x.taps], isa.TAP_FIELDS)
+        table = isa.decode_lines(self.passes[: x.passes], isa.PASS_FIELDS)
+        y, column = y[:, None] + tap["dy"], column[:, None] + tap["dx"]
+        inside = (y >= 0) & (y < x.in_height) & (column >= 0) & (column < x.in_width)
+        index = np.where(inside, index[:, None] + tap["offset"], 0)
+        _check_range(where, "act", -int(index.min()), 1)
+        line = x.act + index // self.accelerator.pixels
+        line = line[..., None] + np.arange(x.words) * x.word_rows
+        bank = np.broadcast_to((index % self.accelerator.pixels)[..., None], line.shape)
+        _check_range(where, "act", int(line.max() + table["act"].max()), self.accelerator.act_rows)
+        steps = x.taps * x.words
+        weight_end = x.weight + int(table["weight"].max()) + steps
+        _check_range(where, "weight", weight_end - 1, self.accelerator.weight_rows)
+        differing = np.zeros((x.pixels, self.accelerator.channels), np.int64)
+        ones = np.zeros(x.pixels, np.int64)
+        for act, weight, shift, counts_ones in zip(*table.values()):
+            a = np.where(inside[..., None], self.act[line + act, bank], np.uint64(0))
+            a = a.reshape(x.pixels, steps)
+            w = self.weight[x.weight + weight : x.weight + weight + steps].T
+            differing <<= shift
+            ones <<= shift
+            for channel, bits in enumerate(w):
+                differing[:, channel] += np.bitwise_count(a ^ bits).sum(axis=1, dtype=np.int64)
+            if counts_ones:
+                ones += np.bitwise_count(a).sum(axis=1, dtype=np.int64)
+        return differing, ones
+
+    def _write_codes(self, where: str, x: isa.Conv, acc: np.ndarray, first: int) -> None:
+        """Binary search among thresholds; planes of the codes go to their part of each word."""
+        channel = np.arange(self.accelerator.channels)
+        code = np.zeros(acc.shape, np.int64)
+        for bit in reversed(range(x.bits)):
+            step = 1 << bit
+            code += step * (acc >= self.param[first + code + step - 1, channel])
+        last = x.out + x.pixels * x.bits
+        _check_range(where, "out", last - 1, self.accelerator.out_rows)
+        planes = (code[:, None, :] >> np.arange(x.bits)[:, None]) & 1
+        part = (planes.astype(np.uint64) << channel.astype(np.uint64)).sum(axis=-1, dtype=np.uint64)
+        part = part.reshape(-1) << np.uint64(x.sub_word * self.accelerator.channels)
+        mask = np.uint64((1 << self.accelerator.channels) - 1 << x.sub_word * len(channel))
+        kept = self.out[x.out : last] & ~mask if x.sub_word else np.uint64(0)
+        self.out[x.out : last] = kept | part
+
+    def _write_accumulators(self, where: str, x: isa.Conv, acc: np.ndarray, _: int) -> None:
+        words = np.ascontiguousarray(acc).view(np.uint64).reshape(-1)
+        _check_range(where, "out", x.out + words.size - 1, self.accelerator.out_rows)
+        self.out[x.out : x.out + words.size] = words
+
+
+def _check_range(where: str, what: str, last: int, size: int) -> None:
+    if last >= size:
+        raise AcceleratorError(where, f"reaches {what} {last}, of {size}", "Stay inside")
