@@ -25,7 +25,7 @@ def run(program, planes, accelerator=ACCELERATOR, order=MODULES):
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def check(conv_layer, expected, planes):
     def check(layer, out_bits=0, accelerator=ACCELERATOR, order=MODULES):
         static = conv_layer(layer, out_bits)
@@ -139,7 +139,7 @@ def test_refusals(random_layer, conv_layer):
     with pytest.raises(UnsupportedError, match=r"coefficients \(1, 3\)"):
         act = Encoding(2, 1.0, 0.0, coefficients=(1, 3))
         compile_conv(conv_layer(random_layer(0, encodings[0], act)), ACCELERATOR)
-    small = conv_layer(random_layer(0, *encodings, channels=64))
+    small = conv_layer(random_layer(0, *encodings, channels=70, padding=1))
     for buffer in ("act", "weight", "param", "out"):
         with pytest.raises(UnsupportedError, match=f"accelerator's {buffer} buffer"):
             compile_conv(small, replace(ACCELERATOR, **{f"{buffer}_rows": 8}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -159,7 +160,7 @@ def _edges(classes: np.ndarray) -> tuple[int, int]:
     """Bounds of the longest run of one class: every position outside gets a class of its own."""
     changes = np.flatnonzero(np.diff(classes)) + 1
     bounds = [0, *changes.tolist(), len(classes)]
-    low, high = max(zip(bounds, bounds[1:]), key=lambda run: run[1] - run[0])
+    low, high = max(itertools.pairwise(bounds), key=lambda run: run[1] - run[0])
     return low, high
 
 
