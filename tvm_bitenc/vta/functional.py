@@ -188,7 +188,7 @@ class FunctionalSimulator:
         classes = x.column_low + 1 + x.out_width - x.column_high
         border = x.param + 2 + row_class * classes + column_class
         thresholds = x.param + x.thresholds
-        last = thresholds + (1 << x.bits) - 2
+        last = thresholds + (1 << x.bits) - 2 if x.bits else 0
         _check_range(where, "param", max(last, border.max()), self.accelerator.param_rows)
         factor, sign = self.param[x.param].astype(np.int64), self.param[x.param + 1] & 1
         acc = self.param[border] + np.where(sign, 2, -2) * differing + factor * ones[:, None]

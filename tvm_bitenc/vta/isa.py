@@ -318,6 +318,7 @@ def verilog_header() -> str:
         lines.append(f"`define OP_{kind.name.upper()} 4'd{opcode}")
         for name, low, width in layout(kind):
             lines.append(f"`define {kind.name.upper()}_{name.upper()} {low + width - 1}:{low}")
+        lines.append(f"`define {kind.name.upper()}_END {low + width}")
     for prefix, table in (("TAP", TAP_FIELDS), ("PASS", PASS_FIELDS)):
         low = 0
         for name, width, _ in table:
