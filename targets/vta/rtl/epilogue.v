@@ -30,8 +30,7 @@ module epilogue #(
     localparam ROW_BITS = $clog2(PARAM_ROWS);
     localparam LANE_BITS = $clog2(DN);
     localparam PARTS = 64 / DM;
-    localparam [LANE_BITS-1:0] LAST_LANE = DN - 1;
-    localparam [4:0] LAST_WORD = DM / 2 - 1;
+    localparam [LANE_BITS-1:0] LAST_LANE = {LANE_BITS{1'b1}};  // DN is a power of two
 
     localparam SETUP_FACTOR = 3'd0, SETUP_SIGN = 3'd1, BORDER = 3'd2, SEARCH = 3'd3, WRITE = 3'd4;
 
@@ -52,6 +51,9 @@ module epilogue #(
     wire [3:0] bits = x[`CONV_BITS];
     wire is_codes = bits != 0;
     wire [2:0] top_bit = bits[2:0] - 3'd1;
+    wire ends_words = {27'd0, word} == DM / 2 - 1;
+    wire [31:0] at = {{32-LANE_BITS{1'b0}}, lane};
+    wire [31:0] at1 = {{32-LANE_BITS{1'b0}}, lane1};
     wire ends_round = lane == LAST_LANE;
     wire [13:0] first_row = x[`CONV_PARAM];
     wire [13:0] sign_row = first_row + 14'd1;
@@ -65,17 +67,17 @@ module epilogue #(
     generate
         for (i = 0; i < DM; i = i + 1) begin : channel
             wire [7:0] step = 8'd1 << bit_now;
-            wire [7:0] found = code[i*DN + lane];
+            wire [7:0] found = code[i*DN + at];
             wire [13:0] threshold_row = first_threshold + {6'd0, found} + {6'd0, step} - 14'd1;
             assign param_row[i*ROW_BITS +: ROW_BITS] =
                 stage == SETUP_FACTOR ? first_row[ROW_BITS-1:0]
                 : stage == SETUP_SIGN ? sign_row[ROW_BITS-1:0]
                 : stage == BORDER ? border_rows[lane*ROW_BITS +: ROW_BITS]
                 : threshold_row[ROW_BITS-1:0];
-            assign reached[i] = $signed(acc[i*DN + lane1])
+            assign reached[i] = $signed(acc[i*DN + at1])
                 >= $signed(param_data[i*32 +: 32]);
 
-            wire [31:0] twice = {acc[i*DN + lane1][30:0], 1'b0};
+            wire [31:0] twice = {acc[i*DN + at1][30:0], 1'b0};
             wire [31:0] value = param_data[i*32 +: 32] + (sign[i] ? twice : -twice)
                 + factor[i*32 +: 32] * one[lane1];
             for (j = 0; j < DN; j = j + 1) begin : lanes
@@ -105,7 +107,7 @@ module epilogue #(
         end
     endgenerate
 
-    wire [31:0] low_half = {26'd0, word, 1'b0} * DN + {{32-LANE_BITS{1'b0}}, lane};
+    wire [31:0] low_half = {26'd0, word, 1'b0} * DN + at;
     wire [63:0] words = {acc[low_half + DN], acc[low_half]};
 
     assign idle = !busy && !busy1;
@@ -119,7 +121,7 @@ module epilogue #(
             if (setup || start) busy <= 1;
             else if (busy && stage == SETUP_SIGN) busy <= 0;
             else if (busy && ends_round && stage == SEARCH && bit_now == 0) busy <= 0;
-            else if (busy && ends_round && stage == WRITE && word == LAST_WORD) busy <= 0;
+            else if (busy && ends_round && stage == WRITE && ends_words) busy <= 0;
         end
         stage1 <= stage;
         lane1 <= lane;
@@ -138,8 +140,8 @@ module epilogue #(
             case (stage)
                 SETUP_FACTOR: stage <= SETUP_SIGN;
                 WRITE: begin
-                    word <= word == LAST_WORD ? 5'd0 : word + 1'b1;
-                    if (word == LAST_WORD) lane <= lane + 1'b1;
+                    word <= ends_words ? 5'd0 : word + 1'b1;
+                    if (ends_words) lane <= lane + 1'b1;
                 end
                 default: begin
                     lane <= lane + 1'b1;
@@ -157,7 +159,7 @@ module epilogue #(
         else if (busy && stage == WRITE) write_row <= write_row + 32'd1;
         if (busy1 && lane1 == LAST_LANE && stage1 == SEARCH && bit1 == 0)
             tile_row <= tile_row + DN * {28'd0, bits};
-        if (busy && lane == LAST_LANE && stage == WRITE && word == LAST_WORD)
+        if (busy && lane == LAST_LANE && stage == WRITE && ends_words)
             tile_row <= tile_row + DN * (DM / 2);
     end
 endmodule

@@ -24,7 +24,7 @@ module lanes #(
 );
     localparam ROW_BITS = $clog2(PARAM_ROWS);
     localparam LANE_BITS = $clog2(DN);
-    localparam [LANE_BITS-1:0] LAST_LANE = DN - 1;
+    localparam [LANE_BITS-1:0] LAST_LANE = {LANE_BITS{1'b1}};
 
     reg busy;
     reg [LANE_BITS-1:0] lane;
