@@ -10,8 +10,6 @@ module tokens #(
     output wire left,  // after this cycle's take
     output reg  overflow
 );
-    localparam [7:0] MOST = CAPACITY;
-
     reg [7:0] count;
 
     assign available = count != 0;
@@ -23,7 +21,7 @@ module tokens #(
             overflow <= 0;
         end else begin
             count <= count + {7'd0, give} - {7'd0, take};
-            if (give && !take && count == MOST) overflow <= 1;
+            if (give && !take && {24'd0, count} == CAPACITY) overflow <= 1;
         end
     end
 endmodule
