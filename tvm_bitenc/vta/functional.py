@@ -16,13 +16,13 @@ from . import isa
 from .config import BUFFERS, Accelerator
 
 MODULES = ("load", "compute", "store")
-_TAKES = {
+TAKES = {
     ("load", "pop_next"): "compute to load",
     ("compute", "pop_prev"): "load to compute",
     ("compute", "pop_next"): "store to compute",
     ("store", "pop_prev"): "compute to store",
 }
-_GIVES = {
+GIVES = {
     ("load", "push_next"): "load to compute",
     ("compute", "push_prev"): "compute to load",
     ("compute", "push_next"): "compute to store",
@@ -53,7 +53,7 @@ class FunctionalSimulator:
         self.tap = np.zeros(rows("tap"), np.uint64)
         self.passes = np.zeros(rows("pass"), np.uint64)
         self.out = np.zeros(rows("out"), np.uint64)
-        self.tokens = dict.fromkeys([*_TAKES.values()], 0)
+        self.tokens = dict.fromkeys([*TAKES.values()], 0)
 
     def run_words(self, first: int, count: int, order: Sequence[str] = MODULES) -> None:
         """Run `count` instructions that lie in memory from word `first` on."""
@@ -97,13 +97,13 @@ class FunctionalSimulator:
 
     def _step(self, index: int, instruction: isa.Instruction) -> None:
         where = f"instruction {index} ({instruction.name})"
-        for name, queue in _TAKES.items():
+        for name, queue in TAKES.items():
             if name[0] == instruction.module and getattr(instruction, name[1]):
                 self.tokens[queue] -= 1
         self._check_tokens(where, instruction)
         action = {isa.Load: self._load, isa.Conv: self._conv, isa.Store: self._store}
         action.get(type(instruction), lambda where, x: None)(where, instruction)
-        for name, queue in _GIVES.items():
+        for name, queue in GIVES.items():
             if name[0] == instruction.module and getattr(instruction, name[1]):
                 self.tokens[queue] += 1
                 if self.tokens[queue] > self.accelerator.token_queue:
@@ -115,14 +115,14 @@ class FunctionalSimulator:
         """Token queues that an instruction waits for."""
         return [
             queue
-            for (module, flag), queue in _TAKES.items()
+            for (module, flag), queue in TAKES.items()
             if module == instruction.module
             and getattr(instruction, flag)
             and not self.tokens[queue]
         ]
 
     def _check_tokens(self, where: str, x: isa.Instruction) -> None:
-        known = {flag for module, flag in [*_TAKES, *_GIVES] if module == x.module}
+        known = {flag for module, flag in [*TAKES, *GIVES] if module == x.module}
         for flag in ("pop_prev", "pop_next", "push_prev", "push_next"):
             if getattr(x, flag) and flag not in known:
                 raise AcceleratorError(where, f"{x.module} has no module for {flag}", "Clear it")

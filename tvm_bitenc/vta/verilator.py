@@ -25,6 +25,7 @@ from .config import BUFFERS, Accelerator
 from .functional import AcceleratorError
 
 ERRORS = {
+    -2: "it hangs",
     -1: "it isn't done after as many cycles as it may take",
     1: "an illegal instruction",
     2: "an address outside the memory",

@@ -18,7 +18,10 @@ struct Response {
 // Counters that `vta_run` fills, in this order.
 enum Counter { kCycles, kLoad, kCompute, kStore, kSteps, kReads, kWrites, kCounters };
 
-// Returns the error of the accelerator, or -1 if it isn't done after `max_cycles`.
+// More cycles without a request or a step of the array than any instruction needs.
+constexpr uint64_t kQuiet = 2048;
+
+// Returns the error of the accelerator, -1 if it isn't done after `max_cycles`, or -2 if it hangs.
 extern "C" int vta_run(uint64_t* memory, uint32_t memory_words, uint32_t instructions,
                        uint32_t latency, uint64_t max_cycles, uint64_t* counters) {
   VerilatedContext context;
@@ -34,6 +37,7 @@ extern "C" int vta_run(uint64_t* memory, uint32_t memory_words, uint32_t instruc
     top.eval();
   }
   top.reset = 0;
+  uint64_t busy_cycle = 0;
   for (uint64_t cycle = 0; cycle < max_cycles; ++cycle) {
     Response& response = line[slot];
     top.response = response.valid;
@@ -57,6 +61,8 @@ extern "C" int vta_run(uint64_t* memory, uint32_t memory_words, uint32_t instruc
     counters[kStore] += top.store_active;
     counters[kSteps] += top.array_step;
     ++counters[kCycles];
+    if (top.request || top.array_step || response.valid) busy_cycle = cycle;
+    if (cycle - busy_cycle > kQuiet + latency) return -2;
     top.clk = 1;
     top.eval();
     if (top.done) return top.error;
