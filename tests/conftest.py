@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -253,3 +255,23 @@ def until():
 def only():
     """``only(*passes)``: the `pipeline` option of just these passes."""
     return _only
+
+
+def pytest_runtest_setup(item):
+    """Let each test draw the same numbers in any order and on any number of workers."""
+    rng = getattr(item.module, "rng", None)
+    if isinstance(rng, np.random.Generator):
+        rng.bit_generator.state = np.random.default_rng(0).bit_generator.state
+
+
+@pytest.fixture(scope="session")
+def pretrained():
+    """``pretrained(file name)``: a network of rapidocr-onnxruntime, which isn't imported itself.
+
+    Imported, it would want OpenCV, and OpenCV the libraries of a desktop.
+    """
+    spec = importlib.util.find_spec("rapidocr_onnxruntime")
+    if spec is None:
+        pytest.skip("pip install rapidocr-onnxruntime")
+    folder = Path(spec.submodule_search_locations[0]) / "models"
+    return lambda name: folder / name

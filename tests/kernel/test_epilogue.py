@@ -100,3 +100,13 @@ def test_one_comparison_is_left_where_thresholds_lie_near_a_line(layer_of):
     layer = layer_of(limits, DIRECTION)
     assert fit_line(layer) is None
     assert line_below(layer)[2] == 1
+
+
+def test_constant_channels_do_not_widen_the_search(layer_of):
+    """Thresholds that all accumulators reach, or none, bound no line."""
+    limits = even(3, 60, 0)
+    limits[1::2] += 1
+    limits[:, 1], limits[:, 2] = -(10**6), 10**6
+    slope, intercept, rounds = line_below(layer_of(limits, DIRECTION))
+    assert rounds == 1
+    assert slope[1] == slope[2] == 0 and intercept[1] > 7 and intercept[2] < 1

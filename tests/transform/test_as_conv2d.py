@@ -195,6 +195,7 @@ def test_phases_take_every_tap_of_every_output_once(numbers):
             continue
         taps = w[::-1][phase.taps]
         inside = x[max(-phase.before, 0) : min(phase.after, 0) or None]
+        assert inside.size
         padded = np.pad(inside, [max(n, 0) for n in (phase.before, phase.after)])
         for q in range(len(woven)):
             window = padded[q : q + (len(taps) - 1) * phase.dilation + 1 : phase.dilation]
@@ -221,7 +222,9 @@ def test_any_transposed_convolution(module_of, outputs_of, same, window, kernel)
     try:
         expected = torchs_own(x, weight, window)
     except RuntimeError:
-        return  # Torch has no output of this size.
+        return  # Torch has no output of this size,
+    if expected.size == 0:
+        return  # or an empty one.
     (y,) = outputs_of(module_of([x.shape], transposed_layer(x, weight, window)), [x])
     assert same(y, expected)
 

@@ -143,11 +143,13 @@ def line_below(layer: ConvLayer) -> tuple[np.ndarray, np.ndarray, int]:
     at = np.clip(layer.thresholds.astype(np.int64), low, high + 1)
     codes = np.arange(1, steps + 1)[:, None]
     slope = _regression(at, codes, (at > low) & (at <= high))
-    # As high as it may be: just below a threshold it doesn't reach the threshold's code.
-    rises = slope * (at - 1) - codes
     rounding = 8 * np.finfo(np.float32).eps * (2 * np.abs(slope * at).max() + steps)
+    # As high as it may be: just below a threshold it doesn't reach the threshold's code. One that
+    # is always reached has no accumulator below it, and one that never is has none above.
+    rises = np.where(at > low, slope * (at - 1) - codes, -steps - 1)
     intercept = -rises.max(axis=0) - rounding
-    missing = np.ceil((codes - (slope * at + intercept - rounding)).max())
+    missing = np.where(at <= high, codes - (slope * at + intercept - rounding), 0)
+    missing = np.ceil(missing.max())
     rounds = min(max(int(missing), 1).bit_length(), steps.bit_length())
     return slope * direction.astype(np.float32), intercept.astype(np.float32), rounds
 

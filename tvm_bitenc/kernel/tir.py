@@ -90,6 +90,14 @@ class Register:
         """Replace its value."""
         store(self._buffer, value, 0, self.lanes)
 
+    def part(self, first: int, lanes: int):
+        """Some neighbouring lanes."""
+        return load(self._buffer, first, lanes)
+
+    def put(self, value, lane) -> None:
+        """Replace one lane."""
+        store(self._buffer, value, lane, 1)
+
     def clear(self) -> None:
         """Set every lane to 0."""
         self.set(constant(0, self.dtype, self.lanes))

@@ -11,6 +11,8 @@ Without it, each bit of a word chooses whether its plane's coefficient is added 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
@@ -100,9 +102,22 @@ def planes_of_parts(isa: Isa, parts: list, bits: int):
     codes = isa.saturated_bytes(parts)
     if bits < PLANES:
         codes = tirx.min(codes, constant(2**bits - 1, "uint8", WORD_BITS))
-    place = _saturated_places(isa.vector_bytes)
-    order = [place[lane - lane % PLANES + PLANES - 1 - lane % PLANES] for lane in range(WORD_BITS)]
-    turned = isa.transpose_bits(T.Bind(tirx.Shuffle([T.Bind(codes)], order)))
+    return planes_of_bytes(isa, T.Bind(codes), _saturated_places(isa.vector_bytes))
+
+
+def planes_of_bytes(isa: Isa, octets, places: Sequence[int] = range(WORD_BITS)):
+    """Planes of a word of channels, one 64-bit lane a plane.
+
+    Parameters
+    ----------
+    isa : Isa
+    octets : vector of uint8
+        A code for each channel.
+    places : sequence of int
+        Which lane holds which channel's.
+    """
+    order = [places[lane - lane % PLANES + PLANES - 1 - lane % PLANES] for lane in range(WORD_BITS)]
+    turned = isa.transpose_bits(T.Bind(tirx.Shuffle([octets], order)))
     planes = [lane % PLANES * PLANES + lane // PLANES for lane in range(WORD_BITS)]
     in_order = T.Bind(tirx.Shuffle([T.Bind(turned)], planes))
     return T.Bind(reinterpret(vector("uint64", PLANES), in_order))

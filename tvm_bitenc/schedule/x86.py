@@ -24,10 +24,11 @@ from ..kernel.int8 import Int8
 from ..kernel.isa import Isa
 from ..kernel.lines import AffinePlanes, SearchedPlanes
 from ..kernel.lut import Lut
+from ..kernel.pack import pack_kernel
 from ..kernel.planar import Planar
 from ..kernel.window import Tile, flattened, padded_blocks, rows_at_once
 from ..kernel.xnor import Xnor
-from ..op.packed import conv_layer_of, packed_conv2d_op, packed_encode_op, takes_codes
+from ..op.packed import conv_layer_of, pack_op, packed_conv2d_op, packed_encode_op, takes_codes
 from ..op.registration import constant_value, is_call_to
 from ..target import Target
 from ..te.conv_layer import ConvLayer
@@ -59,7 +60,7 @@ def register(rule_set: str, isa_of: Callable[[Target], Isa | None]) -> None:
     isa_of : callable
         What a target offers of the instruction set, None if it lacks it: then the rules decline.
     """
-    for kernel_of in (conv2d, packed_encode):
+    for kernel_of in (conv2d, packed_encode, pack):
         schedule_rule(rule_set)(partial(_if_offered, isa_of, kernel_of))
 
     @cost_model(rule_set)
@@ -113,6 +114,16 @@ def packed_encode(call: relax.Call, target: Target, isa: Isa) -> Kernel | None:
     parallel = target.threads != 1 and math.prod(sizes_of(shape, 1)) >= MIN_PARALLEL_VALUES
     shape = sizes_of(shape, tirx.Var("batch", "int32"))
     return encode_kernel(shape, constant_value(call.args[1]), isa, parallel)
+
+
+def pack(call: relax.Call, target: Target, isa: Isa) -> Kernel | None:
+    """Return the kernel that packs codes."""
+    if not is_call_to(call, pack_op) or int(call.attrs["groups"]) > 1:
+        return None
+    shape = call.args[0].ty.shape
+    parallel = target.threads != 1 and math.prod(sizes_of(shape, 1)) >= MIN_PARALLEL_VALUES
+    shape = sizes_of(shape, tirx.Var("batch", "int32"))
+    return pack_kernel(shape, int(call.attrs["bits"]), isa, parallel)
 
 
 def _threads(layer: ConvLayer, target: Target) -> int:

@@ -43,7 +43,7 @@ def phases(
 ) -> list[Phase | None]:
     """Convolutions of one axis that give ``ceil(out_size / stride)`` outputs each.
 
-    None stands for a phase without any taps, whose outputs are 0.
+    None stands for a phase without any taps on the input, whose outputs are 0.
     """
     outputs = -(-out_size // stride)
     found: list[Phase | None] = []
@@ -56,6 +56,9 @@ def phases(
         apart = dilation // math.gcd(stride, dilation)
         before = (dilation * last - phase - padding) // stride
         after = outputs - 1 - before + (len(taps) - 1) * apart - (size - 1)
+        if min(before, after) <= -size:  # No window reaches the input.
+            found.append(None)
+            continue
         found.append(Phase(slice(kernel - 1 - last, None, step), apart, before, after))
     return found
 

@@ -33,7 +33,7 @@ def test_tensors_arrays_tuples_generators_and_dictionaries():
         ([{"x": None}], r"batch 0.*NoneType"),
         (3, r"int isn't iterable"),
     ],
-    ids=str,
+    ids=range(11),
 )
 def test_wrong_data_is_named(batches, message):
     with pytest.raises(BitencError, match=message):

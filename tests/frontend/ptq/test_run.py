@@ -78,8 +78,9 @@ def test_finished_steps_are_not_done_again(digits, tmp_path, monkeypatch):
     expected = report_of(quantize(digits, 3, 4, **options))
     monkeypatch.setattr("tvm_bitenc.frontend.ptq.run.quantize_layer", lambda *_: 1 / 0)
     assert report_of(quantize(digits, 3, 4, **options)) == expected
-    with pytest.raises(BitencError, match=r"another model.*other settings"):
-        quantize(digits, 3, 4, **options, rounding="nearest")
+    for other in (dict(rounding="nearest"), dict(seed=1), dict(skip="conv1")):
+        with pytest.raises(BitencError, match=r"another model.*other settings"):
+            quantize(digits, 3, 4, **options, **other)
 
 
 def test_the_same_seed_gives_the_same_model(digits):

@@ -9,7 +9,7 @@ from torch import nn
 import tvm_bitenc as be
 from tvm_bitenc.errors import BitencError, UnsupportedError
 from tvm_bitenc.frontend.ptq import report_of
-from tvm_bitenc.frontend.ptq.torch_layers import InputQuantizer, IntegerConv2d, IntegerLinear
+from tvm_bitenc.frontend.ptq.torch_layers import InputQuantizer, IntegerConv, IntegerLinear
 from tvm_bitenc.frontend.ptq.torch_model import TorchModel
 from tvm_bitenc.transform.pipeline import no_lowering
 
@@ -21,7 +21,13 @@ def quantize(model, batches, *bits, **options):
 
 
 @pytest.mark.parametrize(
-    "bits", [(8, 8), (3, 5), pytest.param((4, 4), marks=SLOW), pytest.param((2, 1), marks=SLOW)]
+    "bits",
+    [
+        (8, 8),
+        pytest.param((3, 5), marks=SLOW),
+        pytest.param((4, 4), marks=SLOW),
+        pytest.param((2, 1), marks=SLOW),
+    ],
 )
 def test_compiled_numbers_are_those_of_the_module_as_imported(bits, mixed_without_gate, same):
     model, batches = mixed_without_gate
@@ -42,7 +48,7 @@ def test_digits_compile_to_torchs_bits(digits, same):
 def test_layers_keep_their_names_and_gates_stay_float(mixed):
     model, batches = mixed
     result = quantize(model, batches, 4, 5)
-    assert isinstance(result.stem, IntegerConv2d) and isinstance(result.head, IntegerLinear)
+    assert isinstance(result.stem, IntegerConv) and isinstance(result.head, IntegerLinear)
     report = report_of(result)
     rows = [(row.name, row.kind, row.weight_bits, row.act_bits) for row in report.layers]
     assert rows == [
@@ -112,19 +118,51 @@ def test_a_quantized_model_takes_other_batch_sizes_and_saves(mixed, tmp_path):
     assert torch.equal(other(x), result(x))
 
 
+class OtherShapes(nn.Module):
+    """Convolutions over one axis, transposed ones, and a dense layer on rows."""
+
+    def __init__(self):
+        super().__init__()
+        self.row = nn.Conv1d(3, 8, 4, stride=2, padding="valid", dilation=2)
+        self.same = nn.Conv1d(8, 8, 4, padding="same", groups=2)
+        self.up = nn.ConvTranspose1d(8, 6, 3, stride=2, padding=1, output_padding=1)
+        self.image = nn.ConvTranspose2d(1, 5, 2, stride=(1, 2), bias=False)
+        self.rows = nn.Linear(26, 7)
+
+    def forward(self, x):
+        x = torch.relu(self.up(torch.relu(self.same(self.row(x)))))
+        return self.rows(self.image(x.unsqueeze(1))[..., :26])
+
+
+@pytest.mark.parametrize("bits", [(8, 8), (2, 3)])
+def test_layers_of_other_shapes(bits, same):
+    torch.manual_seed(0)
+    model, x = OtherShapes().eval(), torch.randn(2, 3, 33)
+    result = quantize(model, [torch.randn(4, 3, 33) for _ in range(2)], *bits)
+    rows = report_of(result).layers
+    kinds = ["conv1d", "conv1d", "conv1d_transpose", "conv2d_transpose", "dense"]
+    assert [row.kind for row in rows] == kinds
+    assert rows[0].error == pytest.approx(rows[0].total_error, rel=1e-3)
+    if bits == (8, 8):
+        assert all(row.total_error < 1e-3 for row in rows)
+    mod = be.from_torch(result, (x,))
+    built = be.build(mod)
+    assert same(built(x), be.build(mod, pipeline=no_lowering)(x))
+    assert not built.report().float_layers
+
+
 class Functional(nn.Module):
     def __init__(self):
         super().__init__()
         self.weight = nn.Parameter(torch.rand(4, 3, 1, 1))
         self.conv = nn.Conv2d(4, 4, 1)
         self.reflected = nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect")
-        self.rows = nn.Linear(5, 5)
-        self.up = nn.ConvTranspose2d(4, 4, 2)
+        self.up = nn.ConvTranspose2d(4, 4, 2, groups=2)
+        self.volume = nn.Conv3d(4, 4, 1)
 
     def forward(self, x):
-        y = self.rows(
-            self.up(self.reflected(self.conv(nn.functional.conv2d(x, self.weight)))[..., 1:, 1:])
-        )
+        x = self.reflected(self.conv(nn.functional.conv2d(x, self.weight)))
+        y = self.volume(self.up(x)[..., None])[..., 0]
         return y @ y.transpose(2, 3)
 
 
@@ -133,8 +171,8 @@ def test_what_stays_float_is_listed_with_its_reason():
     reasons = dict(report_of(result).float_layers)
     assert [row.name for row in report_of(result).layers] == ["conv"]
     assert "use torch.nn's layer" in reasons["conv2d"]
-    assert "'reflect'" in reasons["reflected"] and "has 4 axes" in reasons["rows"]
-    assert "ConvTranspose2d" in reasons["up"]
+    assert "'reflect'" in reasons["reflected"] and "groups" in reasons["up"]
+    assert "Conv3d" in reasons["volume"]
     assert "two activations" in reasons["matmul"]
 
 
@@ -155,6 +193,25 @@ def test_training_mode_is_named(mixed):
         quantize(model, batches)
     with pytest.raises(BitencError, match=r"the model is in training mode.*eval"):
         quantize(model.train(), batches)
+
+
+class Pair(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.linear(x).chunk(2, 1)
+
+
+def test_other_devices_dtypes_and_outputs_are_named(mixed):
+    model, batches = mixed
+    with pytest.raises(BitencError, match=r"stem\.weight: is torch\.float64.*\.float\(\)"):
+        quantize(copy.deepcopy(model).double(), batches)
+    with pytest.raises(BitencError, match=r"stem\.weight: is on meta.*\.cpu\(\)"):
+        quantize(copy.deepcopy(model).to("meta"), batches)
+    with pytest.raises(UnsupportedError, match=r"no output of the model is a tensor"):
+        quantize(Pair().eval(), [torch.rand(2, 4)])
 
 
 def test_labels_among_the_calibration_data_are_named(mixed):

@@ -10,8 +10,8 @@ import onnx
 from onnx import NodeProto, helper
 from onnx.reference import ReferenceEvaluator
 
-from ...errors import UnsupportedError
-from .model import describe_node, first_line
+from ...errors import UnsupportedError, first_line
+from .model import describe_node
 
 # Ops that choose or rearrange elements: a grid of quantized weights goes with them.
 MOVING = frozenset(

@@ -11,11 +11,11 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 from tvm import relax
 from tvm.relax.frontend.onnx import onnx_frontend
 
-from ...errors import BitencError, UnsupportedError
+from ...errors import BitencError, UnsupportedError, first_line
 from ...op.quantize import quantize
 from . import constants
 from .grid import MAX_BITS, Grid
-from .model import QONNX, STANDARD, describe_node, first_line, inputs_of, opset_of
+from .model import QONNX, STANDARD, describe_node, inputs_of, opset_of
 
 Converter = Callable[["Importer", NodeProto], None]
 _converters: dict[tuple[str, str], Converter] = {}

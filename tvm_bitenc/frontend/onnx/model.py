@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
-from ...errors import BitencError, UnsupportedError
+from ...errors import BitencError, UnsupportedError, first_line
 
 OPSETS = range(7, 22)
 STANDARD = ("", "ai.onnx")
@@ -96,12 +96,6 @@ def inputs_of(model: ModelProto) -> list[ValueInfoProto]:
 def describe_node(node: NodeProto) -> str:
     """Name a node as messages do."""
     return f"{node.op_type} node {node.name!r}"
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of a message, without its full stop."""
-    lines = str(error).strip().splitlines() or [repr(error)]
-    return lines[0].removesuffix(".")
 
 
 def _name_nodes(nodes: Iterable[NodeProto]) -> None:

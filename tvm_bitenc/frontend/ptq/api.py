@@ -54,8 +54,8 @@ def quantize(
         Budget: cost of all layers by the target's cost model, as a share of what they cost with
         `weight_bits` and `act_bits` everywhere. Both kinds of bits are chosen.
     error : float, optional
-        Budget: mean squared error of the outputs on the calibration data, relative to their
-        power; the weights get as small as it allows.
+        Budget: mean squared error on the calibration data, relative to the power, of the outputs
+        and of the last layers in front of them; the weights get as small as it allows.
     target : str, Path or Target
         For `latency`, as in `tvm_bitenc.build`.
     shapes : mapping of str to sequence of int, optional

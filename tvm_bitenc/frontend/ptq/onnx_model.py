@@ -27,7 +27,8 @@ from .steps import Step
 
 Batch = dict[str, np.ndarray]  # Inputs of one run, by name.
 MIN_OPSET = 11  # The first with Round.
-OTHER_LAYERS = ("ConvTranspose", "ConvInteger", "RNN", "LSTM", "GRU", "Einsum")
+LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+OTHER_LAYERS = ("ConvInteger", "MatMulInteger", "RNN", "LSTM", "GRU", "Einsum")
 
 
 class OnnxModel:
@@ -122,10 +123,11 @@ class OnnxModel:
     def _layers(self) -> tuple[list[Layer], list[tuple[str, str]]]:
         layers, left = [], []
         for node in self.model.graph.node:
-            if node.op_type in ("Conv", "Gemm", "MatMul"):
+            if node.op_type in LAYERS:
                 reason = self._reason_for_float(node)
                 if not reason:
-                    layers.append(self._conv(node) if node.op_type == "Conv" else self._dense(node))
+                    is_dense = node.op_type in ("Gemm", "MatMul")
+                    layers.append(self._dense(node) if is_dense else self._conv(node))
                     continue
             elif node.op_type in OTHER_LAYERS:
                 reason = f"{node.op_type} isn't quantized"
@@ -145,15 +147,19 @@ class OnnxModel:
             return "its weight isn't float32"
         if len(node.input) > 2 and node.input[2] and node.input[2] not in self.constants:
             return "its bias isn't constant"
-        if node.op_type == "Conv":
+        if node.op_type in ("Conv", "ConvTranspose"):
             axes = len(weight.dims) - 2
-            return "" if axes == 2 else f"a convolution over {axes} axes isn't quantized"
-        if len(self.shapes[node.output[0]]) != 2 or len(weight.dims) != 2:
-            return f"its output has {len(self.shapes[node.output[0]])} axes; dense layers need 2"
+            if axes > 2:
+                return f"a convolution over {axes} axes isn't quantized"
+            if node.op_type == "ConvTranspose":
+                return _reason_of_transposed(attributes)
+            return ""
+        if len(weight.dims) != 2:
+            return f"its weight has {len(weight.dims)} axes; dense layers need 2"
         if attributes.get("transA", 0):
             return "its input is transposed"
         bias = self._array(node, 2)
-        if bias is not None and bias.size not in (1, self.shapes[node.output[0]][1]):
+        if bias is not None and bias.size not in (1, self.shapes[node.output[0]][-1]):
             return f"its bias has the shape {bias.shape}"
         return ""
 
@@ -164,16 +170,22 @@ class OnnxModel:
 
     def _conv(self, node: NodeProto) -> Layer:
         attributes, weight = attributes_of(node), self._array(node, 1)
-        strides, dilation = (tuple(attributes.get(k, (1, 1))) for k in ("strides", "dilations"))
-        ends = (node.name, node.input[0], node.output[0], weight, self._array(node, 2))
-        padding = tuple(attributes.get("pads", (0, 0, 0, 0)))
+        kernel, ones = weight.shape[2:], (1,) * (weight.ndim - 2)
+        strides, dilation = (tuple(attributes.get(k, ones)) for k in ("strides", "dilations"))
+        padding = tuple(attributes.get("pads", (0,) * 2 * len(ones)))
         mode = attributes.get("auto_pad", b"NOTSET")
         if mode in (b"SAME_UPPER", b"SAME_LOWER"):
             sizes = self.shapes[node.input[0]][2:]
-            padding = _same_padding(sizes, weight.shape[2:], strides, dilation, mode)
+            padding = _same_padding(sizes, kernel, strides, dilation, mode)
         elif mode == b"VALID":
-            padding = (0, 0, 0, 0)
-        return Layer(*ends, strides, padding, dilation, attributes.get("group", 1))
+            padding = (0,) * 2 * len(ones)
+        output_padding = None
+        if node.op_type == "ConvTranspose":
+            output_padding = tuple(attributes.get("output_padding", (0,) * len(ones)))
+            weight = np.ascontiguousarray(weight.swapaxes(0, 1))
+        ends = (node.name, node.input[0], node.output[0], weight, self._array(node, 2))
+        window = (strides, padding, dilation, attributes.get("group", 1), output_padding)
+        return Layer(*ends, *window)
 
     def _dense(self, node: NodeProto) -> Layer:
         attributes = attributes_of(node)
@@ -253,7 +265,15 @@ def _name_nodes(nodes: Iterable[NodeProto]) -> None:
         taken.add(node.name)
 
 
-def _same_padding(sizes, kernel, strides, dilation, mode: bytes) -> tuple[int, int, int, int]:
+def _reason_of_transposed(attributes: dict) -> str:
+    if attributes.get("group", 1) > 1:
+        return "a transposed convolution in groups isn't quantized"
+    if attributes.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
+        return f"its auto_pad is {attributes['auto_pad'].decode()}"
+    return "it states its output shape" if "output_shape" in attributes else ""
+
+
+def _same_padding(sizes, kernel, strides, dilation, mode: bytes) -> tuple[int, ...]:
     """Pads that make the output ``ceil(size / stride)``; an odd one goes to one end."""
     totals = [
         max((-(-size // s) - 1) * s + (k - 1) * d + 1 - size, 0)

@@ -53,9 +53,20 @@ def quantized_model(
         else:
             integers = _quantized_input(graph, one, quantizers)
             _integer_layer(graph, node, one, integers)
+    _drop_unused_weights(graph)
     if is_runnable:
         result.functions.append(_quant_function(result))
     return result
+
+
+def _drop_unused_weights(graph: GraphProto) -> None:
+    """Remove the float weights of what is quantized now."""
+    used = {name for node in graph.node for name in node.input} | {o.name for o in graph.output}
+    if any(a.HasField("g") or a.graphs for node in graph.node for a in node.attribute):
+        return  # A loop's body may use them.
+    kept = [tensor for tensor in graph.initializer if tensor.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
 
 
 def _quantized_input(graph: GraphProto, one: QuantizedLayer, quantizers: dict) -> str:
@@ -74,7 +85,9 @@ def _quantized_input(graph: GraphProto, one: QuantizedLayer, quantizers: dict) -
 
 def _integer_layer(graph: GraphProto, node: NodeProto, one: QuantizedLayer, integers: str) -> None:
     name, output = one.layer.name, node.output[0]
-    weight = one.weight_integers.T if one.layer.is_dense else one.weight_integers
+    weight = one.weight_integers
+    if one.layer.is_dense or one.layer.is_transposed:
+        weight = weight.swapaxes(0, 1)
     stored = _constant(graph, f"{name}_weight_integers", weight)
     _quant(graph, stored, one.weight, f"{name}_weight")
     sums, scaled = f"{name}_sums", f"{name}_scaled_sums"
@@ -85,7 +98,7 @@ def _integer_layer(graph: GraphProto, node: NodeProto, one: QuantizedLayer, inte
         layer = graph.node.add()
         layer.CopyFrom(node)
         layer.input[:], layer.output[:] = inputs, [sums]
-    shape = (-1,) if one.layer.is_dense else (1, -1, 1, 1)
+    shape = (-1, *[1] * one.layer.spatial_axes)
     scale = _constant(graph, f"{name}_out_scale", one.out_scale.reshape(shape))
     last = output if one.bias is None else scaled
     graph.node.append(helper.make_node("Mul", [sums, scale], [last], scaled))

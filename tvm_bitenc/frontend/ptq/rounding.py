@@ -116,8 +116,7 @@ def _adaround(
         levels = ((below + soft).clamp(0, top) - zero_point) * scale
         with torch.no_grad():
             y = layer.apply(x, floats)
-        difference = layer.apply(on_grid(x, act), levels) - y
-        difference = difference - along_channels(layer, difference)
+        difference = layer.without_means(layer.apply(on_grid(x, act), levels) - y)
         loss = difference.square().mean() / y.square().mean().clamp_min(1e-30)
         progress = step / ADAROUND_STEPS
         if progress > 0.2:
@@ -128,12 +127,6 @@ def _adaround(
         optimizer.step()
     codes = (below + (choice >= 0)).clamp(0, top)
     return codes.detach().numpy().astype(np.uint8)
-
-
-def along_channels(layer: Layer, y: Tensor) -> Tensor:
-    """Mean per output channel, which bias correction takes away, in the shape of y."""
-    channels = y.ndim - 1 if layer.is_dense else 1
-    return y.mean([i for i in range(y.ndim) if i != channels], keepdim=True)
 
 
 def _sample(layer: Layer, inputs: Sequence[Tensor], generator: torch.Generator) -> Tensor:

@@ -19,7 +19,7 @@ from .report import FLOAT_BYTES, ErrorMeter, QuantizationReport, QuantizedRow
 from .rounding import learns_codes, quantize_layer
 from .search import BitSearch
 from .settings import Bits, Budget, Settings
-from .steps import first_layers, gates, last_layers
+from .steps import Step, first_layers, gates, last_layers
 
 GATE = "it only scales channels (squeeze-and-excite), which is little work and costs accuracy"
 
@@ -38,7 +38,7 @@ class Run:
     def __init__(self, model, settings: Settings, progress: Progress, checkpoint):
         self.model, self.settings, self.progress = model, settings, progress
         self.layers, self.float_layers = self._selected()
-        key = hash_of([model.key(), settings.rounding, str(settings.seed)])
+        key = hash_of([model.key(), settings.rounding, str(settings.seed), *settings.skip])
         self.checkpoint = Checkpoint(checkpoint, key)
         self.done, self.total = 0, 2 * len(model.batches) + len(self.layers) + 1
         self.inputs: tuple[str, list[Tensor]] = ("", [])
@@ -92,9 +92,17 @@ class Run:
     def _edge_layers(self) -> set[str]:
         if self.settings.first_last_bits is None:
             return set()
-        steps = [s if s.layer in self.layers else replace(s, layer="") for s in self.model.steps]
-        first = first_layers(steps, self.model.inputs)
-        return first | last_layers(steps, self.model.outputs)
+        return first_layers(self._steps, self.model.inputs) | self.last_layers
+
+    @cached_property
+    def last_layers(self) -> set[str]:
+        """Quantized layers that no other one comes after."""
+        return last_layers(self._steps, self.model.outputs)
+
+    @cached_property
+    def _steps(self) -> list[Step]:
+        """Steps of the network, in which layers that stay float are like any other op."""
+        return [s if s.layer in self.layers else replace(s, layer="") for s in self.model.steps]
 
     def advance(self, description: str) -> None:
         """Count a step as done."""

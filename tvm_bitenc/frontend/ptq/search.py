@@ -1,13 +1,16 @@
 """`bits="auto"`: what each choice costs, what error it makes, and which choices fit a budget.
 
-The error of a choice is measured: that of the network's outputs on calibration data with one layer
-quantized and all others in float. Errors of layers are added up, as in ZeroQ and HAWQ. What is
-chosen is measured as a whole against equal bits everywhere, and the better of the two is taken.
+The error of a choice is measured on calibration data with one layer quantized and all others in
+float: at what the last layers read and at what they write, for behind them a softmax may hide any
+error, and a few outputs come out right by luck. Errors of layers are added up, as in ZeroQ and
+HAWQ. What is chosen is measured as a whole against equal bits everywhere, and the better of the two
+is taken.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -53,7 +56,7 @@ class BitSearch:
         self.run.total += sum(len(self._measured_bits(name)) for name in names)
         choices = {name: self._choices(layer) for name, layer in names.items()}
         if self.budget.kind == "error":
-            chosen = within_error(choices, self.budget.amount, self._error)
+            chosen = within_error(choices, self.budget.amount, self._output_error)
         else:
             chosen = self._within_cost(choices)
         return {name: choice.bits for name, choice in chosen.items()}
@@ -67,7 +70,7 @@ class BitSearch:
             if sum(choice.cost for choice in uniform.values()) <= amount:
                 candidates.append(uniform)
                 break
-        return min(candidates, key=self._error)
+        return min(candidates, key=self._output_error)
 
     def _most(self, name: str) -> Bits:
         return self.fixed.get(name, self.run.settings.bits)
@@ -101,28 +104,47 @@ class BitSearch:
         return [Choice(bits, self._cost(layer, bits), error(bits)) for bits in options]
 
     def _sensitivity(self, layer: Layer, bits: Bits) -> float:
-        """Error of the network's outputs with this layer alone quantized."""
+        """Error at the last layers with this layer alone quantized."""
         weight_bits, act_bits = bits
         step = f"sensitivity {layer.name} W{weight_bits}A{act_bits} {self.rounding}"
         error = self.run.checkpoint.get(step, lambda: self._error_with({layer.name: bits}), float)
         self.run.advance(f"{layer.name} at W{weight_bits}A{act_bits}")
         return error
 
-    def _error(self, chosen: Mapping[str, Choice]) -> float:
-        """Error of the network's outputs with all layers quantized."""
-        return self._error_with({name: choice.bits for name, choice in chosen.items()})
-
     def _error_with(self, bits: Mapping[str, Bits]) -> float:
-        run, outputs = self.run, self.run.model.outputs
+        """Error at the last layers with some layers quantized."""
+        meter = self._measured(bits)
+        return meter.mean(self._seen) + meter.mean(self._made)
+
+    def _output_error(self, chosen: Mapping[str, Choice]) -> float:
+        """Error of the network's outputs, or of the last layers' if that is larger."""
+        meter = self._measured({name: choice.bits for name, choice in chosen.items()})
+        return max(meter.mean(self.run.model.outputs), meter.mean(self._made))
+
+    def _measured(self, bits: Mapping[str, Bits]) -> ErrorMeter:
+        run, meter = self.run, ErrorMeter()
         quantized = {n: run.quantized(run.layers[n], b, self.rounding) for n, b in bits.items()}
-        meter = ErrorMeter()
-        for floats, values in zip(self._float_outputs, run.model.values(outputs, quantized)):
-            meter.add(floats, values, outputs)
-        return meter.mean(outputs)
+        for floats, values in zip(self._floats, run.model.values(self._tensors, quantized)):
+            meter.add(floats, values, self._tensors)
+        return meter
 
     @cached_property
-    def _float_outputs(self) -> list[dict]:
-        return list(self.run.model.values(self.run.model.outputs))
+    def _seen(self) -> list[str]:
+        """Tensors that the last layers read."""
+        return sorted({self.run.layers[name].input for name in self.run.last_layers})
+
+    @cached_property
+    def _made(self) -> list[str]:
+        """Tensors that the last layers write."""
+        return sorted(self.run.layers[name].output for name in self.run.last_layers)
+
+    @cached_property
+    def _tensors(self) -> list[str]:
+        return list(dict.fromkeys([*self._seen, *self._made, *self.run.model.outputs]))
+
+    @cached_property
+    def _floats(self) -> list[dict]:
+        return list(self.run.model.values(self._tensors))
 
     def _uniform(self, choices: Mapping[str, list[Choice]], count: int) -> dict[str, Choice]:
         """Equal bits for all layers that have a choice, within their most."""
@@ -151,26 +173,7 @@ class BitSearch:
 
 def predicted_cost(layer: Layer, input_shape: tuple[int, ...], bits: Bits, target: Target) -> float:
     """Cost of a layer by the target's cost model, in the model's own unit."""
-    weight_bits, act_bits = bits
-    weight = layer.weight.reshape(*layer.weight.shape, *(1,) * (4 - layer.weight.ndim))
-    batch, channels, height, width = (*input_shape, 1, 1)[:4]
-    geometry = BranchGeometry(
-        tuple(2**k for k in range(act_bits)),
-        tuple(2**m for m in range(weight_bits)),
-        0,
-        layer.strides,
-        layer.padding,
-        layer.dilation,
-        layer.groups,
-    )
-    conv = ConvLayer(
-        layer.name,
-        (batch, height, width, channels),
-        np.zeros(weight.shape, np.uint8),
-        np.zeros(len(weight), np.int32),
-        geometry,
-    )
-    costs = strategy_costs(conv, target)
+    costs = strategy_costs(_as_conv_layer(layer, input_shape, bits), target)
     if not costs:
         raise BitencError(
             f"target {target.name!r}",
@@ -178,3 +181,39 @@ def predicted_cost(layer: Layer, input_shape: tuple[int, ...], bits: Bits, targe
             "Give a budget of weight_bytes= or error=, or another target",
         )
     return min(costs.values())
+
+
+def _as_conv_layer(layer: Layer, input_shape: tuple[int, ...], bits: Bits) -> ConvLayer:
+    """Layer as cost models know them: a 2-d convolution of as many products."""
+    if layer.is_dense:
+        batch, channels, *spatial = math.prod(input_shape[:-1]), input_shape[-1]
+    else:
+        batch, channels, *spatial = input_shape
+    kernel = _two(layer.weight.shape[2:], 1)
+    strides, dilation = _two(layer.strides, 1), _two(layer.dilation, 1)
+    before, after = (_two(pads, 0) for pads in layer.pads)
+    if layer.is_transposed:  # Every input pixel meets every tap.
+        strides, before = (1, 1), (0, 0)
+        after = tuple(d * (k - 1) for d, k in zip(dilation, kernel))
+    weight_bits, act_bits = bits
+    geometry = BranchGeometry(
+        tuple(2**k for k in range(act_bits)),
+        tuple(2**m for m in range(weight_bits)),
+        0,
+        strides,
+        (*before, *after),
+        dilation,
+        layer.groups,
+    )
+    return ConvLayer(
+        layer.name,
+        (batch, *_two(spatial, 1), channels),
+        np.zeros((*layer.weight.shape[:2], *kernel), np.uint8),
+        np.zeros(layer.out_channels, np.int32),
+        geometry,
+    )
+
+
+def _two(values: Sequence[int], fill: int) -> tuple[int, int]:
+    """Numbers of two axes, of which the last may be missing."""
+    return (*values, fill, fill)[:2]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -76,8 +76,3 @@ def _is_gate(start: str, steps: Sequence[Step], shapes: dict[str, tuple[int, ...
 
 def _is_pooled(shape: tuple[int, ...] | None) -> bool:
     return shape is not None and (len(shape) == 2 or all(size == 1 for size in shape[2:]))
-
-
-def users(steps: Sequence[Step], tensor: str) -> Iterator[Step]:
-    """Steps that read a tensor."""
-    return (step for step in steps if tensor in step.inputs)

@@ -41,7 +41,7 @@ class InputQuantizer(nn.Module):
 
 
 class _IntegerLayer(nn.Module):
-    """What `IntegerConv2d` and `IntegerLinear` share: integer weights, scale and bias."""
+    """What all layers share: integer weights, scale and bias."""
 
     def __init__(self, quantized: QuantizedLayer):
         super().__init__()
@@ -67,32 +67,59 @@ class _IntegerLayer(nn.Module):
         return f"{tuple(self.weight.shape)}, bits={self.bits}"
 
 
-class IntegerConv2d(_IntegerLayer):
-    """Convolution of integers v + o with integer weights, then scale and bias."""
+class IntegerConv(_IntegerLayer):
+    """Convolution over 1 or 2 axes of integers v + o with integer weights, then scale and bias."""
 
     def __init__(self, quantized: QuantizedLayer):
         super().__init__(quantized)
         layer = quantized.layer
+        self.convolution = (functional.conv1d, functional.conv2d)[layer.spatial_axes - 1]
         self.stride, self.dilation, self.groups = layer.strides, layer.dilation, layer.groups
-        top, left, bottom, right = layer.padding
-        even = (top, left) == (bottom, right)
-        self.padding = (top, left) if even else (0, 0)
-        self.pad = None if even else (left, right, top, bottom)
+        before, after = layer.pads
+        self.padding = before if before == after else 0
+        # torch lists pads from the last axis on.
+        pairs = zip(before[::-1], after[::-1])
+        self.pad = None if before == after else [pad for pair in pairs for pad in pair]
 
     def forward(self, integers: Tensor) -> Tensor:
-        """Float32 (N, out_channels, OH, OW) from integers (N, in_channels, H, W)."""
+        """Float32 (N, out_channels, ...) from integers (N, in_channels, ...)."""
         if self.pad is not None:
             integers = functional.pad(integers, self.pad)
-        sums = functional.conv2d(
-            integers,
-            self.weight_integers(),
-            None,
-            self.stride,
-            self.padding,
-            self.dilation,
-            self.groups,
+        weight = self.weight_integers()
+        return self._finish(
+            self.convolution(
+                integers, weight, None, self.stride, self.padding, self.dilation, self.groups
+            )
         )
-        return self._finish(sums)
+
+
+class IntegerConvTranspose(_IntegerLayer):
+    """Transposed convolution of integers with integer weights, then scale and bias."""
+
+    def __init__(self, quantized: QuantizedLayer):
+        super().__init__(quantized)
+        layer = quantized.layer
+        self.weight = self.weight.transpose(0, 1).contiguous()
+        self.convolution = (functional.conv_transpose1d, functional.conv_transpose2d)[
+            layer.spatial_axes - 1
+        ]
+        self.stride, self.dilation = layer.strides, layer.dilation
+        self.padding, self.output_padding = layer.pads[0], layer.output_padding
+
+    def forward(self, integers: Tensor) -> Tensor:
+        """Float32 (N, out_channels, ...) from integers (N, in_channels, ...)."""
+        return self._finish(
+            self.convolution(
+                integers,
+                self.weight_integers(),
+                None,
+                self.stride,
+                self.padding,
+                self.output_padding,
+                1,
+                self.dilation,
+            )
+        )
 
 
 class IntegerLinear(_IntegerLayer):
@@ -105,4 +132,7 @@ class IntegerLinear(_IntegerLayer):
 
 def integer_layer(quantized: QuantizedLayer) -> nn.Module:
     """Module of a quantized layer."""
-    return (IntegerLinear if quantized.layer.is_dense else IntegerConv2d)(quantized)
+    layer = quantized.layer
+    if layer.is_dense:
+        return IntegerLinear(quantized)
+    return (IntegerConvTranspose if layer.is_transposed else IntegerConv)(quantized)

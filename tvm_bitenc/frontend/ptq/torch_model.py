@@ -20,6 +20,7 @@ from .report import REPORT
 from .steps import Step
 from .torch_layers import InputQuantizer, integer_layer
 
+LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d)
 PRODUCTS = (operator.mul, operator.imul, torch.mul, "mul", "mul_")
 
 
@@ -47,6 +48,7 @@ class TorchModel:
             raise BitencError(
                 "quantize", f"{training[0]} is in training mode", "Call model.eval() first"
             )
+        _check_tensors([*module.named_parameters(), *module.named_buffers()])
         self.batches = [_arguments(i, batch) for i, batch in enumerate(checked_batches(batches))]
         self.graph_module = _traced(module)
         self.modules = dict(self.graph_module.named_modules())
@@ -60,6 +62,9 @@ class TorchModel:
             for name, value in self._run(self.graph_module, self.nodes, 0).items()
             if isinstance(value, Tensor)
         }
+        self.outputs = [name for name in self.outputs if name in self.shapes]
+        if not self.outputs:
+            raise UnsupportedError("quantize", "no output of the model is a tensor", "Return one")
         self.layers, self.float_layers = self._layers()
         self.steps = self._steps()
 
@@ -120,10 +125,10 @@ class TorchModel:
                 continue
             part = self.modules[node.target]
             name = node.target if uses[node.target] == 1 else node.name
-            reason = _reason_for_float(part, self.shapes[node.name])
+            reason = _reason_for_float(part)
             if reason:
                 left.append((name, reason))
-            elif isinstance(part, (nn.Conv2d, nn.Linear)):
+            elif isinstance(part, LAYERS):
                 layers.append(_layer(name, node, part))
         return layers, left
 
@@ -184,6 +189,18 @@ class _Recorder(fx.Interpreter):
         return value
 
 
+def _check_tensors(tensors: Iterable[tuple[str, Tensor]]) -> None:
+    for name, tensor in tensors:
+        if tensor.device.type != "cpu":
+            raise BitencError(
+                f"quantize: {name}", f"is on {tensor.device}", "Move the model with .cpu()"
+            )
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            raise BitencError(
+                f"quantize: {name}", f"is {tensor.dtype}", "Convert the model with .float()"
+            )
+
+
 def _traced(module: nn.Module) -> fx.GraphModule:
     try:
         traced = fuse(module)
@@ -200,21 +217,21 @@ def _traced(module: nn.Module) -> fx.GraphModule:
 
 def _reason_of_function(node: fx.Node) -> str:
     name = getattr(node.target, "__name__", str(node.target))
-    if node.op == "call_function" and name in ("conv1d", "conv2d", "conv3d", "linear"):
+    if node.op == "call_function" and (name.startswith("conv") or name == "linear"):
         return "it is a function, not a module: use torch.nn's layer"
     if node.op == "call_function" and name in ("matmul", "bmm", "scaled_dot_product_attention"):
         return "a product of two activations isn't quantized"
     return ""
 
 
-def _reason_for_float(part: nn.Module, shape: tuple[int, ...]) -> str:
+def _reason_for_float(part: nn.Module) -> str:
     """Why a module stays float, empty if it needn't or isn't a layer."""
     kind = type(part).__name__
-    if isinstance(part, (nn.Conv2d, nn.Linear)):
+    if isinstance(part, LAYERS):
         if getattr(part, "padding_mode", "zeros") != "zeros":
             return f"padding with {part.padding_mode!r} has no integer form"
-        if isinstance(part, nn.Linear) and len(shape) != 2:
-            return f"its output has {len(shape)} axes, and dense layers need 2"
+        if getattr(part, "transposed", False) and part.groups > 1:
+            return "a transposed convolution in groups isn't quantized"
         return ""
     if isinstance(part, (nn.modules.conv._ConvNd, nn.Bilinear)):
         return f"{kind} isn't quantized"
@@ -223,19 +240,24 @@ def _reason_for_float(part: nn.Module, shape: tuple[int, ...]) -> str:
     return ""
 
 
-def _layer(name: str, node: fx.Node, part: nn.Conv2d | nn.Linear) -> Layer:
+def _layer(name: str, node: fx.Node, part: nn.Module) -> Layer:
     (source,) = node.all_input_nodes
     weight, bias = (None if p is None else p.detach().numpy() for p in (part.weight, part.bias))
+    is_transposed = getattr(part, "transposed", False)
+    if is_transposed:
+        weight = weight.swapaxes(0, 1)
     ends = (name, source.name, node.name, np.ascontiguousarray(weight, np.float32), bias)
     if isinstance(part, nn.Linear):
         return Layer(*ends)
-    return Layer(*ends, part.stride, _padding(part), part.dilation, part.groups)
+    output_padding = part.output_padding if is_transposed else None
+    window = (part.stride, _padding(part), part.dilation, part.groups, output_padding)
+    return Layer(*ends, *window)
 
 
-def _padding(conv: nn.Conv2d) -> tuple[int, int, int, int]:
-    """(top, left, bottom, right)."""
+def _padding(conv: nn.Module) -> tuple[int, ...]:
+    """Padding in front of every spatial axis, then behind them."""
     if conv.padding == "valid":
-        return (0, 0, 0, 0)
+        return (0,) * 2 * len(conv.kernel_size)
     if conv.padding == "same":
         totals = [d * (k - 1) for d, k in zip(conv.dilation, conv.kernel_size)]
         before = [total // 2 for total in totals]

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 import tvm
 from tvm import relax
 
-from ...errors import BitencError, UnsupportedError
+from ...errors import BitencError, UnsupportedError, first_line
 from ...op.registration import constant_value
 from ...transform.rewrite import Graph, rewrite_calls
 
@@ -95,7 +95,7 @@ def _export(module, example_args: Sequence | None):
     except Exception as error:  # torch.export has no common class of errors.
         raise UnsupportedError(
             "from_torch",
-            f"torch.export fails: {_first_line(error)}",
+            f"torch.export fails: {first_line(error)}",
             "Make torch.export.export(module, example_args) work first",
         ) from error
 
@@ -110,7 +110,7 @@ def _imported(program) -> tvm.IRModule:
         raise
     except Exception as error:  # TVM's importer has no common class of errors.
         raise UnsupportedError(
-            "from_torch", f"TVM can't import it: {_first_line(error)}", "Change that op"
+            "from_torch", f"TVM can't import it: {first_line(error)}", "Change that op"
         ) from error
 
 
@@ -124,11 +124,6 @@ def _check_float32(values: Iterable[tuple[str, object]]) -> None:
                 f"is {dtype}, and only float32 is compiled",
                 "Convert model and inputs with .float()",
             )
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [repr(error)]
-    return lines[0].removesuffix(".")
 
 
 @contextmanager
