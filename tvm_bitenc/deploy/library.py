@@ -31,6 +31,8 @@ from ..compiled import CompiledModel, check_runs_here
 from ..errors import LibraryError, TargetError
 from ..report import Report
 from ..target import Target
+from ..vta.config import Accelerator
+from ..vta.model import model_kind
 
 MAGIC = b"BITENC01"
 FORMAT_VERSION = 1
@@ -78,6 +80,8 @@ def write_library(model: CompiledModel, path: Path) -> Path:
             "name": model.target.name,
             "tvm": json.loads(_target_json(model.target)),
             "threads": model.target.threads,
+            "accelerator": model.target.accelerator and asdict(model.target.accelerator),
+            "simulator": model.target.simulator,
         },
         "inputs": [asdict(spec) for spec in model.inputs],
         "outputs": [asdict(spec) for spec in model.outputs],
@@ -149,6 +153,7 @@ def load(path: str | Path) -> CompiledModel:
             description["target"]["name"],
             tvm.target.Target(description["target"]["tvm"]),
             threads=description["target"]["threads"],
+            **_accelerator(description["target"]),
         )
         inputs, outputs = (
             [TensorSpec(spec["name"], tuple(spec["shape"]), spec["dtype"]) for spec in specs]
@@ -162,7 +167,15 @@ def load(path: str | Path) -> CompiledModel:
     except TargetError as error:
         raise TargetError(str(path), error.cause, "Compile the model for this machine") from None
     largest_batch = description.get("largest_batch")
-    return CompiledModel(_load_module(path), target, inputs, outputs, report, largest_batch)
+    return model_kind(target)(_load_module(path), target, inputs, outputs, report, largest_batch)
+
+
+def _accelerator(description: dict) -> dict:
+    """Fields of a target with an accelerator; none in libraries without one."""
+    if not description.get("accelerator"):
+        return {}
+    accelerator = Accelerator(**description["accelerator"])
+    return dict(accelerator=accelerator, simulator=description["simulator"])
 
 
 def _load_module(path: Path) -> tvm.runtime.Module:

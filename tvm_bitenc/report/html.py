@@ -70,7 +70,10 @@ def write_page(path: Path, title: str, sections: list[dict]) -> Path:
 def report_section(report: Report) -> dict:
     """Return the section of a page that shows a report."""
     headings, rows = report.table()
-    notes = [f"Stayed float: {layer_line(layer)}." for layer in report.float_layers]
+    notes = [
+        f"On the CPU: {row.name}: {row.cpu_reason}." for row in report.layers if row.cpu_reason
+    ]
+    notes += [f"Stayed float: {layer_line(layer)}." for layer in report.float_layers]
     notes += [f"Float arithmetic: {ops_line(ops)}." for ops in report.float_ops]
     notes += [f"Note: {note}." for note in report.notes]
     return {
