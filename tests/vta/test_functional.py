@@ -27,8 +27,8 @@ WRONG = {
         sram=1023, rows=1, pixels=9, pixel_words=1, words=1, first_pixel=0
     ),
     "reaches weight 16384": isa.Load(buffer=1, sram=2047, rows=1, pixels=1, words=9),
-    "can't load into buffer 5": isa.Load(buffer=5, rows=1, pixels=1, words=1),
-    "can't load into buffer 6": isa.Load(buffer=6),
+    "can't load into buffer 6": isa.Load(buffer=6, rows=1, pixels=1, words=1),
+    "can't load into buffer 7": isa.Load(buffer=7),
     "reaches out 4096": isa.Store(sram=4095, rows=2, words=1),
     "taps, pixels is 0": isa.Conv(**{**CONV, "taps": 0, "pixels": 0}),
     "row_pixels 2 isn't out_width 1": isa.Conv(**{**CONV, "row_pixels": 2}),

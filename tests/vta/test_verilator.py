@@ -102,7 +102,7 @@ WRONG = [
     (2, isa.Load(dram=60, rows=1, pixels=1, words=50, push_next=1)),
     (3, isa.Load(sram=1023, rows=1, pixels=9, pixel_words=1, words=1, push_next=1)),
     (3, isa.Load(buffer=1, sram=2047, rows=1, pixels=1, words=9, push_next=1)),
-    (1, isa.Load(buffer=5, rows=1, pixels=1, words=1, push_next=1)),
+    (1, isa.Load(buffer=6, rows=1, pixels=1, words=1, push_next=1)),
     (1, isa.Load(push_prev=1, push_next=1)),
     (5, isa.Load(pop_next=1, push_next=1)),
     (6, isa.Load(pop_next=0, push_next=0, rows=1, pixels=1, words=1)),

@@ -17,6 +17,7 @@ from ..errors import UnsupportedError
 from ..te.conv_layer import ConvLayer
 from . import isa
 from .config import BUFFERS, Accelerator
+from .functional import FACTOR_BITS, ONES_BITS
 from .program import Program
 from .tiling import Tiling, tile
 
@@ -79,6 +80,10 @@ def _check(layer: ConvLayer) -> None:
         refuse("it ends in float arithmetic")
     if layer.has_dynamic_batch:
         refuse("its batch isn't fixed")
+    ones = layer.taps * sum(layer.geometry.act_coefficients)
+    widest = 2 * int(np.abs(layer.weight_offset.astype(np.int64)).max())
+    if widest >> FACTOR_BITS - 1 or (widest and ones >> ONES_BITS):
+        refuse(f"weight offset {widest // 2} or {ones} ones don't fit the multiplier")
     for coefficients in (layer.geometry.weight_coefficients, layer.geometry.act_coefficients):
         exponents = {c.bit_length() - 1 for c in coefficients if c > 0 and c & (c - 1) == 0}
         is_horner = all(c > 0 and c & (c - 1) == 0 for c in coefficients)
@@ -214,6 +219,7 @@ class _Builder:
         thresholds = np.zeros((0, count), np.int32)
         if self.is_codes:
             direction, thresholds = layer.direction[channels], layer.thresholds[:, channels]
+            thresholds = thresholds[isa.threshold_rows(layer.out_bits)[0] - 1]
         factor = 2 * layer.weight_offset[channels] * direction
         border = self.tiling.border[:, channels] * direction
         rows = [factor[None], (direction < 0)[None], border]

@@ -15,7 +15,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-BUFFERS = ("act", "weight", "param", "tap", "pass", "out")
+BUFFERS = ("act", "weight", "param", "tap", "pass", "residual", "out")
 _SECTIONS = {
     "array": ("DM", "DK", "DN"),
     "buffers": BUFFERS,
@@ -34,7 +34,7 @@ class Accelerator:
         DM: output channels computed at a time; divides 64.
     pixels : int
         DN: output pixels computed at a time; a power of two.
-    act_rows, weight_rows, param_rows, tap_rows, pass_rows, out_rows : int
+    act_rows, weight_rows, param_rows, tap_rows, pass_rows, residual_rows, out_rows : int
         Rows of each buffer.
     latency : int
         Cycles from a read's address to its data.
@@ -49,6 +49,7 @@ class Accelerator:
     param_rows: int = 1024
     tap_rows: int = 256
     pass_rows: int = 64
+    residual_rows: int = 4096
     out_rows: int = 4096
     latency: int = 16
     instruction_queue: int = 8

@@ -7,7 +7,7 @@ hardware. What the hardware answers with its error flag raises an `AcceleratorEr
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from . import isa
 from .config import BUFFERS, Accelerator
 
 MODULES = ("load", "compute", "store")
+FACTOR_BITS = 18  # Of the signed factor of the ones, and of the ones that it multiplies.
+ONES_BITS = 24
 TAKES = {
     ("load", "pop_next"): "compute to load",
     ("compute", "pop_prev"): "load to compute",
@@ -52,6 +54,7 @@ class FunctionalSimulator:
         self.param = np.zeros((rows("param"), accelerator.channels), np.int32)
         self.tap = np.zeros(rows("tap"), np.uint64)
         self.passes = np.zeros(rows("pass"), np.uint64)
+        self.residual = np.zeros(rows("residual"), np.uint64)
         self.out = np.zeros(rows("out"), np.uint64)
         self.tokens = dict.fromkeys([*TAKES.values()], 0)
 
@@ -81,19 +84,25 @@ class FunctionalSimulator:
         AcceleratorError
             For a deadlock, an address out of range, wrong tokens or sizes.
         """
-        queues = {
-            module: deque((i, x) for i, x in enumerate(program) if x.module == module)
-            for module in MODULES
-        }
+        queues, fetched = {module: deque() for module in MODULES}, deque(enumerate(program))
         while True:
+            self._dispatch(fetched, queues)
             ready = [m for m in order if queues[m] and not self._missing(queues[m][0][1])]
             if not ready:
-                raise self._deadlock(queues)
+                raise self._deadlock(queues, fetched)
             index, instruction = queues[ready[0]].popleft()
             self._step(index, instruction)
             if isinstance(instruction, isa.Finish):
                 break
-        self._check_end(queues)
+        self._check_end(queues, fetched)
+
+    def _dispatch(self, fetched: deque, queues: dict[str, deque]) -> None:
+        """Fill the queues in the order of the program, until the next one's queue is full."""
+        while fetched:
+            queue = queues[fetched[0][1].module]
+            if len(queue) == self.accelerator.instruction_queue:
+                return
+            queue.append(fetched.popleft())
 
     def _step(self, index: int, instruction: isa.Instruction) -> None:
         where = f"instruction {index} ({instruction.name})"
@@ -101,7 +110,12 @@ class FunctionalSimulator:
             if name[0] == instruction.module and getattr(instruction, name[1]):
                 self.tokens[queue] -= 1
         self._check_tokens(where, instruction)
-        action = {isa.Load: self._load, isa.Conv: self._conv, isa.Store: self._store}
+        action = {
+            isa.Load: self._load,
+            isa.Conv: self._conv,
+            isa.Pool: self._pool,
+            isa.Store: self._store,
+        }
         action.get(type(instruction), lambda where, x: None)(where, instruction)
         for name, queue in GIVES.items():
             if name[0] == instruction.module and getattr(instruction, name[1]):
@@ -127,18 +141,22 @@ class FunctionalSimulator:
             if getattr(x, flag) and flag not in known:
                 raise AcceleratorError(where, f"{x.module} has no module for {flag}", "Clear it")
 
-    def _deadlock(self, queues: dict[str, deque]) -> AcceleratorError:
+    def _deadlock(self, queues: dict[str, deque], fetched: deque) -> AcceleratorError:
         waiting = [
             f"{module} at instruction {queue[0][0]} ({queue[0][1].name}) waits for a token "
             + " and ".join(self._missing(queue[0][1]))
             for module, queue in queues.items()
             if queue
         ]
+        if fetched:
+            index, x = fetched[0]
+            waiting.append(f"instruction {index} ({x.name}) waits, for {x.module}'s queue is full")
         cause = "deadlock: " + "; ".join(waiting) if waiting else "it ends without finish"
         return AcceleratorError("program", cause, "Push a token for every one that is popped")
 
-    def _check_end(self, queues: dict[str, deque]) -> None:
+    def _check_end(self, queues: dict[str, deque], fetched: deque) -> None:
         left = [f"{len(queue)} of {module}" for module, queue in queues.items() if queue]
+        left += [f"{len(fetched)} to be fetched"] if fetched else []
         tokens = [f"{n} tokens {queue}" for queue, n in self.tokens.items() if n]
         if left or tokens:
             cause = f"finish leaves {', '.join([*left, *tokens])}"
@@ -177,25 +195,43 @@ class FunctionalSimulator:
         self.memory[address] = self.out[x.sram : last].reshape(x.rows, x.words)
 
     def _conv(self, where: str, x: isa.Conv) -> None:
-        self._check_conv(where, x)
+        self._check_window(where, x)
+        if x.column_high > x.out_width:
+            raise AcceleratorError(where, "column_high is beyond out_width", "Use a column")
+        if x.residual_bits and not x.bits:
+            raise AcceleratorError(where, "a residual needs thresholds", "Set bits")
         y, column = np.divmod(np.arange(x.pixels), x.out_width)
-        index = y * x.row_pixels + column
         y += x.first_row
-        differing, ones = self._count(where, x, y * x.stride_y, column * x.stride_x, index)
+        differing, ones = self._count(where, x)
         row_class = np.minimum(y, x.row_low) + np.maximum(y - x.row_high + 1, 0)
         column_class = np.minimum(column, x.column_low)
         column_class += np.maximum(column - x.column_high + 1, 0)
         classes = x.column_low + 1 + x.out_width - x.column_high
         border = x.param + 2 + row_class * classes + column_class
-        thresholds = x.param + x.thresholds
-        last = thresholds + (1 << x.bits) - 2 if x.bits else 0
+        last = x.param + x.thresholds + ((1 << x.bits) - 1 << x.residual_bits) - 1 if x.bits else 0
         _check_range(where, "param", max(last, border.max()), self.accelerator.param_rows)
-        factor, sign = self.param[x.param].astype(np.int64), self.param[x.param + 1] & 1
+        factor = _signed(self.param[x.param], FACTOR_BITS)
+        ones = ones & (1 << ONES_BITS) - 1
+        sign = self.param[x.param + 1] & 1
         acc = self.param[border] + np.where(sign, 2, -2) * differing + factor * ones[:, None]
         acc = acc.astype(np.int32)
-        (self._write_codes if x.bits else self._write_accumulators)(where, x, acc, thresholds)
+        if x.bits:
+            self._write_codes(where, x, self._search(where, x, acc))
+        else:
+            self._write_accumulators(where, x, acc)
 
-    def _check_conv(self, where: str, x: isa.Conv) -> None:
+    def _pool(self, where: str, x: isa.Pool) -> None:
+        self._check_window(where, x)
+        if x.words != 1 or x.passes != x.bits:
+            raise AcceleratorError(where, "words isn't 1, or passes isn't bits", "Set them")
+        channel = np.arange(self.accelerator.channels)
+        shift = (channel + x.sub_word * self.accelerator.channels).astype(np.uint64)
+        code = 0
+        for words, *_ in self._planes(where, x):  # (pixels, taps), from the highest plane down
+            code = 2 * code + (words[..., None] >> shift & np.uint64(1)).astype(np.int64)
+        self._write_codes(where, x, code.max(axis=1))
+
+    def _check_window(self, where: str, x: isa.Conv) -> None:
         wrong = [
             name
             for name in ("passes", "taps", "words", "pixels", "out_width", "stride_y", "stride_x")
@@ -206,51 +242,77 @@ class FunctionalSimulator:
         if (x.row_pixels - x.out_width) % self.accelerator.pixels:
             cause = f"row_pixels {x.row_pixels} isn't out_width {x.out_width} modulo DN"
             raise AcceleratorError(where, cause, "Leave a gap between rows")
-        if x.bits > 8:
-            raise AcceleratorError(where, f"{x.bits} bits", "Use 0 to 8")
-        if x.column_high > x.out_width:
-            raise AcceleratorError(where, "column_high is beyond out_width", "Use a column")
+        if x.bits > 8 or x.residual_bits > 8:
+            cause = f"{x.bits} bits, {x.residual_bits} of the residual"
+            raise AcceleratorError(where, cause, "Use 0 to 8")
         if x.sub_word >= 64 // self.accelerator.channels:
             raise AcceleratorError(where, f"sub_word {x.sub_word}", "Use one inside the word")
         _check_range(where, "tap table", x.taps - 1, self.accelerator.tap_rows)
         _check_range(where, "pass table", x.passes - 1, self.accelerator.pass_rows)
 
-    def _count(self, where: str, x: isa.Conv, y, column, index) -> tuple[np.ndarray, np.ndarray]:
-        """Differing bits (pixels, DM) and ones (pixels,), in Horner's order of planes."""
+    def _planes(self, where: str, x: isa.Conv) -> Iterator[tuple[np.ndarray, int, bool, bool]]:
+        """Per pass the words under each window, (pixels, taps x words), and the pass's fields."""
+        y, column = np.divmod(np.arange(x.pixels), x.out_width)
+        index = y * x.row_pixels + column
         tap = isa.decode_lines(self.tap[: x.taps], isa.TAP_FIELDS)
         table = isa.decode_lines(self.passes[: x.passes], isa.PASS_FIELDS)
-        y, column = y[:, None] + tap["dy"], column[:, None] + tap["dx"]
+        y = ((y + x.first_row) * x.stride_y)[:, None] + tap["dy"]
+        column = (column * x.stride_x)[:, None] + tap["dx"]
         inside = (y >= 0) & (y < x.in_height) & (column >= 0) & (column < x.in_width)
         index = np.where(inside, index[:, None] + tap["offset"], 0)
         _check_range(where, "act", -int(index.min()), 1)
         line = x.act + index // self.accelerator.pixels
         line = line[..., None] + np.arange(x.words) * x.word_rows
         bank = np.broadcast_to((index % self.accelerator.pixels)[..., None], line.shape)
-        _check_range(where, "act", int(line.max() + table["act"].max()), self.accelerator.act_rows)
-        steps = x.taps * x.words
-        weight_end = x.weight + int(table["weight"].max()) + steps
-        _check_range(where, "weight", weight_end - 1, self.accelerator.weight_rows)
+        used = np.broadcast_to(inside[..., None], line.shape)
+        last = int(np.where(used, line, 0).max() + table["act"].max())
+        _check_range(where, "act", last if inside.any() else 0, self.accelerator.act_rows)
+        for act, weight, shift, counts_ones in zip(*table.values()):
+            rows = np.where(used, line + act, 0)
+            words = np.where(used, self.act[rows, bank], np.uint64(0))
+            yield words.reshape(x.pixels, -1), weight, shift, counts_ones
+
+    def _count(self, where: str, x: isa.Conv) -> tuple[np.ndarray, np.ndarray]:
+        """Differing bits (pixels, DM) and ones (pixels,), in Horner's order of planes."""
+        steps, size = x.taps * x.words, self.accelerator.weight_rows
         differing = np.zeros((x.pixels, self.accelerator.channels), np.int64)
         ones = np.zeros(x.pixels, np.int64)
-        for act, weight, shift, counts_ones in zip(*table.values()):
-            a = np.where(inside[..., None], self.act[line + act, bank], np.uint64(0))
-            a = a.reshape(x.pixels, steps)
-            w = self.weight[x.weight + weight : x.weight + weight + steps].T
+        for words, weight, shift, counts_ones in self._planes(where, x):
+            first = x.weight + int(weight)
+            _check_range(where, "weight", first + steps - 1, size)
             differing <<= shift
             ones <<= shift
-            for channel, bits in enumerate(w):
-                differing[:, channel] += np.bitwise_count(a ^ bits).sum(axis=1, dtype=np.int64)
+            for channel, bits in enumerate(self.weight[first : first + steps].T):
+                differing[:, channel] += np.bitwise_count(words ^ bits).sum(axis=1, dtype=np.int64)
             if counts_ones:
-                ones += np.bitwise_count(a).sum(axis=1, dtype=np.int64)
+                ones += np.bitwise_count(words).sum(axis=1, dtype=np.int64)
         return differing, ones
 
-    def _write_codes(self, where: str, x: isa.Conv, acc: np.ndarray, first: int) -> None:
-        """Binary search among thresholds; planes of the codes go to their part of each word."""
+    def _search(self, where: str, x: isa.Conv, acc: np.ndarray) -> np.ndarray:
+        """Binary search among thresholds: codes (pixels, DM)."""
+        channel, first = np.arange(self.accelerator.channels), x.param + x.thresholds
+        code = self._residual(where, x)
+        for decided in range(x.bits):
+            reached = acc >= self.param[first + code, channel]
+            first += 1 << (x.residual_bits + decided)
+            code = 2 * code + reached
+        return code & (1 << x.bits) - 1
+
+    def _residual(self, where: str, x: isa.Conv) -> np.ndarray:
+        """Codes (pixels, DM) of the residual, 0 without one."""
+        channels, bits = self.accelerator.channels, x.residual_bits
+        if not bits:
+            return np.zeros((x.pixels, channels), np.int64)
+        end = x.residual + x.pixels * bits
+        _check_range(where, "residual", end - 1, self.accelerator.residual_rows)
+        words = self.residual[x.residual : end].reshape(x.pixels, bits, 1)
+        shift = (np.arange(channels) + x.sub_word * channels).astype(np.uint64)
+        planes = (words >> shift & np.uint64(1)).astype(np.int64)
+        return (planes << np.arange(bits)[:, None]).sum(axis=1)
+
+    def _write_codes(self, where: str, x: isa.Conv, code: np.ndarray) -> None:
+        """Planes of the codes go to their part of each word."""
         channel = np.arange(self.accelerator.channels)
-        code = np.zeros(acc.shape, np.int64)
-        for bit in reversed(range(x.bits)):
-            step = 1 << bit
-            code += step * (acc >= self.param[first + code + step - 1, channel])
         last = x.out + x.pixels * x.bits
         _check_range(where, "out", last - 1, self.accelerator.out_rows)
         planes = (code[:, None, :] >> np.arange(x.bits)[:, None]) & 1
@@ -260,10 +322,15 @@ class FunctionalSimulator:
         kept = self.out[x.out : last] & ~mask if x.sub_word else np.uint64(0)
         self.out[x.out : last] = kept | part
 
-    def _write_accumulators(self, where: str, x: isa.Conv, acc: np.ndarray, _: int) -> None:
+    def _write_accumulators(self, where: str, x: isa.Conv, acc: np.ndarray) -> None:
         words = np.ascontiguousarray(acc).view(np.uint64).reshape(-1)
         _check_range(where, "out", x.out + words.size - 1, self.accelerator.out_rows)
         self.out[x.out : x.out + words.size] = words
+
+
+def _signed(values: np.ndarray, bits: int) -> np.ndarray:
+    """Lowest bits of integers, as two's complement."""
+    return ((values.astype(np.int64) + (1 << bits - 1)) & (1 << bits) - 1) - (1 << bits - 1)
 
 
 def _check_range(where: str, what: str, last: int, size: int) -> None:

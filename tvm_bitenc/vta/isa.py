@@ -109,7 +109,7 @@ class Conv(Instruction):
 
     Parameters
     ----------
-    act, weight, param, out : int
+    act, weight, param, out, residual : int
         First rows of the operands in their buffers.
     word_rows : int
         Rows of ``act`` from one word of a pixel to the next.
@@ -126,11 +126,16 @@ class Conv(Instruction):
     row_low, row_high, column_low, column_high : int
         Border classes: rows below `row_low` and from `row_high` on have one each.
     thresholds : int
-        Rows from `param` to the thresholds, behind the border classes.
+        Rows from `param` to the thresholds, behind the border classes, in the order of
+        `threshold_rows`.
     bits : int
         Bits of the output codes; 0 writes 32-bit accumulators.
     sub_word : int
         Which DM bits of each output word to write; 0 clears the others.
+    residual_bits : int
+        Bits of the residual's codes; 0 for none. Plane b of pixel p is in row `residual` + p
+        `residual_bits` + b, in part `sub_word`. Every code has thresholds of its own, so that the
+        output is any function of both that rises with the accumulator.
     """
 
     name = "conv"
@@ -145,21 +150,36 @@ class Conv(Instruction):
     passes: int = _bits(7)
     taps: int = _bits(9)
     words: int = _bits(8)
-    pixels: int = _bits(16)
-    first_row: int = _bits(12)
-    out_width: int = _bits(12)
-    in_height: int = _bits(12)
-    in_width: int = _bits(12)
+    pixels: int = _bits(14)
+    first_row: int = _bits(11)
+    out_width: int = _bits(11)
+    in_height: int = _bits(11)
+    in_width: int = _bits(11)
     stride_y: int = _bits(4)
     stride_x: int = _bits(4)
     row_pixels: int = _bits(14)
     row_low: int = _bits(6)
-    row_high: int = _bits(12)
+    row_high: int = _bits(11)
     column_low: int = _bits(6)
-    column_high: int = _bits(12)
+    column_high: int = _bits(11)
     thresholds: int = _bits(12)
     bits: int = _bits(4)
     sub_word: int = _bits(5)
+    residual: int = _bits(14)
+    residual_bits: int = _bits(4)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool(Conv):
+    """Largest code under each window, of DM channels: part `sub_word` of an input word.
+
+    Fields are those of `Conv`, and what has to do with weights and thresholds is ignored. The pass
+    table holds the planes from the highest down, as many as `bits`; `words` is 1. Taps outside the
+    image read code 0, which never wins.
+    """
+
+    name = "pool"
+    opcode = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +200,7 @@ class Finish(Instruction):
     module = "compute"
 
 
-INSTRUCTIONS = {kind.opcode: kind for kind in (Load, Store, Conv, Wait, Finish)}
+INSTRUCTIONS = {kind.opcode: kind for kind in (Load, Store, Conv, Wait, Pool, Finish)}
 _BY_NAME = {kind.name: kind for kind in INSTRUCTIONS.values()}
 
 # Lines of the tables: fields of one 64-bit word, lowest first. Signed ones are two's complement.
@@ -264,6 +284,25 @@ def decode_lines(
         found[name] = value - ((value >> width - 1 & 1) << width) if is_signed else value
         position += width
     return found
+
+
+def threshold_rows(bits: int, residual_bits: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Order of the thresholds behind `Conv.thresholds`, round after round of the binary search.
+
+    Returns
+    -------
+    code, residual : ndarray of int64
+        Per row the code that its threshold reaches, 1 to 2^bits - 1, and the residual's code that
+        it is for. All residuals' thresholds of a round are neighbours: row residual 2^round +
+        decided bits.
+    """
+    code, residual = [], []
+    for decided in range(bits):
+        each, prefix = np.divmod(np.arange(1 << residual_bits + decided), 1 << decided)
+        residual.append(each)
+        code.append((2 * prefix + 1) << (bits - decided - 1))
+    empty = np.zeros(0, np.int64)
+    return np.concatenate([empty, *code]), np.concatenate([empty, *residual])
 
 
 def disassemble(instructions: Iterable[Instruction]) -> str:

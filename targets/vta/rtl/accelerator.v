@@ -11,6 +11,7 @@ module accelerator #(
     parameter PARAM_ROWS = 1024,
     parameter TAP_ROWS = 256,
     parameter PASS_ROWS = 64,
+    parameter RESIDUAL_ROWS = 4096,
     parameter OUT_ROWS = 4096,
     parameter INSTRUCTION_QUEUE = 8,
     parameter TOKEN_QUEUE = 8
@@ -40,6 +41,7 @@ module accelerator #(
         DEADLOCK = 3'd5, UNFINISHED = 3'd6;
 
     wire stop = reset || done;
+    wire unused_residual = RESIDUAL_ROWS != 0;
 
     // Memory port: fetch first, then store, then load.
     wire fetch_request, load_request, store_request;

@@ -75,7 +75,7 @@ module compute #(
     assign finish = start && instruction[3:0] == `OP_FINISH;
 
     // What no convolution can be.
-    wire [13:0] skew = instruction[`CONV_ROW_PIXELS] - {2'd0, instruction[`CONV_OUT_WIDTH]};
+    wire [13:0] skew = instruction[`CONV_ROW_PIXELS] - {3'd0, instruction[`CONV_OUT_WIDTH]};
     wire [15:0] last_threshold = {2'd0, instruction[`CONV_PARAM]}
         + {4'd0, instruction[`CONV_THRESHOLDS]} + (16'd1 << instruction[`CONV_BITS]) - 16'd2;
     wire is_wrong = instruction[`CONV_PASSES] == 0 || instruction[`CONV_TAPS] == 0
@@ -192,8 +192,8 @@ module compute #(
         for (i = 0; i < DN; i = i + 1) begin : lane_positions
             wire [23:0] y = lane_y[i*24 +: 24] + {{10{tap_dy[13]}}, tap_dy};
             wire [23:0] column = lane_column[i*24 +: 24] + {{10{tap_dx[13]}}, tap_dx};
-            assign in_image[i] = lane_valid[i] && y < {12'd0, x[`CONV_IN_HEIGHT]}
-                && column < {12'd0, x[`CONV_IN_WIDTH]};
+            assign in_image[i] = lane_valid[i] && y < {13'd0, x[`CONV_IN_HEIGHT]}
+                && column < {13'd0, x[`CONV_IN_WIDTH]};
             assign pixel[i*28 +: 28] = lane_base[i*28 +: 28] + {{8{tap_offset[19]}}, tap_offset};
         end
     endgenerate

@@ -66,9 +66,9 @@ module epilogue #(
     genvar i, j;
     generate
         for (i = 0; i < DM; i = i + 1) begin : channel
-            wire [7:0] step = 8'd1 << bit_now;
+            wire [7:0] level = (8'd1 << (top_bit - bit_now)) - 8'd1;
             wire [7:0] found = code[i*DN + at];
-            wire [13:0] threshold_row = first_threshold + {6'd0, found} + {6'd0, step} - 14'd1;
+            wire [13:0] threshold_row = first_threshold + {6'd0, found} + {6'd0, level};
             assign param_row[i*ROW_BITS +: ROW_BITS] =
                 stage == SETUP_FACTOR ? first_row[ROW_BITS-1:0]
                 : stage == SETUP_SIGN ? sign_row[ROW_BITS-1:0]
@@ -87,7 +87,8 @@ module epilogue #(
                         code[i*DN + j] <= 0;
                     end else if (busy1 && lane1 == j) begin
                         if (stage1 == BORDER) acc[i*DN + j] <= value;
-                        if (stage1 == SEARCH && reached[i]) code[i*DN + j][bit1] <= 1;
+                        if (stage1 == SEARCH && reached[i]) code[i*DN + j] <= {code[i*DN + j][6:0], 1'b1};
+                        else if (stage1 == SEARCH) code[i*DN + j] <= {code[i*DN + j][6:0], 1'b0};
                     end
                 end
             end

@@ -34,9 +34,9 @@ module lanes #(
     reg [27:0] row_base;
     reg [23:0] input_y, input_x;
 
-    wire [11:0] out_width = x[`CONV_OUT_WIDTH];
-    wire [11:0] row_high = x[`CONV_ROW_HIGH];
-    wire [11:0] column_high = x[`CONV_COLUMN_HIGH];
+    wire [11:0] out_width = {1'b0, x[`CONV_OUT_WIDTH]};
+    wire [11:0] row_high = {1'b0, x[`CONV_ROW_HIGH]};
+    wire [11:0] column_high = {1'b0, x[`CONV_COLUMN_HIGH]};
     wire [31:0] row_class = (out_row < {12'd0, x[`CONV_ROW_LOW]} ? {14'd0, out_row}
         : {26'd0, x[`CONV_ROW_LOW]})
         + (out_row < {6'd0, row_high} ? 32'd0 : {14'd0, out_row} - {20'd0, row_high} + 32'd1);
@@ -73,11 +73,11 @@ module lanes #(
             end
         end
         if (start) begin
-            left <= x[`CONV_PIXELS];
+            left <= {2'd0, x[`CONV_PIXELS]};
             out_column <= 0;
-            out_row <= {6'd0, x[`CONV_FIRST_ROW]};
+            out_row <= {7'd0, x[`CONV_FIRST_ROW]};
             row_base <= 0;
-            input_y <= x[`CONV_FIRST_ROW] * {20'd0, x[`CONV_STRIDE_Y]};
+            input_y <= {13'd0, x[`CONV_FIRST_ROW]} * {20'd0, x[`CONV_STRIDE_Y]};
             input_x <= 0;
         end else if (busy) begin
             valid[lane] <= left != 0;
