@@ -14,6 +14,7 @@ def main() -> None:
         sys.exit(f"bitenc: {error.name} isn't installed. pip install 'tvm-bitenc[cli]'.")
     from ..errors import BitencError
     from .explain import explain
+    from .sim import sim
 
     app = typer.Typer(
         help="Compile networks with 1- to 8-bit weights and activations.",
@@ -21,8 +22,8 @@ def main() -> None:
         pretty_exceptions_enable=False,
         add_completion=False,
     )
-    app.callback()(lambda: None)  # Makes subcommands even of a single one.
     app.command()(explain)
+    app.command()(sim)
     try:
         app()
     except BitencError as error:

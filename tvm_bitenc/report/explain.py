@@ -9,6 +9,7 @@ from pathlib import Path
 import tvm
 from tvm import relax
 
+from ..encoding import WORD_BITS
 from ..errors import UnsupportedError
 from ..op.matmul import branch_matmul_op
 from ..op.packed import conv_layer_of, packed_conv2d_op
@@ -91,8 +92,10 @@ class Observer:
         """Return the report of what was seen."""
         left = [*self.float_layers, *refused]
         accelerator = self.target.accelerator
-        peak = 0 if accelerator is None else accelerator.macs_per_cycle
-        return Report(self.target.name, self.layers, left, self.float_ops, self.notes, peak)
+        rates = (0, 0)
+        if accelerator is not None:
+            rates = accelerator.macs_per_cycle, WORD_BITS // 8
+        return Report(self.target.name, self.layers, left, self.float_ops, self.notes, *rates)
 
 
 def _before_lowering(mod: tvm.IRModule) -> tuple[list[FloatLayer], list[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
+from ..errors import BitencError
 from ..vta.work import Work
 
 
@@ -109,6 +110,8 @@ class Report:
         Advice on layers that could be cheaper.
     macs_per_cycle : int
         Binary multiply-accumulates of the target's accelerator; 0 without one.
+    bytes_per_cycle : int
+        Of the accelerator's memory.
     """
 
     target: str
@@ -117,6 +120,7 @@ class Report:
     float_ops: list[FloatOps] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     macs_per_cycle: int = 0
+    bytes_per_cycle: int = 0
 
     @property
     def works(self) -> list[Work]:
@@ -173,6 +177,7 @@ class Report:
             [FloatOps(**row) for row in content.get("float_ops", [])],
             list(content.get("notes", [])),
             content.get("macs_per_cycle", 0),
+            content.get("bytes_per_cycle", 0),
         )
 
     @property
@@ -221,6 +226,21 @@ class Report:
             share = 100 * self.quantized_share
             lines.append(f"{share:.1f} % of the multiply-accumulates run on codes")
         return lines
+
+    def roofline(self, path: str | Path) -> Path:
+        """Draw what array and memory of the accelerator allow, and the layers, to a picture.
+
+        Raises
+        ------
+        BitencError
+            If no layer is on an accelerator, or matplotlib is missing.
+        """
+        from .figure import write_figure
+        from .roofline import draw_roofline
+
+        if not self.works:
+            raise BitencError("roofline", "no layer is on an accelerator", "Build for target='vta'")
+        return write_figure(draw_roofline(self), path)
 
     def to_html(self, path: str | Path) -> Path:
         """Write the table as a page; needs the extra `report`."""
