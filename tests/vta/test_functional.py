@@ -12,7 +12,10 @@ from tvm_bitenc.vta.config import Accelerator
 from tvm_bitenc.vta.functional import AcceleratorError, FunctionalSimulator
 
 ACCELERATOR = Accelerator()
-CONV = dict(passes=1, taps=1, words=1, pixels=1, out_width=1, stride_y=1, stride_x=1, row_pixels=1)
+CONV = dict(
+    passes=1, taps=1, words=1, pixels=1, out_width=1, stride_y=1, stride_x=1, row_pixels=1,
+    row_high=1, column_high=1,
+)  # fmt: skip
 
 
 def run(*program):

@@ -1,4 +1,6 @@
-"""Pool and residual instructions, written by hand, on the functional simulator."""
+"""Pool and residual instructions, written by hand, on both simulators."""
+
+import shutil
 
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from tvm_bitenc.encoding import pack
 from tvm_bitenc.vta import isa
 from tvm_bitenc.vta.config import BUFFERS, Accelerator
 from tvm_bitenc.vta.functional import FunctionalSimulator
+from tvm_bitenc.vta.verilator import VerilatorSimulator
 
 ACCELERATOR = Accelerator()
 
@@ -14,7 +17,8 @@ ACCELERATOR = Accelerator()
 class Memory:
     """Words that instructions load, one behind the other."""
 
-    def __init__(self, size: int = 1 << 16):
+    def __init__(self, is_verilog: bool, size: int = 1 << 16):
+        self.is_verilog = is_verilog
         self.words, self.end, self.program = np.zeros(size, np.uint64), 1024, []
 
     def load(self, buffer: str, values: np.ndarray, **fields: int) -> None:
@@ -44,19 +48,24 @@ class Memory:
         return self.words[self.end : self.end + rows]
 
     def execute(self, program: list[isa.Instruction]) -> None:
-        """Run it on the functional simulator."""
+        """Run it on either simulator."""
         for i, instruction in enumerate(program):
             self.words[4 * i : 4 * i + 4] = isa.encode(instruction)
-        FunctionalSimulator(ACCELERATOR, self.words).run_words(0, len(program))
+        if self.is_verilog:
+            VerilatorSimulator(ACCELERATOR, self.words).run_words(len(program))
+        else:
+            FunctionalSimulator(ACCELERATOR, self.words).run_words(0, len(program))
 
 
 def row_pixels(width: int, out_width: int) -> int:
     return width + (out_width - width) % ACCELERATOR.pixels
 
 
-@pytest.fixture(scope="session", params=["functional"])
-def memory():
-    return Memory
+@pytest.fixture(scope="session", params=["functional", "verilog"])
+def memory(request):
+    if request.param == "verilog" and not shutil.which("verilator"):
+        pytest.skip("install verilator and g++")
+    return lambda: Memory(request.param == "verilog")
 
 
 @pytest.mark.parametrize("bits", [1, 2, 5, 8])

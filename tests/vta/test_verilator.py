@@ -96,7 +96,10 @@ def _error_of(memory: np.ndarray, count: int, max_cycles: int) -> str:
     return ""
 
 
-CONV = dict(passes=1, taps=1, words=1, pixels=1, out_width=1, stride_y=1, stride_x=1, row_pixels=1)
+CONV = dict(
+    passes=1, taps=1, words=1, pixels=1, out_width=1, stride_y=1, stride_x=1, row_pixels=1,
+    row_high=1, column_high=1,
+)  # fmt: skip
 INSIDE = dict(in_height=1, in_width=1)
 WRONG = [
     (2, isa.Load(dram=60, rows=1, pixels=1, words=50, push_next=1)),

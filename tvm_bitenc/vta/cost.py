@@ -35,7 +35,8 @@ def duration(x: isa.Instruction, accelerator: Accelerator) -> int:
         return 1
     lanes, tiles = accelerator.pixels, -(-x.pixels // accelerator.pixels)
     steps = x.passes * x.taps * x.words
-    epilogue = lanes * (1 + x.bits if x.bits else 1 + accelerator.channels // 2)
+    reads = 0 if isinstance(x, isa.Pool) else max(1, x.residual_bits)
+    epilogue = lanes * (reads + (x.bits or accelerator.channels // 2))
     interval = max(steps, lanes + 1, _PIPELINE + epilogue + 2)
     return lanes + 3 + (tiles - 1) * interval + steps + _PIPELINE + epilogue
 

@@ -18,6 +18,7 @@ from .config import BUFFERS, Accelerator
 MODULES = ("load", "compute", "store")
 FACTOR_BITS = 18  # Of the signed factor of the ones, and of the ones that it multiplies.
 ONES_BITS = 24
+POSITION = (1 << 15) - 1  # Positions in the input are computed modulo its end.
 TAKES = {
     ("load", "pop_next"): "compute to load",
     ("compute", "pop_prev"): "load to compute",
@@ -198,6 +199,8 @@ class FunctionalSimulator:
         self._check_window(where, x)
         if x.column_high > x.out_width:
             raise AcceleratorError(where, "column_high is beyond out_width", "Use a column")
+        if x.row_low >= x.row_high or x.column_low >= x.column_high:
+            raise AcceleratorError(where, "border classes without one between", "Raise row_high")
         if x.residual_bits and not x.bits:
             raise AcceleratorError(where, "a residual needs thresholds", "Set bits")
         y, column = np.divmod(np.arange(x.pixels), x.out_width)
@@ -259,9 +262,12 @@ class FunctionalSimulator:
         index = y * x.row_pixels + column
         tap = isa.decode_lines(self.tap[: x.taps], isa.TAP_FIELDS)
         table = isa.decode_lines(self.passes[: x.passes], isa.PASS_FIELDS)
+        _check_range(where, "act, in pixels,", int(index.max()), self.act.size)
+        if tap["offset"].min() < -self.act.size or tap["offset"].max() >= self.act.size:
+            raise AcceleratorError(where, "a tap's offset leaves act", "Stay inside")
         y = ((y + x.first_row) * x.stride_y)[:, None] + tap["dy"]
         column = (column * x.stride_x)[:, None] + tap["dx"]
-        inside = (y >= 0) & (y < x.in_height) & (column >= 0) & (column < x.in_width)
+        inside = (y & POSITION < x.in_height) & (column & POSITION < x.in_width)
         index = np.where(inside, index[:, None] + tap["offset"], 0)
         _check_range(where, "act", -int(index.min()), 1)
         line = x.act + index // self.accelerator.pixels

@@ -41,7 +41,6 @@ module accelerator #(
         DEADLOCK = 3'd5, UNFINISHED = 3'd6;
 
     wire stop = reset || done;
-    wire unused_residual = RESIDUAL_ROWS != 0;
 
     // Memory port: fetch first, then store, then load.
     wire fetch_request, load_request, store_request;
@@ -117,10 +116,12 @@ module accelerator #(
     wire tap_write, pass_write;
     wire [$clog2(TAP_ROWS)-1:0] tap_write_row;
     wire [$clog2(PASS_ROWS)-1:0] pass_write_row;
+    wire residual_write;
+    wire [$clog2(RESIDUAL_ROWS)-1:0] residual_write_row;
 
     load #(
         .DM(DM), .DN(DN), .ACT_ROWS(ACT_ROWS), .WEIGHT_ROWS(WEIGHT_ROWS), .PARAM_ROWS(PARAM_ROWS),
-        .TAP_ROWS(TAP_ROWS), .PASS_ROWS(PASS_ROWS)
+        .TAP_ROWS(TAP_ROWS), .PASS_ROWS(PASS_ROWS), .RESIDUAL_ROWS(RESIDUAL_ROWS)
     ) load (
         .clk(clk), .reset(stop), .valid(!empty_load), .instruction(head_load), .take(take_load),
         .token(has_cl), .take_token(take_cl), .give_token(give_lc), .idle(load_idle),
@@ -129,7 +130,8 @@ module accelerator #(
         .act_write(act_write), .act_row(act_write_row),
         .weight_write(weight_write), .weight_row(weight_write_row), .param_write(param_write),
         .param_row(param_write_row), .tap_write(tap_write), .tap_row(tap_write_row),
-        .pass_write(pass_write), .pass_row(pass_write_row), .illegal(load_illegal),
+        .pass_write(pass_write), .pass_row(pass_write_row), .residual_write(residual_write),
+        .residual_row(residual_write_row), .illegal(load_illegal),
         .memory_range(load_memory), .buffer_range(load_buffer)
     );
 
@@ -157,13 +159,16 @@ module accelerator #(
     wire [DM*64-1:0] weight_data;
     wire [DM*$clog2(PARAM_ROWS)-1:0] param_row;
     wire [DM*32-1:0] param_data;
+    wire [$clog2(RESIDUAL_ROWS)-1:0] residual_row;
+    wire [63:0] residual_data;
     wire [64/DM-1:0] out_write;
     wire [$clog2(OUT_ROWS)-1:0] out_write_row;
     wire [63:0] out_write_data;
 
     compute #(
         .DM(DM), .DN(DN), .ACT_ROWS(ACT_ROWS), .WEIGHT_ROWS(WEIGHT_ROWS), .PARAM_ROWS(PARAM_ROWS),
-        .TAP_ROWS(TAP_ROWS), .PASS_ROWS(PASS_ROWS), .OUT_ROWS(OUT_ROWS)
+        .TAP_ROWS(TAP_ROWS), .PASS_ROWS(PASS_ROWS), .RESIDUAL_ROWS(RESIDUAL_ROWS),
+        .OUT_ROWS(OUT_ROWS)
     ) compute (
         .clk(clk), .reset(stop), .valid(!empty_compute), .instruction(head_compute),
         .take(take_compute), .token_prev(has_lc), .token_next(has_sc), .take_prev(take_lc),
@@ -171,9 +176,9 @@ module accelerator #(
         .waiting(compute_waiting), .finish(finish), .tap_row(tap_row), .tap_data(tap_data),
         .pass_row(pass_row), .pass_data(pass_data), .act_rows(act_rows), .act_data(act_data),
         .weight_row(weight_row), .weight_data(weight_data), .param_row(param_row),
-        .param_data(param_data), .out_write(out_write), .out_row(out_write_row),
-        .out_data(out_write_data), .step(array_step), .illegal(compute_illegal),
-        .buffer_range(compute_buffer)
+        .param_data(param_data), .residual_row(residual_row), .residual_data(residual_data),
+        .out_write(out_write), .out_row(out_write_row), .out_data(out_write_data),
+        .step(array_step), .illegal(compute_illegal), .buffer_range(compute_buffer)
     );
 
     genvar i;
@@ -210,6 +215,11 @@ module accelerator #(
     table_ram #(.DEPTH(PASS_ROWS)) pass_table (
         .clk(clk), .write(pass_write), .write_row(pass_write_row), .write_data(response_data),
         .read_row(pass_row), .read_data(pass_data)
+    );
+    ram #(.DEPTH(RESIDUAL_ROWS)) residual_buffer (
+        .clk(clk), .write(residual_write), .write_row(residual_write_row),
+        .write_data(response_data), .read(1'b1), .read_row(residual_row),
+        .read_data(residual_data)
     );
     ram #(.SLICE(DM), .DEPTH(OUT_ROWS)) out_buffer (
         .clk(clk), .write(out_write), .write_row(out_write_row), .write_data(out_write_data),

@@ -14,16 +14,15 @@ module array #(
     input  wire [DN*64-1:0]    act,
     input  wire [DM*64-1:0]    weight,
     output reg                 done,   // the sums are of a whole tile
-    output wire [DM*DN*32-1:0] sums,   // channel i, lane j at i * DN + j
-    output wire [DN*32-1:0]    one_sums
+    output wire [DM*DN*31-1:0] sums,   // channel i, lane j at i * DN + j
+    output wire [DN*24-1:0]    one_sums
 );
-    reg valid1, first1, shift1, ones1, last1;
+    reg valid1, first1, shift1, last1;
 
     always @(posedge clk) begin
         valid1 <= valid && !reset;
         first1 <= first;
         shift1 <= shift;
-        ones1 <= ones;
         last1 <= last;
         done <= valid1 && last1 && !reset;
     end
@@ -33,19 +32,16 @@ module array #(
         for (i = 0; i < DM; i = i + 1) begin : channel
             for (j = 0; j < DN; j = j + 1) begin : lane
                 dot dot (
-                    .clk(clk),
-                    .bits(act[j*64 +: 64] ^ weight[i*64 +: 64]),
-                    .valid(valid1), .first(first1), .shift(shift1), .counts(1'b1),
-                    .sum(sums[(i*DN+j)*32 +: 32])
+                    .clk(clk), .bits(act[j*64 +: 64] ^ weight[i*64 +: 64]), .counts(1'b1),
+                    .valid(valid1), .first(first1), .shift(shift1),
+                    .sum(sums[(i*DN+j)*31 +: 31])
                 );
             end
         end
         for (j = 0; j < DN; j = j + 1) begin : one_lane
-            dot dot (
-                .clk(clk),
-                .bits(act[j*64 +: 64]),
-                .valid(valid1), .first(first1), .shift(shift1), .counts(ones1),
-                .sum(one_sums[j*32 +: 32])
+            dot #(.FIRST(6), .WIDTH(24)) dot (
+                .clk(clk), .bits(act[j*64 +: 64]), .counts(ones), .valid(valid1),
+                .first(first1), .shift(shift1), .sum(one_sums[j*24 +: 24])
             );
         end
     endgenerate

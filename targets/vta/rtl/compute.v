@@ -4,7 +4,7 @@
 //   stage 1 input position of every lane: is it inside the image, where is it in the buffer
 //   stage 2 act banks and weight rows are read
 //   stage 3 words turn to their lanes; outside the image they are 0
-//   then    array, epilogue
+//   then    array or pool, epilogue
 `include "isa.vh"
 
 module compute #(
@@ -15,6 +15,7 @@ module compute #(
     parameter PARAM_ROWS = 1024,
     parameter TAP_ROWS = 256,
     parameter PASS_ROWS = 64,
+    parameter RESIDUAL_ROWS = 4096,
     parameter OUT_ROWS = 4096
 ) (
     input  wire                             clk,
@@ -41,6 +42,8 @@ module compute #(
     input  wire [DM*64-1:0]                 weight_data,
     output wire [DM*$clog2(PARAM_ROWS)-1:0] param_row,
     input  wire [DM*32-1:0]                 param_data,
+    output wire [$clog2(RESIDUAL_ROWS)-1:0] residual_row,
+    input  wire [63:0]                      residual_data,
     output wire [64/DM-1:0]                 out_write,
     output wire [$clog2(OUT_ROWS)-1:0]      out_row,
     output wire [63:0]                      out_data,
@@ -52,11 +55,14 @@ module compute #(
     localparam ACT_BITS = $clog2(ACT_ROWS);
     localparam WEIGHT_BITS = $clog2(WEIGHT_ROWS);
     localparam PARAM_BITS = $clog2(PARAM_ROWS);
+    localparam INDEX_BITS = ACT_BITS + LANE_BITS;  // of a pixel in the act buffer
 
     // One instruction at a time.
     reg active;
     reg [255:0] x;
-    wire is_conv = instruction[3:0] == `OP_CONV;
+    wire is_pool_next = instruction[3:0] == `OP_POOL;
+    wire is_conv = instruction[3:0] == `OP_CONV || is_pool_next;
+    wire is_pool = x[3:0] == `OP_POOL;
     wire has_tokens = (!instruction[`CONV_POP_PREV] || token_prev)
         && (!instruction[`CONV_POP_NEXT] || token_next);
     wire start = !active && valid && has_tokens;
@@ -76,35 +82,41 @@ module compute #(
 
     // What no convolution can be.
     wire [13:0] skew = instruction[`CONV_ROW_PIXELS] - {3'd0, instruction[`CONV_OUT_WIDTH]};
-    wire [15:0] last_threshold = {2'd0, instruction[`CONV_PARAM]}
-        + {4'd0, instruction[`CONV_THRESHOLDS]} + (16'd1 << instruction[`CONV_BITS]) - 16'd2;
+    wire [3:0] bits = instruction[`CONV_BITS], residual_bits = instruction[`CONV_RESIDUAL_BITS];
+    wire [17:0] threshold_rows = ((18'd1 << bits) - 18'd1) << residual_bits;
+    wire [17:0] end_threshold = {4'd0, instruction[`CONV_PARAM]}
+        + {6'd0, instruction[`CONV_THRESHOLDS]} + threshold_rows;
     wire is_wrong = instruction[`CONV_PASSES] == 0 || instruction[`CONV_TAPS] == 0
         || instruction[`CONV_WORDS] == 0 || instruction[`CONV_PIXELS] == 0
         || instruction[`CONV_OUT_WIDTH] == 0 || instruction[`CONV_STRIDE_Y] == 0
         || instruction[`CONV_STRIDE_X] == 0 || skew[LANE_BITS-1:0] != 0
-        || instruction[`CONV_BITS] > 8 || {27'd0, instruction[`CONV_SUB_WORD]} >= 64 / DM
-        || instruction[`CONV_COLUMN_HIGH] > instruction[`CONV_OUT_WIDTH]
+        || bits > 8 || residual_bits > 8 || {27'd0, instruction[`CONV_SUB_WORD]} >= 64 / DM
         || {23'd0, instruction[`CONV_TAPS]} > TAP_ROWS
-        || {25'd0, instruction[`CONV_PASSES]} > PASS_ROWS
-        || (instruction[`CONV_BITS] != 0 && {16'd0, last_threshold} >= PARAM_ROWS);
-    assign illegal = start && is_conv && is_wrong;
+        || {25'd0, instruction[`CONV_PASSES]} > PASS_ROWS;
+    wire is_wrong_conv = instruction[`CONV_COLUMN_HIGH] > instruction[`CONV_OUT_WIDTH]
+        || {5'd0, instruction[`CONV_ROW_LOW]} >= instruction[`CONV_ROW_HIGH]
+        || {5'd0, instruction[`CONV_COLUMN_LOW]} >= instruction[`CONV_COLUMN_HIGH]
+        || (bits == 0 ? residual_bits != 0 : {14'd0, end_threshold} > PARAM_ROWS);
+    wire is_wrong_pool = instruction[`CONV_WORDS] != 1
+        || instruction[`CONV_PASSES] != {3'd0, bits};
+    assign illegal = start && is_conv && (is_wrong || (is_pool_next ? is_wrong_pool : is_wrong_conv));
 
     // Tiles of DN pixels: `next` is made by the lanes, the other one is computed.
     reg setting_up, has_tile;
     wire next_ready, exhausted, lanes_range;
     wire [DN-1:0] next_valid;
-    wire [DN*28-1:0] next_base;
-    wire [DN*24-1:0] next_y, next_column;
+    wire [DN*INDEX_BITS-1:0] next_base;
+    wire [DN*15-1:0] next_y, next_column;
     wire [DN*PARAM_BITS-1:0] next_border;
     reg [DN-1:0] lane_valid;
-    reg [DN*28-1:0] lane_base;
-    reg [DN*24-1:0] lane_y, lane_column;
+    reg [DN*INDEX_BITS-1:0] lane_base;
+    reg [DN*15-1:0] lane_y, lane_column;
     reg [DN*PARAM_BITS-1:0] lane_border;
     wire ends_tile;
     wire take_tile = next_ready && (ends_tile || !has_tile);
 
-    lanes #(.DN(DN), .PARAM_ROWS(PARAM_ROWS)) lanes (
-        .clk(clk), .reset(reset), .start(setting_up), .x(x), .take(take_tile),
+    lanes #(.DN(DN), .ACT_ROWS(ACT_ROWS), .PARAM_ROWS(PARAM_ROWS)) lanes (
+        .clk(clk), .reset(reset), .start(setting_up), .is_pool(is_pool), .x(x), .take(take_tile),
         .ready(next_ready), .exhausted(exhausted), .valid(next_valid), .base(next_base),
         .y(next_y), .column(next_column), .border(next_border), .buffer_range(lanes_range)
     );
@@ -114,12 +126,16 @@ module compute #(
     reg [8:0] tap;
     reg [7:0] word;
     reg [16:0] position;  // of tap and word among the weights of a plane
-    reg [31:0] word_row;
+    reg [21:0] word_row;
+    reg half;             // of the pool's memory, for this tile
     reg is_reserved;      // a tile is on its way through array and epilogue
     wire last_word = word + 1'b1 == x[`CONV_WORDS];
     wire last_tap = tap + 1'b1 == x[`CONV_TAPS];
     wire last_pass = pass + 1'b1 == x[`CONV_PASSES];
     wire last_step = last_word && last_tap && last_pass;
+    // A convolution has all words and taps in a pass, a pool has all passes in a tap.
+    wire ends_tap = is_pool ? last_pass : last_word;
+    wire ends_pass = is_pool || (last_word && last_tap);
     wire epilogue_idle, array_done;
 
     assign step = has_tile && !(last_step && is_reserved);
@@ -145,6 +161,7 @@ module compute #(
             else if (has_started && epilogue_idle) {is_reserved, has_started} <= 0;
         end
         if (start) x <= instruction;
+        if (ends_tile) half <= !half;
         if (take_tile) begin
             lane_valid <= next_valid;
             lane_base <= next_base;
@@ -160,10 +177,10 @@ module compute #(
             word_row <= 0;
         end else if (step) begin
             word <= last_word ? 8'd0 : word + 1'b1;
-            word_row <= last_word ? 32'd0 : word_row + {18'd0, x[`CONV_WORD_ROWS]};
+            word_row <= last_word ? 22'd0 : word_row + {8'd0, x[`CONV_WORD_ROWS]};
             position <= last_word && last_tap ? 17'd0 : position + 1'b1;
-            if (last_word) tap <= last_tap ? 9'd0 : tap + 1'b1;
-            if (last_word && last_tap) pass <= pass + 1'b1;
+            if (ends_tap) tap <= last_tap ? 9'd0 : tap + 1'b1;
+            if (ends_pass) pass <= last_pass ? 7'd0 : pass + 1'b1;
         end
     end
 
@@ -175,56 +192,72 @@ module compute #(
         epilogue_border <= lane_border;
     end
 
-    // Stage 1.
+    // Stage 1. An index has two bits more, so that what lies outside the buffer is seen.
     reg valid1, first1, shift1, ones1, last1;
+    reg [2:0] plane1;
+    reg half1;
     reg [31:0] row1, weight1;
     reg [DN-1:0] in_image1;
     wire [DN-1:0] in_image;
-    wire [DN*28-1:0] pixel;
-    reg [DN*28-1:0] pixel1;
+    wire [DN*(INDEX_BITS+2)-1:0] pixel;
+    reg [DN*(INDEX_BITS+2)-1:0] pixel1;
+    reg far1;  // the tap's offset is beyond the buffer
     wire begins_pass = tap == 0 && word == 0;
-    wire [19:0] tap_offset = tap_data[`TAP_OFFSET];
+    wire signed [19:0] tap_offset = tap_data[`TAP_OFFSET];
     wire [13:0] tap_dy = tap_data[`TAP_DY];
     wire [13:0] tap_dx = tap_data[`TAP_DX];
+    wire is_far = tap_offset != {{20-INDEX_BITS{tap_offset[19]}}, tap_offset[INDEX_BITS-1:0]};
 
     genvar i;
     generate
         for (i = 0; i < DN; i = i + 1) begin : lane_positions
-            wire [23:0] y = lane_y[i*24 +: 24] + {{10{tap_dy[13]}}, tap_dy};
-            wire [23:0] column = lane_column[i*24 +: 24] + {{10{tap_dx[13]}}, tap_dx};
-            assign in_image[i] = lane_valid[i] && y < {13'd0, x[`CONV_IN_HEIGHT]}
-                && column < {13'd0, x[`CONV_IN_WIDTH]};
-            assign pixel[i*28 +: 28] = lane_base[i*28 +: 28] + {{8{tap_offset[19]}}, tap_offset};
+            wire [14:0] y = lane_y[i*15 +: 15] + {tap_dy[13], tap_dy};
+            wire [14:0] column = lane_column[i*15 +: 15] + {tap_dx[13], tap_dx};
+            assign in_image[i] = lane_valid[i] && y < {4'd0, x[`CONV_IN_HEIGHT]}
+                && column < {4'd0, x[`CONV_IN_WIDTH]};
+            assign pixel[i*(INDEX_BITS+2) +: INDEX_BITS+2]
+                = {2'd0, lane_base[i*INDEX_BITS +: INDEX_BITS]}
+                + {{2{tap_offset[19]}}, tap_offset[INDEX_BITS-1:0]};
         end
     endgenerate
 
     always @(posedge clk) begin
         valid1 <= step && !reset;
-        first1 <= begins_pass && pass == 0;
+        first1 <= is_pool ? tap == 0 : begins_pass && pass == 0;
         shift1 <= begins_pass && pass_data[`PASS_SHIFT];
         ones1 <= pass_data[`PASS_ONES];
         last1 <= last_step;
+        plane1 <= pass[2:0];
+        half1 <= half;
         in_image1 <= in_image;
         pixel1 <= pixel;
-        row1 <= {18'd0, x[`CONV_ACT]} + {18'd0, pass_data[`PASS_ACT]} + word_row;
+        far1 <= is_far;
+        row1 <= {18'd0, x[`CONV_ACT]} + {18'd0, pass_data[`PASS_ACT]} + {10'd0, word_row};
         weight1 <= {18'd0, x[`CONV_WEIGHT]} + {18'd0, pass_data[`PASS_WEIGHT]} + {15'd0, position};
     end
 
     // Stage 2: lane j reads bank (j + turn) mod DN.
     reg valid2, first2, shift2, ones2, last2;
+    reg [2:0] plane2;
+    reg half2;
     reg [DN-1:0] in_image2;
     reg [LANE_BITS-1:0] turn2;
     wire [LANE_BITS-1:0] turn = pixel1[LANE_BITS-1:0];
     wire [DN-1:0] out_of_range;
+    wire [DN*ACT_BITS-1:0] lane_rows;
 
     generate
+        for (i = 0; i < DN; i = i + 1) begin : rows
+            wire [INDEX_BITS+1:0] lane_pixel = pixel1[i*(INDEX_BITS+2) +: INDEX_BITS+2];
+            wire [ACT_BITS+1:0] row = {2'd0, row1[ACT_BITS-1:0]}
+                + lane_pixel[INDEX_BITS+1:LANE_BITS];
+            assign lane_rows[i*ACT_BITS +: ACT_BITS] = row[ACT_BITS-1:0];
+            assign out_of_range[i] = in_image1[i] && (lane_pixel[INDEX_BITS+1] || far1
+                || row1 >= ACT_ROWS || {{30-ACT_BITS{1'b0}}, row} >= ACT_ROWS);
+        end
         for (i = 0; i < DN; i = i + 1) begin : banks
             wire [LANE_BITS-1:0] lane = i[LANE_BITS-1:0] - turn;
-            wire [27:0] bank_pixel = pixel1[lane*28 +: 28];
-            wire [31:0] row = row1 + {{4{bank_pixel[27]}}, bank_pixel[27:LANE_BITS], {LANE_BITS{1'b0}}}
-                / DN;
-            assign act_rows[i*ACT_BITS +: ACT_BITS] = row[ACT_BITS-1:0];
-            assign out_of_range[i] = in_image1[lane] && (bank_pixel[27] || row >= ACT_ROWS);
+            assign act_rows[i*ACT_BITS +: ACT_BITS] = lane_rows[lane*ACT_BITS +: ACT_BITS];
         end
     endgenerate
 
@@ -236,12 +269,16 @@ module compute #(
         shift2 <= shift1;
         ones2 <= ones1;
         last2 <= last1;
+        plane2 <= plane1;
+        half2 <= half1;
         in_image2 <= in_image1;
         turn2 <= turn;
     end
 
     // Stage 3.
     reg valid3, first3, shift3, ones3, last3;
+    reg [2:0] plane3;
+    reg half3;
     reg [DN*64-1:0] act3;
     reg [DM*64-1:0] weight3;
 
@@ -259,11 +296,18 @@ module compute #(
         shift3 <= shift2;
         ones3 <= ones2;
         last3 <= last2;
+        plane3 <= plane2;
+        half3 <= half2;
         weight3 <= weight_data;
     end
 
-    wire [DM*DN*32-1:0] sums;
-    wire [DN*32-1:0] one_sums;
+    wire [DM*DN*31-1:0] sums;
+    wire [DN*24-1:0] one_sums;
+    wire [DM*DN-1:0] pool_planes;
+    wire [2:0] pool_plane;
+    reg half_done;  // of the tile in the epilogue
+    always @(posedge clk) if (valid3 && last3) half_done <= half3;
+
     wire epilogue_range;
 
     array #(.DM(DM), .DN(DN)) array (
@@ -272,14 +316,24 @@ module compute #(
         .one_sums(one_sums)
     );
 
-    epilogue #(.DM(DM), .DN(DN), .PARAM_ROWS(PARAM_ROWS), .OUT_ROWS(OUT_ROWS)) epilogue (
-        .clk(clk), .reset(reset), .setup(setting_up), .x(x), .start(array_done), .sums(sums),
-        .one_sums(one_sums), .lane_valid(epilogue_valid), .border(epilogue_border),
-        .idle(epilogue_idle), .param_row(param_row), .param_data(param_data),
-        .out_write(out_write), .out_row(out_row), .out_data(out_data),
-        .buffer_range(epilogue_range)
+    pool #(.DM(DM), .DN(DN)) pool (
+        .clk(clk), .valid(valid3 && is_pool), .first(first3), .plane(plane3), .half(half3),
+        .part(x[`CONV_SUB_WORD]), .act(act3), .read_plane(pool_plane), .read_half(half_done),
+        .largest(pool_planes)
+    );
+
+    epilogue #(
+        .DM(DM), .DN(DN), .PARAM_ROWS(PARAM_ROWS), .RESIDUAL_ROWS(RESIDUAL_ROWS),
+        .OUT_ROWS(OUT_ROWS)
+    ) epilogue (
+        .clk(clk), .reset(reset), .setup(setting_up), .is_pool(is_pool), .x(x),
+        .start(array_done), .sums(sums), .one_sums(one_sums), .lane_valid(epilogue_valid),
+        .border(epilogue_border), .idle(epilogue_idle), .param_row(param_row),
+        .param_data(param_data), .residual_row(residual_row), .residual_data(residual_data),
+        .pool_plane(pool_plane), .pool_planes(pool_planes), .out_write(out_write),
+        .out_row(out_row), .out_data(out_data), .buffer_range(epilogue_range)
     );
 
     assign buffer_range = lanes_range || epilogue_range
-        || (valid1 && (|out_of_range || weight1 >= WEIGHT_ROWS));
+        || (valid1 && (|out_of_range || (!is_pool && weight1 >= WEIGHT_ROWS)));
 endmodule

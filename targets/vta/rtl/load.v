@@ -8,7 +8,8 @@ module load #(
     parameter WEIGHT_ROWS = 2048,
     parameter PARAM_ROWS = 1024,
     parameter TAP_ROWS = 256,
-    parameter PASS_ROWS = 64
+    parameter PASS_ROWS = 64,
+    parameter RESIDUAL_ROWS = 4096
 ) (
     input  wire                           clk,
     input  wire                           reset,
@@ -35,6 +36,8 @@ module load #(
     output wire [$clog2(TAP_ROWS)-1:0]    tap_row,
     output wire                           pass_write,
     output wire [$clog2(PASS_ROWS)-1:0]   pass_row,
+    output wire                           residual_write,
+    output wire [$clog2(RESIDUAL_ROWS)-1:0] residual_row,
     output wire                           illegal,
     output wire                           memory_range,
     output wire                           buffer_range
@@ -64,6 +67,7 @@ module load #(
     wire is_param = buffer == `BUFFER_PARAM;
     wire is_tap = buffer == `BUFFER_TAP;
     wire is_pass = buffer == `BUFFER_PASS;
+    wire is_residual = buffer == `BUFFER_RESIDUAL;
 
     wire last_word = word + 1'b1 == words;
     wire last_pixel = pixel + 1'b1 == pixels;
@@ -97,7 +101,7 @@ module load #(
         : is_weight ? r_count >> CHANNEL_BITS
         : is_param ? r_count >> (CHANNEL_BITS - 1) : r_count;
     wire in_range = line < (is_act ? ACT_ROWS : is_weight ? WEIGHT_ROWS : is_param ? PARAM_ROWS
-        : is_tap ? TAP_ROWS : PASS_ROWS);
+        : is_tap ? TAP_ROWS : is_pass ? PASS_ROWS : RESIDUAL_ROWS);
     wire write = active && response && in_range;
 
     assign buffer_range = active && response && !in_range;
@@ -106,8 +110,10 @@ module load #(
     assign param_row = line[$clog2(PARAM_ROWS)-1:0];
     assign tap_row = line[$clog2(TAP_ROWS)-1:0];
     assign pass_row = line[$clog2(PASS_ROWS)-1:0];
+    assign residual_row = line[$clog2(RESIDUAL_ROWS)-1:0];
     assign tap_write = write && is_tap;
     assign pass_write = write && is_pass;
+    assign residual_write = write && is_residual;
 
     genvar i;
     generate
