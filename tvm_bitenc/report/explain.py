@@ -12,7 +12,7 @@ from tvm import relax
 from ..encoding import WORD_BITS
 from ..errors import UnsupportedError
 from ..op.matmul import branch_matmul_op
-from ..op.packed import conv_layer_of, packed_conv2d_op
+from ..op.packed import conv_layer_of, packed_conv2d_op, packed_max_pool2d_op
 from ..op.quantize import quantize_op
 from ..op.registration import describe, is_call_to
 from ..schedule.rule import sizes_of
@@ -22,9 +22,9 @@ from ..transform.float32 import evaluate, op_name
 from ..transform.lower import is_layer, lower_layer, reason_for_float
 from ..transform.pipeline import Pipeline, default_pipeline
 from ..transform.rewrite import Graph, is_external, merge_equal, rewrite_calls
-from ..vta.codegen import accelerated, program_of
 from ..vta.config import Accelerator
 from ..vta.counters import predicted
+from ..vta.offloaded import Offloaded, offloaded, window_of
 from ..vta.work import work_of
 from .reasons import diagnose
 from .report import FloatLayer, FloatOps, LayerRow, Report
@@ -156,7 +156,10 @@ def _before_scheduling(mod: tvm.IRModule, target: Target) -> tuple[list[LayerRow
             reason = str(call.attrs.get("cpu_reason", ""))
             rows.append(replace(row_of(conv_layer_of(call)), cpu_reason=reason))
         elif isinstance(call.op, tvm.ir.GlobalVar) and is_external(mod[call.op]):
-            rows.append(accelerated_row(mod[call.op], target.accelerator))
+            rows.append(offloaded_row(offloaded(mod[call.op]), target.accelerator))
+        elif is_call_to(call, packed_max_pool2d_op) and target.accelerator is not None:
+            reason = str(call.attrs["cpu_reason"])
+            rows.append(replace(row_of_pool(Offloaded(call)), cpu_reason=reason))
         elif is_call_to(call, branch_matmul_op):
             rows.append(row_of_product(call))
         elif _is_float_op(call, graph):
@@ -201,14 +204,25 @@ def row_of(layer: ConvLayer) -> LayerRow:
     )
 
 
-def accelerated_row(function: relax.Function, accelerator: Accelerator) -> LayerRow:
+def offloaded_row(part: Offloaded, accelerator: Accelerator) -> LayerRow:
     """Describe a layer on the accelerator, with its cost by the cycle model."""
-    call = accelerated(function)
-    layer, program = conv_layer_of(call), program_of(call, accelerator)
-    samples = layer.input_shape[0]
+    program, samples = part.program(accelerator), part.samples
     cycles = predicted(program, accelerator).times(samples)
     work = work_of(cycles, program.macs * samples, accelerator.macs_per_cycle)
-    return replace(row_of(layer.with_strategy(ACCELERATOR)), work=work)
+    row = row_of_pool(part) if part.layer is None else row_of(conv_layer_of(part.call))
+    if part.table is not None:
+        residual = " + residual" if len(part.operands) > 1 else ""
+        out_bits = max(int(part.table.max()).bit_length(), 1)
+        row = replace(row, shape=row.shape + residual, out_bits=out_bits)
+    return replace(row, strategy=ACCELERATOR, work=work)
+
+
+def row_of_pool(part: Offloaded) -> LayerRow:
+    """Describe a max pooling: no weights, and no multiply-accumulates."""
+    window = window_of(part.call)
+    kernel, size = ("x".join(map(str, pair)) for pair in (window.kernel_size, window.output_size))
+    shape = f"max {kernel} @{size}/{window.geometry.strides[0]}"
+    return LayerRow(part.name, shape, 0, window.act_bits, window.out_bits, "", 0, 0, 0)
 
 
 def row_of_product(call: relax.Call) -> LayerRow:

@@ -193,7 +193,7 @@ class Report:
             [
                 row.name,
                 row.shape,
-                f"W{row.weight_bits}A{row.act_bits}",
+                f"W{row.weight_bits}A{row.act_bits}" if row.weight_bits else f"A{row.act_bits}",
                 "32 bits" if row.out_bits == 32 else f"A{row.out_bits}",
                 row.strategy,
                 f"{row.macs:,}",

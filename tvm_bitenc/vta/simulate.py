@@ -9,9 +9,9 @@ from tvm import relax
 from ..target import Target
 from ..transform.pipeline import default_pipeline
 from ..transform.rewrite import Graph, is_external, rewrite_calls
-from .codegen import accelerated, program_of
 from .config import Accelerator
 from .counters import predicted
+from .offloaded import offloaded
 from .program import Program
 from .verilator import Cycles, VerilatorSimulator
 
@@ -23,9 +23,8 @@ def programs_of(mod: tvm.IRModule, target: Target) -> list[tuple[str, Program]]:
 
     def note(call: relax.Call, _graph: Graph) -> None:
         if isinstance(call.op, tvm.ir.GlobalVar) and is_external(mod[call.op]):
-            inner = accelerated(mod[call.op])
-            program = program_of(inner, target.accelerator)
-            found.append((str(inner.attrs.get("layer", "")), program))
+            part = offloaded(mod[call.op])
+            found.append((part.name, part.program(target.accelerator)))
 
     rewrite_calls(mod, note)
     return found
