@@ -41,7 +41,7 @@ class Stream:
         self.constants: list[np.ndarray] = []
         self.computed = 0
         self.stores = 0
-        self.freed = 0  # How many computations the load module has seen done.
+        self.freed: list[int] = []  # Counts of computations that loads wait for, rising.
         self.must_pop = False  # Whether the next load takes a token.
         self.stored = 0  # How many stores the compute module has seen done.
 
@@ -70,7 +70,7 @@ class Stream:
         self._emit()
         height, width = self.layer.output_size
         program = Program(
-            tuple(self._without_idle_tokens()),
+            tuple(self._with_tokens()),
             np.concatenate(self.constants),
             self.plane_words + self.residual_words,
             self.layer.input_shape[0] * height * width * self._out_pixel_words(),
@@ -96,13 +96,13 @@ class Stream:
         words = -(-self.groups // self.groups_per_store) * self.layer.residual_bits
         return self.layer.input_shape[0] * height * width * words
 
-    def _without_idle_tokens(self) -> list[isa.Instruction]:
-        """Drop tokens to the load module that nothing takes."""
-        kept, pushed = [], 0
+    def _with_tokens(self) -> list[isa.Instruction]:
+        """Let those computations give tokens to the load module that it waits for."""
+        kept, computed = [], 0
         for instruction in self.instructions:
             if isinstance(instruction, isa.Conv):
-                instruction = replace(instruction, push_prev=int(pushed < self.freed))
-                pushed += 1
+                computed += 1
+                instruction = replace(instruction, push_prev=int(computed in self.freed))
             kept.append(instruction)
         return kept
 
@@ -153,11 +153,12 @@ class Stream:
 
     def free(self, computed: int) -> None:
         """Make the next load wait until so many computations are done."""
-        while self.freed < computed:
-            if self.must_pop:
-                self.instructions.append(isa.Load(pop_next=1))
-            self.must_pop = True
-            self.freed += 1
+        if computed <= max(self.freed, default=0):
+            return
+        if self.must_pop:  # The same load waits for more.
+            self.freed.pop()
+        self.freed.append(computed)
+        self.must_pop = True
 
     def half(self, buffer: str, turn: int) -> int:
         """First row of the half of a buffer that this turn uses."""
