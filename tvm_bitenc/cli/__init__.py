@@ -17,6 +17,7 @@ def main() -> None:
     from .doctor import doctor
     from .explain import explain
     from .serve import serve
+    from .sim import sim
     from .targets import targets
     from .tune import tune_app
 
@@ -26,7 +27,7 @@ def main() -> None:
         pretty_exceptions_enable=False,
         add_completion=False,
     )
-    for command in (explain, targets, deploy, serve, doctor):
+    for command in (explain, targets, deploy, serve, doctor, sim):
         app.command()(command)
     app.add_typer(tune_app, name="tune")
     try:
