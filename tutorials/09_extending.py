@@ -12,8 +12,8 @@ TOML file, a schedule rule a function, a spelling of a quantizer another. Each i
 # %%
 # A network that the package doesn't know
 # ---------------------------------------
-# Its layers take signs written as x / \|x\|. That is a quantizer of 1 bit, but no spelling of one that
-# the package knows, so at first both layers stay float, and the report says why.
+# Its layers take signs written as x / \|x\|. That is a quantizer of 1 bit, but no spelling of one
+# that the package knows, so at first both layers stay float, and the report says why.
 
 import json
 import tempfile
@@ -116,10 +116,10 @@ assert np.array_equal(plain(x), expected)
 # %%
 # A schedule rule
 # ---------------
-# A function from a packed op to a kernel, or None to decline. This one takes the plain definition of
-# the convolution, which computes the exact integers, and unrolls its innermost loop of known size. A
-# real instruction set writes its vectors here: `tvm_bitenc/schedule/avx2.py` is one. What a rule
-# declines, the next set in the target's list takes.
+# A function from a packed op to a kernel, or None to decline; what it declines, the next set in the
+# target's list takes. This one has the plain definition of the convolution, which computes the exact
+# integers, and unrolls its innermost loop. A real instruction set writes its vectors here:
+# `tvm_bitenc/schedule/avx2.py` is one.
 
 used = []
 
