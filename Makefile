@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: help demo tutorials test slow lint wheel clean
+.PHONY: help demo tutorials test slow aarch64 lint wheel clean
 
 help:  ## show the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
+	@grep -E '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
 
 $(READY): pyproject.toml constraints.txt
 	@command -v gcc >/dev/null || { echo "gcc is missing: apt-get install gcc"; exit 1; }
@@ -35,6 +35,9 @@ test: $(READY)  ## run the tests, without the long sweeps
 
 slow: $(READY)  ## run the long sweeps
 	$(BIN)/pytest -n auto -m slow
+
+aarch64: $(READY)  ## get an AArch64 Python with TVM, for the tests of RPC under QEMU
+	$(BIN)/python tests/deploy/aarch64.py build/aarch64
 
 lint: $(READY)  ## check style
 	$(BIN)/ruff check .

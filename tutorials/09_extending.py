@@ -117,8 +117,8 @@ assert np.array_equal(plain(x), expected)
 # A schedule rule
 # ---------------
 # A function from a packed op to a kernel, or None to decline; what it declines, the next set in the
-# target's list takes. This one has the plain definition of the convolution, which computes the exact
-# integers, and unrolls its innermost loop. A real instruction set writes its vectors here:
+# target's list takes. This one takes the plain definition of the convolution, whose integers are
+# exact, and unrolls its innermost loop. A real instruction set writes its vectors here:
 # `tvm_bitenc/schedule/avx2.py` is one.
 
 used = []

@@ -71,7 +71,7 @@ def build(
             scheduled, target.tvm_target, relax_pipeline=code_generation(target)
         )
     report, batch = observer.report(), largest_batch(scheduled)
-    return CompiledModel(executable, target, inputs, outputs, report, batch)
+    return CompiledModel(executable, target, inputs, outputs, report, batch, scheduled)
 
 
 def _check_module(mod: tvm.IRModule) -> None:

@@ -13,7 +13,11 @@ def main() -> None:
     except ImportError as error:
         sys.exit(f"bitenc: {error.name} isn't installed. pip install 'tvm-bitenc[cli]'.")
     from ..errors import BitencError
+    from .deploy import deploy
+    from .doctor import doctor
     from .explain import explain
+    from .serve import serve
+    from .targets import targets
 
     app = typer.Typer(
         help="Compile networks with 1- to 8-bit weights and activations.",
@@ -21,8 +25,8 @@ def main() -> None:
         pretty_exceptions_enable=False,
         add_completion=False,
     )
-    app.callback()(lambda: None)  # Makes subcommands even of a single one.
-    app.command()(explain)
+    for command in (explain, targets, deploy, serve, doctor):
+        app.command()(command)
     try:
         app()
     except BitencError as error:

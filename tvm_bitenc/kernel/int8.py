@@ -100,11 +100,19 @@ class Int8:
             and byte_weights(layer, 127) is not None
         )
 
+    sum_dtype = "int32"
+
+    @staticmethod
+    def lanes_of(_layer: ConvLayer, isa: Isa) -> int:
+        """Output channels to a vector."""
+        return isa.vector_bytes // QUAD
+
     def _method(self) -> str:
         """``dot``, ``bytes`` or ``words``: the first that can't overflow."""
-        if self.isa.has_dot:
+        fits = self.top <= self.isa.most_code
+        if self.isa.has_dot and fits:
             return "dot"
-        return "bytes" if self._widen_after else "words"
+        return "bytes" if self._widen_after and fits else "words"
 
     @property
     def widens_seldom(self) -> bool:
