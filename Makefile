@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: help demo test slow aarch64 lint wheel clean
+.PHONY: help demo tutorials test slow aarch64 lint wheel clean
 
 help:  ## show the targets
 	@grep -E '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
@@ -19,6 +19,16 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)  ## train, compile and check small networks; writes build/demo.html
 	$(BIN)/python tutorials/demo.py
+
+TUTORIALS := $(sort $(wildcard tutorials/[0-9]*.py))
+
+tutorials: $(READY)  ## run every tutorial; pictures appear in build/
+	@mkdir -p build
+	@for script in $(TUTORIALS); do \
+	  echo "$$script"; start=$$(date +%s); \
+	  $(BIN)/python $$script > build/tutorial.log 2>&1 || { cat build/tutorial.log; exit 1; }; \
+	  echo "  done in $$(($$(date +%s) - start)) s"; rm build/tutorial.log; \
+	done
 
 test: $(READY)  ## run the tests, without the long sweeps
 	$(BIN)/pytest -n auto -m "not slow"
