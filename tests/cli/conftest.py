@@ -1,15 +1,17 @@
-"""The command line as a user runs it."""
+"""The command line, as a user runs it."""
 
 import sys
 
 import pytest
 
-from tvm_bitenc.cli import main
+pytest.importorskip("typer", reason="pip install 'tvm-bitenc[cli]'")
 
 
 @pytest.fixture
 def bitenc(monkeypatch, capsys):
     """``bitenc(*arguments)``: exit code, or message, and what was printed."""
+    from tvm_bitenc.cli import main
+
     monkeypatch.setenv("COLUMNS", "200")
 
     def run(*arguments):

@@ -174,7 +174,7 @@ class Int8:
         if self.method == "bytes":
             self._sum_late(tile, totals)
         else:
-            step = max(d for d in divisors(self.steps) if d <= MAX_UNROLL)
+            step = max(d for d in divisors(self.steps) if d <= (self.tile.unroll or MAX_UNROLL))
             with T.grid(*self.layer.kernel_size, self.steps // step) as (i, j, part):
                 for t in range(step):
                     self._add_step(tile, totals, i, j, part * step + t)
@@ -188,7 +188,7 @@ class Int8:
     def _sum_late(self, tile, totals) -> None:
         """Sum pairs in 16 bits over as many steps as fit, then widen."""
         late = max(d for d in divisors(self.steps) if d <= self._widen_after)
-        step = max(d for d in divisors(late) if d <= MAX_UNROLL)
+        step = max(d for d in divisors(late) if d <= (self.tile.unroll or MAX_UNROLL))
         one = constant(1, "int16", self.lanes * 2)
         with T.grid(*self.layer.kernel_size, self.steps // late) as (i, j, outer):
             pairs = [[self._zero("int16") for _ in pixel] for pixel in totals]

@@ -66,15 +66,17 @@ FUNCTIONS = (
 
 def llvm_text(architecture: str) -> str:
     """Return the functions for ``aarch64`` or ``armv7`` as LLVM IR."""
-    return "\n".join(_definition(f, getattr(f, architecture)) for f in FUNCTIONS)
+    # For 32-bit ARM LLVM would put all sums of one register first, and then run out of others.
+    kind = "asm sideeffect" if architecture == "armv7" else "asm"
+    return "\n".join(_definition(f, kind, getattr(f, architecture)) for f in FUNCTIONS)
 
 
-def _definition(function: Function, instruction: str) -> str:
+def _definition(function: Function, kind: str, instruction: str) -> str:
     result, *others = function.operands
-    operands = ", ".join(f"{kind} %{i}" for i, kind in enumerate(function.operands))
+    operands = ", ".join(f"{operand} %{i}" for i, operand in enumerate(function.operands))
     constraints = ",".join(["=w", "0", *["w"] * len(others)])
     return f"""
 define {result} @{function.name}({operands}) {{
-  %result = call {result} asm "{instruction}", "{constraints}"({operands})
+  %result = call {result} {kind} "{instruction}", "{constraints}"({operands})
   ret {result} %result
 }}"""

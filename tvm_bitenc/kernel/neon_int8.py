@@ -94,29 +94,31 @@ class NeonInt8(Int8):
         return [T.Bind(load(tile.constants[0], base + v * n, n)) for v in range(count)]
 
     def _codes(self, tile, i, j, p: int, first, count: int) -> list:
-        """Codes of neighbouring steps under a pixel, each repeated in a whole vector."""
-        n, depth = self.isa.vector_bytes, self.depth
+        """Codes of neighbouring steps under a pixel, each as (vector, its lanes, lane)."""
+        depth, dtype = self.depth, f"int{8 * self.depth}"
         start = tile.address(i, j, p) + (tile.group * self.steps + first) * depth
-        dtype, lanes = f"int{8 * depth}", n // depth
         found = []
         for t in range(0, count, self.at_once):
-            whole = min(self.at_once, count - t)
-            if whole & (whole - 1):  # No vector has as many lanes.
-                some = [load(tile.prepared, start + (t + k) * depth, depth) for k in range(whole)]
-                some = [splat(reinterpret(dtype, codes), lanes) for codes in some]
+            lanes = min(self.at_once, count - t)
+            if lanes & (lanes - 1):  # No vector has as many.
+                singles = [
+                    load(tile.prepared, start + (t + k) * depth, depth) for k in range(lanes)
+                ]
+                found += [(T.Bind(reinterpret(dtype, single)), 1, 0) for single in singles]
             else:
-                codes = load(tile.prepared, start + t * depth, whole * depth)
-                codes = T.Bind(reinterpret(vector(dtype, whole), codes))
-                some = [self._lane(codes, whole, k, lanes) for k in range(whole)]
-            found += [T.Bind(reinterpret(vector("uint8", n), codes)) for codes in some]
+                codes = load(tile.prepared, start + t * depth, lanes * depth)
+                codes = T.Bind(reinterpret(vector(dtype, lanes), codes))
+                found += [(codes, lanes, lane) for lane in range(lanes)]
         return found
 
-    @staticmethod
-    def _lane(codes, count: int, lane: int, lanes: int):
-        """One lane, repeated."""
-        if count == lanes:
-            return tirx.Shuffle([codes], [lane] * lanes)
-        return splat(codes if count == 1 else tirx.Shuffle([codes], [lane]), lanes)
+    def _repeated(self, codes, lanes: int, lane: int):
+        """One lane in all of a vector. Made as late as can be: registers are few."""
+        if lanes == self.at_once:
+            repeated = tirx.Shuffle([codes], [lane] * lanes)
+        else:
+            one = codes if lanes == 1 else tirx.Shuffle([codes], [lane])
+            repeated = splat(one, self.at_once)
+        return T.Bind(reinterpret(vector("uint8", self.isa.vector_bytes), repeated))
 
     # Dot products.
 
@@ -125,8 +127,9 @@ class NeonInt8(Int8):
         for t in range(count):
             weights = self._weights(tile, i, j, first + t, self.tile.vectors)
             for pixel, of_pixel in zip(totals, codes):
+                repeated = self._repeated(*of_pixel[t])
                 for total, weight in zip(pixel, weights):
-                    total.set(self.isa.dot(total.get(), of_pixel[t], weight))
+                    total.set(self.isa.dot(total.get(), repeated, weight))
 
     # Matrix products.
 
@@ -219,16 +222,17 @@ class NeonInt8(Int8):
         for t in range(count):
             weights = self._weights(tile, i, j, first + t, self.tile.vectors // 2)
             for pixel, of_pixel in zip(pairs, codes):
-                self._multiply_pairs(pixel, of_pixel[t], weights)
-
-    def _multiply_pairs(self, pixel: list[Register], codes, weights: list) -> None:
-        for v, register in enumerate(pixel):
-            value = self.isa.multiply_pairs(register.get(), codes, weights[v // 2], v % 2)
-            register.set(value)
+                repeated = self._repeated(*of_pixel[t])
+                for v, pair in enumerate(pixel):
+                    weight = weights[v // 2]
+                    pair.set(self.isa.multiply_pairs(pair.get(), repeated, weight, v % 2))
 
     def _add_few(self, tile, totals, i, j, first, count: int) -> None:
         """Add the products of few steps, one output vector after another."""
-        codes = [self._codes(tile, i, j, p, first, count) for p in range(tile.pixels)]
+        codes = [
+            [self._repeated(*code) for code in self._codes(tile, i, j, p, first, count)]
+            for p in range(tile.pixels)
+        ]
         weights = [
             self._weights(tile, i, j, first + t, self.tile.vectors // 2) for t in range(count)
         ]
