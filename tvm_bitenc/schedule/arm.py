@@ -73,13 +73,13 @@ AARCH64 = {
     "sum of pairs": Work(vector=16.0, other=2.0),  # Shared by products that 16 bits sum.
 }
 ARMV7 = {
-    "single": Work(vector=3.0, other=3.4),
-    "square": Work(vector=9.2, other=12.5),
+    "single": Work(vector=3.0, other=2.3),
+    "square": Work(vector=9.2, other=8.4),
     "spilled": Work(other=2.0),
-    "lookup": Work(vector=3.0, lookup=4, other=9.0),
-    "widening": Work(vector=1.0, other=3.0),
-    "pairs": Work(vector=4.0, product=16.0, other=54.0),
-    "sum of pairs": Work(vector=16.0),
+    "lookup": Work(vector=3.2, lookup=4, other=4.9),
+    "widening": Work(vector=1.6, other=1.6),
+    "pairs": Work(vector=4.2, product=16.0, other=6.0),
+    "sum of pairs": Work(vector=16.0, other=6.0),
 }
 OUTPUT_BIT = Work(vector=1.5, other=2.0)  # For each bit of each output: thresholds.
 FLOAT_BITS = 4  # As many of them take as long as a float.
