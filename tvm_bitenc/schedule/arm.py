@@ -13,6 +13,7 @@ from ..kernel.depthwise import Depthwise
 from ..kernel.isa import Isa
 from ..kernel.lut import Lut
 from ..kernel.neon_int8 import NeonInt8
+from ..kernel.planar import MAX_CHANNELS
 from ..kernel.window import Tile
 from ..target import Core, Target
 from ..te.conv_layer import ConvLayer
@@ -98,6 +99,8 @@ def _lut_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
 
 
 def _int8_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
+    if layer.input_shape[3] <= MAX_CHANNELS:  # `Planar` has many sums of 32 bits.
+        return (4, 4) if isa.registers >= 32 else (2, 3)
     product = NeonInt8(layer, isa, Tile(1, 1))
     if product.method == "matrix":
         return 4, 6 if fewest_tiles(layer.output_size[1], 6) % 2 == 0 else 4
