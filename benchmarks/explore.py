@@ -128,7 +128,10 @@ def features(accelerator: Accelerator) -> list[int]:
 def with_luts(points: Sequence[Point], runs: int = 0) -> tuple[list[Point], np.ndarray | None]:
     """Add LUTs to points, and return the fit; None with fewer figures than features."""
     found: dict[Accelerator, int] = {}
-    for accelerator in sorted({p.accelerator for p in points}, key=lambda a: a.macs_per_cycle):
+    for accelerator in sorted(
+        dict.fromkeys(point.accelerator for point in points),
+        key=lambda each: (each.macs_per_cycle, each.channels),
+    ):
         cached = synthesized(accelerator, may_run=False)
         if cached is None and runs > 0:
             cached, runs = synthesized(accelerator, may_run=True), runs - 1

@@ -1,5 +1,6 @@
 """The explorer of accelerator sizes: what it sweeps, fits and draws."""
 
+# ruff: noqa: E402  What may be missing is asked for first.
 from dataclasses import replace
 
 import pytest
@@ -58,7 +59,8 @@ def test_without_figures_there_are_no_luts(monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "LUTs need 4 runs of Yosys: --synthesize 4" in printed
     rows = [line.split("│") for line in printed.splitlines() if line.startswith("│")]
-    assert [row[6].strip() for row in rows] == ["0", "6"]
+    default, tiny = (int(row[6]) for row in rows)
+    assert default == 0 and tiny > 0
 
 
 def test_the_front_leaves_out_what_is_beaten_in_both():
