@@ -80,7 +80,8 @@ def test_the_wheel_holds_code_and_data_alone(wheel):
     data = [f"{name}/{path.name}" for name in ("targets", "schedules")
             for path in (ROOT / name).iterdir()]  # fmt: skip
     assert {f"tvm_bitenc/_data/{name}" for name in data} <= names
-    code = {str(path.relative_to(ROOT)) for path in (ROOT / "tvm_bitenc").rglob("*.py")}
+    files = (path for path in (ROOT / "tvm_bitenc").rglob("*.*") if path.suffix != ".pyc")
+    code = {str(path.relative_to(ROOT)) for path in files}
     assert code <= names
     assert {name.split("/")[0].split("-")[0] for name in names} == {"tvm_bitenc"}
 

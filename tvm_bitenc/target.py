@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import platform
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tvm
 from tvm.target import codegen
@@ -22,10 +23,35 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+if TYPE_CHECKING:
+    from .tuning.records import Records
+
 ACCELERATOR = "vta"
 SIMULATORS = ("functional", "verilog")
 DEFAULT_RULES = ("avx512", "avx2", "generic")  # Each declines what its CPU lacks.
-_KEYS = {"description", "tvm", "schedule"}
+_KEYS = {"description", "emulator", "tvm", "schedule", "core"}
+
+
+@dataclass(frozen=True)
+class Core:
+    """How many instructions one core starts in a cycle, for the cost models that ask.
+
+    Parameters
+    ----------
+    issue : float
+        Of any kind.
+    vector : float
+        On vectors: logic, sums, counts of bits.
+    lookup : float
+        Byte look-ups in a table of one register.
+    product : float
+        Products of bytes: multiplications, or dot and matrix products where it has them.
+    """
+
+    issue: float = 1.0
+    vector: float = 1.0
+    lookup: float = 1.0
+    product: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -43,6 +69,12 @@ class Target:
     threads : int or None
         Threads to use; None leaves it to TVM's pool.
     description : str
+    core : Core
+    emulator : str
+        Command that runs its programs on other machines, e.g. ``qemu-aarch64 -cpu cortex-a53``;
+        empty if there is none.
+    records : Records, optional
+        What tuning found for it; without them, rules choose alone.
     accelerator : Accelerator, optional
         Runs the layers that it supports; `tvm_target` is then the CPU beside it.
     simulator : {"functional", "verilog"}
@@ -54,6 +86,9 @@ class Target:
     rules: tuple[str, ...] = DEFAULT_RULES
     threads: int | None = None
     description: str = ""
+    core: Core = Core()
+    emulator: str = ""
+    records: Records | None = field(default=None, compare=False, repr=False)
     accelerator: Accelerator | None = None
     simulator: str = SIMULATORS[0]
 
@@ -162,7 +197,24 @@ def read_target(path: Path) -> Target:
             where, "[schedule] rules isn't a list of names", 'Write rules = ["generic"]'
         )
     tvm_target = _tvm_target(content["tvm"], where)
-    return Target(path.stem, tvm_target, tuple(rules), description=content.get("description", ""))
+    core = _core(content.get("core", {}), where)
+    texts = {key: content.get(key, "") for key in ("description", "emulator")}
+    for key, text in texts.items():
+        if not isinstance(text, str):
+            raise TargetError(where, f"{key} isn't text ({text!r})", "Put it in quotes")
+    return Target(path.stem, tvm_target, tuple(rules), core=core, **texts)
+
+
+def _core(config: object, where: str) -> Core:
+    known = [field.name for field in fields(Core)]
+    if not isinstance(config, dict) or not set(config) <= set(known):
+        raise TargetError(where, "[core] isn't a table of known keys", f"Use {', '.join(known)}")
+    for name, value in config.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 100:
+            raise TargetError(
+                where, f"[core] {name} is {value!r}", "Give the instructions that start per cycle"
+            )
+    return Core(**config)
 
 
 def accelerator_target(path: Path) -> Target:

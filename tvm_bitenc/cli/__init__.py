@@ -13,8 +13,13 @@ def main() -> None:
     except ImportError as error:
         sys.exit(f"bitenc: {error.name} isn't installed. pip install 'tvm-bitenc[cli]'.")
     from ..errors import BitencError
+    from .deploy import deploy
+    from .doctor import doctor
     from .explain import explain
+    from .serve import serve
     from .sim import sim
+    from .targets import targets
+    from .tune import tune_app
 
     app = typer.Typer(
         help="Compile networks with 1- to 8-bit weights and activations.",
@@ -22,8 +27,9 @@ def main() -> None:
         pretty_exceptions_enable=False,
         add_completion=False,
     )
-    app.command()(explain)
-    app.command()(sim)
+    for command in (explain, targets, deploy, serve, doctor, sim):
+        app.command()(command)
+    app.add_typer(tune_app, name="tune")
     try:
         app()
     except BitencError as error:

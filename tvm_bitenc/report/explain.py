@@ -22,6 +22,7 @@ from ..transform.float32 import evaluate, op_name
 from ..transform.lower import is_layer, lower_layer, reason_for_float
 from ..transform.pipeline import Pipeline, default_pipeline
 from ..transform.rewrite import Graph, is_external, merge_equal, rewrite_calls
+from ..tuning.apply import schedule_of
 from ..vta.config import Accelerator
 from ..vta.counters import predicted
 from ..vta.offloaded import Offloaded, offloaded, window_of
@@ -154,7 +155,8 @@ def _before_scheduling(mod: tvm.IRModule, target: Target) -> tuple[list[LayerRow
     def note(call: relax.Call, graph: Graph) -> None:
         if is_call_to(call, packed_conv2d_op):
             reason = str(call.attrs.get("cpu_reason", ""))
-            rows.append(replace(row_of(conv_layer_of(call)), cpu_reason=reason))
+            row = row_of(conv_layer_of(call))
+            rows.append(replace(row, schedule=schedule_of(call, target), cpu_reason=reason))
         elif isinstance(call.op, tvm.ir.GlobalVar) and is_external(mod[call.op]):
             rows.append(offloaded_row(offloaded(mod[call.op]), target.accelerator))
         elif is_call_to(call, packed_max_pool2d_op) and target.accelerator is not None:

@@ -26,6 +26,8 @@ class LayerRow:
         Multiply-accumulates per run, of one sample where the batch is dynamic; 0 for pooling.
     float_bytes, stored_bytes : int
         Size of the weights in float32 and as the kernel reads them.
+    schedule : str
+        ``"default rule"``, or the tuned record that the kernel was made by.
     cpu_reason : str
         Why the accelerator of the target doesn't run it; empty without one.
     work : Work, optional
@@ -41,6 +43,7 @@ class LayerRow:
     macs: int
     float_bytes: int
     stored_bytes: int
+    schedule: str = "default rule"
     cpu_reason: str = ""
     work: Work | None = None
 
@@ -187,7 +190,8 @@ class Report:
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Headings and cells of the layers."""
-        headings = ["layer", "shape", "bits", "out", "strategy", "MACs", "float32", "stored"]
+        headings = ["layer", "shape", "bits", "out", "strategy", "schedule"]
+        headings += ["MACs", "float32", "stored"]
         headings += ["cycles", "utilization", "DRAM bytes"] if self.macs_per_cycle else []
         cells = [
             [
@@ -196,6 +200,7 @@ class Report:
                 f"W{row.weight_bits}A{row.act_bits}" if row.weight_bits else f"A{row.act_bits}",
                 "32 bits" if row.out_bits == 32 else f"A{row.out_bits}",
                 row.strategy,
+                row.schedule,
                 f"{row.macs:,}",
                 f"{row.float_bytes:,}",
                 f"{row.stored_bytes:,}",
@@ -206,7 +211,7 @@ class Report:
         total = [f"{sum(row.macs for row in self.layers):,}"]
         total += [f"{self.float_bytes:,}", f"{self.stored_bytes:,}"]
         total += _cost_cells(self if self.works else None) if self.macs_per_cycle else []
-        return headings, [*cells, ["total", "", "", "", "", *total]]
+        return headings, [*cells, ["total", "", "", "", "", "", *total]]
 
     def __str__(self) -> str:
         headings, cells = self.table()

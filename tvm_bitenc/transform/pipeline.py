@@ -114,18 +114,31 @@ def no_lowering(target: Target, strategy: str = "auto") -> Pipeline:
 
 def code_generation(target: Target) -> Pass:
     """Return TVM's own passes, from what is left of Relax to the virtual machine."""
-    external = [] if target.accelerator is None else [run_codegen(target)]
+    finalize = cpu_pipeline.finalize_passes(target.tvm_target)
+    return tvm.transform.Sequential([*_kernel_passes(target), *finalize])
+
+
+def memory_planning(target: Target) -> Pass:
+    """Return the first of these passes: kernels are called with tensors in planned storages."""
     return tvm.transform.Sequential(
         [
-            *external,
-            *cpu_pipeline.library_dispatch_passes(target.tvm_target),
-            relax.transform.LegalizeOps(STRICT_LEGALIZATION),
-            relax.transform.AnnotateTIROpPattern(),
-            relax.transform.FoldConstant(),
-            relax.transform.FuseOps(),
-            relax.transform.FuseTIR(),
-            Parallelize(target),
-            *cpu_pipeline.dataflow_lower_passes(target.tvm_target),
-            *cpu_pipeline.finalize_passes(target.tvm_target),
+            *_kernel_passes(target),
+            relax.transform.StaticPlanBlockMemory(),
+            relax.transform.LowerAllocTensor(),
         ]
     )
+
+
+def _kernel_passes(target: Target) -> list[Pass]:
+    external = [] if target.accelerator is None else [run_codegen(target)]
+    return [
+        *external,
+        *cpu_pipeline.library_dispatch_passes(target.tvm_target),
+        relax.transform.LegalizeOps(STRICT_LEGALIZATION),
+        relax.transform.AnnotateTIROpPattern(),
+        relax.transform.FoldConstant(),
+        relax.transform.FuseOps(),
+        relax.transform.FuseTIR(),
+        Parallelize(target),
+        *cpu_pipeline.dataflow_lower_passes(target.tvm_target),
+    ]
