@@ -13,7 +13,8 @@ pytest.importorskip("matplotlib", reason="pip install 'tvm-bitenc[report]'")
 
 def row(name, **work):
     work = Work(**work, load_cycles=1, compute_cycles=1, store_cycles=1) if work else None
-    return LayerRow(name, "3x3", 2, 2, 2, "vta", 100, 10, 1, "" if work else "too large", work)
+    reason = "" if work else "too large"
+    return LayerRow(name, "3x3", 2, 2, 2, "vta", 100, 10, 1, cpu_reason=reason, work=work)
 
 
 REPORT = Report(
