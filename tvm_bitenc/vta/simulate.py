@@ -11,23 +11,27 @@ from ..transform.pipeline import default_pipeline
 from ..transform.rewrite import Graph, is_external, rewrite_calls
 from .config import Accelerator
 from .counters import predicted
-from .offloaded import offloaded
+from .offloaded import Offloaded, offloaded
 from .program import Program
 from .verilator import Cycles, VerilatorSimulator
 
 
-def programs_of(mod: tvm.IRModule, target: Target) -> list[tuple[str, Program]]:
-    """Layer names and programs of a module, for one sample, in the order in which they run."""
+def parts_of(mod: tvm.IRModule, target: Target) -> list[Offloaded]:
+    """What the target's accelerator runs of a module, in order."""
     mod = default_pipeline(target).until("bitenc.FuseFloat").run(mod)
-    found: list[tuple[str, Program]] = []
+    found: list[Offloaded] = []
 
     def note(call: relax.Call, _graph: Graph) -> None:
         if isinstance(call.op, tvm.ir.GlobalVar) and is_external(mod[call.op]):
-            part = offloaded(mod[call.op])
-            found.append((part.name, part.program(target.accelerator)))
+            found.append(offloaded(mod[call.op]))
 
     rewrite_calls(mod, note)
     return found
+
+
+def programs_of(mod: tvm.IRModule, target: Target) -> list[tuple[str, Program]]:
+    """Layer names and programs of a module, for one sample, in the order in which they run."""
+    return [(part.name, part.program(target.accelerator)) for part in parts_of(mod, target)]
 
 
 def counters(program: Program, accelerator: Accelerator, simulator: str) -> Cycles:
