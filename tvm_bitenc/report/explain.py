@@ -20,6 +20,7 @@ from ..transform.float32 import evaluate, op_name
 from ..transform.lower import is_layer, lower_layer, reason_for_float
 from ..transform.pipeline import Pipeline, default_pipeline
 from ..transform.rewrite import Graph, merge_equal, rewrite_calls
+from .edges import edges_of
 from .reasons import diagnose
 from .report import FloatLayer, FloatOps, LayerRow, Report
 
@@ -75,6 +76,7 @@ class Observer:
         self.notes: list[str] = []
         self.layers: list[LayerRow] = []
         self.float_ops: list[FloatOps] = []
+        self.edges: list[tuple[int, int]] = []
 
     def __call__(self, name: str, mod: tvm.IRModule) -> None:
         """Look at a module in front of the pass `name`."""
@@ -82,11 +84,12 @@ class Observer:
             self.float_layers, self.notes = _before_lowering(mod)
         elif name == "bitenc.Schedule":
             self.layers, self.float_ops = _before_scheduling(mod)
+            self.edges = edges_of(mod["main"], (packed_conv2d_op, branch_matmul_op))
 
     def report(self, refused: list[FloatLayer] = ()) -> Report:
         """Return the report of what was seen."""
         left = [*self.float_layers, *refused]
-        return Report(self.target, self.layers, left, self.float_ops, self.notes)
+        return Report(self.target, self.layers, left, self.float_ops, self.notes, edges=self.edges)
 
 
 def _before_lowering(mod: tvm.IRModule) -> tuple[list[FloatLayer], list[str]]:
@@ -186,7 +189,18 @@ def row_of(layer: ConvLayer) -> LayerRow:
         0 if layer.is_pooling else layer.macs,
         FLOAT_BYTES * weights,
         layer.stored_bytes if weights else 0,
+        moved_bytes(layer),
     )
+
+
+def moved_bytes(layer: ConvLayer) -> int:
+    """Bytes of the weights, and of the codes that a layer reads and writes once each."""
+    batch, height, width, channels = layer.input_shape
+    read = math.prod((height, width, channels)) * layer.act_bits
+    written = math.prod(layer.output_size) * layer.out_channels * layer.out_bits
+    samples = 1 if layer.has_dynamic_batch else int(batch)
+    stored = 0 if layer.is_pooling else layer.stored_bytes
+    return stored + samples * (read + written) // 8
 
 
 def row_of_product(call: relax.Call) -> LayerRow:

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..compiled import Benchmark
+    from .roof import Roof
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,8 @@ class LayerRow:
         Multiply-accumulates per run, of one sample where the batch is dynamic; 0 for pooling.
     float_bytes, stored_bytes : int
         Size of the weights in float32 and as the kernel reads them.
+    moved_bytes : int
+        Weights as stored, and the codes or numbers that come in and go out; 0 if not known.
     """
 
     name: str
@@ -34,6 +41,7 @@ class LayerRow:
     macs: int
     float_bytes: int
     stored_bytes: int
+    moved_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -86,6 +94,8 @@ class Report:
     float_ops : list of FloatOps
     notes : list of str
         Advice on layers that could be cheaper.
+    edges : list of (int, int)
+        Which layer's numbers which layer reads, by their positions; -1 is an input.
     """
 
     target: str
@@ -93,6 +103,7 @@ class Report:
     float_layers: list[FloatLayer] = field(default_factory=list)
     float_ops: list[FloatOps] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    edges: list[tuple[int, int]] = field(default_factory=list)
 
     @property
     def quantized_share(self) -> float:
@@ -124,6 +135,7 @@ class Report:
             [FloatLayer(**row) for row in content["float_layers"]],
             [FloatOps(**row) for row in content.get("float_ops", [])],
             list(content.get("notes", [])),
+            [(source, layer) for source, layer in content.get("edges", [])],
         )
 
     def table(self) -> tuple[list[str], list[list[str]]]:
@@ -161,11 +173,29 @@ class Report:
             lines.append(f"{share:.1f} % of the multiply-accumulates run on codes")
         return lines
 
-    def to_html(self, path: str | Path) -> Path:
-        """Write the table as a page; needs the extra `report`."""
-        from .html import write_report
+    def to_html(
+        self,
+        path: str | Path,
+        *,
+        benchmark: Benchmark | None = None,
+        accuracy: str = "",
+        roof: Roof | None = None,
+    ) -> Path:
+        """Write one self-contained page; needs the extra `report`.
 
-        return write_report(self, Path(path))
+        Parameters
+        ----------
+        path : path of the file
+        benchmark : Benchmark, optional
+            Of `CompiledModel.benchmark`: adds the time per layer.
+        accuracy : str, optional
+            Shown as it is, such as ``"99.3 % of 450 digits"``.
+        roof : Roof, optional
+            Of `report.roof.measure_roof`: adds the roofline.
+        """
+        from .page import write_report
+
+        return write_report(self, Path(path), benchmark, accuracy, roof)
 
 
 def _aligned(headings: list[str], cells: list[list[str]]) -> list[str]:
