@@ -174,8 +174,8 @@ def roofline(report: Report, benchmark: Benchmark, roof: Roof) -> dict | None:
         "points": points,
         "x_ticks": [(x(tick), f"{tick:g}") for tick in x.decades()],
         "y_ticks": [(y(tick), f"{tick:g}") for tick in y.decades()],
-        "note": f"{roof.instruction_set}, {roof.clock_ghz:.2f} GHz, {roof.threads} threads; memory "
-        f"{roof.bandwidth:.0f} GB/s, all measured here",
+        "note": f"{roof.instruction_set}, {roof.clock_ghz:.2f} GHz, {roof.threads} threads; cache "
+        f"{roof.bandwidth:.0f} GB/s; clock and cache measured here",
     }
 
 
