@@ -15,6 +15,7 @@ from .isa import Isa
 from .tir import flat, load, reinterpret, splat
 
 CHUNK = 64  # Pixels to a task.
+BYTE = 8  # Bits; planes are stored in whole bytes, from two vectors if one has fewer lanes.
 
 
 def encode_kernel(shape: tuple[int, ...], thresholds, isa: Isa, parallel: bool) -> Kernel | None:
@@ -27,7 +28,7 @@ def encode_kernel(shape: tuple[int, ...], thresholds, isa: Isa, parallel: bool) 
     isa : Isa
     parallel : bool
     """
-    lanes, channels = isa.vector_bytes // 4, shape[-1]
+    lanes, channels = max(isa.vector_bytes // 4, BYTE), shape[-1]
     if channels % lanes:
         return None
     bits, words = len(thresholds).bit_length(), -(-channels // WORD_BITS)
