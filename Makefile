@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: help demo test slow lint wheel clean
+.PHONY: help demo tutorials test slow aarch64 lint wheel clean
 
 help:  ## show the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
+	@grep -E '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
 
 $(READY): pyproject.toml constraints.txt
 	@command -v gcc >/dev/null || { echo "gcc is missing: apt-get install gcc"; exit 1; }
@@ -20,11 +20,24 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## train, compile and check small networks; writes build/demo.html
 	$(BIN)/python tutorials/demo.py
 
+TUTORIALS := $(sort $(wildcard tutorials/[0-9]*.py))
+
+tutorials: $(READY)  ## run every tutorial; pictures appear in build/
+	@mkdir -p build
+	@for script in $(TUTORIALS); do \
+	  echo "$$script"; start=$$(date +%s); \
+	  $(BIN)/python $$script > build/tutorial.log 2>&1 || { cat build/tutorial.log; exit 1; }; \
+	  echo "  done in $$(($$(date +%s) - start)) s"; rm build/tutorial.log; \
+	done
+
 test: $(READY)  ## run the tests, without the long sweeps
 	$(BIN)/pytest -n auto -m "not slow"
 
 slow: $(READY)  ## run the long sweeps
 	$(BIN)/pytest -n auto -m slow
+
+aarch64: $(READY)  ## get an AArch64 Python with TVM, for the tests of RPC under QEMU
+	$(BIN)/python tests/deploy/aarch64.py build/aarch64
 
 lint: $(READY)  ## check style
 	$(BIN)/ruff check .

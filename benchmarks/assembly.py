@@ -14,9 +14,10 @@ from dataclasses import dataclass
 
 import tvm
 
+from tvm_bitenc.limits import xnor_counts
 from tvm_bitenc.target import load_target
 
-from .machine import this_machine, xnor_counts
+from .machine import this_machine
 from .results import bits_name, parser, print_table, write_json
 from .workloads import WORKLOADS, Workload, layer_module, planes_pipeline
 

@@ -16,7 +16,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import assembly, layers, networks
+from . import arm, assembly, layers, networks
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 SECTION = "<!-- results: {key} -->\n{body}\n<!-- end of results -->\n"
@@ -37,7 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def with_results(text: str, results: dict) -> str:
     """Return the page with one file's results in place of those of the same key, or at its end."""
-    key = f"{_command(results)} on {results['machine']['cpu']}"
+    key = _command(results)
+    if "arm" not in results:  # What QEMU counts is the same on any machine.
+        key += f" on {results['machine']['cpu']}"
     section = SECTION.format(key=key, body=markdown(results))
     if key in ANY_SECTION.findall(text):
         return ANY_SECTION.sub(lambda m: section if m[1] == key else m[0], text)
@@ -51,6 +53,8 @@ def markdown(results: dict) -> str:
         rows = assembly.rows_of(results["loops"])
         parts = ["### Instructions of inner loops", f"    {_command(results)}"]
         return "\n\n".join([*parts, table(assembly.HEADINGS, rows)])
+    if "arm" in results:
+        return "\n\n".join(_arm_parts(results))
     what = "Layers" if "layers" in results else results["network"]
     threads = f"{results['threads']} thread{'s' if results['threads'] > 1 else ''}"
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
@@ -61,6 +65,16 @@ def markdown(results: dict) -> str:
         *(_layer_tables(results) if "layers" in results else [_network_table(results)]),
     ]
     return "\n\n".join(parts)
+
+
+def _arm_parts(results: dict) -> list[str]:
+    return [
+        f"### ARM: whole layer {results['layer']}; * is what auto takes",
+        f"    {_command(results)}",
+        table(arm.HEADINGS, arm.rows_of(results["arm"])),
+        "Published kernels, W1A1, 64-bit ARM:",
+        table(arm.PEER_HEADINGS, arm.peer_rows()),
+    ]
 
 
 def _layer_tables(results: dict) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tvm_bitenc.nn import DigitsCNN, init_from
+
+OUT = Path(__file__).parents[1] / "build"  # Pictures go here.
 
 
 def load_digits() -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -44,6 +47,8 @@ def train(
     progress: Callable[[], None] | None = None,
     seed: int = 0,
     batch_size: int = 64,
+    loss: Callable[[Tensor, Tensor], Tensor] = functional.cross_entropy,
+    augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
 ) -> nn.Module:
     """Train on images shifted by up to one pixel; the learning rate falls to 0 as a cosine.
 
@@ -63,6 +68,10 @@ def train(
     seed : int
         Of the order of the batches and the shifts.
     batch_size : int
+    loss : callable
+        Of the model's outputs and their part of y.
+    augment : callable, optional
+        Makes new images of a batch's with the generator; by default it shifts each.
 
     Returns
     -------
@@ -70,6 +79,7 @@ def train(
         The model in eval mode.
     """
     x, y = data[:2]
+    augment = augment or _shift
     generator = torch.Generator().manual_seed(seed)
     optim = optimizer(model.parameters(), lr=lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optim, epochs)
@@ -77,8 +87,7 @@ def train(
     for _ in range(epochs):
         for batch in torch.randperm(len(x), generator=generator).split(batch_size):
             optim.zero_grad()
-            logits = model(_shift(x[batch], generator))
-            functional.cross_entropy(logits, y[batch]).backward()
+            loss(model(augment(x[batch], generator)), y[batch]).backward()
             optim.step()
         schedule.step()
         if progress:
@@ -105,6 +114,7 @@ def train_route(
     epochs: int = 15,
     progress: Callable[[str], None] | None = None,
     seed: int = 0,
+    low_epochs: int | None = None,
 ) -> dict[str, nn.Module]:
     """Train the float network, then one per number of bits, each initialised from the one before.
 
@@ -115,11 +125,13 @@ def train_route(
     data : tuple of Tensors, optional
         Default: `load_digits`.
     epochs : int
-        For each of the models.
+        For each of the models, or for the float one alone.
     progress : callable, optional
         Called with a model's name after each of its epochs.
     seed : int
         Of initial weights, order and shifts; the results are the same for the same seed.
+    low_epochs : int, optional
+        For each of the others: they start from a trained model.
 
     Returns
     -------
@@ -134,8 +146,9 @@ def train_route(
             name, model = f"W{k}A{k}" if k else "float", DigitsCNN(k, k)
             if models:
                 init_from(model, next(reversed(models.values())))
+            count = epochs if low_epochs is None or k is None else low_epochs
             models[name] = train(
-                model, data, epochs, progress=progress and partial(progress, name), seed=seed
+                model, data, count, progress=progress and partial(progress, name), seed=seed
             )
     return models
 

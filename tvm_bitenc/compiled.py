@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,10 +29,14 @@ class Benchmark:
         Per run, each the mean of `number` runs.
     layers : dict of str to float
         Seconds per run of each kernel, by its name, in a separate pass with a clock around each.
+    calls : tuple of (str, float)
+        Kernel and seconds of every call of a run, in order: layers that are alike share a kernel.
+        Empty where the clock wasn't around calls.
     """
 
     seconds: np.ndarray
     layers: dict[str, float]
+    calls: tuple[tuple[str, float], ...] = ()
 
     @property
     def best(self) -> float:
@@ -59,6 +63,8 @@ class CompiledModel:
     report_ : Report
     largest_batch : int, optional
         Where the batch is dynamic.
+    scheduled : tvm.IRModule, optional
+        What the executable was built from, for `export_c`; None for a loaded library.
     """
 
     def __init__(
@@ -69,12 +75,14 @@ class CompiledModel:
         outputs: Sequence[TensorSpec],
         report_: Report,
         largest_batch: int | None = None,
+        scheduled: tvm.IRModule | None = None,
     ):
         self.executable = executable
         self.target = target
         self.inputs, self.outputs = list(inputs), list(outputs)
         self._report = report_
         self.largest_batch = largest_batch
+        self.scheduled = scheduled
         self._machine: relax.VirtualMachine | None = None
 
     def __call__(self, *inputs):
@@ -119,25 +127,61 @@ class CompiledModel:
             for _ in range(number):
                 machine["main"](*tensors)
             seconds[i] = (time.perf_counter() - start) / number
-        return Benchmark(seconds, self._kernel_times(tensors, number * repeat))
+        calls = self._call_times(tensors, number * repeat)
+        layers: dict[str, float] = defaultdict(float)
+        for name, each in calls:
+            layers[name] += each
+        return Benchmark(seconds, dict(layers), calls)
 
     def report(self) -> Report:
         """What each layer became."""
         return self._report
 
-    def export_library(self, path: str | Path) -> Path:
+    def export_library(self, path: str | Path, *, cc: str | None = None) -> Path:
         """Write a shared library that `tvm_bitenc.load`, or plain TVM, loads.
 
         The file appears whole or not at all.
 
+        Parameters
+        ----------
+        path : path of the file
+        cc : str, optional
+            A C compiler that links for the target, with options. By default the first found of
+            ``gcc`` (for this machine only), ``ziglang`` from PyPI, and GNU's cross-compiler.
+
         Raises
         ------
         LibraryError
-            If there is no linker, or the file can't be written.
+            If the file can't be written, or there is no linker. In the latter case the objects are
+            written beside `path`, and the message has the command that links them.
         """
         from .deploy.library import write_library
 
-        return write_library(self, Path(path))
+        return write_library(self, Path(path), cc)
+
+    def export_c(self, folder: str | Path, *, name: str = "net") -> Path:
+        """Write C sources and objects that run the model without heap or TVM.
+
+        ``make`` in the folder builds an example program; ``NAME.h`` documents the interface,
+        ``NAME_init`` and ``NAME_run``. Files that are there already are replaced.
+
+        Parameters
+        ----------
+        folder : path
+            Made if it isn't there.
+        name : str
+            Lower-case; begins all names in C, so two models of different names fit in one program.
+
+        Raises
+        ------
+        UnsupportedError
+            If the batch is dynamic, or the model needs more than kernels at run time.
+        LibraryError
+            If the folder can't be written, or the model was loaded from a library.
+        """
+        from .deploy.bundle import write_bundle
+
+        return write_bundle(self, Path(folder), name)
 
     def _virtual_machine(self) -> relax.VirtualMachine:
         if self._machine is None:
@@ -149,32 +193,44 @@ class CompiledModel:
         return self._machine
 
     def _tensors(self, inputs: Sequence) -> list[tvm.runtime.Tensor]:
-        names = [spec.name for spec in self.inputs]
-        if len(inputs) != len(self.inputs):
-            raise BitencError(
-                "model", f"takes {len(names)} inputs, not {len(inputs)}", f"Give {', '.join(names)}"
-            )
-        arrays = [_array(value, spec) for value, spec in zip(inputs, self.inputs)]
-        check_batches(self.inputs, [array.shape for array in arrays], self.largest_batch)
+        arrays = checked_arrays(inputs, self.inputs, self.largest_batch)
         return [tvm.runtime.tensor(array) for array in arrays]
 
-    def _kernel_times(self, tensors: list, runs: int) -> dict[str, float]:
+    def _call_times(self, tensors: list, runs: int) -> tuple[tuple[str, float], ...]:
+        """Kernel and mean seconds of every call of a run, in order."""
         machine = relax.VirtualMachine(self.executable, tvm.cpu())
-        total: dict[str, float] = defaultdict(float)
+        names: list[str] = []
+        seconds: list[float] = []
         started = 0.0
 
         def clock(_function, name: str, before: bool, _result, *_arguments) -> int:
             nonlocal started
             if before:
                 started = time.perf_counter()
-            elif not name.startswith("vm.builtin"):
-                total[name] += time.perf_counter() - started
+            elif not name.startswith("vm.builtin") and name != "main":
+                seconds.append(time.perf_counter() - started)
+                names.append(name)
             return 0
 
         machine.set_instrument(clock)
         for _ in range(runs):
             machine["main"](*tensors)
-        return {name: seconds / runs for name, seconds in total.items() if name != "main"}
+        means = np.reshape(seconds, (runs, -1)).mean(0).tolist()
+        return tuple(zip(names, means))
+
+
+def checked_arrays(
+    inputs: Sequence, specs: Sequence[TensorSpec], largest_batch: int | None = None
+) -> list[np.ndarray]:
+    """Return inputs as arrays in C order; `BitencError` unless they are what a model takes."""
+    names = [spec.name for spec in specs]
+    if len(inputs) != len(names):
+        raise BitencError(
+            "model", f"takes {len(names)} inputs, not {len(inputs)}", f"Give {', '.join(names)}"
+        )
+    arrays = [_array(value, spec) for value, spec in zip(inputs, specs)]
+    check_batches(specs, [array.shape for array in arrays], largest_batch)
+    return arrays
 
 
 def _array(value, spec: TensorSpec) -> np.ndarray:
@@ -200,7 +256,7 @@ def check_runs_here(target: Target) -> None:
             f"is for {target.architecture}, and this machine is {host}",
             "Export the library and run it there, or build with target='native'",
         )
-    missing = sorted(_instructions(target.features) - _instructions(host_features()))
+    missing = missing_instructions(target, host_features())
     if missing:
         raise TargetError(
             f"target {target.name!r}",
@@ -209,7 +265,12 @@ def check_runs_here(target: Target) -> None:
         )
 
 
-def _instructions(features: frozenset[str]) -> set[str]:
+def missing_instructions(target: Target, present: Iterable[str]) -> list[str]:
+    """Instruction sets that code for `target` may use and a CPU with these features lacks."""
+    return sorted(instruction_sets(target.features) - instruction_sets(present))
+
+
+def instruction_sets(features: Iterable[str]) -> set[str]:
     """Features that are instruction sets, not hints for LLVM's tuning."""
     prefixes = ("avx", "sse", "fma", "bmi", "popcnt", "lzcnt", "f16c", "gfni", "neon", "dotprod")
     return {name for name in features if name.startswith((*prefixes, "i8mm", "sve", "vfp"))}

@@ -34,6 +34,10 @@ class LibraryError(BitencError):
     """A compiled library that can't be written or loaded."""
 
 
+class RemoteError(BitencError):
+    """An RPC server that can't be reached, stopped, or failed."""
+
+
 def first_line(error: Exception) -> str:
     """Return the first line of another library's message, without its full stop."""
     lines = str(error).strip().splitlines() or [repr(error)]

@@ -14,9 +14,10 @@ for package in ("onnxruntime", "onnx", "rich"):
 
 import tvm_bitenc
 from benchmarks import layers, networks, peers, report, resnet_peers, timing, workloads
-from benchmarks.machine import AVX2, VPOPCNT_VNNI, Machine
+from benchmarks.machine import Machine
 from tvm_bitenc import encoding
 from tvm_bitenc.encoding import Encoding
+from tvm_bitenc.limits import AVX2, VPOPCNT_VNNI
 from tvm_bitenc.nn import ResNet18
 from tvm_bitenc.transform import no_lowering
 

@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 import tvm_bitenc as be
-from tvm_bitenc.cli import main
 from tvm_bitenc.nn import QConv2d
 from tvm_bitenc.report import explain
 
@@ -31,20 +30,6 @@ def file(model, tmp_path_factory):
     path = tmp_path_factory.mktemp("models") / "net.pt2"
     torch.export.save(torch.export.export(model[0], (model[1],)), path)
     return path
-
-
-@pytest.fixture
-def bitenc(monkeypatch, capsys):
-    """``bitenc(*arguments)``: exit code, or message, and what was printed."""
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["bitenc", *map(str, arguments)])
-        with pytest.raises(SystemExit) as done:
-            main()
-        return done.value.code, capsys.readouterr()
-
-    return run
 
 
 def test_tables(bitenc, file):

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from tvm_bitenc.kernel.counts import Single, Square, counts_of, operations
+from tvm_bitenc.kernel.counts import OffsetSquare, Single, Square, counts_of, operations
 
 SIDES = [(1,), (1, 2), (1, 2, 4), (1, 2, 4, 8), (1, 1), (1, 3), (2, 4), (2, 1), (1, 1, 2)]
 
@@ -17,15 +17,21 @@ def differing(counts, act, weight) -> int:
             total += count.factor * low
             continue
         high = act[count.act + 1] ^ weight[count.weight + 1]
-        mixed = act[count.act + 1] ^ weight[count.weight] if low == high else high
+        if isinstance(count, OffsetSquare):
+            x, y = (side[k] ^ side[k + 1] for side, k in ((act, count.act), (weight, count.weight)))
+            mixed = 1 - y if high else x
+            total += count.mixed // 2 * (y - x)
+        else:
+            mixed = act[count.act + 1] ^ weight[count.weight] if low == high else high
         total += count.low * low + count.high * high + count.mixed * mixed
     return total
 
 
 @pytest.mark.parametrize("act_side", SIDES)
 @pytest.mark.parametrize("weight_side", SIDES)
-def test_counts_equal_the_sum_of_all_branches(act_side, weight_side):
-    counts = counts_of(act_side, weight_side)
+@pytest.mark.parametrize("may_offset", [False, True])
+def test_counts_equal_the_sum_of_all_branches(act_side, weight_side, may_offset):
+    counts = counts_of(act_side, weight_side, may_offset)
     for act in itertools.product((0, 1), repeat=len(act_side)):
         for weight in itertools.product((0, 1), repeat=len(weight_side)):
             branches = np.bitwise_xor.outer(act, weight) * np.multiply.outer(act_side, weight_side)
@@ -36,6 +42,13 @@ def test_two_by_two_planes_take_three_counts():
     assert counts_of((1, 2), (1, 2)) == [Square(0, 0, high=2, low=3, mixed=4)]
     assert operations(counts_of((1, 2), (1, 2))) == 9
     assert operations(counts_of((1,), (1, 2))) == 6
+
+
+def test_offsets_leave_coefficients_that_are_shared():
+    assert counts_of((1, 2), (1, 2), may_offset=True) == [
+        OffsetSquare(0, 0, high=4, low=1, mixed=4)
+    ]
+    assert counts_of((1, 1), (1, 1), may_offset=True) == counts_of((1, 1), (1, 1))
 
 
 def test_ternary_values_take_two_counts():

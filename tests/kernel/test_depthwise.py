@@ -9,7 +9,7 @@ from tvm import relax
 import tvm_bitenc
 from tvm_bitenc.encoding import Encoding, pads, pair
 from tvm_bitenc.op import branch_conv2d, threshold
-from tvm_bitenc.schedule import x86
+from tvm_bitenc.schedule import vector
 
 CHANNELS = (1, 3, 17, 64, 66, 130)
 BITS = ((1, 1), (2, 2), (3, 5), (8, 8))
@@ -34,13 +34,13 @@ def depthwise(random_layer, seed, weight, act, channels, **window):
 @pytest.fixture
 def kernels(monkeypatch):
     """(product, epilogue) of every kernel, as they are built."""
-    found, write = [], x86.conv2d_kernel
+    found, write = [], vector.conv2d_kernel
 
     def record(layer, product, epilogue, *rest):
         found.append((product, epilogue))
         return write(layer, product, epilogue, *rest)
 
-    monkeypatch.setattr(x86, "conv2d_kernel", record)
+    monkeypatch.setattr(vector, "conv2d_kernel", record)
     return found
 
 
@@ -167,7 +167,7 @@ def test_thresholds_of_all_epilogues(
 
 def test_threads_share_channels(target, random_layer, kinds, kernels, monkeypatch, assert_exact):
     """Images of few rows are split by channels."""
-    monkeypatch.setattr(x86, "MIN_PARALLEL_MACS", 1)
+    monkeypatch.setattr(vector, "MIN_PARALLEL_MACS", 1)
     weight, act = kinds["symmetric"](2, 2.0), kinds["signed"](2, 2.0)
     layers = [
         depthwise(random_layer, i, weight, act, 256, size=size, padding=1)

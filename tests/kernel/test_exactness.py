@@ -5,9 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
+from tests.kernel.cases import WIDTHS, A, W, codes_of, layers_of, steps_of, thresholded, unusual
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.op import branch_conv2d, threshold
-from tvm_bitenc.schedule import x86
+from tvm_bitenc.schedule import vector
 from tvm_bitenc.transform.strategy import STRATEGIES
 
 SLOW = pytest.mark.slow  # Compiling many kernels takes minutes.
@@ -16,39 +17,20 @@ SOME_BITS = (
     *((1, 1), (1, 2), (1, 8), (2, 2), (2, 3), (3, 5)),
     *((4, 4), (5, 2), (6, 7), (7, 1), (8, 4), (8, 8)),
 )
-CHANNELS = (1, 3, 17, 64, 65, 130)
-FAR = 10**6  # Beyond every accumulator.
-WIDTHS = (7, 13)  # Some tile leaves pixels over in each.
-W, A = Encoding.symmetric(2, 2.0), Encoding.unsigned(3, 2.0)
 
 
 @pytest.fixture
 def epilogues(monkeypatch):
     """Names of the epilogues that kernels were made with."""
-    found, choose = [], x86._epilogue
+    found, choose = [], vector._epilogue
 
     def spy(layer, product):
         epilogue = choose(layer, product)
         found.append(type(epilogue).__name__)
         return epilogue
 
-    monkeypatch.setattr(x86, "_epilogue", spy)
+    monkeypatch.setattr(vector, "_epilogue", spy)
     return found
-
-
-def layers_of(bits, random_layer, kinds):
-    rest = itertools.cycle(itertools.product(kinds.values(), kinds.values()))
-    return [
-        random_layer(
-            8 * m + k,
-            weight(m, 2.0),
-            act(k, 2.0),
-            channels=CHANNELS[(m + k) % len(CHANNELS)],
-            size=(3, WIDTHS[m % 2]),
-            padding=1,
-        )
-        for (m, k), (weight, act) in zip(bits, rest)
-    ]
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -70,25 +52,6 @@ def test_avx512_without_popcount_and_dot_products(
 def test_all_bits(strategy, target, random_layer, kinds, assert_exact):
     bits = itertools.product(range(1, 9), range(1, 9))
     assert_exact(layers_of(bits, random_layer, kinds), strategy=strategy, target=target)
-
-
-def unusual(random_layer):
-    ternary = Encoding.ternary(2.0)
-    zeros = Encoding(2, 2.0, np.random.default_rng(0).integers(0, 7, 8) / 2)
-    options = [
-        (ternary, ternary, dict(padding=1)),
-        (W, Encoding.signed(3, 2.0), dict(channels=128, groups=2, padding=1)),
-        (W, A, dict(channels=68, groups=4, out_channels=12, padding=1)),
-        # Groups whose accumulators need sums of activations: an offset, or odd 8-bit weights.
-        (Encoding.signed(2, 2.0), A, dict(channels=128, groups=2, padding=1)),
-        (Encoding.symmetric(8, 2.0), A, dict(channels=16, groups=2, padding=1)),
-        (W, A, dict(channels=66, groups=66, out_channels=66, padding=1)),
-        (W, A, dict(dilation=2, padding=2, size=(5, 13))),
-        (W, A, dict(padding=(0, 1, 2, 3), stride=2)),
-        (W, A, dict(channels=130, batch=5, dense=True)),
-        (zeros, A, dict(channels=17, padding=1, size=(3, 13))),
-    ]
-    return [random_layer(i, *pair, **window) for i, (*pair, window) in enumerate(options)]
 
 
 @SLOW
@@ -116,51 +79,8 @@ def test_every_bit_differs(strategy, target, random_layer, assert_exact):
 def test_threads(strategy, threads, target, random_layer, assert_exact):
     window = dict(channels=64, out_channels=64, size=(14, 14), padding=1)
     layer = random_layer(0, W, A, **window)
-    assert x86.MIN_PARALLEL_MACS <= 14 * 14 * 64 * 64 * 9
+    assert vector.MIN_PARALLEL_MACS <= 14 * 14 * 64 * 64 * 9
     assert_exact([layer], strategy=strategy, target=target, threads=threads)
-
-
-def steps_of(layer, out_bits, is_even, seed):
-    """Thresholds per channel inside the range of its accumulators: evenly spaced or at random.
-
-    Channel 0 reaches none of them, channel 1 all; of even ones, channel 2 reaches half always.
-    """
-    rng = np.random.default_rng(seed)
-    acc = np.moveaxis(layer.accumulators(), 1, 0).reshape(len(layer.weight_codes), -1)
-    direction = rng.choice([-1, 1], len(acc))
-    ends = np.stack([acc.min(axis=1), acc.max(axis=1)]) * direction
-    low, high, count = ends.min(axis=0), ends.max(axis=0), 2**out_bits - 1
-    if is_even:
-        start = np.where(np.arange(len(acc)) == 2, 2 * low - high, low)
-        found = np.linspace(start, high, count + 2)[1:-1]
-    else:
-        found = np.sort(rng.uniform(low, high, (count, len(acc))), axis=0)
-    found = np.ceil(found).astype(np.int32)
-    found[:, 0], found[:, 1] = FAR, -FAR
-    return found, direction.astype(np.int32)
-
-
-def thresholded(cases, module_of):
-    def body(builder, *codes):
-        found = []
-        for x, (layer, limits, direction) in zip(codes, cases):
-            acc = branch_conv2d(
-                x,
-                layer.act,
-                layer.weight_codes,
-                layer.weight,
-                padding=(1, 1, 1, 1),
-                groups=layer.window.get("groups", 1),
-            )
-            found.append(builder.emit(threshold(builder.emit(acc), limits, direction)))
-        return found
-
-    return module_of([layer.act_codes.shape for layer, *_ in cases], body, "uint8")
-
-
-def codes_of(layer, limits, direction):
-    along = layer.accumulators() * direction[:, None, None]
-    return (along[:, None] >= limits[None, :, :, None, None]).sum(axis=1).astype(np.uint8)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

@@ -7,9 +7,11 @@ import pytest
 import tvm
 
 from tvm_bitenc.encoding import Encoding
+from tvm_bitenc.kernel.window import padded_blocks
 from tvm_bitenc.op.packed import conv_layer_of, packed_conv2d_op
 from tvm_bitenc.op.registration import is_call_to
 from tvm_bitenc.schedule import avx2, avx512, find_kernel, rule_sets, strategy_costs, x86
+from tvm_bitenc.schedule.vector import default_tile
 from tvm_bitenc.target import DEFAULT_RULES, Target, load_target, native_target
 from tvm_bitenc.te.conv_layer import BranchGeometry, ConvLayer
 from tvm_bitenc.transform import default_pipeline
@@ -21,7 +23,10 @@ RULES = {
     "x86-64-v3": ("avx2", "generic"),
     "x86-64-v4": DEFAULT_RULES,
     "znver5": DEFAULT_RULES,
-    "aarch64": ("generic",),
+    "aarch64": ("neon", "generic"),
+    "cortex-a76": ("dotprod", "neon", "generic"),
+    "neoverse-n2": ("i8mm", "dotprod", "neon", "generic"),
+    "armv7-neon": ("neon", "generic"),
 }
 
 
@@ -109,11 +114,12 @@ def test_tiles_divide_what_they_must(name, threads):
     target = load_target(name)
     isa = avx512.isa_of(target) or avx2.isa_of(target)
     for layer, strategy in itertools.product(layers(), STRATEGIES):
-        tile = x86.default_tile(layer.with_strategy(strategy), isa, threads, strategy)
+        made = x86.FAMILY.products[strategy]
+        tile = default_tile(layer.with_strategy(strategy), isa, threads, made, x86.FAMILY)
         height, width = layer.output_size
-        product = x86.PRODUCTS[strategy](layer, isa, tile)
+        product = made(layer, isa, tile)
         assert 1 <= tile.pixels <= width and height % tile.rows == 0
-        assert x86.padded_blocks(layer, product.block) % tile.splits == 0
+        assert padded_blocks(layer, product.block) % tile.splits == 0
 
 
 @pytest.mark.parametrize("name", X86_TARGETS)

@@ -35,20 +35,27 @@ def explain(
 def print_report(report: Report, console: Console) -> None:
     """Print a report as tables."""
     headings, rows = report.table()
-    console.print(_table(f"Layers that run on codes, for {report.target}", headings, rows, 3))
+    console.print(
+        text_table(
+            f"Layers that run on codes, for {report.target}", headings, rows, report.number_columns
+        )
+    )
+    rows = [[row.name, row.cpu_reason] for row in report.layers if row.cpu_reason]
+    if rows:
+        console.print(text_table("Layers that run on the CPU", ["layer", "why"], rows))
     if report.float_layers:
         rows = [[x.name, f"{x.macs:,}", x.reason, x.cure] for x in report.float_layers]
-        console.print(_table("Layers that stay float", ["layer", "MACs", "why", "cure"], rows))
+        console.print(text_table("Layers that stay float", ["layer", "MACs", "why", "cure"], rows))
     if report.float_ops:
         rows = [[x.op, str(x.count), ", ".join(x.layers)] for x in report.float_ops]
-        console.print(_table("Other float arithmetic", ["op", "count", "layers"], rows))
+        console.print(text_table("Other float arithmetic", ["op", "count", "layers"], rows))
     for note in report.notes:
         console.print(Text(f"Note: {note}."))
     share = 100 * report.quantized_share
     console.print(f"{share:.1f} % of the multiply-accumulates run on codes.", highlight=False)
 
 
-def _table(title: str, headings: list[str], rows: list[list[str]], numbers: int = 0) -> Table:
+def text_table(title: str, headings: list[str], rows: list[list[str]], numbers: int = 0) -> Table:
     """Put cells side by side, the last `numbers` columns to the right."""
     table = Table(title=title, title_justify="left")
     for i, heading in enumerate(headings):

@@ -14,23 +14,28 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import struct
+import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import NoReturn
 
 import tvm
-from tvm.support import cc
 
 from ..batch import TensorSpec
 from ..compiled import CompiledModel, check_runs_here
 from ..errors import LibraryError, TargetError
 from ..report import Report
 from ..target import Target
+from ..vta.config import Accelerator
+from ..vta.model import model_kind
+from .linker import find_linker, gnu_compiler, gnu_package, shared_library_command
 
 MAGIC = b"BITENC01"
 FORMAT_VERSION = 1
@@ -65,35 +70,87 @@ def written_whole(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_library(model: CompiledModel, path: Path) -> Path:
+def write_library(model: CompiledModel, path: Path, cc: str | None = None) -> Path:
     """Write a compiled model; see `CompiledModel.export_library`."""
     if isinstance(model.executable, tvm.runtime.Module):
         raise LibraryError(
             str(path), "the model was itself loaded from a library", "Copy that file instead"
         )
-    description = {
+    command = find_linker(model.target, cc)
+    if command is None:
+        _write_objects(model, path)
+    with written_whole(path) as temporary:
+        try:
+            _export(model, temporary, _linked_by(command))
+        except RuntimeError as error:
+            raise LibraryError(
+                str(path),
+                f"linking failed ({str(error).strip()[-300:]})",
+                f"Check that {shlex.join(command)} makes programs for {model.target.triple}",
+            ) from None
+        seal(temporary, _description(model))
+    return path
+
+
+def _export(model: CompiledModel, path: Path, link: Callable[..., None]) -> None:
+    with _without_scope_warnings():
+        model.executable.export_library(str(path), fcompile=link)
+
+
+def _linked_by(command: list[str]) -> Callable[..., None]:
+    """Return a linker as TVM's `fcompile`."""
+
+    def link(output: str, objects: list[str], **_options) -> None:
+        done = subprocess.run(
+            shared_library_command(command, output, objects), capture_output=True, text=True
+        )
+        if done.returncode:
+            raise RuntimeError(done.stderr)
+
+    return link
+
+
+def _write_objects(model: CompiledModel, path: Path) -> NoReturn:
+    """Leave objects for a linker elsewhere; the error has the commands."""
+    names: list[str] = []
+
+    def keep(_output: str, objects: list[str], **_options) -> None:
+        for file in objects:
+            names.append(str(path.with_suffix(f".{Path(file).name}")))
+            with written_whole(Path(names[-1])) as temporary:
+                shutil.copy(file, temporary)
+
+    _export(model, path, keep)
+    description = path.with_suffix(".json")
+    with written_whole(description) as temporary:
+        temporary.write_text(json.dumps(_description(model)), encoding="utf-8")
+    compiler = gnu_compiler(model.target)
+    link = shlex.join(shared_library_command([compiler], str(path), names))
+    seal_it = shlex.join(["python", "-m", "tvm_bitenc.deploy.seal", str(path), str(description)])
+    raise LibraryError(
+        str(path),
+        f"there is no linker for {model.target.triple}; wrote {', '.join(names)}",
+        f"Link it elsewhere with `{link} && {seal_it}`; or pip install 'tvm-bitenc[cross]', or "
+        f"apt-get install {gnu_package(model.target)}, and export again",
+    )
+
+
+def _description(model: CompiledModel) -> dict:
+    return {
         "format": FORMAT_VERSION,
         "tvm": tvm.__version__,
         "target": {
             "name": model.target.name,
             "tvm": json.loads(_target_json(model.target)),
             "threads": model.target.threads,
+            "accelerator": model.target.accelerator and asdict(model.target.accelerator),
+            "simulator": model.target.simulator,
         },
         "inputs": [asdict(spec) for spec in model.inputs],
         "outputs": [asdict(spec) for spec in model.outputs],
         "largest_batch": model.largest_batch,
         "report": model.report().to_dict(),
     }
-    with written_whole(path) as temporary:
-        try:
-            with _without_scope_warnings():
-                model.executable.export_library(str(temporary), fcompile=_linker(model.target))
-        except RuntimeError as error:
-            raise LibraryError(
-                str(path), f"linking failed ({str(error).strip()[-300:]})", "Install gcc"
-            ) from None
-        seal(temporary, description)
-    return path
 
 
 def seal(path: Path, description: dict) -> None:
@@ -113,19 +170,15 @@ def _plain(value):
     return list(value) if hasattr(value, "__iter__") else str(value)
 
 
-def _linker(target: Target):
-    """Return a linker for the target's architecture, as TVM's `fcompile`."""
-    host = tvm.target.codegen.llvm_get_system_triple().split("-")[0]
-    name = "gcc" if target.architecture == host else f"{target.architecture}-linux-gnu-gcc"
-    found = shutil.which(name)
-    if found is None:
-        package = "gcc"
-        if target.architecture != host:
-            package = f"gcc-{target.architecture.replace('_', '-')}-linux-gnu"
-        raise LibraryError(
-            f"linker {name}", "isn't installed", f"Install it (Debian: apt-get install {package})"
-        )
-    return cc.cross_compiler(found)
+@dataclass(frozen=True)
+class Library:
+    """What a library file says of itself."""
+
+    target: Target
+    inputs: list[TensorSpec]
+    outputs: list[TensorSpec]
+    report: Report
+    largest_batch: int | None
 
 
 def load(path: str | Path) -> CompiledModel:
@@ -138,31 +191,69 @@ def load(path: str | Path) -> CompiledModel:
     Raises
     ------
     LibraryError
-        If the file is missing, truncated, altered, or of another format.
+        If the file is missing, truncated, altered, of another format, or of another TVM.
     TargetError
         If it was compiled for another CPU than this one.
     """
     path = Path(path)
+    library = read_library(path)
+    try:
+        check_runs_here(library.target)
+    except TargetError as error:
+        raise TargetError(str(path), error.cause, "Compile the model for this machine") from None
+    module, target = _load_module(path), library.target
+    parts = library.inputs, library.outputs, library.report, library.largest_batch
+    return model_kind(target)(module, target, *parts)
+
+
+def read_library(path: Path) -> Library:
+    """Check a library file and return what it says of itself, without loading any code.
+
+    Raises
+    ------
+    LibraryError
+        As `load`.
+    """
     description = read_description(path)
     try:
-        target = Target(
-            description["target"]["name"],
-            tvm.target.Target(description["target"]["tvm"]),
-            threads=description["target"]["threads"],
-        )
+        version, target = description["tvm"], description["target"]
         inputs, outputs = (
             [TensorSpec(spec["name"], tuple(spec["shape"]), spec["dtype"]) for spec in specs]
             for specs in (description["inputs"], description["outputs"])
         )
-        report = Report.from_dict(description["report"])
+        library = Library(
+            _target_of(target),
+            inputs,
+            outputs,
+            Report.from_dict(description["report"]),
+            description.get("largest_batch"),
+        )
     except (KeyError, TypeError) as error:
         raise LibraryError(str(path), f"its description lacks {error}", "Export it again") from None
-    try:
-        check_runs_here(target)
-    except TargetError as error:
-        raise TargetError(str(path), error.cause, "Compile the model for this machine") from None
-    largest_batch = description.get("largest_batch")
-    return CompiledModel(_load_module(path), target, inputs, outputs, report, largest_batch)
+    if not is_same_series(version):
+        raise LibraryError(
+            str(path),
+            f"was compiled with TVM {version}, and this one is {tvm.__version__}",
+            "Export it again with this TVM",
+        )
+    return library
+
+
+def is_same_series(version: str) -> bool:
+    """Whether a version of TVM runs this one's libraries: 0.27.1 does those of 0.27.0."""
+    return version.split(".")[:2] == tvm.__version__.split(".")[:2]
+
+
+def _target_of(description: dict) -> Target:
+    target = Target(
+        description["name"],
+        tvm.target.Target(description["tvm"]),
+        threads=description["threads"],
+    )
+    if not description.get("accelerator"):
+        return target
+    accelerator = Accelerator(**description["accelerator"])
+    return replace(target, accelerator=accelerator, simulator=description["simulator"])
 
 
 def _load_module(path: Path) -> tvm.runtime.Module:

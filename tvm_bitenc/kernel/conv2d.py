@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import numpy as np
 from tvm import tirx
@@ -23,6 +24,7 @@ from ..te.conv_layer import ConvLayer
 from .pixel import PixelWords
 from .tir import flat
 from .window import Tile, padded_blocks, padded_width, prepared_rows
+from .window_sum import WindowSums
 
 FEW_PIXELS = 32  # See `_Nest.counts`.
 SLACK = 64  # Elements behind the last prepared pixel that whole vectors may write.
@@ -57,8 +59,16 @@ def conv2d_kernel(
             for i, value in enumerate(constants)
         ]
         out = T.arg("out", T.buffer(shapes[1], epilogue.out_dtype))
-        nest.write(source, residual, arguments, len(of_product), out)
+        with _imported(product.isa.functions):
+            nest.write(source, residual, arguments, len(of_product), out)
     return Kernel(builder.get(), constants)
+
+
+def _imported(functions: str):
+    """Scope in which functions given as LLVM IR can be called."""
+    if not functions:
+        return nullcontext()
+    return T.attr(tirx.const(0, "int32"), "pragma_import_llvm", functions)
 
 
 class _Nest:
@@ -78,6 +88,7 @@ class _Nest:
         self.blocks_in_group = padded_blocks(layer, product.block)
         self.blocks = layer.geometry.groups * self.blocks_in_group
         self.needs_act_sum = product.raw.has_act_sum
+        self.needs_offset = getattr(product, "needs_offset", False)
         self.needs_copy = any(layer.geometry.padding) or product.name != "xnor"
 
     @property
@@ -140,6 +151,7 @@ class _Nest:
             self.group = self.block // self.blocks_in_group if self.layer.geometry.groups > 1 else 0
             self.block_in_group = self.block - self.group * self.blocks_in_group
             self.row = row
+            self._bind_row_class()
             if hasattr(self.product, "begin_row"):
                 self.product.begin_row(self)
             whole, rest = divmod(width, self.tile.pixels)
@@ -148,6 +160,12 @@ class _Nest:
                     self._tile(column * self.tile.pixels, self.tile.pixels)
             if rest:
                 self._tile(whole * self.tile.pixels, rest)
+
+    def _bind_row_class(self) -> None:
+        """Read the class of a row once: LLVM can't know that outputs don't overwrite it."""
+        if self.has_classes:
+            number = self.class_buffers[0][self.first_row + self.row]
+            self._row_class = T.Bind(number * self.epilogue.classes[1])
 
     def _tile(self, column, pixels: int) -> None:
         self.column, self.pixels = column, pixels
@@ -175,9 +193,8 @@ class _Nest:
         if not self.has_classes:
             return 0
         if p not in self._border_classes:
-            rows, columns = self.class_buffers
-            row = rows[self.first_row + self.row] * self.epilogue.classes[1]
-            self._border_classes[p] = T.Bind(row + columns[self.column + p])
+            columns = self.class_buffers[1]
+            self._border_classes[p] = T.Bind(self._row_class + columns[self.column + p])
         return self._border_classes[p]
 
     def act_sum(self, p: int):
@@ -185,9 +202,12 @@ class _Nest:
         if p not in self._act_sums and hasattr(self.product, "act_sum"):
             self._act_sums[p] = T.Bind(self.product.act_sum(self, p))
         if p not in self._act_sums:
-            width = self.layer.output_size[1]
-            self._act_sums[p] = T.Bind(self._window_sums[self.row * width + self.column + p])
+            self._act_sums[p] = T.Bind(self._codes.under(self.row, self.column + p))
         return self._act_sums[p]
+
+    def offset(self, p: int):
+        """Sum of the product's `pixel_offset` under the window of the tile's p-th pixel."""
+        return T.Bind(self._offsets.under(self.row, self.column + p))
 
     def store_plane(self, p: int, bit: int, channel: int, lanes: int, value) -> None:
         """Write the bits of neighbouring channels of one plane, as one integer."""
@@ -224,12 +244,13 @@ class _Nest:
             first = self.image * layer.input_shape[1] + self.first_row * layer.geometry.strides[0]
             self.prepared = self.source
             self._base = T.Bind(first * (width * self._pixel_size))
-        if self.needs_act_sum:
-            self._sums = T.alloc_buffer((rows * width,), "int32")
-        if self.needs_copy or self.needs_act_sum:
+        self._codes = WindowSums(layer, self.tile.rows) if self.needs_act_sum else None
+        self._offsets = WindowSums(layer, self.tile.rows) if self.needs_offset else None
+        added = [sums for sums in (self._codes, self._offsets) if sums]
+        if self.needs_copy or added:
             self._prepare_pixels(rows, width)
-        if self.needs_act_sum:
-            self._add_windows(width)
+        for sums in added:
+            sums.add_up()
 
     def _prepare_pixels(self, rows: int, width: int) -> None:
         if self.counts:
@@ -238,22 +259,6 @@ class _Nest:
         else:
             with T.grid(rows, width) as (row, column):
                 self._prepare_pixel(row, column, row * width + column)
-
-    def _add_windows(self, width: int) -> None:
-        """Add up the sums of codes under the window of every output pixel of the task."""
-        geometry, out_width = self.layer.geometry, self.layer.output_size[1]
-        self._window_sums = T.alloc_buffer((self.tile.rows * out_width,), "int32")
-        with T.serial(0, self.tile.rows) as row:
-            target = T.Bind(row * out_width)
-            with T.serial(0, out_width) as column:
-                T.buffer_store(self._window_sums, 0, [target + column])
-            with T.grid(*self.layer.kernel_size) as (i, j):
-                source_row = row * geometry.strides[0] + i * geometry.dilation[0]
-                source = T.Bind(source_row * width + j * geometry.dilation[1])
-                with T.serial(0, out_width) as column:  # Innermost, so that LLVM makes vectors.
-                    value = self._sums[source + column * geometry.strides[1]]
-                    total = self._window_sums[target + column] + value
-                    T.buffer_store(self._window_sums, total, [target + column])
 
     def _prepare_pixel(self, row, column, pixel) -> None:
         """Prepare a pixel of the image, or one of the padding: its words are 0."""
@@ -280,9 +285,11 @@ class _Nest:
     def _prepare_words(self, words: PixelWords, pixel) -> None:
         if self.needs_copy:
             self.product.prepare_pixel(words, self.prepared, pixel * self._pixel_size)
-        if self.needs_act_sum:
+        if self._codes:
             total = words.code_sum(self.layer.geometry.act_coefficients, self.product.isa)
-            T.buffer_store(self._sums, total, [pixel])
+            self._codes.put(pixel, total)
+        if self._offsets:
+            self._offsets.put(pixel, self.product.pixel_offset(words))
 
 
 def _elements(buffer):

@@ -13,6 +13,15 @@ the last two cancel where p and q differ, and are equal where p and q are. So
 
 is the same number: three counts, with coefficients 2, 3 and 4 for two bits by two bits; and two
 counts for ternary values, where A = C.
+
+Sums of one side alone are cheap. With them p and q keep their coefficients; and in terms of bits
+(:math:`s = a_1 \oplus w_1`, :math:`x = a_1 \oplus a_0`, :math:`y = w_1 \oplus w_0`) the last two
+branches are
+
+.. math:: (a_1 \oplus w_0) + (a_0 \oplus w_1) = 2 t - x + y, \qquad
+          t = \begin{cases} \lnot y & s = 1 \\ x & \text{else} \end{cases}
+
+where t takes one instruction, and coefficients are A, B and 2 C: 4, 1 and 4 for two bits by two.
 """
 
 from __future__ import annotations
@@ -67,6 +76,14 @@ class Square:
         return tuple(factor for factor in (self.high, self.low, self.mixed) if factor)
 
 
+@dataclass(frozen=True)
+class OffsetSquare(Square):
+    """The same four branches, but for sums of one side alone.
+
+    `mixed` is the coefficient of the second t, and half of it that of y - x.
+    """
+
+
 def operations(counts: Sequence[Single | Square], popcount: int = 1) -> int:
     """Vector instructions for as many products as a vector has bits.
 
@@ -81,7 +98,7 @@ def operations(counts: Sequence[Single | Square], popcount: int = 1) -> int:
 
 
 def counts_of(
-    act_coefficients: Sequence[int], weight_coefficients: Sequence[int]
+    act_coefficients: Sequence[int], weight_coefficients: Sequence[int], may_offset: bool = False
 ) -> list[Single | Square]:
     """Cover all branches, with squares where planes allow.
 
@@ -89,12 +106,14 @@ def counts_of(
     ----------
     act_coefficients, weight_coefficients : sequence of int
         Of the planes, lowest plane first.
+    may_offset : bool
+        Whether sums of one side alone can be added; they gain nothing for ternary values.
     """
     found: list[Single | Square] = []
     for k in range(0, len(act_coefficients), 2):
         for m in range(0, len(weight_coefficients), 2):
             acts, weights = act_coefficients[k : k + 2], weight_coefficients[m : m + 2]
-            square = _square(k, m, acts, weights)
+            square = _square(k, m, acts, weights, may_offset)
             singles = [
                 Single(k + i, m + j, a * w)
                 for i, a in enumerate(acts)
@@ -104,11 +123,15 @@ def counts_of(
     return found
 
 
-def _square(act: int, weight: int, acts: Sequence[int], weights: Sequence[int]) -> Square | None:
+def _square(
+    act: int, weight: int, acts: Sequence[int], weights: Sequence[int], may_offset: bool
+) -> Square | None:
     """Return the square of up to two planes of each side, None if they form none."""
     if len(acts) < 2 or len(weights) < 2 or acts[0] * weights[1] != acts[1] * weights[0]:
         return None
     high, low, cross = acts[1] * weights[1], acts[0] * weights[0], acts[1] * weights[0]
     if not 0 < low <= cross <= high:
         return None
+    if may_offset and high != cross:
+        return OffsetSquare(act, weight, high, low, 2 * cross)
     return Square(act, weight, high - cross, low + cross, 2 * cross)

@@ -53,8 +53,8 @@ class Depthwise:
     def __init__(self, layer: ConvLayer, isa: Isa, tile: Tile):
         self.layer, self.isa, self.tile = layer, isa, tile
         self.top = sum(layer.geometry.act_coefficients)
-        self.dtype = sum_dtype(layer)
-        self.lanes = lanes_of(layer, isa)
+        self.sum_dtype = sum_dtype(layer)
+        self.lanes = self.lanes_of(layer, isa)
         self.block = self.lanes * tile.vectors
 
     @staticmethod
@@ -63,6 +63,11 @@ class Depthwise:
         coefficients = layer.geometry.act_coefficients
         fits = min(coefficients) > 0 and sum(coefficients) <= MAX_BYTE
         return is_depthwise(layer) and fits and _bound(layer) <= MAX_SUM
+
+    @staticmethod
+    def lanes_of(layer: ConvLayer, isa: Isa) -> int:
+        """Channels to a vector."""
+        return isa.vector_bytes // np.dtype(sum_dtype(layer)).itemsize
 
     @cached_property
     def raw(self) -> Raw:
@@ -76,7 +81,7 @@ class Depthwise:
     def constants(self) -> list[np.ndarray]:
         """Weights, shape (kernel_h, kernel_w, blocks * block)."""
         values = np.moveaxis(self.layer.weight_integers[:, 0], 0, -1)
-        return [by_block(values, self.layer, self.block).astype(self.dtype)]
+        return [by_block(values, self.layer, self.block).astype(self.sum_dtype)]
 
     @property
     def prepared(self) -> tuple[str, int]:
@@ -89,9 +94,9 @@ class Depthwise:
 
     def sums(self, tile) -> list[list]:
         """Sums of every pixel of a tile."""
-        zero = constant(0, self.dtype, self.lanes)
+        zero = constant(0, self.sum_dtype, self.lanes)
         totals = [
-            [Register(self.dtype, self.lanes, zero) for _ in range(self.tile.vectors)]
+            [Register(self.sum_dtype, self.lanes, zero) for _ in range(self.tile.vectors)]
             for _ in range(tile.pixels)
         ]
         channels = tile.blocks * self.block
@@ -102,7 +107,7 @@ class Depthwise:
                 weight = T.Bind(load(tile.constants[0], tap + first, self.lanes))
                 for p in range(tile.pixels):
                     octets = load(tile.prepared, tile.address(i, j, p) + first, self.lanes)
-                    codes = tirx.Cast(vector(self.dtype, self.lanes), octets)
+                    codes = tirx.Cast(vector(self.sum_dtype, self.lanes), octets)
                     totals[p][v].add(codes * weight)
         return [[T.Bind(total.get()) for total in pixel] for pixel in totals]
 
@@ -116,11 +121,6 @@ def _bound(layer: ConvLayer) -> int:
 def sum_dtype(layer: ConvLayer) -> str:
     """Type that sums fit."""
     return "int16" if _bound(layer) < MAX_WORD else "int32"
-
-
-def lanes_of(layer: ConvLayer, isa: Isa) -> int:
-    """Channels to a vector."""
-    return isa.vector_bytes // np.dtype(sum_dtype(layer)).itemsize
 
 
 def _padded_channels(layer: ConvLayer) -> int:

@@ -25,6 +25,10 @@ class Isa:
         LLVM's names of the instructions below; one that is missing isn't there.
     has_popcount : bool
         One instruction counts the bits of every 64-bit lane.
+    most_code : int
+        Largest code that products of bytes take: 127 where both sides are signed.
+    functions : str
+        LLVM IR of functions that some of the methods call.
     """
 
     name: str
@@ -32,6 +36,8 @@ class Isa:
     registers: int
     intrinsics: Mapping[str, str]
     has_popcount: bool = False
+    most_code: int = 255
+    functions: str = ""
 
     @property
     def has_dot(self) -> bool:
@@ -99,6 +105,14 @@ class Isa:
         """Sums of two neighbouring products of int16, int32."""
         n = self.vector_bytes
         return intrinsic(vector("int32", n // 4), self.intrinsics["multiply_add_words"], a, b)
+
+    def add_in_place(self, total, value):
+        """Sum of bytes that doesn't overflow, in the register of `total`."""
+        return total + value
+
+    def nibbles(self, value):
+        """Low and high four bits of every byte."""
+        return nibbles(value, self.vector_bytes)
 
     def popcount_bytes(self, value):
         """Set bits of every byte, uint8, by two table look-ups."""

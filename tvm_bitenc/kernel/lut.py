@@ -26,7 +26,7 @@ from tvm.tirx.script import builder as T
 from ..encoding import planes
 from ..te.conv_layer import ConvLayer
 from .epilogue import MAX_COMPARED
-from .isa import Isa, nibbles
+from .isa import Isa
 from .pixel_sum import PixelSum
 from .raw import Raw, differing_bits, inverted_channels
 from .tir import (
@@ -122,6 +122,16 @@ class Lut:
             and min(geometry.act_coefficients) > 0
             and groups_of(layer, slots) * GROUP * most <= MAX_PAIR_SUM
         )
+
+    @staticmethod
+    def lanes_of(_layer: ConvLayer, _isa: Isa) -> int:
+        """Output channels to a vector."""
+        return TABLE
+
+    @property
+    def sum_dtype(self) -> str:
+        """Type of the sums."""
+        return "uint16" if self.is_narrow else "int32"
 
     @cached_property
     def raw(self) -> Raw:
@@ -251,7 +261,7 @@ class Lut:
         """Look up every table of one tap."""
         limit = MAX_ENTRY_SUM // part.most
         even = [d for d in divisors(self.steps) if d % 2 == 0]
-        step = max(d for d in even if d <= min(limit, MAX_UNROLL))
+        step = max(d for d in even if d <= min(limit, self.tile.unroll or MAX_UNROLL))
         whole = self._widen_level(part) != "chunk"
         late = max(d for d in divisors(self.steps // step) if whole or d * step <= limit)
         with T.serial(0, self.steps // step // late) as outer:
@@ -269,13 +279,13 @@ class Lut:
             if t % 2 == 0:
                 start = (tap + (first + t) // 2) * vectors * n
                 both = [T.Bind(load(tile.constants[0], start + v * n, n)) for v in range(vectors)]
-                indices = [[T.Bind(half) for half in nibbles(octets, n)] for octets in both]
+                indices = [[T.Bind(half) for half in self.isa.nibbles(octets)] for octets in both]
             group = part_index * self._all_groups + tile.group * self.groups
             for p in range(tile.pixels):
                 start = tile.address(i, j, p) + (group + (first + t) * self.slots) * TABLE
                 tables = T.Bind(load(tile.prepared, start, n))
                 for v in range(vectors):
-                    state[p].octets[v].add(self.isa.lookup(tables, indices[v][t % 2]))
+                    state[p].look_up(v, tables, indices[v][t % 2])
 
 
 def groups_of(layer: ConvLayer, slots: int) -> int:

@@ -20,6 +20,7 @@ class PixelSum:
     """
 
     def __init__(self, isa: Isa, vectors: int, is_narrow: bool):
+        self.isa = isa
         self.lanes, self.slots = isa.vector_bytes // 2, isa.vector_bytes // SLOT
         self.octets = [Register("uint8", isa.vector_bytes) for _ in range(vectors)]
         self.pairs, self.high = (
@@ -34,6 +35,11 @@ class PixelSum:
         """Begin to count in bytes."""
         for register in self.octets:
             register.clear()
+
+    def look_up(self, v: int, tables, index) -> None:
+        """Add what a vector of tables holds at some indices."""
+        register, found = self.octets[v], self.isa.lookup(tables, index)
+        register.set(self.isa.add_in_place(register.get(), found))
 
     def widen(self) -> None:
         """Add the bytes to the pairs."""

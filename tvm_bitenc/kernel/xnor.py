@@ -21,6 +21,7 @@ from .raw import Raw, differing_bits, inverted_channels
 from .tir import Register, load, reinterpret, splat, vector
 from .window import Tile, by_block, divisors, padded_width
 
+OCTET = 8
 MAX_UNROLL = 6  # Words written out one after another.
 MAX_BYTE_COUNTS = 31  # Counts of up to 8 that fit a byte.
 
@@ -43,7 +44,7 @@ class Xnor:
 
     def __init__(self, layer: ConvLayer, isa: Isa, tile: Tile):
         self.layer, self.isa, self.tile = layer, isa, tile
-        self.lanes = isa.vector_bytes // 8
+        self.lanes = self.lanes_of(layer, isa)
         self.block = self.lanes * tile.vectors
         self.words = layer.geometry.groups * layer.words
         self.counts = counts_of_layer(layer)
@@ -55,6 +56,16 @@ class Xnor:
         per_group = layer.weight_codes.shape[1]
         counts_fit = isa.has_popcount or counts_per_factor(layer) <= MAX_BYTE_COUNTS
         return counts_fit and (layer.geometry.groups == 1 or per_group % WORD_BITS == 0)
+
+    @staticmethod
+    def lanes_of(_layer: ConvLayer, isa: Isa) -> int:
+        """Output channels to a vector."""
+        return isa.vector_bytes // 8
+
+    @property
+    def sum_dtype(self) -> str:
+        """Type that sums are compared in; bits of fewer lanes would fill no integer."""
+        return "uint64" if self.lanes >= OCTET else "int32"
 
     @cached_property
     def raw(self) -> Raw:
@@ -101,7 +112,7 @@ class Xnor:
     def _count_taps(self, tile, counts) -> None:
         """Count under every tap; short rows of taps are written out."""
         (kernel_h, kernel_w), words = self.layer.kernel_size, self.layer.words
-        if kernel_w * words <= MAX_UNROLL:
+        if kernel_w * words <= (self.tile.unroll or MAX_UNROLL):
             with T.serial(0, kernel_h) as i:
                 for j in range(kernel_w):
                     for word in range(words):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ..kernel.isa import Isa
 from ..target import Target
-from . import x86
+from .vector import register
+from .x86 import FAMILY
 
 REQUIRED = {"avx2", "fma"}
 INTRINSICS = {
@@ -26,4 +27,4 @@ def isa_of(target: Target) -> Isa | None:
     return Isa("avx2", 32, 16, intrinsics)
 
 
-x86.register("avx2", isa_of)
+register("avx2", FAMILY, isa_of)

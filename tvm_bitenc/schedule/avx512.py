@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ..kernel.isa import Isa
 from ..target import Target
-from . import x86
+from .vector import register
+from .x86 import FAMILY
 
 REQUIRED = {"avx512f", "avx512bw", "avx512vl", "avx512dq"}
 INTRINSICS = {
@@ -32,4 +33,4 @@ def isa_of(target: Target) -> Isa | None:
     return Isa("avx512", 64, 32, intrinsics, has_popcount)
 
 
-x86.register("avx512", isa_of)
+register("avx512", FAMILY, isa_of)

@@ -42,13 +42,21 @@ class Parallelize:
         if self.target.threads == 1:
             return mod
         for global_var, function in list(mod.functions_items()):
-            if isinstance(function, tirx.PrimFunc) and not _is_scheduled(function):
+            if _has_loops(function) and not _is_scheduled(function):
                 mod[global_var] = _parallel(function)
         return mod
 
 
 def _is_scheduled(function: tirx.PrimFunc) -> bool:
     return bool(function.attrs and function.attrs.get("tirx.is_scheduled", False))
+
+
+def _has_loops(function: tvm.ir.BaseFunc) -> bool:
+    """Whether a function is loops over blocks; TVM's sort, say, is one call of its runtime."""
+    if not isinstance(function, tirx.PrimFunc):
+        return False
+    realize = function.body
+    return hasattr(realize, "block") and realize.block.name_hint == "root"
 
 
 def _at_least(extent: tirx.PrimExpr) -> int:

@@ -9,8 +9,50 @@ from functools import cached_property
 import numpy as np
 
 from ..errors import UnsupportedError
-from ..te.conv_layer import ConvLayer
+from ..te.conv_layer import BranchGeometry
 from .config import Accelerator
+
+ACCUMULATOR_BITS = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """What tiling needs to know of a layer: its windows, and the sizes of its operands.
+
+    Parameters
+    ----------
+    name : str
+    input_shape : (batch, height, width, channels)
+    output_size, kernel_size : (height, width)
+    geometry : BranchGeometry
+    words : int
+        64-bit words per pixel and plane of the input.
+    act_bits, weight_bits : int
+        Planes of the input, and of the weights where there are any.
+    out_bits : int
+        Of the codes it ends in, `ACCUMULATOR_BITS` for accumulators.
+    residual_bits : int
+        Of the codes that choose among thresholds, 0 without them.
+    border : (table, row_class, column_class), optional
+        As `ConvLayer.border`; None for pooling, which has no constants.
+    """
+
+    name: str
+    input_shape: tuple[int, int, int, int]
+    output_size: tuple[int, int]
+    kernel_size: tuple[int, int]
+    geometry: BranchGeometry
+    words: int
+    act_bits: int
+    weight_bits: int
+    out_bits: int
+    residual_bits: int = 0
+    border: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+
+    @property
+    def is_codes(self) -> bool:
+        """Whether it ends in planes of codes."""
+        return self.out_bits < ACCUMULATOR_BITS
 
 
 @dataclass(frozen=True)
@@ -40,13 +82,13 @@ class Tiling:
 
     Parameters
     ----------
-    layer : ConvLayer
+    layer : Window
     accelerator : Accelerator
     band_rows : int
         Output rows computed from one load of the input.
     """
 
-    layer: ConvLayer
+    layer: Window
     accelerator: Accelerator
     band_rows: int
 
@@ -117,13 +159,20 @@ class Tiling:
     @property
     def out_rows(self) -> int:
         """Buffer rows of a band's output words: 64 channels of codes, or DM accumulators."""
-        is_codes = self.layer.thresholds is not None
-        per_pixel = self.layer.out_bits if is_codes else self.accelerator.channels // 2
+        layer = self.layer
+        per_pixel = layer.out_bits if layer.is_codes else self.accelerator.channels // 2
         return self.band_rows * self.layer.output_size[1] * per_pixel
+
+    @property
+    def residual_rows(self) -> int:
+        """Buffer rows of a band's residual, of 64 channels."""
+        return self.band_rows * self.layer.output_size[1] * self.layer.residual_bits
 
     @cached_property
     def edges(self) -> tuple[int, int, int, int]:
         """row_low, row_high, column_low, column_high of the border classes."""
+        if self.layer.border is None:
+            return 0, 0, 0, 0
         _, *classes = self.layer.border
         return (*_edges(classes[0]), *_edges(classes[1]))
 
@@ -135,13 +184,15 @@ class Tiling:
         rows = _representatives(row_low, row_high, len(row_class))
         columns = _representatives(column_low, column_high, len(column_class))
         picked = table[row_class[rows]][:, column_class[columns]]
-        return picked.reshape(-1, self.layer.out_channels)
+        return picked.reshape(-1, table.shape[-1])
 
     @property
     def param_rows(self) -> int:
         """Buffer rows of DM channels' constants."""
-        thresholds = 0 if self.layer.thresholds is None else len(self.layer.thresholds)
-        return 2 + len(self.border) + thresholds
+        if self.layer.border is None:
+            return 0
+        bits = self.layer.out_bits if self.layer.is_codes else 0
+        return 2 + len(self.border) + ((1 << bits) - 1 << self.layer.residual_bits)
 
     def tap_lines(self) -> list[dict[str, int]]:
         """Lines of the tap table."""
@@ -169,7 +220,7 @@ def _representatives(low: int, high: int, size: int) -> list[int]:
     return [*range(low + 1), *range(high, size)]
 
 
-def tile(layer: ConvLayer, accelerator: Accelerator) -> Tiling:
+def tile(layer: Window, accelerator: Accelerator) -> Tiling:
     """Choose the largest band that fits half of each buffer, and splits the rows evenly.
 
     Raises
@@ -179,7 +230,7 @@ def tile(layer: ConvLayer, accelerator: Accelerator) -> Tiling:
     """
     where, height = layer.name, layer.output_size[0]
     smallest = Tiling(layer, accelerator, 1)
-    for buffer in ("act", "weight", "param", "out"):
+    for buffer in ("act", "weight", "param", "residual", "out"):
         needed, size = getattr(smallest, f"{buffer}_rows"), accelerator.rows(buffer)
         if needed > size // 2:
             raise UnsupportedError(
@@ -192,7 +243,7 @@ def tile(layer: ConvLayer, accelerator: Accelerator) -> Tiling:
         tiling = Tiling(layer, accelerator, -(-height // bands))
         fits = (
             getattr(tiling, f"{buffer}_rows") <= accelerator.rows(buffer) // 2
-            for buffer in ("act", "out")
+            for buffer in ("act", "residual", "out")
         )
         if all(fits):
             return tiling

@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cache
 from pathlib import Path
 
@@ -65,6 +65,13 @@ class Cycles:
     def dram_bytes(self) -> int:
         """Memory traffic, instructions included."""
         return (self.reads + self.writes) * WORD_BITS // 8
+
+    def times(self, runs: int) -> Cycles:
+        """Counters of so many equal runs."""
+        return Cycles(*(runs * value for value in astuple(self)))
+
+    def __add__(self, other: Cycles) -> Cycles:
+        return Cycles(*(a + b for a, b in zip(astuple(self), astuple(other))))
 
     def utilization(self, macs: int, accelerator: Accelerator) -> float:
         """Binary multiply-accumulates that were needed, of all that the array could do."""

@@ -83,6 +83,14 @@ def test_finished_steps_are_not_done_again(digits, tmp_path, monkeypatch):
             quantize(digits, 3, 4, **options, **other)
 
 
+def test_learned_codes_of_finished_layers_are_those_of_the_file(digits, tmp_path, monkeypatch):
+    options = dict(rounding="adaround", checkpoint=tmp_path / "run.json")
+    expected = quantize(digits, 2, 4, **options).state_dict()
+    monkeypatch.setattr("tvm_bitenc.frontend.ptq.run.quantize_layer", lambda *_: 1 / 0)
+    resumed = quantize(digits, 2, 4, **options).state_dict()
+    assert all(torch.equal(resumed[name], expected[name]) for name in expected)
+
+
 def test_the_same_seed_gives_the_same_model(digits):
     run = dict(rounding="adaround", skip=["conv2"], weight_bits=2, act_bits=2)
     states = [quantize(digits, **run, seed=seed).state_dict() for seed in (1, 1, 2)]

@@ -1,0 +1,82 @@
+"""The programs that build and run code of other CPUs: cross-compilers and QEMU."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import tvm_ffi
+
+from tvm_bitenc.target import Target
+
+HERE = Path(__file__).parent
+PACKAGES = (
+    "qemu-user gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-arm-linux-gnueabihf"
+    " libc6-dev-armhf-cross"
+)
+
+
+COMPILERS = {"aarch64": "aarch64-linux-gnu-gcc", "armv7": "arm-linux-gnueabihf-gcc"}
+
+
+def missing_tools(target: Target) -> str | None:
+    """What to install before a target's kernels can run here; None if all is there."""
+    compiler = COMPILERS.get(target.architecture)
+    if compiler is None or not target.emulator:
+        return f"target {target.name} has no emulator or no cross-compiler"
+    programs = [target.emulator.split()[0], compiler, "gcc"]
+    programs = [name for name in programs if not shutil.which(name)]
+    if programs:
+        return f"{', '.join(programs)} missing: apt-get install --no-install-recommends {PACKAGES}"
+    return None
+
+
+def emulator(target: Target, with_blocks: bool) -> list[str]:
+    """Command that runs a program of the target and prints how many instructions it executes."""
+    plugin = _plugin() + (",blocks=on" if with_blocks else "")
+    return [*target.emulator.split(), "-plugin", plugin, "-d", "plugin"]
+
+
+def link(target: Target, folder: Path, sources: Sequence[str], program: str) -> None:
+    """Link sources and objects of a folder with the runner, to a program in the folder."""
+    compiler = COMPILERS[target.architecture]
+    command = [compiler, "-O1", "-static", *_includes(), *sources, _runner(compiler)]
+    run([*command, "-o", program, "-lm"], folder)
+
+
+def run(command: Sequence[str], folder: Path | None = None) -> str:
+    """Run a program and return what it prints; `RuntimeError` with that if it fails."""
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {done.stdout}{done.stderr}")
+    return done.stdout + done.stderr
+
+
+@functools.cache
+def _build_folder() -> tempfile.TemporaryDirectory:
+    return tempfile.TemporaryDirectory()
+
+
+def _includes() -> list[str]:
+    found = [tvm_ffi.libinfo.find_include_path(), tvm_ffi.libinfo.find_dlpack_include_path()]
+    return [f"-I{folder}" for folder in (*found, HERE)]
+
+
+@functools.cache
+def _runner(compiler: str) -> str:
+    """Object file of the program around kernels."""
+    path = Path(_build_folder().name) / f"{compiler}.o"
+    run([compiler, "-O1", "-c", *_includes(), str(HERE / "runner.c"), "-o", str(path)])
+    return str(path)
+
+
+@functools.cache
+def _plugin() -> str:
+    """QEMU plugin that counts instructions."""
+    path = Path(_build_folder().name) / "icount.so"
+    run(["gcc", "-O2", "-shared", "-fPIC", str(HERE / "icount.c"), "-o", str(path)])
+    return str(path)

@@ -1,0 +1,91 @@
+"""Layers that kernels of all instruction sets are tried on, and what they must give."""
+
+import itertools
+
+import numpy as np
+
+from tvm_bitenc.encoding import Encoding
+from tvm_bitenc.op import branch_conv2d, threshold
+
+CHANNELS = (1, 3, 17, 64, 65, 130)
+FAR = 10**6  # Beyond every accumulator.
+WIDTHS = (7, 13)  # Some tile leaves pixels over in each.
+W, A = Encoding.symmetric(2, 2.0), Encoding.unsigned(3, 2.0)
+
+
+def layers_of(bits, random_layer, kinds):
+    rest = itertools.cycle(itertools.product(kinds.values(), kinds.values()))
+    return [
+        random_layer(
+            8 * m + k,
+            weight(m, 2.0),
+            act(k, 2.0),
+            channels=CHANNELS[(m + k) % len(CHANNELS)],
+            size=(3, WIDTHS[m % 2]),
+            padding=1,
+        )
+        for (m, k), (weight, act) in zip(bits, rest)
+    ]
+
+
+def unusual(random_layer):
+    ternary = Encoding.ternary(2.0)
+    zeros = Encoding(2, 2.0, np.random.default_rng(0).integers(0, 7, 8) / 2)
+    options = [
+        (ternary, ternary, dict(padding=1)),
+        (W, Encoding.signed(3, 2.0), dict(channels=128, groups=2, padding=1)),
+        (W, A, dict(channels=68, groups=4, out_channels=12, padding=1)),
+        # Groups whose accumulators need sums of activations: an offset, or odd 8-bit weights.
+        (Encoding.signed(2, 2.0), A, dict(channels=128, groups=2, padding=1)),
+        (Encoding.symmetric(8, 2.0), A, dict(channels=16, groups=2, padding=1)),
+        (W, A, dict(channels=66, groups=66, out_channels=66, padding=1)),
+        (W, A, dict(dilation=2, padding=2, size=(5, 13))),
+        (W, A, dict(padding=(0, 1, 2, 3), stride=2)),
+        (W, A, dict(channels=130, batch=5, dense=True)),
+        (zeros, A, dict(channels=17, padding=1, size=(3, 13))),
+    ]
+    return [random_layer(i, *pair, **window) for i, (*pair, window) in enumerate(options)]
+
+
+def steps_of(layer, out_bits, is_even, seed):
+    """Thresholds per channel inside the range of its accumulators: evenly spaced or at random.
+
+    Channel 0 reaches none of them, channel 1 all; of even ones, channel 2 reaches half always.
+    """
+    rng = np.random.default_rng(seed)
+    acc = np.moveaxis(layer.accumulators(), 1, 0).reshape(len(layer.weight_codes), -1)
+    direction = rng.choice([-1, 1], len(acc))
+    ends = np.stack([acc.min(axis=1), acc.max(axis=1)]) * direction
+    low, high, count = ends.min(axis=0), ends.max(axis=0), 2**out_bits - 1
+    if is_even:
+        start = np.where(np.arange(len(acc)) == 2, 2 * low - high, low)
+        found = np.linspace(start, high, count + 2)[1:-1]
+    else:
+        found = np.sort(rng.uniform(low, high, (count, len(acc))), axis=0)
+    found = np.ceil(found).astype(np.int32)
+    found[:, 0], found[:, 1] = FAR, -FAR
+    return found, direction.astype(np.int32)
+
+
+def thresholded(cases, module_of):
+    def body(builder, *codes):
+        found = []
+        for x, (layer, limits, direction) in zip(codes, cases):
+            acc = branch_conv2d(
+                x,
+                layer.act,
+                layer.weight_codes,
+                layer.weight,
+                padding=(1, 1, 1, 1),
+                groups=layer.window.get("groups", 1),
+                layer=layer.name,
+            )
+            found.append(builder.emit(threshold(builder.emit(acc), limits, direction)))
+        return found
+
+    return module_of([layer.act_codes.shape for layer, *_ in cases], body, "uint8")
+
+
+def codes_of(layer, limits, direction):
+    along = layer.accumulators() * direction[:, None, None]
+    return (along[:, None] >= limits[None, :, :, None, None]).sum(axis=1).astype(np.uint8)

@@ -1,0 +1,74 @@
+"""Linkers for a target: the user's, gcc, ziglang from PyPI, or GNU's cross-compiler."""
+
+from __future__ import annotations
+
+import importlib.util
+import shlex
+import shutil
+import sys
+
+import tvm
+
+from ..errors import LibraryError
+from ..target import Target
+
+# The oldest GNU C library of a system that TVM's wheels run on.
+_GLIBC = "2.28"
+
+
+def find_linker(target: Target, cc: str | None = None) -> list[str] | None:
+    """Return the command of a C compiler that links for `target`, or None.
+
+    Parameters
+    ----------
+    target : Target
+    cc : str, optional
+        The user's choice, with options.
+
+    Raises
+    ------
+    LibraryError
+        If `cc` isn't there.
+    """
+    if cc is not None:
+        command = shlex.split(cc)
+        if not command or shutil.which(command[0]) is None:
+            raise LibraryError(f"linker {cc!r}", "isn't installed", "Give another cc=")
+        return command
+    gnu = [gnu_compiler(target)]
+    choices = [gnu, zig_command(target)] if is_native(target) else [zig_command(target), gnu]
+    return next((choice for choice in choices if choice and shutil.which(choice[0])), None)
+
+
+def zig_command(target: Target) -> list[str] | None:
+    """Return ``zig cc`` for `target`, if PyPI's ziglang is installed."""
+    if importlib.util.find_spec("ziglang") is None:
+        return None
+    architecture, _, system = target.triple.partition("-")
+    architecture = "arm" if architecture.startswith("arm") else architecture
+    return [sys.executable, "-m", "ziglang", "cc", "-target", f"{architecture}-{system}.{_GLIBC}"]
+
+
+def gnu_compiler(target: Target) -> str:
+    """Name of GNU's C compiler for `target`: ``gcc``, ``aarch64-linux-gnu-gcc`` ..."""
+    if is_native(target):
+        return "gcc"
+    architecture, _, system = target.triple.partition("-")
+    architecture = "arm" if architecture.startswith("arm") else architecture
+    return f"{architecture}-{system.removeprefix('unknown-')}-gcc"
+
+
+def gnu_package(target: Target) -> str:
+    """Debian's package of `gnu_compiler`."""
+    name = gnu_compiler(target)
+    return name if name == "gcc" else f"gcc-{name.removesuffix('-gcc').replace('_', '-')}"
+
+
+def is_native(target: Target) -> bool:
+    """Whether `target` has this machine's architecture."""
+    return target.architecture == tvm.target.codegen.llvm_get_system_triple().split("-")[0]
+
+
+def shared_library_command(command: list[str], output: str, objects: list[str]) -> list[str]:
+    """Return the command that links objects to a shared library."""
+    return [*command, "-shared", "-fPIC", "-o", output, *objects]

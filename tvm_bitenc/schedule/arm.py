@@ -1,0 +1,180 @@
+"""What the ARM rule sets share: tiles, and what each strategy costs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import astuple, dataclass
+
+from ..encoding import WORD_BITS
+from ..kernel import lut, xnor
+from ..kernel.byte_xnor import AT_ONCE, ByteXnor, byte_counts, counts_by_factor
+from ..kernel.counts import Square
+from ..kernel.depthwise import Depthwise
+from ..kernel.isa import Isa
+from ..kernel.lut import Lut
+from ..kernel.neon_int8 import NeonInt8
+from ..kernel.planar import MAX_CHANNELS
+from ..kernel.window import Tile
+from ..target import Core, Target
+from ..te.conv_layer import ConvLayer
+from .vector import OCTET, Family, fewest_tiles
+
+MAX_PIXELS = 4
+PRODUCTS = 128  # What the works below do, of one branch or of codes.
+WEIGHT_BYTE = 0.1  # Cycles that a byte of weights takes from a far cache.
+
+
+@dataclass(frozen=True)
+class Work:
+    """Instructions by kind.
+
+    Parameters
+    ----------
+    vector : float
+        On vectors, but for those below.
+    lookup, product : float
+        Table look-ups; products of bytes.
+    other : float
+        Loads, stores, addresses, loops.
+    """
+
+    vector: float = 0.0
+    lookup: float = 0.0
+    product: float = 0.0
+    other: float = 0.0
+
+    @property
+    def instructions(self) -> float:
+        """All of them."""
+        return self.vector + self.lookup + self.product + self.other
+
+    def times(self, count: float) -> Work:
+        """Return as much work `count` times."""
+        return Work(*(count * value for value in astuple(self)))
+
+    def __add__(self, other: Work) -> Work:
+        return Work(*(a + b for a, b in zip(astuple(self), astuple(other))))
+
+    def cycles(self, core: Core) -> float:
+        """Cycles that a core takes: what its vector units or the starting of all takes longer."""
+        units = self.vector / core.vector + self.lookup / core.lookup + self.product / core.product
+        return max(units, self.instructions / core.issue)
+
+
+# Counted under QEMU for 128 products; `tests/schedule/test_arm.py` holds them to it.
+AARCH64 = {
+    "single": Work(vector=3.0, other=0.25),
+    "square": Work(vector=9.2, other=1.1),
+    "spilled": Work(vector=1.0, other=1.0),  # More for each square where there are several.
+    "lookup": Work(vector=2.5, lookup=2, other=0.8),
+    "widening": Work(vector=1.6, other=0.8),  # More where table entries fill a quarter of a byte.
+    "matrix": Work(vector=0.6, product=4.0, other=1.8),
+    "dot": Work(vector=0.1, product=8.0, other=2.1),
+    "pairs": Work(vector=2.1, product=16.0, other=2.3),
+    "sum of pairs": Work(vector=16.0, other=2.0),  # Shared by products that 16 bits sum.
+}
+ARMV7 = {
+    "single": Work(vector=3.0, other=2.3),
+    "square": Work(vector=9.2, other=8.4),
+    "spilled": Work(other=2.0),
+    "lookup": Work(vector=3.2, lookup=4, other=4.9),
+    "widening": Work(vector=1.6, other=1.6),
+    "pairs": Work(vector=4.2, product=16.0, other=6.0),
+    "sum of pairs": Work(vector=16.0, other=6.0),
+}
+OUTPUT_BIT = Work(vector=1.5, other=2.0)  # For each bit of each output: thresholds.
+FLOAT_BITS = 4  # As many of them take as long as a float.
+ENTRY = 60  # Largest entry of a table of four bits.
+
+
+def _xnor_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
+    """Sums of every coefficient, pixel and vector in registers, beside planes and weights."""
+    factors = counts_by_factor(byte_counts(layer))
+    sums = (isa.registers - 12) // (AT_ONCE * len(factors))
+    return OCTET // ByteXnor.lanes_of(layer, isa), max(min(sums, MAX_PIXELS), 1)
+
+
+def _lut_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
+    return 4, 4 if isa.registers >= 32 else 2
+
+
+def _int8_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
+    if layer.input_shape[3] <= MAX_CHANNELS:  # `Planar` has many sums of 32 bits.
+        return (4, 4) if isa.registers >= 32 else (2, 3)
+    product = NeonInt8(layer, isa, Tile(1, 1))
+    if product.method == "matrix":
+        return 4, 6 if fewest_tiles(layer.output_size[1], 6) % 2 == 0 else 4
+    if product.method == "dot":
+        return 4, 5
+    if isa.registers < 32:
+        return 4, 2 if product.keeps_pairs else 1
+    return 8, 3 if product.keeps_pairs else 2
+
+
+def _depthwise_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
+    return 2, 4
+
+
+SIZES = {
+    "xnor": _xnor_sizes,
+    "lut": _lut_sizes,
+    "int8": _int8_sizes,
+    "depthwise": _depthwise_sizes,
+}
+
+
+def costs(layer: ConvLayer, isa: Isa, target: Target) -> dict[str, float]:
+    """Cycles of a layer by strategy: its work on the target's core, and loading the weights."""
+    planes = layer.weight_codes.size * layer.weight_bits / 8
+    loading = {"xnor": planes, "lut": planes, "int8": layer.weight_codes.size}
+    return {
+        strategy: work.cycles(target.core) + WEIGHT_BYTE * loading[strategy]
+        for strategy, work in works(layer, isa).items()
+    }
+
+
+def works(layer: ConvLayer, isa: Isa) -> dict[str, Work]:
+    """Work of a layer by strategy, input channels rounded up to what each takes at once."""
+    if Depthwise.applies(layer):
+        vectors = layer.macs / Depthwise.lanes_of(layer, isa)
+        return {"int8": Work(vector=vectors, product=vectors, other=vectors)}
+    table = AARCH64 if "lookup" in isa.intrinsics else ARMV7
+    of_channel = layer.macs / layer.weight_codes.shape[1] / PRODUCTS  # For each input channel.
+    inputs = math.prod(layer.input_shape) / isa.vector_bytes
+    found = {}
+    if ByteXnor.applies(layer, isa):
+        each = _xnor_work(layer, table)
+        found["xnor"] = each.times(of_channel * layer.words * WORD_BITS)
+    if Lut.applies(layer, isa):
+        tables = lut.groups_of(layer, isa.vector_bytes // lut.TABLE)
+        each = _lut_work(layer, table, tables)
+        making = Work(vector=4, lookup=1, other=1).times(inputs * lut.GROUP * layer.act_bits)
+        found["lut"] = each.times(of_channel * tables * lut.GROUP * layer.weight_bits) + making
+    if NeonInt8.applies(layer, isa):
+        product = NeonInt8(layer, isa, Tile(1, 1))
+        each = table[product.method]
+        if product.method == "pairs":
+            each = each + table["sum of pairs"].times(1 / product.late)
+        each = each.times(of_channel * product.steps * product.depth)
+        found["int8"] = each + Work(vector=3, other=1).times(inputs * layer.act_bits)
+    bits = FLOAT_BITS if layer.thresholds is None else layer.out_bits
+    outputs = OUTPUT_BIT.times(layer.macs / layer.taps * bits)
+    return {strategy: work + outputs for strategy, work in found.items()}
+
+
+def _xnor_work(layer: ConvLayer, table: dict[str, Work]) -> Work:
+    """Work of all branches: squares keep so many sums that several of them leave registers."""
+    counts = xnor.counts_of_layer(layer)
+    squares = sum(isinstance(count, Square) for count in counts)
+    work = table["single"].times(len(counts) - squares) + table["square"].times(squares)
+    return work + table["spilled"].times(squares) if squares > 1 else work
+
+
+def _lut_work(layer: ConvLayer, table: dict[str, Work], tables: int) -> Work:
+    """Work of a weight plane: the larger the entries of tables, the more often bytes are full."""
+    parts = lut.parts_of(layer.geometry.act_coefficients, tables)
+    widening = sum(part.most for part in parts) / ENTRY
+    return table["lookup"].times(len(parts)) + table["widening"].times(widening)
+
+
+FAMILY = Family({"xnor": ByteXnor, "lut": Lut, "int8": NeonInt8}, SIZES, costs, fewest_tiles)

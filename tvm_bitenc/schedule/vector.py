@@ -1,0 +1,247 @@
+"""What rule sets of vector instructions share: which kernel a layer gets, and its tile."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from tvm import relax, tirx
+
+from ..kernel import depthwise, int8, lut, xnor
+from ..kernel.conv2d import conv2d_kernel
+from ..kernel.depthwise import Depthwise, is_depthwise, seen_as_one_group
+from ..kernel.encode import encode_kernel
+from ..kernel.epilogue import (
+    MAX_COMPARED,
+    MAX_COMPARED_AT_ALL,
+    ComparedPlanes,
+    Floats,
+    Integers,
+)
+from ..kernel.isa import Isa
+from ..kernel.lines import AffinePlanes, SearchedPlanes
+from ..kernel.pack import pack_kernel
+from ..kernel.planar import Planar
+from ..kernel.window import Tile, divisors, flattened, padded_blocks, rows_at_once
+from ..op.packed import conv_layer_of, pack_op, packed_conv2d_op, packed_encode_op, takes_codes
+from ..op.registration import constant_value, is_call_to
+from ..target import Target
+from ..te.conv_layer import ConvLayer
+from .rule import Kernel, Space, cost_model, schedule_rule, search_space, sizes_of
+
+ROW_BYTES = {
+    "xnor": xnor.row_bytes,
+    "lut": lut.row_bytes,
+    "int8": int8.row_bytes,
+    "depthwise": depthwise.row_bytes,
+}
+PREPARED_BYTES = 192 << 10  # What prepared rows may take of the second-level cache.
+TASKS_PER_THREAD = 2
+MIN_PARALLEL_MACS = 1 << 22
+MIN_PARALLEL_VALUES = 1 << 16
+WORD = 64
+OCTET = 8  # Fewest channels whose bits fill an integer.
+MAX_PIXELS = 16
+MAX_PREPARED_BYTES = 2 << 20
+UNROLLED = (0, 2, 4, 8, 16)
+
+
+@dataclass(frozen=True)
+class Family:
+    """What instruction sets of one architecture have in common.
+
+    Parameters
+    ----------
+    products : dict of str to type
+        Class of the product by strategy.
+    sizes : dict of str to callable
+        Vectors and pixels of a tile, by name of the product: a function of layer and `Isa`.
+    costs : callable
+        Cost of a layer by strategy: a function of layer, `Isa` and target.
+    pixels : callable
+        Width of a tile, from that of the image and what registers hold.
+    """
+
+    products: Mapping[str, type]
+    sizes: Mapping[str, Callable[[ConvLayer, Isa], tuple[int, int]]]
+    costs: Callable[[ConvLayer, Isa, Target], dict[str, float]]
+    pixels: Callable[[int, int], int]
+
+
+def register(rule_set: str, family: Family, isa_of: Callable[[Target], Isa | None]) -> None:
+    """Register the rules and the cost model of an instruction set.
+
+    Parameters
+    ----------
+    rule_set : str
+    family : Family
+    isa_of : callable
+        What a target offers of the instruction set, None if it lacks it: then the rules decline.
+    """
+    for kernel_of in (conv2d, packed_encode, pack):
+        schedule_rule(rule_set)(partial(_if_offered, isa_of, kernel_of, family))
+
+    @search_space(rule_set)
+    def space_of(call: relax.Call, target: Target) -> Space | None:
+        isa = isa_of(target)
+        return None if isa is None else space(call, target, isa, family)
+
+    @cost_model(rule_set)
+    def costs_of(layer: ConvLayer, target: Target) -> dict[str, float] | None:
+        isa = isa_of(target)
+        return None if isa is None else family.costs(layer, isa, target)
+
+
+def _if_offered(isa_of, kernel_of, family, call: relax.Call, target: Target) -> Kernel | None:
+    isa = isa_of(target)
+    return None if isa is None else kernel_of(call, target, isa, family)
+
+
+def conv2d(
+    call: relax.Call, target: Target, isa: Isa, family: Family, tile: Tile | None = None
+) -> Kernel | None:
+    """Return the kernel of a packed convolution, None where it takes a more general rule."""
+    if not is_call_to(call, packed_conv2d_op):
+        return None
+    layer, product_class = _seen(call, isa, family)
+    if product_class is None:
+        return None
+    threads = _threads(layer, target)
+    tile = tile or default_tile(layer, isa, threads, product_class, family)
+    product = product_class(layer, isa, tile)
+    if layer.geometry.groups > 1 and product.raw.has_act_sum:
+        return None  # Sums of activations are made for all groups at once.
+    epilogue = _epilogue(layer, product)
+    if epilogue is None:
+        return None
+    batch = tirx.Var("batch", "int32")
+    shapes = tuple(sizes_of(ty.shape, batch) for ty in (call.args[0].ty, call.ty))
+    return conv2d_kernel(layer, product, epilogue, shapes, threads > 1)
+
+
+def space(call: relax.Call, target: Target, isa: Isa, family: Family) -> Space | None:
+    """Return the tiles that the kernel of a packed convolution may have."""
+    if not is_call_to(call, packed_conv2d_op):
+        return None
+    layer, product = _seen(call, isa, family)
+    if product is None:
+        return None
+    threads, lanes = _threads(layer, target), product.lanes_of(layer, isa)
+    default = default_tile(layer, isa, threads, product, family)
+    groups, height = layer.geometry.groups, layer.output_size[0]
+
+    def is_legal(tile: Tile) -> bool:
+        blocks = groups * padded_blocks(layer, tile.vectors * lanes)
+        fits_registers = tile.pixels * tile.vectors <= isa.registers
+        return fits_registers and height % tile.rows == 0 and blocks % tile.splits == 0
+
+    fewest = max(OCTET // lanes, 1)
+    vectors = [v for v in (fewest * 2**i for i in range(4)) if v * lanes <= max(WORD, lanes)]
+    row_bytes = ROW_BYTES[product.name](layer, isa)
+    knobs = {
+        "pixels": range(1, min(layer.output_size[1], MAX_PIXELS) + 1),
+        "vectors": vectors,
+        "rows": [r for r in divisors(height) if r * row_bytes <= MAX_PREPARED_BYTES] or [1],
+        "splits": divisors(groups * padded_blocks(layer, fewest * lanes)) if threads > 1 else [1],
+        "unroll": UNROLLED,
+    }
+    knobs = {name: tuple(values) for name, values in knobs.items()}
+    return Space(knobs, default, is_legal, partial(conv2d, call, target, isa, family))
+
+
+def _seen(call: relax.Call, isa: Isa, family: Family) -> tuple[ConvLayer, type | None]:
+    """Return a layer as its kernel sees it, and its product; None where no product applies."""
+    layer = conv_layer_of(call)
+    if takes_codes(call):
+        return layer, Planar if Planar.applies(layer, isa) else None
+    if is_depthwise(layer):
+        is_served = layer.strategy == "int8" and Depthwise.applies(layer)
+        return seen_as_one_group(layer), Depthwise if is_served else None
+    layer = flattened(layer)
+    product_class = family.products[layer.strategy]
+    return layer, product_class if product_class.applies(layer, isa) else None
+
+
+def packed_encode(call: relax.Call, target: Target, isa: Isa, _family: Family) -> Kernel | None:
+    """Return the kernel that encodes and packs a float image."""
+    if not is_call_to(call, packed_encode_op):
+        return None
+    shape = call.args[0].ty.shape
+    parallel = target.threads != 1 and math.prod(sizes_of(shape, 1)) >= MIN_PARALLEL_VALUES
+    shape = sizes_of(shape, tirx.Var("batch", "int32"))
+    return encode_kernel(shape, constant_value(call.args[1]), isa, parallel)
+
+
+def pack(call: relax.Call, target: Target, isa: Isa, _family: Family) -> Kernel | None:
+    """Return the kernel that packs codes."""
+    if not is_call_to(call, pack_op) or int(call.attrs["groups"]) > 1:
+        return None
+    shape = call.args[0].ty.shape
+    parallel = target.threads != 1 and math.prod(sizes_of(shape, 1)) >= MIN_PARALLEL_VALUES
+    shape = sizes_of(shape, tirx.Var("batch", "int32"))
+    return pack_kernel(shape, int(call.attrs["bits"]), isa, parallel)
+
+
+def _threads(layer: ConvLayer, target: Target) -> int:
+    """Threads to make work for; the pool may have fewer."""
+    if target.threads == 1 or layer.macs < MIN_PARALLEL_MACS:
+        return 1
+    return target.threads or 4
+
+
+def _epilogue(layer: ConvLayer, product):
+    """Choose how sums end, None where no epilogue fits."""
+    raw, block = product.raw, product.block
+    if layer.steps:
+        return Floats(layer, raw, block)
+    if layer.thresholds is None:
+        return Integers(layer, raw, block)
+    if layer.geometry.groups > 1 and layer.out_channels // layer.geometry.groups % block:
+        return None  # Bits of two groups would share an integer.
+    steps = len(layer.thresholds)
+    if steps > MAX_COMPARED:
+        affine = AffinePlanes(layer, raw, block, product.isa)
+        if affine.applies:
+            return affine
+    if steps > MAX_COMPARED_AT_ALL:
+        return SearchedPlanes(layer, raw, block, product.isa)
+    return ComparedPlanes(layer, raw, block, product.sum_dtype)
+
+
+def default_tile(layer: ConvLayer, isa: Isa, threads: int, product: type, family: Family) -> Tile:
+    """Tile sizes that keep all sums in registers and prepared rows in the second-level cache."""
+    vectors, pixels = family.sizes[product.name](layer, isa)
+    lanes = product.lanes_of(layer, isa)
+    per_group = layer.out_channels // layer.geometry.groups
+    vectors = min(vectors, max(WORD // lanes, 1))
+    while vectors * lanes > OCTET and vectors > 1 and _is_too_wide(per_group, vectors, lanes):
+        vectors //= 2
+    pixels = family.pixels(layer.output_size[1], pixels)
+    tasks = 1 if threads == 1 else threads * TASKS_PER_THREAD
+    rows = rows_at_once(layer, ROW_BYTES[product.name](layer, isa), PREPARED_BYTES, tasks)
+    done = layer.input_shape[0] * layer.output_size[0] // rows
+    blocks = layer.geometry.groups * padded_blocks(layer, vectors * lanes)
+    splits = next(
+        (d for d in range(1, blocks + 1) if blocks % d == 0 and d * done >= tasks), blocks
+    )
+    return Tile(pixels, vectors, rows, splits)
+
+
+def _is_too_wide(channels: int, vectors: int, lanes: int) -> bool:
+    """Whether half as many vectors would leave fewer lanes without a channel."""
+    whole, half = vectors * lanes, vectors // 2 * lanes
+    return half >= channels or (channels % whole > 0 and channels % half == 0)
+
+
+def whole_tiles(width: int, most: int) -> int:
+    """Tile width: a divisor of the image's width unless that is far below what registers hold."""
+    best = max(p for p in range(1, min(most, width) + 1) if width % p == 0)
+    return best if 2 * best > most or best == width else min(most, width)
+
+
+def fewest_tiles(width: int, most: int) -> int:
+    """Tile width: the least that takes no more tiles than the most."""
+    tiles = -(-width // most)
+    return -(-width // tiles)
