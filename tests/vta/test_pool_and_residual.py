@@ -8,6 +8,7 @@ import pytest
 from tvm_bitenc.encoding import pack
 from tvm_bitenc.vta import isa
 from tvm_bitenc.vta.config import BUFFERS, Accelerator
+from tvm_bitenc.vta.cost import cycles
 from tvm_bitenc.vta.functional import FunctionalSimulator
 from tvm_bitenc.vta.verilator import VerilatorSimulator
 
@@ -52,7 +53,8 @@ class Memory:
         for i, instruction in enumerate(program):
             self.words[4 * i : 4 * i + 4] = isa.encode(instruction)
         if self.is_verilog:
-            VerilatorSimulator(ACCELERATOR, self.words).run_words(len(program))
+            run = VerilatorSimulator(ACCELERATOR, self.words).run_words(len(program))
+            assert abs(cycles(program, ACCELERATOR) / run.cycles - 1) < 0.05
         else:
             FunctionalSimulator(ACCELERATOR, self.words).run_words(0, len(program))
 
