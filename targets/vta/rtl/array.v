@@ -32,15 +32,15 @@ module array #(
         for (i = 0; i < DM; i = i + 1) begin : channel
             for (j = 0; j < DN; j = j + 1) begin : lane
                 dot dot (
-                    .clk(clk), .bits(act[j*64 +: 64] ^ weight[i*64 +: 64]), .counts(1'b1),
-                    .valid(valid1), .first(first1), .shift(shift1),
+                    .clk(clk), .act(act[j*64 +: 64]), .weight(weight[i*64 +: 64]),
+                    .counts(1'b1), .valid(valid1), .first(first1), .shift(shift1),
                     .sum(sums[(i*DN+j)*31 +: 31])
                 );
             end
         end
         for (j = 0; j < DN; j = j + 1) begin : one_lane
-            dot #(.FIRST(6), .WIDTH(24)) dot (
-                .clk(clk), .bits(act[j*64 +: 64]), .counts(ones), .valid(valid1),
+            dot #(.ONES(1), .WIDTH(24)) dot (
+                .clk(clk), .act(act[j*64 +: 64]), .weight(64'd0), .counts(ones), .valid(valid1),
                 .first(first1), .shift(shift1), .sum(one_sums[j*24 +: 24])
             );
         end

@@ -196,7 +196,8 @@ module compute #(
     reg valid1, first1, shift1, ones1, last1;
     reg [2:0] plane1;
     reg half1;
-    reg [31:0] row1, weight1;
+    reg [22:0] row1;
+    reg [17:0] weight1;
     reg [DN-1:0] in_image1;
     wire [DN-1:0] in_image;
     wire [DN*(INDEX_BITS+2)-1:0] pixel;
@@ -232,8 +233,8 @@ module compute #(
         in_image1 <= in_image;
         pixel1 <= pixel;
         far1 <= is_far;
-        row1 <= {18'd0, x[`CONV_ACT]} + {18'd0, pass_data[`PASS_ACT]} + {10'd0, word_row};
-        weight1 <= {18'd0, x[`CONV_WEIGHT]} + {18'd0, pass_data[`PASS_WEIGHT]} + {15'd0, position};
+        row1 <= {9'd0, x[`CONV_ACT]} + {9'd0, pass_data[`PASS_ACT]} + {1'd0, word_row};
+        weight1 <= {4'd0, x[`CONV_WEIGHT]} + {4'd0, pass_data[`PASS_WEIGHT]} + {1'd0, position};
     end
 
     // Stage 2: lane j reads bank (j + turn) mod DN.
@@ -253,14 +254,14 @@ module compute #(
                 + lane_pixel[INDEX_BITS+1:LANE_BITS];
             assign lane_rows[i*ACT_BITS +: ACT_BITS] = row[ACT_BITS-1:0];
             assign out_of_range[i] = in_image1[i] && (lane_pixel[INDEX_BITS+1] || far1
-                || row1 >= ACT_ROWS || {{30-ACT_BITS{1'b0}}, row} >= ACT_ROWS);
-        end
-        for (i = 0; i < DN; i = i + 1) begin : banks
-            wire [LANE_BITS-1:0] lane = i[LANE_BITS-1:0] - turn;
-            assign act_rows[i*ACT_BITS +: ACT_BITS] = lane_rows[lane*ACT_BITS +: ACT_BITS];
+                || {9'd0, row1} >= ACT_ROWS || {{30-ACT_BITS{1'b0}}, row} >= ACT_ROWS);
         end
     endgenerate
 
+    // Bank i gives lane i - turn its word.
+    rotate #(.WIDTH(ACT_BITS), .LANES(DN)) to_banks (
+        .values(lane_rows), .turn(-turn), .turned(act_rows)
+    );
     assign weight_row = weight1[WEIGHT_BITS-1:0];
 
     always @(posedge clk) begin
@@ -282,11 +283,15 @@ module compute #(
     reg [DN*64-1:0] act3;
     reg [DM*64-1:0] weight3;
 
+    wire [DN*64-1:0] turned;
+
+    rotate #(.WIDTH(64), .LANES(DN)) to_lanes (
+        .values(act_data), .turn(turn2), .turned(turned)
+    );
+
     generate
-        for (i = 0; i < DN; i = i + 1) begin : turns
-            wire [LANE_BITS-1:0] bank = i[LANE_BITS-1:0] + turn2;
-            always @(posedge clk)
-                act3[i*64 +: 64] <= in_image2[i] ? act_data[bank*64 +: 64] : 64'd0;
+        for (i = 0; i < DN; i = i + 1) begin : words
+            always @(posedge clk) act3[i*64 +: 64] <= in_image2[i] ? turned[i*64 +: 64] : 64'd0;
         end
     endgenerate
 
@@ -335,5 +340,5 @@ module compute #(
     );
 
     assign buffer_range = lanes_range || epilogue_range
-        || (valid1 && (|out_of_range || (!is_pool && weight1 >= WEIGHT_ROWS)));
+        || (valid1 && (|out_of_range || (!is_pool && {14'd0, weight1} >= WEIGHT_ROWS)));
 endmodule

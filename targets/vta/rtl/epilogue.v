@@ -51,9 +51,11 @@ module epilogue #(
     reg [4:0] word, word1;
     reg [DN-1:0] valid;
     reg [ROW_BITS-1:0] base, span;  // first row of the round's thresholds, rows of its first code
-    reg [DN*ROW_BITS-1:0] border_rows;
-    reg [DM*DN*31-1:0] sums_left;   // lane by lane, from the lowest
-    reg [DN*24-1:0] ones_left;
+    reg [DN*ROW_BITS-1:0] tile_border;
+    reg [DM*DN*31-1:0] tile_sums;
+    reg [DN*24-1:0] tile_ones;
+    wire [ROW_BITS-1:0] border_row;
+    wire [23:0] one;
     reg [18:0] residual_line;
     reg [18:0] tile_row, write_row;
 
@@ -65,7 +67,7 @@ module epilogue #(
     wire [2:0] top_plane = has_residual ? residual_bits[2:0] - 3'd1 : 3'd0;
     wire ends_words = {27'd0, word} == DM / 2 - 1;
     wire ends_round = lane == LAST_LANE;
-    wire starts_lane = plane == top_plane, ends_lane = plane == 0;
+    wire ends_lane = plane == 0;  // the residual's lowest plane
     wire borders = busy && stage == BORDER, borders1 = busy1 && stage1 == BORDER;
     wire adds1 = borders1 && plane1 == top_plane;
     wire searches1 = busy1 && stage1 == SEARCH;
@@ -75,11 +77,20 @@ module epilogue #(
 
     assign residual_row = residual_line[$clog2(RESIDUAL_ROWS)-1:0];
     assign pool_plane = round1;
-    wire [ROW_BITS-1:0] base_row = stage == BORDER ? border_rows[ROW_BITS-1:0] : base;
-    wire [31:0] pool_at = {{32-LANE_BITS{1'b0}}, lane1} * DM;
-    wire [DM-1:0] pooled = pool_planes[pool_at +: DM];
+    wire [ROW_BITS-1:0] base_row = stage == BORDER ? border_row : base;
     wire [31:0] part_at = {27'd0, x[`CONV_SUB_WORD]} * DM;
     wire [DM-1:0] residual = has_residual ? residual_data[part_at[5:0] +: DM] : {DM{1'b0}};
+    wire [DM-1:0] pooled;
+
+    lane_mux #(.WIDTH(ROW_BITS), .LANES(DN)) border_mux (
+        .values(tile_border), .lane(lane), .value(border_row)
+    );
+    lane_mux #(.WIDTH(24), .LANES(DN)) one_mux (
+        .values(tile_ones), .lane(lane), .value(one)
+    );
+    lane_mux #(.WIDTH(DM), .LANES(DN)) pool_mux (
+        .values(pool_planes), .lane(lane1), .value(pooled)
+    );
 
     genvar i;
     generate
@@ -102,9 +113,13 @@ module epilogue #(
             // border -+ 2 differing + factor ones
             reg signed [17:0] factor;
             reg sign;
+            wire [30:0] sum;
             reg [30:0] sum1;
             reg [31:0] sum2;
             reg signed [42:0] product1, product2;
+            lane_mux #(.WIDTH(31), .LANES(DN)) sum_mux (
+                .values(tile_sums[i*DN*31 +: DN*31]), .lane(lane), .value(sum)
+            );
             lane_ram #(.WIDTH(32), .DEPTH(DN)) accumulators (
                 .clk(clk), .write(adds2), .write_row(lane2), .write_data(sum2 + product2[31:0]),
                 .read_row(lane1), .read_data(acc[i*32 +: 32])
@@ -117,14 +132,11 @@ module epilogue #(
                 code <= next_code;
                 if (busy1 && stage1 == SETUP_FACTOR) factor <= param_data[i*32 +: 18];
                 if (busy1 && stage1 == SETUP_SIGN) sign <= param_data[i*32];
-                sum1 <= sums_left[i*DN*31 +: 31];
+                sum1 <= sum;
                 sum2 <= param_data[i*32 +: 32] + (sign ? {sum1, 1'b0} : ~{sum1, 1'b0})
                     + {31'd0, !sign};
-                product1 <= factor * $signed({1'b0, ones_left[23:0]});
+                product1 <= factor * $signed({1'b0, one});
                 product2 <= product1;
-                if (start) sums_left[i*DN*31 +: DN*31] <= sums[i*DN*31 +: DN*31];
-                else if (borders && starts_lane)
-                    sums_left[i*DN*31 +: DN*31] <= {31'd0, sums_left[i*DN*31+31 +: (DN-1)*31]};
             end
             wire unused = &{1'b0, product2[42:32], first_index[ROW_BITS+7:ROW_BITS]};
         end
@@ -199,11 +211,9 @@ module epilogue #(
             endcase
         end
         if (start) begin
-            border_rows <= border;
-            ones_left <= one_sums;
-        end else if (borders && starts_lane) begin
-            border_rows <= {{ROW_BITS{1'b0}}, border_rows[DN*ROW_BITS-1:ROW_BITS]};
-            ones_left <= {24'd0, ones_left[DN*24-1:24]};
+            tile_border <= border;
+            tile_sums <= sums;
+            tile_ones <= one_sums;
         end
         // Planes of a lane are neighbours, and read from the highest down.
         if (setup) residual_line <= {5'd0, x[`CONV_RESIDUAL]} + {16'd0, top_plane};

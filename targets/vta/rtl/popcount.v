@@ -62,15 +62,17 @@ module popcount #(
                     ? BELOW_SIX + (BELOW - 6 * BELOW_SIX) / 3 : BELOW_SIX;
                 localparam TWICE_SIX = IS_FIRST ? 0 : (TWICE + 1) / 6;
                 wire [WIDTH+5:0] now = {6'd0, columns[s][c*WIDTH +: WIDTH]};
-                for (i = 0; i < WIDTH; i = i + 1) begin : counter
+                for (i = 0; i < ALL; i = i + 1) begin : counter
                     wire [5:0] group;
                     if (i < SIX) assign group = now[6*i +: 6];
-                    else if (i < ALL) assign group = {3'd0, now[6*SIX + 3*(i-SIX) +: 3]};
-                    else assign group = 6'd0;
+                    else assign group = {3'd0, now[6*SIX + 3*(i-SIX) +: 3]};
                     assign sums[(c+2)*WIDTH + i] = ^group;
                     assign twos[(c+2)*WIDTH + i] = TWOS[group];
                     assign fours[(c+2)*WIDTH + i] = FOURS[group];
                 end
+                assign sums[(c+2)*WIDTH + ALL +: WIDTH - ALL] = 0;
+                assign twos[(c+2)*WIDTH + ALL +: WIDTH - ALL] = 0;
+                assign fours[(c+2)*WIDTH + ALL +: WIDTH - ALL] = 0;
                 wire [WIDTH+5:0] rest = now >> (3 * SIX + 3 * ALL);
                 assign columns[s+1][c*WIDTH +: WIDTH] = sums[(c+2)*WIDTH +: WIDTH]
                     | twos[(c+1)*WIDTH +: WIDTH] << ALL
