@@ -14,7 +14,15 @@ from .config import Accelerator
 from .verilator import parameters
 
 # LUTs of what isn't one LUT: memories of LUTs; carry chains and MUXF7 and MUXF8 have their own place.
-_LUTS = {"RAM32M": 4, "RAM64M": 4, "RAM32X1D": 2, "RAM64X1D": 2, "SRL16E": 1, "SRLC32E": 1, "INV": 1}
+_LUTS = {
+    "RAM32M": 4,
+    "RAM64M": 4,
+    "RAM32X1D": 2,
+    "RAM64X1D": 2,
+    "SRL16E": 1,
+    "SRLC32E": 1,
+    "INV": 1,
+}
 # Modules whose cells are counted once and multiplied: the same for every instance.
 _KEPT = ("dot", "compute")
 
