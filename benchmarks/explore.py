@@ -3,9 +3,9 @@
     python -m benchmarks.explore --network resnet18 --bits 2,2 --dm 4 8 16 --dn 4 8 --picture a.svg
 
 Cycles are those of the cycle model. LUTs are Yosys's where it ran before with the same Verilog;
-with ``--synthesize N`` it runs for up to N more sizes, squares and small ones first. Those of other sizes
-are fitted to them: a constant, and a share of DM DN, DM and DN each. The fit and its errors are
-printed.
+with ``--synthesize N`` it runs for up to N more sizes, squares and small ones first. Those of
+other sizes are fitted to them: a constant, and a share of DM DN, DM and DN each. The fit and its
+errors are printed.
 """
 
 from __future__ import annotations
