@@ -29,10 +29,14 @@ class Benchmark:
         Per run, each the mean of `number` runs.
     layers : dict of str to float
         Seconds per run of each kernel, by its name, in a separate pass with a clock around each.
+    calls : tuple of (str, float)
+        Kernel and seconds of every call of a run, in order: layers that are alike share a kernel.
+        Empty where the clock wasn't around calls.
     """
 
     seconds: np.ndarray
     layers: dict[str, float]
+    calls: tuple[tuple[str, float], ...] = ()
 
     @property
     def best(self) -> float:
@@ -123,7 +127,11 @@ class CompiledModel:
             for _ in range(number):
                 machine["main"](*tensors)
             seconds[i] = (time.perf_counter() - start) / number
-        return Benchmark(seconds, self._kernel_times(tensors, number * repeat))
+        calls = self._call_times(tensors, number * repeat)
+        layers: dict[str, float] = defaultdict(float)
+        for name, each in calls:
+            layers[name] += each
+        return Benchmark(seconds, dict(layers), calls)
 
     def report(self) -> Report:
         """What each layer became."""
@@ -188,23 +196,27 @@ class CompiledModel:
         arrays = checked_arrays(inputs, self.inputs, self.largest_batch)
         return [tvm.runtime.tensor(array) for array in arrays]
 
-    def _kernel_times(self, tensors: list, runs: int) -> dict[str, float]:
+    def _call_times(self, tensors: list, runs: int) -> tuple[tuple[str, float], ...]:
+        """Kernel and mean seconds of every call of a run, in order."""
         machine = relax.VirtualMachine(self.executable, tvm.cpu())
-        total: dict[str, float] = defaultdict(float)
+        names: list[str] = []
+        seconds: list[float] = []
         started = 0.0
 
         def clock(_function, name: str, before: bool, _result, *_arguments) -> int:
             nonlocal started
             if before:
                 started = time.perf_counter()
-            elif not name.startswith("vm.builtin"):
-                total[name] += time.perf_counter() - started
+            elif not name.startswith("vm.builtin") and name != "main":
+                seconds.append(time.perf_counter() - started)
+                names.append(name)
             return 0
 
         machine.set_instrument(clock)
         for _ in range(runs):
             machine["main"](*tensors)
-        return {name: seconds / runs for name, seconds in total.items() if name != "main"}
+        means = np.reshape(seconds, (runs, -1)).mean(0).tolist()
+        return tuple(zip(names, means))
 
 
 def checked_arrays(
@@ -255,10 +267,10 @@ def check_runs_here(target: Target) -> None:
 
 def missing_instructions(target: Target, present: Iterable[str]) -> list[str]:
     """Instruction sets that code for `target` may use and a CPU with these features lacks."""
-    return sorted(_instructions(target.features) - _instructions(present))
+    return sorted(instruction_sets(target.features) - instruction_sets(present))
 
 
-def _instructions(features: Iterable[str]) -> set[str]:
+def instruction_sets(features: Iterable[str]) -> set[str]:
     """Features that are instruction sets, not hints for LLVM's tuning."""
     prefixes = ("avx", "sse", "fma", "bmi", "popcnt", "lzcnt", "f16c", "gfni", "neon", "dotprod")
     return {name for name in features if name.startswith((*prefixes, "i8mm", "sve", "vfp"))}

@@ -46,12 +46,15 @@ class Core:
         Byte look-ups in a table of one register.
     product : float
         Products of bytes: multiplications, or dot and matrix products where it has them.
+    in_order : bool
+        It starts them in the order of the program: LLVM's schedule decides how long they take.
     """
 
     issue: float = 1.0
     vector: float = 1.0
     lookup: float = 1.0
     product: float = 1.0
+    in_order: bool = False
 
 
 @dataclass(frozen=True)
@@ -209,7 +212,10 @@ def _core(config: object, where: str) -> Core:
     known = [field.name for field in fields(Core)]
     if not isinstance(config, dict) or not set(config) <= set(known):
         raise TargetError(where, "[core] isn't a table of known keys", f"Use {', '.join(known)}")
-    for name, value in config.items():
+    numbers = dict(config)
+    if not isinstance(numbers.pop("in_order", False), bool):
+        raise TargetError(where, "[core] in_order isn't true or false", "Write in_order = true")
+    for name, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 100:
             raise TargetError(
                 where, f"[core] {name} is {value!r}", "Give the instructions that start per cycle"

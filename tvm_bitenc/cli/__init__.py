@@ -13,9 +13,13 @@ def main() -> None:
     except ImportError as error:
         sys.exit(f"bitenc: {error.name} isn't installed. pip install 'tvm-bitenc[cli]'.")
     from ..errors import BitencError
+    from .bench import bench
+    from .compile import compile_command
     from .deploy import deploy
     from .doctor import doctor
     from .explain import explain
+    from .report import report
+    from .run import run
     from .serve import serve
     from .sim import sim
     from .targets import targets
@@ -25,9 +29,9 @@ def main() -> None:
         help="Compile networks with 1- to 8-bit weights and activations.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
-        add_completion=False,
     )
-    for command in (explain, targets, deploy, serve, doctor, sim):
+    app.command("compile")(compile_command)
+    for command in (run, bench, report, explain, targets, deploy, serve, doctor, sim):
         app.command()(command)
     app.add_typer(tune_app, name="tune")
     try:

@@ -91,6 +91,8 @@ class Int8:
         self.top = sum(layer.geometry.act_coefficients)
         self.shift = SHIFT if self.top > isa.most_code else 0
         self.method = self._method()
+        if self.method == "words":
+            self.shift = 0
         self.depth = DEPTHS.get(self.method, QUAD)  # Input channels to a lane.
         self.steps = -(-layer.weight_codes.shape[1] // self.depth)
 

@@ -18,6 +18,11 @@ MAX_SIGNED = 127
 class Neon(Isa):
     """NEON, with LLVM's names of what the CPU at hand has of it."""
 
+    @property
+    def is_scheduled(self) -> bool:
+        """Whether LLVM must see into sums of bytes: cores in order depend on its schedule."""
+        return "add_saturated" in self.intrinsics
+
     def popcount_bytes(self, value):
         """Set bits of every byte, uint8."""
         return tirx.popcount(value)
@@ -36,11 +41,18 @@ class Neon(Isa):
         return joined("uint8", 8, found)
 
     def add_in_place(self, total, value):
-        """Sum of bytes, in the register of `total`."""
+        """Sum of bytes that doesn't overflow, in the register of `total`.
+
+        Where LLVM schedules, the sum saturates, for it reorders others.
+        """
+        if self.is_scheduled:
+            return intrinsic(str(total.ty.dtype), self.intrinsics["add_saturated"], total, value)
         return self._call("bitenc_add_bytes", str(total.ty.dtype), total, value)
 
     def select(self, mask, a, b):
         """Bits of `a` where `mask` has ones, of `b` elsewhere, in the register of `mask`."""
+        if self.is_scheduled:
+            return b ^ (mask & (a ^ b))
         return self._call("bitenc_select", vector("uint64", self.vector_bytes // 8), mask, a, b)
 
     def multiply_pairs(self, total, codes, weights, half: int):
@@ -52,7 +64,8 @@ class Neon(Isa):
 
     def add_pairs_of_words(self, total, pairs):
         """`total` (int32) plus sums of neighbouring lanes of int16."""
-        return self._call("bitenc_add_pairs", vector("int32", self.vector_bytes // 4), total, pairs)
+        dtype = vector("int32", self.vector_bytes // 4)
+        return self._call("bitenc_add_pairs", dtype, total, pairs)
 
     @property
     def has_matrix(self) -> bool:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import BitencError
 from ..vta.work import Work
+
+if TYPE_CHECKING:
+    from ..compiled import Benchmark
+    from .roof import Roof
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,8 @@ class LayerRow:
         Why the accelerator of the target doesn't run it; empty without one.
     work : Work, optional
         What it costs on the accelerator.
+    moved_bytes : int
+        Weights as stored, and the codes or numbers that come in and go out; 0 if not known.
     """
 
     name: str
@@ -47,6 +54,7 @@ class LayerRow:
     schedule: str = "default rule"
     cpu_reason: str = ""
     work: Work | None = None
+    moved_bytes: int = 0
 
     def to_dict(self) -> dict:
         """Plain numbers and strings; those of `Work` beside the others."""
@@ -116,6 +124,8 @@ class Report:
         Binary multiply-accumulates of the target's accelerator; 0 without one.
     bytes_per_cycle : int
         Of the accelerator's memory.
+    edges : list of (int, int)
+        Which layer's numbers which layer reads, by their positions; -1 is an input.
     """
 
     target: str
@@ -125,6 +135,7 @@ class Report:
     notes: list[str] = field(default_factory=list)
     macs_per_cycle: int = 0
     bytes_per_cycle: int = 0
+    edges: list[tuple[int, int]] = field(default_factory=list)
 
     @property
     def works(self) -> list[Work]:
@@ -146,6 +157,8 @@ class Report:
     def dram_bytes(self) -> int:
         """Memory traffic of all layers on the accelerator."""
         return sum(work.dram_bytes for work in self.works)
+
+    edges: list[tuple[int, int]] = field(default_factory=list)
 
     @property
     def quantized_share(self) -> float:
@@ -182,6 +195,7 @@ class Report:
             list(content.get("notes", [])),
             content.get("macs_per_cycle", 0),
             content.get("bytes_per_cycle", 0),
+            [(source, layer) for source, layer in content.get("edges", [])],
         )
 
     @property
@@ -248,11 +262,29 @@ class Report:
             raise BitencError("roofline", "no layer is on an accelerator", "Build for target='vta'")
         return write_figure(draw_roofline(self), path)
 
-    def to_html(self, path: str | Path) -> Path:
-        """Write the table as a page; needs the extra `report`."""
-        from .html import write_report
+    def to_html(
+        self,
+        path: str | Path,
+        *,
+        benchmark: Benchmark | None = None,
+        accuracy: str = "",
+        roof: Roof | None = None,
+    ) -> Path:
+        """Write one self-contained page; needs the extra `report`.
 
-        return write_report(self, Path(path))
+        Parameters
+        ----------
+        path : path of the file
+        benchmark : Benchmark, optional
+            Of `CompiledModel.benchmark`: adds the time per layer.
+        accuracy : str, optional
+            Shown as it is, such as ``"99.3 % of 450 digits"``.
+        roof : Roof, optional
+            Of `report.roof.measure_roof`: adds the roofline.
+        """
+        from .page import write_report
+
+        return write_report(self, Path(path), benchmark, accuracy, roof)
 
 
 _TOTALS = ("cycles", "utilization", "dram_bytes")

@@ -13,6 +13,7 @@ from ..kernel.depthwise import Depthwise
 from ..kernel.isa import Isa
 from ..kernel.lut import Lut
 from ..kernel.neon_int8 import NeonInt8
+from ..kernel.planar import MAX_CHANNELS
 from ..kernel.window import Tile
 from ..target import Core, Target
 from ..te.conv_layer import ConvLayer
@@ -62,23 +63,27 @@ class Work:
 
 # Counted under QEMU for 128 products; `tests/schedule/test_arm.py` holds them to it.
 AARCH64 = {
-    "single": Work(vector=3.1, other=0.5),
-    "square": Work(vector=10.3, other=3.0),
-    "spilled": Work(vector=2.0, other=0.5),  # More for each square where there are several.
-    "lookup": Work(vector=2.75, lookup=2, other=0.9),
-    "widening": Work(vector=2.0, other=0.9),  # More where table entries fill a quarter of a byte.
-    "matrix": Work(vector=0.5, product=4.0, other=1.5),
-    "dot": Work(vector=0.3, product=8.0, other=2.5),
-    "pairs": Work(vector=2.0, product=16.0, other=4.0),
+    "single": Work(vector=3.0, other=0.25),
+    "square": Work(vector=9.2, other=1.1),
+    "spilled": Work(vector=1.0, other=1.0),  # More for each square where there are several.
+    "lookup": Work(vector=2.5, lookup=2, other=0.8),
+    "widening": Work(vector=1.6, other=0.8),  # More where table entries fill a quarter of a byte.
+    "matrix": Work(vector=0.6, product=4.0, other=1.8),
+    "dot": Work(vector=0.1, product=8.0, other=2.1),
+    "pairs": Work(vector=2.1, product=16.0, other=2.3),
+    "sum of pairs": Work(vector=16.0, other=2.0),  # Shared by products that 16 bits sum.
 }
 ARMV7 = {
-    "single": Work(vector=3.1, other=3.3),
-    "square": Work(vector=10.3, other=15.0),
-    "spilled": Work(other=10.0),
-    "lookup": Work(vector=3.1, lookup=4, other=9.5),
-    "widening": Work(vector=1.0, other=3.0),
-    "pairs": Work(vector=2.0, product=16.0, other=20.0),
+    "single": Work(vector=3.0, other=2.3),
+    "square": Work(vector=9.2, other=8.4),
+    "spilled": Work(other=2.0),
+    "lookup": Work(vector=3.2, lookup=4, other=4.9),
+    "widening": Work(vector=1.6, other=1.6),
+    "pairs": Work(vector=4.2, product=16.0, other=6.0),
+    "sum of pairs": Work(vector=16.0, other=6.0),
 }
+OUTPUT_BIT = Work(vector=1.5, other=2.0)  # For each bit of each output: thresholds.
+FLOAT_BITS = 4  # As many of them take as long as a float.
 ENTRY = 60  # Largest entry of a table of four bits.
 
 
@@ -94,6 +99,8 @@ def _lut_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
 
 
 def _int8_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
+    if layer.input_shape[3] <= MAX_CHANNELS:  # `Planar` has many sums of 32 bits.
+        return (4, 4) if isa.registers >= 32 else (2, 3)
     product = NeonInt8(layer, isa, Tile(1, 1))
     if product.method == "matrix":
         return 4, 6 if fewest_tiles(layer.output_size[1], 6) % 2 == 0 else 4
@@ -145,9 +152,14 @@ def works(layer: ConvLayer, isa: Isa) -> dict[str, Work]:
         found["lut"] = each.times(of_channel * tables * lut.GROUP * layer.weight_bits) + making
     if NeonInt8.applies(layer, isa):
         product = NeonInt8(layer, isa, Tile(1, 1))
-        each = table[product.method].times(of_channel * product.steps * product.depth)
+        each = table[product.method]
+        if product.method == "pairs":
+            each = each + table["sum of pairs"].times(1 / product.late)
+        each = each.times(of_channel * product.steps * product.depth)
         found["int8"] = each + Work(vector=3, other=1).times(inputs * layer.act_bits)
-    return found
+    bits = FLOAT_BITS if layer.thresholds is None else layer.out_bits
+    outputs = OUTPUT_BIT.times(layer.macs / layer.taps * bits)
+    return {strategy: work + outputs for strategy, work in found.items()}
 
 
 def _xnor_work(layer: ConvLayer, table: dict[str, Work]) -> Work:

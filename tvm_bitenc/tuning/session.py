@@ -191,17 +191,23 @@ class Session:
     def _compare(self) -> None:
         """Let the best candidates of every task meet the default once more."""
         for task in self.tasks.values():
-            if self.is_stopped or self._has_record(task):
+            if not self.is_stopped and not self._has_record(task):
+                record = max(self._winners(task), key=lambda r: r.speedup, default=None)
+                if record is not None:
+                    self.journal.append(record)
+
+    def _winners(self, task: Task) -> list[Record]:
+        """Records of the finalists that beat the default."""
+        finalists, found = self._finalists(task), []
+        built = self.workshop.build([(task, candidate) for candidate in finalists])
+        for candidate, artifact in zip(finalists, built):
+            if not isinstance(artifact, Artifact):
                 continue
-            finalists = self._finalists(task)
-            built = self.workshop.build([(task, candidate) for candidate in finalists])
-            for candidate, artifact in zip(finalists, built):
-                if not isinstance(artifact, Artifact):
-                    continue
-                job = comparison(self.workshop.job_of(artifact.folder))
-                (outcome,) = self.device.run([job], lambda number, outcome: None)
-                if isinstance(outcome, Times) and beats_default(outcome):
-                    self.journal.append(record_of(task, candidate, outcome))
+            job = comparison(self.workshop.job_of(artifact.folder))
+            (outcome,) = self.device.run([job], lambda number, outcome: None)
+            if isinstance(outcome, Times) and beats_default(outcome):
+                found.append(record_of(task, candidate, outcome))
+        return found
 
     def _finalists(self, task: Task) -> list[Candidate]:
         ranked = sorted(self._trials_of(task), key=lambda trial: -trial.speedup)

@@ -13,7 +13,7 @@ from ..errors import LibraryError
 from .config import Accelerator
 from .verilator import parameters
 
-# LUTs of what isn't one LUT: memories of LUTs; carry chains and MUXF7 and MUXF8 have their own place.
+# LUTs of cells that aren't one LUT. Carry chains, MUXF7 and MUXF8 have places of their own.
 _LUTS = {
     "RAM32M": 4,
     "RAM64M": 4,

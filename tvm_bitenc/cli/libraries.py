@@ -1,0 +1,88 @@
+"""Libraries and models that a command runs, and the progress of compiling one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import tvm
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from ..compiled import CompiledModel
+from ..compiler import build
+from ..errors import BitencError
+from ..target import load_target
+from ..transform.pipeline import default_pipeline
+from .models import READERS, read_model
+
+
+def open_library(
+    file: Path,
+    shapes: Sequence[str] = (),
+    target: str = "native",
+    strategy: str = "auto",
+    threads: int | None = None,
+) -> CompiledModel:
+    """Load a library, or compile a model, with a bar of its passes on a terminal.
+
+    Raises
+    ------
+    BitencError
+        If the file is neither, or can't be loaded or compiled.
+    """
+    if file.suffix.lower() not in READERS:
+        from ..deploy.library import load
+
+        return load(file)
+    names = default_pipeline(load_target(target, threads), strategy).names
+    with compiling(file, names):
+        return build(read_model(file, shapes), target, strategy, threads)
+
+
+@tvm.ir.instrument.pass_instrument
+class _Advance:
+    """Moves a bar on when a pass of ours begins."""
+
+    def __init__(self, bar: Progress, task, names: Sequence[str]):
+        self.bar, self.task, self.names = bar, task, names
+
+    def run_before_pass(self, _mod, info) -> None:
+        """Name the pass."""
+        if info.name in self.names:
+            done = self.names.index(info.name) + 1
+            self.bar.update(self.task, completed=done, description=info.name)
+
+
+@contextmanager
+def compiling(file: Path, names: Sequence[str]) -> Iterator[None]:
+    """Show on a terminal how far the passes are; elsewhere nothing."""
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task(f"reading {file.name}", total=len(names) + 1)
+        instruments = [_Advance(bar, task, names)]
+        with tvm.transform.PassContext(instruments=instruments):
+            yield
+
+
+def inputs_of(lib: CompiledModel, files: Sequence[Path], seed: int = 0) -> list[np.ndarray]:
+    """Arrays of .npy files, or random ones of the right shapes where none are given."""
+    if not files:
+        from ..deploy.remote import random_inputs
+
+        return random_inputs(lib.inputs, seed)
+    return [_read(path) for path in files]
+
+
+def _read(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise BitencError(
+            str(path), f"isn't an array ({error})", "Write it by numpy.save"
+        ) from None
