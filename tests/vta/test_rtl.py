@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -61,7 +62,7 @@ def test_icarus_computes_the_same_in_as_many_cycles(tmp_path, random_layer, conv
     memory = np.zeros(4096, np.uint64)
     memory[: program.memory_words] = program.image(planes(layer))
     (tmp_path / "memory.hex").write_text("\n".join(f"{int(word):016x}" for word in memory))
-    bench = data_folder("tests") / "vta" / "testbench.v"
+    bench = Path(__file__).with_name("testbench.v")
     tool("iverilog", "-g2012", "-Wall", f"-I{RTL}", "-o", tmp_path / "a.vvp", bench, *SOURCES)
     count = len(program.instructions)
     said = tool("vvp", tmp_path / "a.vvp", f"+instructions={count}", cwd=tmp_path)

@@ -1,6 +1,7 @@
 """The Verilog under Verilator against encoding.py and the functional simulator."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from tvm_bitenc.vta import isa
 from tvm_bitenc.vta.compile_layer import compile_conv, output_of
 from tvm_bitenc.vta.config import Accelerator, load_accelerator
 from tvm_bitenc.vta.cost import cycles
-from tvm_bitenc.vta.functional import AcceleratorError, FunctionalSimulator
+from tvm_bitenc.vta.functional import MODULES, AcceleratorError, FunctionalSimulator
 from tvm_bitenc.vta.verilator import ERRORS, VerilatorSimulator
 
 pytestmark = pytest.mark.skipif(not shutil.which("verilator"), reason="install verilator and g++")
@@ -142,19 +143,67 @@ def test_illegal_opcode_raises_the_flag():
     assert _error_of(program, 2, 1000) == ERRORS[5]
 
 
-def test_random_streams_never_hang(random_layer, conv_layer, planes):
-    """A right program with some bits flipped ends, raises the flag, or goes on working."""
+def _damaged(rng: np.random.Generator, program, image: np.ndarray) -> np.ndarray:
+    """Memory with instructions permuted, one field changed, bits flipped, or all of it random."""
+    memory, kind = image.copy(), rng.integers(0, 4)
+    instructions = memory[: program.constants_address].reshape(-1, isa.INSTRUCTION_WORDS)
+    if kind == 0:
+        instructions[:] = rng.permutation(instructions)
+    elif kind == 1:
+        place = rng.integers(len(instructions))
+        x = program.instructions[place]
+        name, _, width = isa.layout(type(x))[rng.integers(len(isa.layout(type(x))))]
+        value = int(rng.integers(0, 1 << width)) >> int(rng.integers(0, width))
+        instructions[place] = isa.encode(replace(x, **{name: value}))
+    elif kind == 2:
+        for bit in rng.integers(0, 64 * program.input_address, rng.integers(1, 4)):
+            memory[bit // 64] ^= np.uint64(1 << int(bit % 64))
+    else:
+        instructions[:] = rng.integers(0, 2**64, instructions.shape, np.uint64)
+        opcodes = rng.choice([1, 2, 3, 4, 5, 15], len(instructions)).astype(np.uint64)
+        instructions[:, 0] = instructions[:, 0] >> np.uint64(4) << np.uint64(4) | opcodes
+        for place, line in enumerate(instructions):  # All but conv leave their highest bits 0.
+            end = isa.layout(isa.INSTRUCTIONS[int(opcodes[place])])[-1]
+            number = sum(int(w) << 64 * i for i, w in enumerate(line)) % (1 << end[1] + end[2])
+            line[:] = [number >> 64 * i & 2**64 - 1 for i in range(4)]
+    return memory
+
+
+def test_damaged_streams_never_hang_and_are_explained(random_layer, conv_layer, planes):
+    """1,000 streams end, or raise the flag, or go on working.
+
+    What is flagged the functional simulator explains, in one order of the modules at least: without
+    a token, finish may come early or late. What isn't flagged, and doesn't depend on the order, has
+    the same result.
+    """
     layer = random_layer(0, Encoding.signed(2), Encoding.unsigned(2), out_channels=24, padding=1)
     program = compile_conv(conv_layer(layer, 2), ACCELERATOR)
     image, rng, causes = program.image(planes(layer)), np.random.default_rng(0), set()
-    for trial in range(1000):
-        memory = image.copy()
-        if trial % 4:
-            for bit in rng.integers(0, 64 * program.input_address, rng.integers(1, 4)):
-                memory[bit // 64] ^= np.uint64(1 << int(bit % 64))
-        else:
-            instructions = memory[: program.constants_address].reshape(-1, 4)
-            memory[: program.constants_address] = rng.permutation(instructions).reshape(-1)
-        causes.add(_error_of(memory, len(program.instructions), 20_000))
+    count, compared = len(program.instructions), 0
+    for _ in range(1000):
+        memory = _damaged(rng, program, image)
+        results = [_functional(memory.copy(), count, order) for order in (MODULES, MODULES[::-1],
+                   ("compute", "store", "load"))]  # fmt: skip
+        cause = _error_of(memory, count, 20_000)
+        causes.add(cause)
+        if cause not in ("", ERRORS[-1]):
+            assert any(result is None for result in results)
+        elif not cause and _are_equal(results):
+            assert np.array_equal(memory, results[0])
+            compared += 1
     assert ERRORS[-2] not in causes
-    assert causes >= {ERRORS[code] for code in (1, 2, 3, 5, 6)}
+    assert causes >= {ERRORS[code] for code in (1, 2, 3, 5, 6)} and compared > 100
+
+
+def _are_equal(results: list) -> bool:
+    first, *rest = results
+    return first is not None and all(x is not None and np.array_equal(x, first) for x in rest)
+
+
+def _functional(memory: np.ndarray, count: int, order) -> np.ndarray | None:
+    """Memory behind a run, None if it is refused."""
+    try:
+        FunctionalSimulator(ACCELERATOR, memory).run_words(0, count, order)
+    except AcceleratorError:
+        return None
+    return memory

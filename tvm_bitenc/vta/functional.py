@@ -168,31 +168,35 @@ class FunctionalSimulator:
             raise AcceleratorError(where, f"can't load into buffer {x.buffer}", "Use another")
         if not x.rows * x.pixels * x.words:
             return
+        name, buffer = BUFFERS[x.buffer], self._buffer(x.buffer)
+        first = x.sram * (buffer.size // self.accelerator.rows(name)) if name != "act" else 0
+        _check_range(where, name, first + x.rows * x.pixels * x.words - 1, buffer.size)
         row, pixel, word = np.ogrid[: x.rows, : x.pixels, : x.words]
         address = x.dram + row * x.row_words + pixel * x.pixel_words + word
         _check_range(where, "memory", address.max(), self.memory.size)
         values = self.memory[address]
-        if BUFFERS[x.buffer] == "act":
+        if name == "act":
             index = x.first_pixel + row * x.row_pixels + pixel
             line = x.sram + index // self.accelerator.pixels + word * x.word_rows
             _check_range(where, "act", line.max(), self.accelerator.act_rows)
             self.act[line, np.broadcast_to(index % self.accelerator.pixels, line.shape)] = values
             return
-        name = BUFFERS[x.buffer]
+        buffer[first : first + values.size] = values.reshape(-1)
+
+    def _buffer(self, index: int) -> np.ndarray:
+        """Words of a buffer, flat."""
+        name = BUFFERS[index]
         target = self.passes if name == "pass" else getattr(self, name)
-        flat = target.reshape(-1).view(np.uint64)
-        first = x.sram * flat.size // len(target)
-        _check_range(where, name, first + values.size - 1, flat.size)
-        flat[first : first + values.size] = values.reshape(-1)
+        return target.reshape(-1).view(np.uint64)
 
     def _store(self, where: str, x: isa.Store) -> None:
         if not x.rows * x.words:
             return
+        last = x.sram + x.rows * x.words
+        _check_range(where, "out", last - 1, self.accelerator.out_rows)
         row, word = np.ogrid[: x.rows, : x.words]
         address = x.dram + row * x.row_words + word
         _check_range(where, "memory", address.max(), self.memory.size)
-        last = x.sram + x.rows * x.words
-        _check_range(where, "out", last - 1, self.accelerator.out_rows)
         self.memory[address] = self.out[x.sram : last].reshape(x.rows, x.words)
 
     def _conv(self, where: str, x: isa.Conv) -> None:
@@ -219,9 +223,9 @@ class FunctionalSimulator:
         acc = self.param[border] + np.where(sign, 2, -2) * differing + factor * ones[:, None]
         acc = acc.astype(np.int32)
         if x.bits:
-            self._write_codes(where, x, self._search(where, x, acc))
+            self._write_codes(x, self._search(where, x, acc))
         else:
-            self._write_accumulators(where, x, acc)
+            self._write_accumulators(x, acc)
 
     def _pool(self, where: str, x: isa.Pool) -> None:
         self._check_window(where, x)
@@ -232,7 +236,7 @@ class FunctionalSimulator:
         code = 0
         for words, *_ in self._planes(where, x):  # (taps, pixels), from the highest plane down
             code = 2 * code + (words[..., None] >> shift & np.uint64(1)).astype(np.int64)
-        self._write_codes(where, x, code.max(axis=0))
+        self._write_codes(x, code.max(axis=0))
 
     def _check_window(self, where: str, x: isa.Conv) -> None:
         wrong = [
@@ -250,6 +254,8 @@ class FunctionalSimulator:
             raise AcceleratorError(where, cause, "Use 0 to 8")
         if x.sub_word >= 64 // self.accelerator.channels:
             raise AcceleratorError(where, f"sub_word {x.sub_word}", "Use one inside the word")
+        last = x.out + x.pixels * (x.bits or self.accelerator.channels // 2) - 1
+        _check_range(where, "out", last, self.accelerator.out_rows)
         _check_range(where, "tap table", x.taps - 1, self.accelerator.tap_rows)
         _check_range(where, "pass table", x.passes - 1, self.accelerator.pass_rows)
 
@@ -287,6 +293,7 @@ class FunctionalSimulator:
     def _count(self, where: str, x: isa.Conv) -> tuple[np.ndarray, np.ndarray]:
         """Differing bits (pixels, DM) and ones (pixels,), in Horner's order of planes."""
         steps, size = x.taps * x.words, self.accelerator.weight_rows
+        _check_range(where, "weight", x.weight + steps - 1, size)
         differing = np.zeros((x.pixels, self.accelerator.channels), np.int64)
         ones = np.zeros(x.pixels, np.int64)
         for words, weight, shift, counts_ones in self._planes(where, x):
@@ -323,11 +330,10 @@ class FunctionalSimulator:
         planes = (words >> shift & np.uint64(1)).astype(np.int64)
         return (planes << np.arange(bits)[:, None]).sum(axis=1)
 
-    def _write_codes(self, where: str, x: isa.Conv, code: np.ndarray) -> None:
+    def _write_codes(self, x: isa.Conv, code: np.ndarray) -> None:
         """Planes of the codes go to their part of each word."""
         channel = np.arange(self.accelerator.channels)
         last = x.out + x.pixels * x.bits
-        _check_range(where, "out", last - 1, self.accelerator.out_rows)
         planes = (code[:, None, :] >> np.arange(x.bits)[:, None]) & 1
         part = (planes.astype(np.uint64) << channel.astype(np.uint64)).sum(axis=-1, dtype=np.uint64)
         part = part.reshape(-1) << np.uint64(x.sub_word * self.accelerator.channels)
@@ -335,9 +341,8 @@ class FunctionalSimulator:
         kept = self.out[x.out : last] & ~mask if x.sub_word else np.uint64(0)
         self.out[x.out : last] = kept | part
 
-    def _write_accumulators(self, where: str, x: isa.Conv, acc: np.ndarray) -> None:
+    def _write_accumulators(self, x: isa.Conv, acc: np.ndarray) -> None:
         words = np.ascontiguousarray(acc).view(np.uint64).reshape(-1)
-        _check_range(where, "out", x.out + words.size - 1, self.accelerator.out_rows)
         self.out[x.out : x.out + words.size] = words
 
 

