@@ -3,9 +3,9 @@
     python -m benchmarks.explore --network resnet18 --bits 2,2 --dm 4 8 16 --dn 4 8 --picture a.svg
 
 Cycles are those of the cycle model. LUTs are Yosys's where it ran before with the same Verilog;
-with ``--synthesize N`` it runs for up to N more sizes, the smallest first. Those of other sizes
-are fitted to them: a constant, and a share of DM DN, DM and DN each. The fit and its errors are
-printed.
+with ``--synthesize N`` it runs for up to N more sizes, squares and small ones first. Those of
+other sizes are fitted to them: a constant, and a share of DM DN, DM and DN each. The fit and its
+errors are printed.
 """
 
 from __future__ import annotations
@@ -126,11 +126,11 @@ def features(accelerator: Accelerator) -> list[int]:
 
 
 def with_luts(points: Sequence[Point], runs: int = 0) -> tuple[list[Point], np.ndarray | None]:
-    """Add LUTs to points, and return the fit; None with fewer figures than features."""
+    """Add LUTs to points, and return the fit; None where the figures don't determine one."""
     found: dict[Accelerator, int] = {}
     for accelerator in sorted(
         dict.fromkeys(point.accelerator for point in points),
-        key=lambda each: (each.macs_per_cycle, each.channels),
+        key=lambda each: (max(each.channels, each.pixels), each.macs_per_cycle, each.channels),
     ):
         cached = synthesized(accelerator, may_run=False)
         if cached is None and runs > 0:
@@ -138,8 +138,8 @@ def with_luts(points: Sequence[Point], runs: int = 0) -> tuple[list[Point], np.n
         if cached is not None:
             found[accelerator] = cached
     fit = None
-    if len(found) >= len(FEATURES):
-        rows = np.array([features(a) for a in found])
+    rows = np.array([features(a) for a in found])
+    if found and np.linalg.matrix_rank(rows) == len(FEATURES):
         fit = np.linalg.lstsq(rows, np.array(list(found.values())), rcond=None)[0]
     return [_with_luts(point, found, fit) for point in points], fit
 

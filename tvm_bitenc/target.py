@@ -229,7 +229,10 @@ def accelerator_target(path: Path) -> Target:
     accelerator = load_accelerator(path)
     size = f"{accelerator.channels} x 64 x {accelerator.pixels}"
     return replace(
-        native_target(), name=name, accelerator=accelerator, description=f"accelerator of {size}"
+        native_target(),
+        name=name,
+        accelerator=accelerator,
+        description=f"Accelerator of {size} beside this CPU",
     )
 
 

@@ -125,6 +125,20 @@ def test_passes_fall_to_the_coefficient_one(random_layer, conv_layer):
     ]
 
 
+@pytest.mark.parametrize("order", list(permutations(MODULES)))
+@pytest.mark.parametrize("buffer, rows", [("weight", 40), ("act", 40)])
+def test_what_fits_a_buffer_but_not_its_half_is_loaded_in_between(
+    buffer, rows, order, random_layer, conv_layer, check
+):
+    layer = random_layer(
+        6, Encoding.signed(2), Encoding.unsigned(2), channels=70, out_channels=150, size=(9, 9),
+        padding=1,
+    )  # fmt: skip
+    accelerator = replace(ACCELERATOR, **{f"{buffer}_rows": rows})
+    check(layer, 2, accelerator, order)
+    check(layer, 0, accelerator, order)
+
+
 def test_weights_are_loaded_once_per_band(random_layer, check):
     layer = random_layer(5, Encoding.signed(2), Encoding.unsigned(2), out_channels=64, size=(14, 9))
     program = check(layer, 2)
@@ -142,4 +156,4 @@ def test_refusals(random_layer, conv_layer):
     small = conv_layer(random_layer(0, *encodings, channels=70, padding=1))
     for buffer in ("act", "weight", "param", "out"):
         with pytest.raises(UnsupportedError, match=f"accelerator's {buffer} buffer"):
-            compile_conv(small, replace(ACCELERATOR, **{f"{buffer}_rows": 8}))
+            compile_conv(small, replace(ACCELERATOR, **{f"{buffer}_rows": 4}))

@@ -232,7 +232,7 @@ def offloaded_row(part: Offloaded, accelerator: Accelerator) -> LayerRow:
         residual = " + residual" if len(part.operands) > 1 else ""
         out_bits = max(int(part.table.max()).bit_length(), 1)
         row = replace(row, shape=row.shape + residual, out_bits=out_bits)
-    return replace(row, strategy=ACCELERATOR, work=work)
+    return replace(row, strategy=ACCELERATOR, schedule="program", work=work)
 
 
 def row_of_pool(part: Offloaded) -> LayerRow:

@@ -32,7 +32,8 @@ class LayerRow:
     float_bytes, stored_bytes : int
         Size of the weights in float32 and as the kernel reads them.
     schedule : str
-        ``"default rule"``, or the tuned record that the kernel was made by.
+        ``"default rule"``, the tuned record that the kernel was made by, or ``"program"`` on an
+        accelerator.
     cpu_reason : str
         Why the accelerator of the target doesn't run it; empty without one.
     work : Work, optional

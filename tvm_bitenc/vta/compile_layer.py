@@ -265,7 +265,7 @@ class ConvStream(Stream):
         word, part = divmod(group, self.groups_per_store)
         if part == 0 and self.layer.residual_bits:
             self._load_residual(band, word)
-        self.free(self.computed - 1)
+        self.free(self.computed - self.tiling.is_double_buffered("weight"))
         rows, channels = self.tiling.weight_rows, self.accelerator.channels
         address = self.addresses[group]
         sizes = (

@@ -113,9 +113,10 @@ class Stream:
         bands = itertools.product(range(batch), range(0, height, self.tiling.band_rows))
         firsts: list[int] = []
         for band, (image, first_row) in enumerate(bands):
-            if band >= 2:
-                self.free(firsts[band - 1])
             firsts.append(self.computed)
+            ago = 1 if self.tiling.is_double_buffered("act") else 0
+            if band > ago:
+                self.free(firsts[band - ago])
             self.load_band(band, image, first_row)
             for group in range(self.groups):
                 self.load_group((band, image, first_row), group)
@@ -161,7 +162,9 @@ class Stream:
         self.must_pop = True
 
     def half(self, buffer: str, turn: int) -> int:
-        """First row of the half of a buffer that this turn uses."""
+        """First row of the half of a buffer that this turn uses; 0 without double buffering."""
+        if not self.tiling.is_double_buffered(buffer):
+            return 0
         return (turn % 2) * (self.accelerator.rows(buffer) // 2)
 
     def band_rows(self, first_row: int) -> int:

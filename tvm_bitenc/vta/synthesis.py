@@ -20,7 +20,7 @@ from ..errors import LibraryError
 from .config import Accelerator, load_accelerator
 from .verilator import parameters
 
-# LUTs of cells that aren't one LUT. Carry chains, MUXF7 and MUXF8 have places of their own.
+# LUTs of other cells: memories of LUTs, and inverters. Carry chains and MUXF have their own place.
 _LUTS = {
     "RAM32M": 4,
     "RAM64M": 4,

@@ -13,6 +13,7 @@ from ..te.conv_layer import BranchGeometry
 from .config import Accelerator
 
 ACCUMULATOR_BITS = 32
+_MAY_WAIT = ("act", "weight")
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +92,15 @@ class Tiling:
     layer: Window
     accelerator: Accelerator
     band_rows: int
+
+    def is_double_buffered(self, buffer: str) -> bool:
+        """Whether one half of a buffer is filled while the other one is read.
+
+        Where the act or the weight buffer holds what is needed but its half doesn't, loads wait
+        until the computation before is done.
+        """
+        needed, size = getattr(self, f"{buffer}_rows"), self.accelerator.rows(buffer)
+        return buffer not in _MAY_WAIT or needed <= size // 2
 
     @cached_property
     def taps(self) -> list[tuple[int, int]]:
@@ -226,18 +236,21 @@ def tile(layer: Window, accelerator: Accelerator) -> Tiling:
     Raises
     ------
     UnsupportedError
-        If one output row doesn't fit, or the weights of DM channels don't.
+        If the input of one output row, or the weights of DM channels, don't fit the whole buffer,
+        or what else is needed doesn't fit half of its own.
     """
     where, height = layer.name, layer.output_size[0]
     smallest = Tiling(layer, accelerator, 1)
     for buffer in ("act", "weight", "param", "residual", "out"):
         needed, size = getattr(smallest, f"{buffer}_rows"), accelerator.rows(buffer)
-        if needed > size // 2:
+        share = 1 if buffer in _MAY_WAIT else 2
+        if needed > size // share:
+            half = "half of which has" if share == 2 else "which has"
             raise UnsupportedError(
                 where,
-                f"needs {needed} rows of the accelerator's {buffer} buffer, half of which has"
-                f" {size // 2}",
-                f"Raise `{buffer}` of the accelerator to {2 * needed}, or run the layer on the CPU",
+                f"needs {needed} rows of the accelerator's {buffer} buffer, {half} {size // share}",
+                f"Raise `{buffer}` of the accelerator to {share * needed}, or run the layer on the"
+                " CPU",
             )
     for bands in range(1, height + 1):
         tiling = Tiling(layer, accelerator, -(-height // bands))

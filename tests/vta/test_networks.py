@@ -1,0 +1,37 @@
+"""Networks as people build them on the accelerator: exact, and what stays has a reason."""
+
+import numpy as np
+import pytest
+import torch
+
+import tvm_bitenc as be
+from tests.models import SMALL, randomised
+from tvm_bitenc.transform import no_lowering
+
+NAMES = ("vgg", "unet", "audio")  # Pooling, concatenation and upsampling, one dimension.
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make, shape", [SMALL[name] for name in NAMES], ids=NAMES)
+def test_networks(make, shape, same):
+    torch.manual_seed(0)
+    model, x = randomised(make()), torch.randn(shape)
+    mod = be.from_torch(model, (x,))
+    lib, oracle = be.build(mod, target="vta"), be.build(mod, threads=1, pipeline=no_lowering)
+    results = ((y,) if isinstance(y, np.ndarray) else y for y in (lib(x), oracle(x)))
+    for y, expected in zip(*results, strict=True):
+        assert same(y, expected) and len(np.unique(y)) > 8
+    report = lib.report()
+    assert report.works and report.cycles > 0
+    for row in report.layers:
+        assert (row.work is None) == (row.strategy != "vta"), row.name
+        # Pooling as a grouped sum, and products of two activations, are no layers of weights.
+        assert row.work or row.cpu_reason or not row.float_bytes, row.name
