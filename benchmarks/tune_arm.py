@@ -2,7 +2,8 @@
 
     python -m benchmarks.tune_arm --targets cortex-a72 --database build/arm.jsonl
 
-A count says nothing of how long an instruction takes; records made by it are marked as such.
+A count says nothing of how long an instruction takes; records made by it are marked as such. Other
+strategies than the default's aren't tried: their instructions differ in more than their number.
 """
 
 from __future__ import annotations
@@ -71,7 +72,8 @@ def fewest(task: Task, target: Target, count: int) -> tuple[Record | None, dict[
     AssertionError
         If a candidate gives other bits than the default.
     """
-    near = sorted(task.candidates[1:], key=lambda candidate: distance(task, candidate))
+    alike = [c for c in task.candidates if c[0] == task.default_strategy]
+    near = sorted(alike, key=lambda candidate: distance(task, candidate))
     default, counts = run(task, target, DEFAULT), {}
     counts[DEFAULT] = default.instructions
     for candidate in near:
