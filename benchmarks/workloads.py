@@ -79,7 +79,8 @@ def _conv3x3(in_channels: int, out_channels: int, size: int, stride: int = 1) ->
     return Workload(name, "3x3", in_channels, out_channels, size, 3, stride, 1)
 
 
-def _conv1x1(in_channels: int, out_channels: int, size: int, stride: int = 1) -> Workload:
+def conv1x1(in_channels: int, out_channels: int, size: int, stride: int = 1) -> Workload:
+    """Return a convolution of single pixels."""
     name = (
         f"1x1 {in_channels}->{out_channels}{f'/{stride}' if stride > 1 else ''} @{size // stride}"
     )
@@ -104,8 +105,8 @@ WORKLOADS = [
     _conv3x3(256, 256, 14),
     _conv3x3(256, 512, 14, 2),
     _conv3x3(512, 512, 7),
-    _conv1x1(256, 512, 14, 2),
-    _conv1x1(256, 256, 14),
+    conv1x1(256, 512, 14, 2),
+    conv1x1(256, 256, 14),
     _dense(1),
     _dense(64),
     _depthwise(64, 56),
@@ -133,20 +134,25 @@ def layer_module(
     The weights are random, and symmetric as those of `tvm_bitenc.nn` are; the output has as many
     bits as the input. `planes_pipeline` compiles it.
     """
-    words = -(-workload.in_channels // WORD_BITS)
-    shape = (workload.batch, workload.size, workload.size, act_bits, words)
-    planes = relax.Var("planes", relax.TensorType(shape, "uint64"))
+    planes = planes_variable(workload, act_bits)
     builder = relax.BlockBuilder()
     with builder.function("main", [planes]):
         with builder.dataflow():
             rng = np.random.default_rng(seed)
-            output = _emit_layer(builder, planes, workload, weight_bits, act_bits, rng)
+            output = emit_layer(builder, planes, workload, weight_bits, act_bits, rng)
             output = builder.emit_output(output)
         builder.emit_func_output(output)
     return builder.get()
 
 
-def _emit_layer(
+def planes_variable(workload: Workload, bits: int, name: str = "planes") -> relax.Var:
+    """Return a variable of a layer's packed input."""
+    words = -(-workload.in_channels // WORD_BITS)
+    shape = (workload.batch, workload.size, workload.size, bits, words)
+    return relax.Var(name, relax.TensorType(shape, "uint64"))
+
+
+def emit_layer(
     builder: relax.BlockBuilder,
     planes: relax.Var,
     workload: Workload,
@@ -154,6 +160,7 @@ def _emit_layer(
     act_bits: int,
     rng: np.random.Generator,
 ) -> relax.Expr:
+    """Return a layer with random weights and thresholds on planes, packed again."""
     act, weight = activation_encoding(act_bits), Encoding.symmetric(weight_bits)
     weight_codes = rng.integers(0, 2**weight_bits, workload.weight_shape, dtype=np.uint8)
     channels_last = builder.emit(unpack(planes, workload.in_channels))

@@ -126,8 +126,6 @@ def test_what_build_refuses(module_of):
         be.build(mod, target="z80")
     with pytest.raises(UnsupportedError, match="'magic'.*Use 'auto' or one of"):
         be.build(mod, strategy="magic")
-    with pytest.raises(UnsupportedError, match="database.*Leave database=None"):
-        be.build(mod, database="records.json")
     with pytest.raises(UnsupportedError, match="no Relax function 'main'.*from_torch"):
         be.build(type(mod)({}))
 

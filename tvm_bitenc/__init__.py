@@ -14,6 +14,7 @@ _PUBLIC = {
     "from_torch": "frontend.torch",
     "load": "deploy.library",
     "quantize": "frontend.ptq",
+    "tune": "tuning.api",
 }
 __all__ = [*sorted(_PUBLIC), "__version__"]
 

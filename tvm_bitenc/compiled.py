@@ -267,10 +267,10 @@ def check_runs_here(target: Target) -> None:
 
 def missing_instructions(target: Target, present: Iterable[str]) -> list[str]:
     """Instruction sets that code for `target` may use and a CPU with these features lacks."""
-    return sorted(_instructions(target.features) - _instructions(present))
+    return sorted(instruction_sets(target.features) - instruction_sets(present))
 
 
-def _instructions(features: Iterable[str]) -> set[str]:
+def instruction_sets(features: Iterable[str]) -> set[str]:
     """Features that are instruction sets, not hints for LLVM's tuning."""
     prefixes = ("avx", "sse", "fma", "bmi", "popcnt", "lzcnt", "f16c", "gfni", "neon", "dotprod")
     return {name for name in features if name.startswith((*prefixes, "i8mm", "sve", "vfp"))}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import tvm
@@ -14,6 +15,8 @@ from .errors import UnsupportedError
 from .report import Observer
 from .target import Target, load_target
 from .transform.pipeline import Pipeline, code_generation, default_pipeline
+from .tuning.records import load_records
+from .vta.model import model_kind
 
 
 def build(
@@ -21,8 +24,9 @@ def build(
     target: str | Path | tvm.target.Target | Target = "native",
     strategy: str | Mapping[str, str] = "auto",
     threads: int | None = None,
-    database: str | Path | None = None,
+    database: str | Path | bool | None = None,
     *,
+    simulator: str | None = None,
     pipeline: Callable[..., Pipeline] = default_pipeline,
 ) -> CompiledModel:
     """Compile a Relax module.
@@ -34,13 +38,21 @@ def build(
         of its inputs, the batch, may be dynamic; then the model runs with any.
     target : str, Path or tvm.target.Target
         ``"native"``, a name from targets/, a path to such a TOML file, or a target of TVM's.
+        ``"vta"`` is the accelerator of targets/vta/default.toml: it runs the layers that it
+        supports, the CPU all others.
     strategy : str or mapping
         How branch sums are computed: ``"auto"`` or one of `transform.strategy.STRATEGIES`; or one
-        of these by layer name, with ``"*"`` for all others.
+        of these by layer name, with ``"*"`` for all others. On an accelerator ``"auto"`` takes
+        it where it can, and any other name the CPU.
     threads : int, optional
         1 compiles without parallel loops; None leaves the count to TVM's thread pool.
-    database : path, optional
-        Tuned records. There are none yet: anything but None is refused.
+    database : path or False, optional
+        Tuned records, as `tune` writes them: a file, or a folder of MetaSchedule's. None takes
+        those that ship with tvm-bitenc, False none at all. Records of another CPU or release of
+        TVM aren't applied; the report says which layers have one.
+    simulator : {"functional", "verilog"}, optional
+        What stands for the accelerator of the target: numpy (the default), or its Verilog, cycle by
+        cycle, which needs Verilator.
     pipeline : callable
         From target and strategy to the passes to run; ``no_lowering`` compiles the module as it
         is, ``lambda *a: default_pipeline(*a).insert_after("bitenc.Fold", MyPass())`` adds one.
@@ -56,11 +68,10 @@ def build(
     TargetError
         For an unknown or malformed target.
     """
-    if database is not None:
-        raise UnsupportedError("database", "tuned records aren't read yet", "Leave database=None")
     _check_module(mod)
-    target = load_target(target, threads)
-    observer, passes = Observer(target.name), pipeline(target, strategy)
+    target = load_target(target, threads, simulator)
+    target = replace(target, records=load_records(database, target))
+    observer, passes = Observer(target), pipeline(target, strategy)
     inputs, outputs = specs_of(mod["main"])
     mod = without_bounds(mod)
     scheduled = passes.run(mod, observer)
@@ -71,7 +82,8 @@ def build(
             scheduled, target.tvm_target, relax_pipeline=code_generation(target)
         )
     report, batch = observer.report(), largest_batch(scheduled)
-    return CompiledModel(executable, target, inputs, outputs, report, batch, scheduled)
+    model = model_kind(target)
+    return model(executable, target, inputs, outputs, report, batch, scheduled)
 
 
 def _check_module(mod: tvm.IRModule) -> None:

@@ -1,23 +1,33 @@
-"""Targets: one TOML file each, naming the CPU to LLVM and the schedule rules to try."""
+"""Targets: one TOML file each, naming the CPU to LLVM and the schedule rules to try.
+
+A file with an ``[array]`` table, as in targets/vta/, is an accelerator beside this machine's CPU.
+"""
 
 from __future__ import annotations
 
 import platform
 import sys
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tvm
 from tvm.target import codegen
 
 from .data import data_folder
 from .errors import TargetError
+from .vta.config import Accelerator, load_accelerator
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
+if TYPE_CHECKING:
+    from .tuning.records import Records
+
+ACCELERATOR = "vta"
+SIMULATORS = ("functional", "verilog")
 DEFAULT_RULES = ("avx512", "avx2", "generic")  # Each declines what its CPU lacks.
 _KEYS = {"description", "emulator", "tvm", "schedule", "core"}
 
@@ -36,12 +46,15 @@ class Core:
         Byte look-ups in a table of one register.
     product : float
         Products of bytes: multiplications, or dot and matrix products where it has them.
+    in_order : bool
+        It starts them in the order of the program: LLVM's schedule decides how long they take.
     """
 
     issue: float = 1.0
     vector: float = 1.0
     lookup: float = 1.0
     product: float = 1.0
+    in_order: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,6 +76,12 @@ class Target:
     emulator : str
         Command that runs its programs on other machines, e.g. ``qemu-aarch64 -cpu cortex-a53``;
         empty if there is none.
+    records : Records, optional
+        What tuning found for it; without them, rules choose alone.
+    accelerator : Accelerator, optional
+        Runs the layers that it supports; `tvm_target` is then the CPU beside it.
+    simulator : {"functional", "verilog"}
+        What stands for the accelerator when the model runs.
     """
 
     name: str
@@ -72,6 +91,9 @@ class Target:
     description: str = ""
     core: Core = Core()
     emulator: str = ""
+    records: Records | None = field(default=None, compare=False, repr=False)
+    accelerator: Accelerator | None = None
+    simulator: str = SIMULATORS[0]
 
     @property
     def triple(self) -> str:
@@ -94,11 +116,15 @@ class Target:
 
 def target_names() -> list[str]:
     """Return the targets that ship with tvm-bitenc."""
-    return sorted(["native", *(path.stem for path in data_folder("targets").glob("*.toml"))])
+    return sorted(
+        ["native", ACCELERATOR, *(path.stem for path in data_folder("targets").glob("*.toml"))]
+    )
 
 
 def load_target(
-    target: str | Path | tvm.target.Target | Target, threads: int | None = None
+    target: str | Path | tvm.target.Target | Target,
+    threads: int | None = None,
+    simulator: str | None = None,
 ) -> Target:
     """Find a target.
 
@@ -108,11 +134,13 @@ def load_target(
         ``"native"``, a name from targets/, a path to such a TOML file, or a target of TVM's.
     threads : int, optional
         1 compiles without parallel loops; None leaves the count to TVM's thread pool.
+    simulator : {"functional", "verilog"}, optional
+        Of an accelerator; None is functional.
 
     Raises
     ------
     TargetError
-        If there is no such target, or its file is malformed.
+        If there is no such target or simulator, or its file is malformed.
     """
     if threads is not None and threads < 1:
         raise TargetError("threads", f"{threads} isn't a count of threads", "Give 1 or more")
@@ -122,10 +150,21 @@ def load_target(
         target = native_target()
     elif not isinstance(target, Target):
         target = read_target(_find(target))
-    return replace(target, threads=threads)
+    if simulator is None:
+        return replace(target, threads=threads)
+    if target.accelerator is None or simulator not in SIMULATORS:
+        is_cpu = target.accelerator is None
+        raise TargetError(
+            f"simulator {simulator!r}",
+            f"target {target.name!r} is a CPU" if is_cpu else "isn't known",
+            "Leave simulator=None" if is_cpu else f"Use one of {', '.join(SIMULATORS)}",
+        )
+    return replace(target, threads=threads, simulator=simulator)
 
 
 def _find(target: str | Path) -> Path:
+    if target == ACCELERATOR:
+        return data_folder("targets") / ACCELERATOR / "default.toml"
     shipped = data_folder("targets") / f"{target}.toml"
     if shipped.is_file():
         return shipped
@@ -145,6 +184,8 @@ def read_target(path: Path) -> Target:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise TargetError(where, f"isn't TOML ({error})", "Mend that line") from None
+    if "array" in content:
+        return accelerator_target(path)
     unknown = sorted(set(content) - _KEYS)
     if unknown or not isinstance(content.get("tvm"), dict):
         raise TargetError(
@@ -171,12 +212,25 @@ def _core(config: object, where: str) -> Core:
     known = [field.name for field in fields(Core)]
     if not isinstance(config, dict) or not set(config) <= set(known):
         raise TargetError(where, "[core] isn't a table of known keys", f"Use {', '.join(known)}")
-    for name, value in config.items():
+    numbers = dict(config)
+    if not isinstance(numbers.pop("in_order", False), bool):
+        raise TargetError(where, "[core] in_order isn't true or false", "Write in_order = true")
+    for name, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 100:
             raise TargetError(
                 where, f"[core] {name} is {value!r}", "Give the instructions that start per cycle"
             )
     return Core(**config)
+
+
+def accelerator_target(path: Path) -> Target:
+    """Return the accelerator of a file beside this machine's CPU."""
+    name = ACCELERATOR if path.stem == "default" else path.stem
+    accelerator = load_accelerator(path)
+    size = f"{accelerator.channels} x 64 x {accelerator.pixels}"
+    return replace(
+        native_target(), name=name, accelerator=accelerator, description=f"accelerator of {size}"
+    )
 
 
 def _tvm_target(config: dict, where: str) -> tvm.target.Target:

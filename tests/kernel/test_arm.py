@@ -50,6 +50,10 @@ def on(*names):
     return pytest.mark.parametrize("target", names, indirect=True)
 
 
+def slowly(*names):
+    return [pytest.param(name, marks=SLOW) for name in names]
+
+
 def named(layers):
     """Every layer under every strategy, by a name of its own; and strategies by name."""
     found = [
@@ -75,7 +79,7 @@ def check(layers_module, same):
     return run
 
 
-@on(*TARGETS)
+@on("cortex-a53", *slowly("cortex-a72", "cortex-a76"), "neoverse-n2", "armv7-neon")
 def test_some_bits(target, random_layer, kinds, check):
     check(layers_of(SOME_BITS, random_layer, kinds), target)
 
@@ -104,7 +108,7 @@ def test_unusual_layers(target, random_layer, check):
     check(unusual(random_layer), target)
 
 
-@on("cortex-a72", pytest.param("neoverse-n2", marks=SLOW), "armv7-neon")
+@on("cortex-a72", *slowly("neoverse-n2", "armv7-neon"))
 def test_thresholds_of_all_epilogues(target, random_layer, module_of, same):
     """Few, many, and uneven thresholds end in codes by different ways."""
     weight, act = Encoding.symmetric(2, 2.0), Encoding.unsigned(3, 2.0)
@@ -136,7 +140,7 @@ def resnet():
 
 
 @pytest.mark.parametrize("make", [digits, pytest.param(resnet, marks=SLOW)])
-@on("cortex-a72", pytest.param("cortex-a76", marks=SLOW), pytest.param("armv7-neon", marks=SLOW))
+@on("cortex-a72", *slowly("cortex-a76", "armv7-neon"))
 def test_networks_give_what_x86_gives(make, target, same):
     torch.manual_seed(0)
     model, x = make()

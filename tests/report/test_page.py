@@ -16,7 +16,9 @@ pytest.importorskip("jinja2", reason="pip install 'tvm-bitenc[report]'")
 
 
 def row(name, strategy, macs=1_000_000, bits=2):
-    return LayerRow(name, "3x3 64->64 @14x14", bits, bits, bits, strategy, macs, 4000, 250, 10_000)
+    shape = "3x3 64->64 @14x14"
+    sizes = dict(float_bytes=4000, stored_bytes=250, moved_bytes=10_000)
+    return LayerRow(name, shape, bits, bits, bits, strategy, macs, **sizes)
 
 
 REPORT = Report(

@@ -30,11 +30,11 @@ REPORT = Report(
 def test_table():
     assert str(REPORT).splitlines() == [
         "target board; sizes are bytes of weights",
-        "layer   shape             bits  out      strategy     MACs  float32  stored",
-        "------  ----------------  ----  -------  --------  -------  -------  ------",
-        "conv1   3x3 3->64 @8x8/2  W8A8  A2       int8      110,592    6,912   3,456",
-        "a<b>&c  1x1 64->10 @1x1   W1A2  32 bits  xnor          640    2,560      80",
-        "total                                              111,232    9,472   3,536",
+        "layer   shape             bits  out      strategy  schedule         MACs  float32  stored",
+        "------  ----------------  ----  -------  --------  ------------  -------  -------  ------",
+        "conv1   3x3 3->64 @8x8/2  W8A8  A2       int8      default rule  110,592    6,912   3,456",
+        "a<b>&c  1x1 64->10 @1x1   W1A2  32 bits  xnor      default rule      640    2,560      80",
+        "total                                                            111,232    9,472   3,536",
         "float: head (2,000 MACs): its input isn't quantized. Quantize it",
         "float: 2 x softmax in a, b",
         "note: conv1: could be cheaper",

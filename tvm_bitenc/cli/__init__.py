@@ -21,7 +21,9 @@ def main() -> None:
     from .report import report
     from .run import run
     from .serve import serve
+    from .sim import sim
     from .targets import targets
+    from .tune import tune_app
 
     app = typer.Typer(
         help="Compile networks with 1- to 8-bit weights and activations.",
@@ -38,8 +40,10 @@ def main() -> None:
         deploy,
         serve,
         doctor,
+        sim,
     ):
         app.command()(command)
+    app.add_typer(tune_app, name="tune")
     try:
         app()
     except BitencError as error:

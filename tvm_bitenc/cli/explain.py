@@ -35,7 +35,14 @@ def explain(
 def print_report(report: Report, console: Console) -> None:
     """Print a report as tables."""
     headings, rows = report.table()
-    console.print(text_table(f"Layers that run on codes, for {report.target}", headings, rows, 3))
+    console.print(
+        text_table(
+            f"Layers that run on codes, for {report.target}", headings, rows, report.number_columns
+        )
+    )
+    rows = [[row.name, row.cpu_reason] for row in report.layers if row.cpu_reason]
+    if rows:
+        console.print(text_table("Layers that run on the CPU", ["layer", "why"], rows))
     if report.float_layers:
         rows = [[x.name, f"{x.macs:,}", x.reason, x.cure] for x in report.float_layers]
         console.print(text_table("Layers that stay float", ["layer", "MACs", "why", "cure"], rows))

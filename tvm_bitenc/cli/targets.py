@@ -72,6 +72,8 @@ def describe(target: Target) -> dict:
             f"target {target.name!r}", f"there are no schedule rule sets {unknown}", f"Use {known}"
         )
     costs = {f"W{m}A{k}": _costs(m, k, target) for m, k in BITS}
+    if target.accelerator is not None:  # It has one way; the CPU's are for what it leaves.
+        costs = {}
     return {
         "name": target.name,
         "description": target.description,
@@ -96,6 +98,8 @@ def _costs(weight_bits: int, act_bits: int, target: Target) -> dict[str, float]:
 
 def _runs_here(target: Target) -> str:
     """How programs of a target run on this machine, or why they don't."""
+    if target.accelerator is not None:
+        return "simulated"
     try:
         check_runs_here(target)
         return "natively"

@@ -11,7 +11,7 @@ from importlib import metadata
 
 import tvm
 
-from ..compiled import missing_instructions
+from ..compiled import instruction_sets, missing_instructions
 from ..errors import BitencError
 from ..target import Target, load_target, target_names
 from .connection import Connection, within
@@ -164,6 +164,9 @@ def _capabilities(machine: dict) -> Iterator[Check]:
     triple, features = machine["triple"], machine.get("features")
     found = f"{machine.get('cpu', 'CPU unknown')} ({triple})"
     yield Check("device", "CPU", True, found, "choosing a target")
+    if features is not None:
+        found = ", ".join(sorted(instruction_sets(features))) or "no vector instructions"
+        yield Check("device", "features", True, found, "choosing a target")
     fitting = [
         name
         for name in target_names()

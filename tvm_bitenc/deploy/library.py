@@ -22,7 +22,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -33,6 +33,8 @@ from ..compiled import CompiledModel, check_runs_here
 from ..errors import LibraryError, TargetError
 from ..report import Report
 from ..target import Target
+from ..vta.config import Accelerator
+from ..vta.model import model_kind
 from .linker import find_linker, gnu_compiler, gnu_package, shared_library_command
 
 MAGIC = b"BITENC01"
@@ -141,6 +143,8 @@ def _description(model: CompiledModel) -> dict:
             "name": model.target.name,
             "tvm": json.loads(_target_json(model.target)),
             "threads": model.target.threads,
+            "accelerator": model.target.accelerator and asdict(model.target.accelerator),
+            "simulator": model.target.simulator,
         },
         "inputs": [asdict(spec) for spec in model.inputs],
         "outputs": [asdict(spec) for spec in model.outputs],
@@ -199,7 +203,7 @@ def load(path: str | Path) -> CompiledModel:
         raise TargetError(str(path), error.cause, "Compile the model for this machine") from None
     module, target = _load_module(path), library.target
     parts = library.inputs, library.outputs, library.report, library.largest_batch
-    return CompiledModel(module, target, *parts)
+    return model_kind(target)(module, target, *parts)
 
 
 def read_library(path: Path) -> Library:
@@ -218,7 +222,7 @@ def read_library(path: Path) -> Library:
             for specs in (description["inputs"], description["outputs"])
         )
         library = Library(
-            Target(target["name"], tvm.target.Target(target["tvm"]), threads=target["threads"]),
+            _target_of(target),
             inputs,
             outputs,
             Report.from_dict(description["report"]),
@@ -238,6 +242,18 @@ def read_library(path: Path) -> Library:
 def is_same_series(version: str) -> bool:
     """Whether a version of TVM runs this one's libraries: 0.27.1 does those of 0.27.0."""
     return version.split(".")[:2] == tvm.__version__.split(".")[:2]
+
+
+def _target_of(description: dict) -> Target:
+    target = Target(
+        description["name"],
+        tvm.target.Target(description["tvm"]),
+        threads=description["threads"],
+    )
+    if not description.get("accelerator"):
+        return target
+    accelerator = Accelerator(**description["accelerator"])
+    return replace(target, accelerator=accelerator, simulator=description["simulator"])
 
 
 def _load_module(path: Path) -> tvm.runtime.Module:

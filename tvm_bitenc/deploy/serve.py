@@ -66,13 +66,12 @@ class Server:
         self.public_host = public_host
         self.port = port or free_port(host)
         self.folder = Path(tempfile.mkdtemp(prefix="bitenc-serve-"))
+        self._rpc = None
         try:
             self._start()
         except BaseException:
             self.close()
             raise
-
-    _rpc = None
 
     def _start(self) -> None:
         from tvm import rpc

@@ -190,7 +190,7 @@ class ByteXnor(Xnor):
     def _count_row(self, tile, counters, vectors: range, i) -> None:
         """Count under a row of taps."""
         kernel_w = self.layer.kernel_size[1]
-        if kernel_w * self.steps <= MAX_UNROLL:
+        if kernel_w * self.steps <= (self.tile.unroll or MAX_UNROLL):
             # Neighbouring taps read the same pixels: each is loaded once.
             for step in range(self.steps):
                 for j in range(kernel_w):
@@ -202,7 +202,7 @@ class ByteXnor(Xnor):
 
     def _count_steps(self, tile, counters, vectors: range, i, j, first, count: int) -> None:
         """Count neighbouring vectors under one tap."""
-        step = max(d for d in divisors(count) if d <= MAX_UNROLL)
+        step = max(d for d in divisors(count) if d <= (self.tile.unroll or MAX_UNROLL))
         if step < count:
             _settle(counters)
         with T.serial(0, count // step) as outer:

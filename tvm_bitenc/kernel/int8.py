@@ -6,6 +6,8 @@ a signed byte,
 .. math:: acc = \sum (2u + e)(g w + b) = 2 g \sum u w + 2 b \sum u + e \sum (g w + b)
 
 where e is the integer of code 0. Padding holds code 0, and the last sum runs over taps inside.
+Codes that are too large for signed bytes are taken less 128: then :math:`128 \sum w` is added to
+:math:`\sum u w`, over all taps, for padding holds -128.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ from .transpose import unpack_codes
 from .window import Tile, by_block, divisors, padded_blocks, padded_width
 
 QUAD = 4  # Products that one 32-bit lane sums.
+SHIFT = 128
+DEPTHS = {"words": 2, "pairs": 2, "matrix": 8}
 MAX_WORD = 32767
 MAX_UNROLL = 4
 
@@ -85,8 +89,11 @@ class Int8:
         self.block = self.lanes * tile.vectors
         self.weights = byte_weights(layer, 127)
         self.top = sum(layer.geometry.act_coefficients)
+        self.shift = SHIFT if self.top > isa.most_code else 0
         self.method = self._method()
-        self.depth = 2 if self.method == "words" else QUAD  # Input channels to a lane.
+        if self.method == "words":
+            self.shift = 0
+        self.depth = DEPTHS.get(self.method, QUAD)  # Input channels to a lane.
         self.steps = -(-layer.weight_codes.shape[1] // self.depth)
 
     @staticmethod
@@ -109,10 +116,9 @@ class Int8:
 
     def _method(self) -> str:
         """``dot``, ``bytes`` or ``words``: the first that can't overflow."""
-        fits = self.top <= self.isa.most_code
-        if self.isa.has_dot and fits:
+        if self.isa.has_dot:
             return "dot"
-        return "bytes" if self._widen_after and fits else "words"
+        return "bytes" if self._widen_after else "words"
 
     @property
     def widens_seldom(self) -> bool:
@@ -122,18 +128,25 @@ class Int8:
     @cached_property
     def _widen_after(self) -> int:
         """Pairs of products that 16 bits can sum."""
-        pair = 2 * self.top * int(np.abs(self.weights.values.astype(int)).max())
+        pair = 2 * self._largest * int(np.abs(self.weights.values.astype(int)).max())
         return MAX_WORD // max(pair, 1)
+
+    @property
+    def _largest(self) -> int:
+        """Largest magnitude of a code as it is multiplied."""
+        return max(self.top - self.shift, self.shift)
 
     @cached_property
     def raw(self) -> Raw:
         """Meaning of the sums."""
         geometry, weights = self.layer.geometry, self.weights
         zero = geometry.act_offset - self.top
-        magnitude = np.abs(weights.values.astype(np.int64)).reshape(len(weights.values), -1)
-        bound = self.top * int(magnitude.sum(axis=1).max())
-        inside = self.layer.integers_inside
-        return Raw(zero * inside, 2 * weights.factor, 2 * weights.shift, -bound, bound)
+        values = weights.values.astype(np.int64).reshape(len(weights.values), -1)
+        bound = self._largest * int(np.abs(values).sum(axis=1).max())
+        constant = zero * self.layer.integers_inside
+        if self.shift:
+            constant = constant + 2 * weights.factor * self.shift * values.sum(axis=1)
+        return Raw(constant, 2 * weights.factor, 2 * weights.shift, -bound, bound)
 
     @property
     def constants(self) -> list[np.ndarray]:
@@ -155,7 +168,7 @@ class Int8:
 
     def prepare_pixel(self, pixel, target, base) -> None:
         """Unpack the codes of a pixel."""
-        unpack_codes(self.layer, self.isa, self.prepared, pixel, target, base)
+        unpack_codes(self.layer, self.isa, self.prepared, pixel, target, base, self.shift)
 
     def sums(self, tile) -> list[list]:
         """Sums of every pixel of a tile, in vectors of int32."""
@@ -163,7 +176,7 @@ class Int8:
         if self.method == "bytes":
             self._sum_late(tile, totals)
         else:
-            step = max(d for d in divisors(self.steps) if d <= MAX_UNROLL)
+            step = max(d for d in divisors(self.steps) if d <= (self.tile.unroll or MAX_UNROLL))
             with T.grid(*self.layer.kernel_size, self.steps // step) as (i, j, part):
                 for t in range(step):
                     self._add_step(tile, totals, i, j, part * step + t)
@@ -177,7 +190,7 @@ class Int8:
     def _sum_late(self, tile, totals) -> None:
         """Sum pairs in 16 bits over as many steps as fit, then widen."""
         late = max(d for d in divisors(self.steps) if d <= self._widen_after)
-        step = max(d for d in divisors(late) if d <= MAX_UNROLL)
+        step = max(d for d in divisors(late) if d <= (self.tile.unroll or MAX_UNROLL))
         one = constant(1, "int16", self.lanes * 2)
         with T.grid(*self.layer.kernel_size, self.steps // late) as (i, j, outer):
             pairs = [[self._zero("int16") for _ in pixel] for pixel in totals]

@@ -261,7 +261,7 @@ class Lut:
         """Look up every table of one tap."""
         limit = MAX_ENTRY_SUM // part.most
         even = [d for d in divisors(self.steps) if d % 2 == 0]
-        step = max(d for d in even if d <= min(limit, MAX_UNROLL))
+        step = max(d for d in even if d <= min(limit, self.tile.unroll or MAX_UNROLL))
         whole = self._widen_level(part) != "chunk"
         late = max(d for d in divisors(self.steps // step) if whole or d * step <= limit)
         with T.serial(0, self.steps // step // late) as outer:

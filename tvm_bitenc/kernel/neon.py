@@ -11,10 +11,17 @@ from tvm.tirx.script import builder as T
 from .isa import Isa
 from .tir import constant, intrinsic, joined, reinterpret, vector
 
+MAX_SIGNED = 127
+
 
 @dataclass(frozen=True)
 class Neon(Isa):
     """NEON, with LLVM's names of what the CPU at hand has of it."""
+
+    @property
+    def is_scheduled(self) -> bool:
+        """Whether LLVM must see into sums of bytes: cores in order depend on its schedule."""
+        return "add_saturated" in self.intrinsics
 
     def popcount_bytes(self, value):
         """Set bits of every byte, uint8."""
@@ -34,12 +41,41 @@ class Neon(Isa):
         return joined("uint8", 8, found)
 
     def add_in_place(self, total, value):
-        """Sum of bytes, in the register of `total`."""
+        """Sum of bytes that doesn't overflow, in the register of `total`.
+
+        Where LLVM schedules, the sum saturates, for it reorders others.
+        """
+        if self.is_scheduled:
+            return intrinsic(str(total.ty.dtype), self.intrinsics["add_saturated"], total, value)
         return self._call("bitenc_add_bytes", str(total.ty.dtype), total, value)
 
     def select(self, mask, a, b):
         """Bits of `a` where `mask` has ones, of `b` elsewhere, in the register of `mask`."""
+        if self.is_scheduled:
+            return b ^ (mask & (a ^ b))
         return self._call("bitenc_select", vector("uint64", self.vector_bytes // 8), mask, a, b)
+
+    def multiply_pairs(self, total, codes, weights, half: int):
+        """`total` (int16), if any, plus products of the low or high eight bytes, all signed."""
+        if total is None:
+            return self._product("int16", self._signed(codes), weights, half)
+        name = ("bitenc_multiply_low", "bitenc_multiply_high")[half]
+        return self._call(name, vector("int16", self.vector_bytes // 2), total, codes, weights)
+
+    def add_pairs_of_words(self, total, pairs):
+        """`total` (int32) plus sums of neighbouring lanes of int16."""
+        dtype = vector("int32", self.vector_bytes // 4)
+        return self._call("bitenc_add_pairs", dtype, total, pairs)
+
+    @property
+    def has_matrix(self) -> bool:
+        """Whether 2 x 8 bytes times 8 x 2 bytes take one instruction."""
+        return "matrix" in self.intrinsics
+
+    def matrix(self, total, unsigned, signed):
+        """`total` (int32, 2 x 2) plus products of two rows of eight bytes each."""
+        dtype = vector("int32", self.vector_bytes // 4)
+        return intrinsic(dtype, self.intrinsics["matrix"], total, unsigned, signed)
 
     def _call(self, name: str, dtype: str, *operands):
         """Call one of the `functions`."""
@@ -66,9 +102,11 @@ class Neon(Isa):
 
     def dot(self, total, unsigned, signed):
         """``total`` (int32) plus the four products of bytes that lie in each 32-bit lane."""
-        n = self.vector_bytes
-        name = self.intrinsics["dot"]
-        return intrinsic(vector("int32", n // 4), name, total, self._signed(unsigned), signed)
+        name, dtype = self.intrinsics["dot"], vector("int32", self.vector_bytes // 4)
+        if self.most_code > MAX_SIGNED:
+            return intrinsic(dtype, name, total, unsigned, signed)
+        # Only the last operand can be a lane that is repeated, which codes are.
+        return intrinsic(dtype, name, total, signed, self._signed(unsigned))
 
     def multiply_add_bytes(self, unsigned, signed):
         """Sums of two neighbouring products of bytes, int16."""
@@ -84,10 +122,12 @@ class Neon(Isa):
     def _multiply_add(self, dtype: str, a, b):
         """Products of both halves, neighbours added up."""
         a, b = T.Bind(a), T.Bind(b)
-        lanes = self.vector_bytes // np.dtype(dtype).itemsize
-        wide = vector(dtype, lanes)
-        products = []
-        for half in (range(lanes), range(lanes, 2 * lanes)):
-            sides = [tirx.Cast(wide, tirx.Shuffle([side], list(half))) for side in (a, b)]
-            products.append(T.Bind(sides[0] * sides[1]))
+        products = [T.Bind(self._product(dtype, a, b, half)) for half in (0, 1)]
         return T.Bind(self.add_neighbours(*products))
+
+    def _product(self, dtype: str, a, b, half: int):
+        """Products of the low or the high half of the lanes, twice as wide."""
+        lanes = self.vector_bytes // np.dtype(dtype).itemsize
+        chosen = list(range(half * lanes, (half + 1) * lanes))
+        sides = [tirx.Cast(vector(dtype, lanes), tirx.Shuffle([side], chosen)) for side in (a, b)]
+        return sides[0] * sides[1]

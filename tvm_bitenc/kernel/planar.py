@@ -83,13 +83,17 @@ class Planar(Int8):
             target = T.Bind((c * rows + row) * self.row_size)
             source_row = T.Bind(tile.first_row * layer.geometry.strides[0] + row - top)
             with T.serial(0, self.row_size) as column:
-                T.buffer_store(tile.prepared, tirx.const(0, dtype), [target + column])
+                T.buffer_store(tile.prepared, tirx.const(self.shift, dtype), [target + column])
             with T.If(tirx.all(source_row >= 0, source_row < height)), T.Then():
                 source = T.Bind(((tile.image * channels + c) * height + source_row) * width)
                 with T.serial(0, width) as column:
-                    code = tile.source[source + column]
+                    code = self._shifted(tile.source[source + column])
                     code = code if dtype == "uint8" else tirx.Cast(dtype, code)
                     T.buffer_store(tile.prepared, code, [target + left + column])
+
+    def _shifted(self, code):
+        """A code less `shift`, or what it was before."""
+        return code ^ tirx.const(self.shift, "uint8") if self.shift else code
 
     def begin_row(self, tile) -> None:
         """Add up the codes of every column under the windows of an output row."""
@@ -100,7 +104,7 @@ class Planar(Int8):
         with T.grid(self.channels, self.layer.kernel_size[0]) as (c, i):
             start = T.Bind(self._row(tile, c, i))
             with T.serial(0, self.row_size) as column:
-                code = tirx.Cast("int32", tile.prepared[start + column])
+                code = tirx.Cast("int32", self._shifted(tile.prepared[start + column]))
                 T.buffer_store(tile.column_sums, tile.column_sums[column] + code, [column])
 
     def act_sum(self, tile, p: int):

@@ -25,7 +25,9 @@ PLANES = 8  # What a turn takes; 0 stands for those that codes of fewer bits lac
 MAX_TURNED_WORDS = 8  # Beyond, the words of a plane lie too far apart.
 
 
-def unpack_codes(layer: ConvLayer, isa: Isa, prepared: tuple[str, int], pixel, target, base):
+def unpack_codes(
+    layer: ConvLayer, isa: Isa, prepared: tuple[str, int], pixel, target, base, shift: int = 0
+):
     """Write the codes of a pixel, one word of each plane at a time.
 
     Parameters
@@ -37,6 +39,8 @@ def unpack_codes(layer: ConvLayer, isa: Isa, prepared: tuple[str, int], pixel, t
     pixel : conv2d._PixelWords
     target, base
         Where the codes go.
+    shift : int
+        0, or 128 that is taken from every code.
     """
     (dtype, size), at_once = prepared, min(isa.vector_bytes, WORD_BITS)
     turns = _turns(layer, isa, pixel.per_plane)
@@ -46,6 +50,8 @@ def unpack_codes(layer: ConvLayer, isa: Isa, prepared: tuple[str, int], pixel, t
                 codes = _turned(layer, isa, pixel, word)
             else:
                 codes = _chosen(layer, pixel, word, start, at_once)
+            if shift:
+                codes = codes ^ constant(shift, "uint8", at_once)
             if dtype != "uint8":
                 codes = tirx.Cast(vector(dtype, at_once), codes)
             # What lies behind the last channel is overwritten by the next pixel.

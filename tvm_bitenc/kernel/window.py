@@ -49,12 +49,16 @@ class Tile:
         Output rows whose input is prepared together; a divisor of the output height.
     splits : int
         Parts of the blocks of channels that run in parallel; a divisor of their number.
+    unroll : int
+        Most steps of the innermost sum that are written out one after another; 0 leaves it to the
+        product.
     """
 
     pixels: int
     vectors: int
     rows: int = 1
     splits: int = 1
+    unroll: int = 0
 
 
 def prepared_rows(layer: ConvLayer, rows: int) -> int:

@@ -112,7 +112,7 @@ class Xnor:
     def _count_taps(self, tile, counts) -> None:
         """Count under every tap; short rows of taps are written out."""
         (kernel_h, kernel_w), words = self.layer.kernel_size, self.layer.words
-        if kernel_w * words <= MAX_UNROLL:
+        if kernel_w * words <= (self.tile.unroll or MAX_UNROLL):
             with T.serial(0, kernel_h) as i:
                 for j in range(kernel_w):
                     for word in range(words):

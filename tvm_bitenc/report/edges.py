@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
-from tvm import ir, relax
-
-from ..op.registration import is_call_to
+from tvm import relax
 
 
-def edges_of(main: relax.Function, layer_ops: Sequence[ir.Op]) -> list[tuple[int, int]]:
-    """Return edges between calls of some ops, whatever lies between them.
+def edges_of(main: relax.Function, is_layer: Callable[[relax.Call], bool]) -> list[tuple[int, int]]:
+    """Return edges between some calls, whatever lies between them.
 
     Parameters
     ----------
     main : relax.Function
-    layer_ops : sequence of tvm.ir.Op
+    is_layer : callable
+        Tells which calls are layers.
 
     Returns
     -------
@@ -29,7 +28,7 @@ def edges_of(main: relax.Function, layer_ops: Sequence[ir.Op]) -> list[tuple[int
     for block in main.body.blocks:
         for binding in block.bindings:
             found = _sources(binding.value, sources)
-            if any(is_call_to(binding.value, op) for op in layer_ops):
+            if isinstance(binding.value, relax.Call) and is_layer(binding.value):
                 edges += [(source, count) for source in sorted(found)]
                 found, count = {count}, count + 1
             sources[binding.var] = found

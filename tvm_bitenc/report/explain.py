@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import tvm
 from tvm import relax
 
+from ..encoding import WORD_BITS
 from ..errors import UnsupportedError
 from ..op.matmul import branch_matmul_op
-from ..op.packed import conv_layer_of, packed_conv2d_op
+from ..op.packed import conv_layer_of, packed_conv2d_op, packed_max_pool2d_op
 from ..op.quantize import quantize_op
 from ..op.registration import describe, is_call_to
 from ..schedule.rule import sizes_of
-from ..target import Target, load_target
+from ..target import ACCELERATOR, Target, load_target
 from ..te.conv_layer import ConvLayer
 from ..transform.float32 import evaluate, op_name
 from ..transform.lower import is_layer, lower_layer, reason_for_float
 from ..transform.pipeline import Pipeline, default_pipeline
-from ..transform.rewrite import Graph, merge_equal, rewrite_calls
+from ..transform.rewrite import Graph, is_external, merge_equal, rewrite_calls
+from ..tuning.apply import schedule_of
+from ..vta.config import Accelerator
+from ..vta.counters import predicted
+from ..vta.offloaded import Offloaded, offloaded, window_of
+from ..vta.work import work_of
 from .edges import edges_of
 from .reasons import diagnose
 from .report import FloatLayer, FloatOps, LayerRow, Report
@@ -52,7 +59,7 @@ def explain(
         reason.
     """
     target = load_target(target)
-    observer, refused = Observer(target.name), []
+    observer, refused = Observer(target), []
     passes = default_pipeline(target).until("bitenc.Schedule")
     passes = Pipeline(
         [_lenient_lowering(refused) if p.info.name == "bitenc.Lower" else p for p in passes.passes]
@@ -66,11 +73,10 @@ class Observer:
 
     Parameters
     ----------
-    target : str
-        Name of the target.
+    target : Target
     """
 
-    def __init__(self, target: str):
+    def __init__(self, target: Target):
         self.target = target
         self.float_layers: list[FloatLayer] = []
         self.notes: list[str] = []
@@ -83,13 +89,19 @@ class Observer:
         if name == "bitenc.Lower":
             self.float_layers, self.notes = _before_lowering(mod)
         elif name == "bitenc.Schedule":
-            self.layers, self.float_ops = _before_scheduling(mod)
-            self.edges = edges_of(mod["main"], (packed_conv2d_op, branch_matmul_op))
+            self.layers, self.float_ops = _before_scheduling(mod, self.target)
+            self.edges = edges_of(mod["main"], lambda call: _is_row(call, mod, self.target))
 
     def report(self, refused: list[FloatLayer] = ()) -> Report:
         """Return the report of what was seen."""
         left = [*self.float_layers, *refused]
-        return Report(self.target, self.layers, left, self.float_ops, self.notes, edges=self.edges)
+        accelerator = self.target.accelerator
+        rates = (0, 0)
+        if accelerator is not None:
+            rates = accelerator.macs_per_cycle, WORD_BITS // 8
+        return Report(
+            self.target.name, self.layers, left, self.float_ops, self.notes, *rates, self.edges
+        )
 
 
 def _before_lowering(mod: tvm.IRModule) -> tuple[list[FloatLayer], list[str]]:
@@ -141,13 +153,20 @@ def macs_of(call: relax.Call) -> int:
     return math.prod(data if "transpose" in op_name(call) else out) * math.prod(weight[1:])
 
 
-def _before_scheduling(mod: tvm.IRModule) -> tuple[list[LayerRow], list[FloatOps]]:
+def _before_scheduling(mod: tvm.IRModule, target: Target) -> tuple[list[LayerRow], list[FloatOps]]:
     rows: list[LayerRow] = []
     ops: dict[str, list[str]] = {}
 
     def note(call: relax.Call, graph: Graph) -> None:
         if is_call_to(call, packed_conv2d_op):
-            rows.append(row_of(conv_layer_of(call)))
+            reason = str(call.attrs.get("cpu_reason", ""))
+            row = row_of(conv_layer_of(call))
+            rows.append(replace(row, schedule=schedule_of(call, target), cpu_reason=reason))
+        elif isinstance(call.op, tvm.ir.GlobalVar) and is_external(mod[call.op]):
+            rows.append(offloaded_row(offloaded(mod[call.op]), target.accelerator))
+        elif is_call_to(call, packed_max_pool2d_op) and target.accelerator is not None:
+            reason = str(call.attrs["cpu_reason"])
+            rows.append(replace(row_of_pool(Offloaded(call)), cpu_reason=reason))
         elif is_call_to(call, branch_matmul_op):
             rows.append(row_of_product(call))
         elif _is_float_op(call, graph):
@@ -158,6 +177,15 @@ def _before_scheduling(mod: tvm.IRModule) -> tuple[list[LayerRow], list[FloatOps
         FloatOps(op, len(names), sorted({name for name in names if name}))
         for op, names in ops.items()
     ]
+
+
+def _is_row(call: relax.Call, mod: tvm.IRModule, target: Target) -> bool:
+    """Whether `_before_scheduling` makes a row of a call."""
+    if is_call_to(call, packed_conv2d_op) or is_call_to(call, branch_matmul_op):
+        return True
+    if isinstance(call.op, tvm.ir.GlobalVar):
+        return is_external(mod[call.op])
+    return is_call_to(call, packed_max_pool2d_op) and target.accelerator is not None
 
 
 def _is_float_op(call: relax.Call, graph: Graph) -> bool:
@@ -201,6 +229,27 @@ def moved_bytes(layer: ConvLayer) -> int:
     samples = 1 if layer.has_dynamic_batch else int(batch)
     stored = 0 if layer.is_pooling else layer.stored_bytes
     return stored + samples * (read + written) // 8
+
+
+def offloaded_row(part: Offloaded, accelerator: Accelerator) -> LayerRow:
+    """Describe a layer on the accelerator, with its cost by the cycle model."""
+    program, samples = part.program(accelerator), part.samples
+    cycles = predicted(program, accelerator).times(samples)
+    work = work_of(cycles, program.macs * samples, accelerator.macs_per_cycle)
+    row = row_of_pool(part) if part.layer is None else row_of(conv_layer_of(part.call))
+    if part.table is not None:
+        residual = " + residual" if len(part.operands) > 1 else ""
+        out_bits = max(int(part.table.max()).bit_length(), 1)
+        row = replace(row, shape=row.shape + residual, out_bits=out_bits)
+    return replace(row, strategy=ACCELERATOR, work=work)
+
+
+def row_of_pool(part: Offloaded) -> LayerRow:
+    """Describe a max pooling: no weights, and no multiply-accumulates."""
+    window = window_of(part.call)
+    kernel, size = ("x".join(map(str, pair)) for pair in (window.kernel_size, window.output_size))
+    shape = f"max {kernel} @{size}/{window.geometry.strides[0]}"
+    return LayerRow(part.name, shape, 0, window.act_bits, window.out_bits, "", 0, 0, 0)
 
 
 def row_of_product(call: relax.Call) -> LayerRow:

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from ..deploy.library import written_whole
 from ..errors import BitencError
+from .figure import data_url
 from .report import Report, layer_line, ops_line
+from .roofline import draw_roofline
 
 
 def write_page(path: Path, title: str, sections: list[dict]) -> Path:
@@ -47,11 +49,16 @@ def write_template(path: Path, name: str, content: dict) -> Path:
 def report_section(report: Report) -> dict:
     """Return the section of a page that shows a report."""
     headings, rows = report.table()
-    notes = [f"Stayed float: {layer_line(layer)}." for layer in report.float_layers]
+    notes = [
+        f"On the CPU: {row.name}: {row.cpu_reason}." for row in report.layers if row.cpu_reason
+    ]
+    notes += [f"Stayed float: {layer_line(layer)}." for layer in report.float_layers]
     notes += [f"Float arithmetic: {ops_line(ops)}." for ops in report.float_ops]
     notes += [f"Note: {note}." for note in report.notes]
+    picture = {"image": data_url(draw_roofline(report))} if report.works else {}
     return {
         "heading": "Layers",
+        **picture,
         "paragraphs": [f"Target {report.target}. Sizes are bytes of weights.", *notes],
         "headings": headings,
         "rows": rows,

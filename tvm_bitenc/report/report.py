@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from ..errors import BitencError
+from ..vta.work import Work
 
 if TYPE_CHECKING:
     from ..compiled import Benchmark
@@ -28,6 +31,12 @@ class LayerRow:
         Multiply-accumulates per run, of one sample where the batch is dynamic; 0 for pooling.
     float_bytes, stored_bytes : int
         Size of the weights in float32 and as the kernel reads them.
+    schedule : str
+        ``"default rule"``, or the tuned record that the kernel was made by.
+    cpu_reason : str
+        Why the accelerator of the target doesn't run it; empty without one.
+    work : Work, optional
+        What it costs on the accelerator.
     moved_bytes : int
         Weights as stored, and the codes or numbers that come in and go out; 0 if not known.
     """
@@ -41,7 +50,23 @@ class LayerRow:
     macs: int
     float_bytes: int
     stored_bytes: int
+    schedule: str = "default rule"
+    cpu_reason: str = ""
+    work: Work | None = None
     moved_bytes: int = 0
+
+    def to_dict(self) -> dict:
+        """Plain numbers and strings; those of `Work` beside the others."""
+        content = asdict(self)
+        return content | (content.pop("work") or {})
+
+    @classmethod
+    def from_dict(cls, content: dict) -> LayerRow:
+        """Inverse of `to_dict`."""
+        names = {each.name for each in fields(Work)}
+        work = {name: value for name, value in content.items() if name in names}
+        rest = {name: value for name, value in content.items() if name not in names}
+        return cls(**rest, work=Work(**work) if work else None)
 
 
 @dataclass(frozen=True)
@@ -94,6 +119,10 @@ class Report:
     float_ops : list of FloatOps
     notes : list of str
         Advice on layers that could be cheaper.
+    macs_per_cycle : int
+        Binary multiply-accumulates of the target's accelerator; 0 without one.
+    bytes_per_cycle : int
+        Of the accelerator's memory.
     edges : list of (int, int)
         Which layer's numbers which layer reads, by their positions; -1 is an input.
     """
@@ -103,7 +132,30 @@ class Report:
     float_layers: list[FloatLayer] = field(default_factory=list)
     float_ops: list[FloatOps] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    macs_per_cycle: int = 0
+    bytes_per_cycle: int = 0
     edges: list[tuple[int, int]] = field(default_factory=list)
+
+    @property
+    def works(self) -> list[Work]:
+        """Costs of the layers on the accelerator."""
+        return [row.work for row in self.layers if row.work is not None]
+
+    @property
+    def cycles(self) -> int:
+        """Cycles of all layers on the accelerator, which run one after another."""
+        return sum(work.cycles for work in self.works)
+
+    @property
+    def utilization(self) -> float:
+        """Part of what the array could do in these cycles that the layers needed, 0 to 1."""
+        needed = sum(work.binary_macs for work in self.works)
+        return needed / (self.cycles * self.macs_per_cycle) if self.works else 0.0
+
+    @property
+    def dram_bytes(self) -> int:
+        """Memory traffic of all layers on the accelerator."""
+        return sum(work.dram_bytes for work in self.works)
 
     @property
     def quantized_share(self) -> float:
@@ -123,55 +175,89 @@ class Report:
         return sum(row.stored_bytes for row in self.layers)
 
     def to_dict(self) -> dict:
-        """Plain numbers and strings, as JSON holds them."""
-        return asdict(self)
+        """Plain numbers and strings, as JSON holds them; with totals of an accelerator."""
+        content = {**asdict(self), "layers": [row.to_dict() for row in self.layers]}
+        if self.macs_per_cycle:
+            content |= {name: getattr(self, name) for name in _TOTALS}
+        return content
 
     @classmethod
     def from_dict(cls, content: dict) -> Report:
         """Inverse of `to_dict`."""
         return cls(
             content["target"],
-            [LayerRow(**row) for row in content["layers"]],
+            [LayerRow.from_dict(row) for row in content["layers"]],
             [FloatLayer(**row) for row in content["float_layers"]],
             [FloatOps(**row) for row in content.get("float_ops", [])],
             list(content.get("notes", [])),
+            content.get("macs_per_cycle", 0),
+            content.get("bytes_per_cycle", 0),
             [(source, layer) for source, layer in content.get("edges", [])],
         )
 
+    @property
+    def number_columns(self) -> int:
+        """How many columns of the table, from the right, hold numbers."""
+        return 6 if self.macs_per_cycle else 3
+
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Headings and cells of the layers."""
-        headings = ["layer", "shape", "bits", "out", "strategy", "MACs", "float32", "stored"]
+        headings = ["layer", "shape", "bits", "out", "strategy", "schedule"]
+        headings += ["MACs", "float32", "stored"]
+        headings += ["cycles", "utilization", "DRAM bytes"] if self.macs_per_cycle else []
         cells = [
             [
                 row.name,
                 row.shape,
-                f"W{row.weight_bits}A{row.act_bits}",
+                f"W{row.weight_bits}A{row.act_bits}" if row.weight_bits else f"A{row.act_bits}",
                 "32 bits" if row.out_bits == 32 else f"A{row.out_bits}",
                 row.strategy,
+                row.schedule,
                 f"{row.macs:,}",
                 f"{row.float_bytes:,}",
                 f"{row.stored_bytes:,}",
+                *(_cost_cells(row.work) if self.macs_per_cycle else []),
             ]
             for row in self.layers
         ]
         total = [f"{sum(row.macs for row in self.layers):,}"]
         total += [f"{self.float_bytes:,}", f"{self.stored_bytes:,}"]
-        return headings, [*cells, ["total", "", "", "", "", *total]]
+        total += _cost_cells(self if self.works else None) if self.macs_per_cycle else []
+        return headings, [*cells, ["total", "", "", "", "", "", *total]]
 
     def __str__(self) -> str:
         headings, cells = self.table()
-        lines = [f"target {self.target}; sizes are bytes of weights", *_aligned(headings, cells)]
+        lines = [
+            f"target {self.target}; sizes are bytes of weights",
+            *_aligned(headings, cells, self.number_columns),
+        ]
         return "\n".join([*lines, *self.remarks()])
 
     def remarks(self) -> list[str]:
         """What stayed float and why, the share of the rest, and advice: a line each."""
-        lines = [f"float: {layer_line(layer)}" for layer in self.float_layers]
+        lines = [f"cpu: {row.name}: {row.cpu_reason}" for row in self.layers if row.cpu_reason]
+        lines += [f"float: {layer_line(layer)}" for layer in self.float_layers]
         lines += [f"float: {ops_line(ops)}" for ops in self.float_ops]
         lines += [f"note: {note}" for note in self.notes]
         if self.float_layers:
             share = 100 * self.quantized_share
             lines.append(f"{share:.1f} % of the multiply-accumulates run on codes")
         return lines
+
+    def roofline(self, path: str | Path) -> Path:
+        """Draw what array and memory of the accelerator allow, and the layers, to a picture.
+
+        Raises
+        ------
+        BitencError
+            If no layer is on an accelerator, or matplotlib is missing.
+        """
+        from .figure import write_figure
+        from .roofline import draw_roofline
+
+        if not self.works:
+            raise BitencError("roofline", "no layer is on an accelerator", "Build for target='vta'")
+        return write_figure(draw_roofline(self), path)
 
     def to_html(
         self,
@@ -198,14 +284,24 @@ class Report:
         return write_report(self, Path(path), benchmark, accuracy, roof)
 
 
-def _aligned(headings: list[str], cells: list[list[str]]) -> list[str]:
-    """Columns side by side: text to the left, the three columns of numbers to the right."""
+_TOTALS = ("cycles", "utilization", "dram_bytes")
+
+
+def _cost_cells(cost: Work | Report | None) -> list[str]:
+    """Cells of a layer's cost, or of all; empty on the CPU."""
+    if cost is None:
+        return ["", "", ""]
+    return [f"{cost.cycles:,}", f"{100 * cost.utilization:.1f} %", f"{cost.dram_bytes:,}"]
+
+
+def _aligned(headings: list[str], cells: list[list[str]], numbers: int) -> list[str]:
+    """Columns side by side: text to the left, the columns of numbers to the right."""
     rows = [headings, *cells]
     widths = [max(len(row[i]) for row in rows) for i in range(len(headings))]
 
     def line(row: list[str]) -> str:
         padded = [
-            cell.rjust(width) if i >= len(row) - 3 else cell.ljust(width)
+            cell.rjust(width) if i >= len(row) - numbers else cell.ljust(width)
             for i, (cell, width) in enumerate(zip(row, widths))
         ]
         return "  ".join(padded).rstrip()

@@ -13,19 +13,25 @@ are registered in named sets; a target file lists the sets to try, in order::
 from .rule import (
     Kernel,
     Rule,
+    Space,
     cost_model,
     find_kernel,
+    find_space,
     rule_sets,
     schedule_rule,
+    search_space,
     strategy_costs,
 )
 
 __all__ = [
     "Kernel",
     "Rule",
+    "Space",
     "cost_model",
     "find_kernel",
+    "find_space",
     "rule_sets",
     "schedule_rule",
+    "search_space",
     "strategy_costs",
 ]

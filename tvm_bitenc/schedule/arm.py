@@ -10,9 +10,10 @@ from ..kernel import lut, xnor
 from ..kernel.byte_xnor import AT_ONCE, ByteXnor, byte_counts, counts_by_factor
 from ..kernel.counts import Square
 from ..kernel.depthwise import Depthwise
-from ..kernel.int8 import Int8
 from ..kernel.isa import Isa
 from ..kernel.lut import Lut
+from ..kernel.neon_int8 import NeonInt8
+from ..kernel.planar import MAX_CHANNELS
 from ..kernel.window import Tile
 from ..target import Core, Target
 from ..te.conv_layer import ConvLayer
@@ -62,24 +63,27 @@ class Work:
 
 # Counted under QEMU for 128 products; `tests/schedule/test_arm.py` holds them to it.
 AARCH64 = {
-    "single": Work(vector=3.1, other=0.5),
-    "square": Work(vector=10.3, other=3.0),
-    "spilled": Work(vector=2.0, other=0.5),  # More for each square where there are several.
-    "lookup": Work(vector=2.75, lookup=2, other=0.9),
-    "widening": Work(vector=2.0, other=0.9),  # More where table entries fill a quarter of a byte.
-    "dot": Work(vector=2.0, product=8.0, other=4.4),
-    "bytes": Work(vector=19.0, product=16.0, other=10.5),
-    "words": Work(vector=44.0, product=32.0, other=18.0),
+    "single": Work(vector=3.0, other=0.25),
+    "square": Work(vector=9.2, other=1.1),
+    "spilled": Work(vector=1.0, other=1.0),  # More for each square where there are several.
+    "lookup": Work(vector=2.5, lookup=2, other=0.8),
+    "widening": Work(vector=1.6, other=0.8),  # More where table entries fill a quarter of a byte.
+    "matrix": Work(vector=0.6, product=4.0, other=1.8),
+    "dot": Work(vector=0.1, product=8.0, other=2.1),
+    "pairs": Work(vector=2.1, product=16.0, other=2.3),
+    "sum of pairs": Work(vector=16.0, other=2.0),  # Shared by products that 16 bits sum.
 }
 ARMV7 = {
-    "single": Work(vector=3.1, other=3.3),
-    "square": Work(vector=10.3, other=15.0),
-    "spilled": Work(other=10.0),
-    "lookup": Work(vector=3.1, lookup=4, other=9.5),
-    "widening": Work(vector=1.0, other=3.0),
-    "bytes": Work(vector=24.0, product=16.0, other=26.0),
-    "words": Work(vector=48.0, product=32.0, other=56.0),
+    "single": Work(vector=3.0, other=2.3),
+    "square": Work(vector=9.2, other=8.4),
+    "spilled": Work(other=2.0),
+    "lookup": Work(vector=3.2, lookup=4, other=4.9),
+    "widening": Work(vector=1.6, other=1.6),
+    "pairs": Work(vector=4.2, product=16.0, other=6.0),
+    "sum of pairs": Work(vector=16.0, other=6.0),
 }
+OUTPUT_BIT = Work(vector=1.5, other=2.0)  # For each bit of each output: thresholds.
+FLOAT_BITS = 4  # As many of them take as long as a float.
 ENTRY = 60  # Largest entry of a table of four bits.
 
 
@@ -95,7 +99,16 @@ def _lut_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
 
 
 def _int8_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
-    return (4, 4) if isa.registers >= 32 else (2, 3)
+    if layer.input_shape[3] <= MAX_CHANNELS:  # `Planar` has many sums of 32 bits.
+        return (4, 4) if isa.registers >= 32 else (2, 3)
+    product = NeonInt8(layer, isa, Tile(1, 1))
+    if product.method == "matrix":
+        return 4, 6 if fewest_tiles(layer.output_size[1], 6) % 2 == 0 else 4
+    if product.method == "dot":
+        return 4, 5
+    if isa.registers < 32:
+        return 4, 2 if product.keeps_pairs else 1
+    return 8, 3 if product.keeps_pairs else 2
 
 
 def _depthwise_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
@@ -137,11 +150,16 @@ def works(layer: ConvLayer, isa: Isa) -> dict[str, Work]:
         each = _lut_work(layer, table, tables)
         making = Work(vector=4, lookup=1, other=1).times(inputs * lut.GROUP * layer.act_bits)
         found["lut"] = each.times(of_channel * tables * lut.GROUP * layer.weight_bits) + making
-    if Int8.applies(layer, isa):
-        product = Int8(layer, isa, Tile(1, 1))
-        each = table[product.method].times(of_channel * product.steps * product.depth)
+    if NeonInt8.applies(layer, isa):
+        product = NeonInt8(layer, isa, Tile(1, 1))
+        each = table[product.method]
+        if product.method == "pairs":
+            each = each + table["sum of pairs"].times(1 / product.late)
+        each = each.times(of_channel * product.steps * product.depth)
         found["int8"] = each + Work(vector=3, other=1).times(inputs * layer.act_bits)
-    return found
+    bits = FLOAT_BITS if layer.thresholds is None else layer.out_bits
+    outputs = OUTPUT_BIT.times(layer.macs / layer.taps * bits)
+    return {strategy: work + outputs for strategy, work in found.items()}
 
 
 def _xnor_work(layer: ConvLayer, table: dict[str, Work]) -> Work:
@@ -159,4 +177,4 @@ def _lut_work(layer: ConvLayer, table: dict[str, Work], tables: int) -> Work:
     return table["lookup"].times(len(parts)) + table["widening"].times(widening)
 
 
-FAMILY = Family({"xnor": ByteXnor, "lut": Lut, "int8": Int8}, SIZES, costs, fewest_tiles)
+FAMILY = Family({"xnor": ByteXnor, "lut": Lut, "int8": NeonInt8}, SIZES, costs, fewest_tiles)

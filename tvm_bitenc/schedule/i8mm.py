@@ -9,7 +9,7 @@ from .arm import FAMILY
 from .neon import AARCH64
 from .vector import register
 
-INTRINSICS = {**AARCH64, "dot": "llvm.aarch64.neon.usdot"}
+INTRINSICS = {**AARCH64, "dot": "llvm.aarch64.neon.usdot", "matrix": "llvm.aarch64.neon.usmmla"}
 
 
 def isa_of(target: Target) -> Neon | None:

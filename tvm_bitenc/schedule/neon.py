@@ -13,6 +13,7 @@ AARCH64 = {
     "add_pairs_of_bytes": "llvm.aarch64.neon.uaddlp",
     "add_neighbours": "llvm.aarch64.neon.addp",
 }
+IN_ORDER = {"add_saturated": "llvm.aarch64.neon.uqadd"}
 ARMV7 = {
     "lookup_half": "llvm.arm.neon.vtbl2",
     "add_pairs_of_bytes": "llvm.arm.neon.vpaddlu",
@@ -24,7 +25,8 @@ def isa_of(target: Target) -> Neon | None:
     if "neon" not in target.features:
         return None
     if target.architecture == "aarch64":
-        return Neon("neon", 16, 32, AARCH64, most_code=127, functions=llvm_text("aarch64"))
+        intrinsics = {**AARCH64, **IN_ORDER} if target.core.in_order else AARCH64
+        return Neon("neon", 16, 32, intrinsics, most_code=127, functions=llvm_text("aarch64"))
     return Neon("neon", 16, 16, ARMV7, most_code=127, functions=llvm_text("armv7"))
 
 

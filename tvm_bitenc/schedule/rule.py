@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from tvm import relax, te, tirx
 
 from ..errors import TargetError
+from ..kernel.window import Tile
 from ..target import Target
 from ..te.conv_layer import ConvLayer
 
@@ -43,6 +44,54 @@ def schedule_rule(rule_set: str) -> Callable[[Rule], Rule]:
         return rule
 
     return register
+
+
+@dataclass(frozen=True)
+class Space:
+    """What may be chosen in the kernel of a call whose strategy is set.
+
+    Parameters
+    ----------
+    knobs : mapping of str to tuple of int
+        Values worth trying, by field of `Tile`.
+    default : Tile
+        What the rule itself takes.
+    is_legal : callable
+        Whether a tile of such values fits the layer.
+    kernel : callable
+        From tile to kernel; None where the rule declines.
+    """
+
+    knobs: Mapping[str, tuple[int, ...]]
+    default: Tile
+    is_legal: Callable[[Tile], bool]
+    kernel: Callable[[Tile], Kernel | None]
+
+    def allows(self, tile: Tile) -> bool:
+        """Whether a kernel can be made with this tile."""
+        named = all(getattr(tile, name) in values for name, values in self.knobs.items())
+        return tile == self.default or (named and self.is_legal(tile))
+
+
+SpaceOf = Callable[[relax.Call, Target], "Space | None"]
+_spaces: dict[str, SpaceOf] = {}
+
+
+def search_space(rule_set: str) -> Callable[[SpaceOf], SpaceOf]:
+    """Register what may be tuned under a rule set; None where there is nothing."""
+
+    def register(space_of: SpaceOf) -> SpaceOf:
+        _spaces[rule_set] = space_of
+        return space_of
+
+    return register
+
+
+def find_space(call: relax.Call, target: Target) -> Space | None:
+    """Return the space of the first rule set of the target that has one for this call."""
+    rule_sets()
+    found = (_spaces[name](call, target) for name in target.rules if name in _spaces)
+    return next((space for space in found if space is not None), None)
 
 
 CostModel = Callable[[ConvLayer, Target], "dict[str, float] | None"]

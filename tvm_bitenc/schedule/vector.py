@@ -24,12 +24,12 @@ from ..kernel.isa import Isa
 from ..kernel.lines import AffinePlanes, SearchedPlanes
 from ..kernel.pack import pack_kernel
 from ..kernel.planar import Planar
-from ..kernel.window import Tile, flattened, padded_blocks, rows_at_once
+from ..kernel.window import Tile, divisors, flattened, padded_blocks, rows_at_once
 from ..op.packed import conv_layer_of, pack_op, packed_conv2d_op, packed_encode_op, takes_codes
 from ..op.registration import constant_value, is_call_to
 from ..target import Target
 from ..te.conv_layer import ConvLayer
-from .rule import Kernel, cost_model, schedule_rule, sizes_of
+from .rule import Kernel, Space, cost_model, schedule_rule, search_space, sizes_of
 
 ROW_BYTES = {
     "xnor": xnor.row_bytes,
@@ -43,6 +43,9 @@ MIN_PARALLEL_MACS = 1 << 22
 MIN_PARALLEL_VALUES = 1 << 16
 WORD = 64
 OCTET = 8  # Fewest channels whose bits fill an integer.
+MAX_PIXELS = 16
+MAX_PREPARED_BYTES = 2 << 20
+UNROLLED = (0, 2, 4, 8, 16)
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,11 @@ def register(rule_set: str, family: Family, isa_of: Callable[[Target], Isa | Non
     for kernel_of in (conv2d, packed_encode, pack):
         schedule_rule(rule_set)(partial(_if_offered, isa_of, kernel_of, family))
 
+    @search_space(rule_set)
+    def space_of(call: relax.Call, target: Target) -> Space | None:
+        isa = isa_of(target)
+        return None if isa is None else space(call, target, isa, family)
+
     @cost_model(rule_set)
     def costs_of(layer: ConvLayer, target: Target) -> dict[str, float] | None:
         isa = isa_of(target)
@@ -91,7 +99,9 @@ def _if_offered(isa_of, kernel_of, family, call: relax.Call, target: Target) -> 
     return None if isa is None else kernel_of(call, target, isa, family)
 
 
-def conv2d(call: relax.Call, target: Target, isa: Isa, family: Family) -> Kernel | None:
+def conv2d(
+    call: relax.Call, target: Target, isa: Isa, family: Family, tile: Tile | None = None
+) -> Kernel | None:
     """Return the kernel of a packed convolution, None where it takes a more general rule."""
     if not is_call_to(call, packed_conv2d_op):
         return None
@@ -99,7 +109,8 @@ def conv2d(call: relax.Call, target: Target, isa: Isa, family: Family) -> Kernel
     if product_class is None:
         return None
     threads = _threads(layer, target)
-    product = product_class(layer, isa, default_tile(layer, isa, threads, product_class, family))
+    tile = tile or default_tile(layer, isa, threads, product_class, family)
+    product = product_class(layer, isa, tile)
     if layer.geometry.groups > 1 and product.raw.has_act_sum:
         return None  # Sums of activations are made for all groups at once.
     epilogue = _epilogue(layer, product)
@@ -108,6 +119,36 @@ def conv2d(call: relax.Call, target: Target, isa: Isa, family: Family) -> Kernel
     batch = tirx.Var("batch", "int32")
     shapes = tuple(sizes_of(ty.shape, batch) for ty in (call.args[0].ty, call.ty))
     return conv2d_kernel(layer, product, epilogue, shapes, threads > 1)
+
+
+def space(call: relax.Call, target: Target, isa: Isa, family: Family) -> Space | None:
+    """Return the tiles that the kernel of a packed convolution may have."""
+    if not is_call_to(call, packed_conv2d_op):
+        return None
+    layer, product = _seen(call, isa, family)
+    if product is None:
+        return None
+    threads, lanes = _threads(layer, target), product.lanes_of(layer, isa)
+    default = default_tile(layer, isa, threads, product, family)
+    groups, height = layer.geometry.groups, layer.output_size[0]
+
+    def is_legal(tile: Tile) -> bool:
+        blocks = groups * padded_blocks(layer, tile.vectors * lanes)
+        fits_registers = tile.pixels * tile.vectors <= isa.registers
+        return fits_registers and height % tile.rows == 0 and blocks % tile.splits == 0
+
+    fewest = max(OCTET // lanes, 1)
+    vectors = [v for v in (fewest * 2**i for i in range(4)) if v * lanes <= max(WORD, lanes)]
+    row_bytes = ROW_BYTES[product.name](layer, isa)
+    knobs = {
+        "pixels": range(1, min(layer.output_size[1], MAX_PIXELS) + 1),
+        "vectors": vectors,
+        "rows": [r for r in divisors(height) if r * row_bytes <= MAX_PREPARED_BYTES] or [1],
+        "splits": divisors(groups * padded_blocks(layer, fewest * lanes)) if threads > 1 else [1],
+        "unroll": UNROLLED,
+    }
+    knobs = {name: tuple(values) for name, values in knobs.items()}
+    return Space(knobs, default, is_legal, partial(conv2d, call, target, isa, family))
 
 
 def _seen(call: relax.Call, isa: Isa, family: Family) -> tuple[ConvLayer, type | None]:

@@ -17,7 +17,7 @@ from tvm import relax
 
 from ..op.packed import packed_conv2d_op, packed_threshold_op
 from ..op.registration import is_call_to
-from .rewrite import Graph, rewrite_calls
+from .rewrite import Graph, is_external, rewrite_calls
 
 
 @tvm.transform.module_pass(opt_level=0, name="bitenc.FuseEpilogue")
@@ -45,7 +45,7 @@ def use_counts(mod: tvm.IRModule) -> dict[relax.Var, int]:
     """How many bindings read each variable."""
     uses = {}
     for function in mod.functions.values():
-        if isinstance(function, relax.Function):
+        if isinstance(function, relax.Function) and not is_external(function):
             for block in function.body.blocks:
                 uses |= {var: len(users) for var, users in relax.analysis.udchain(block).items()}
     return uses

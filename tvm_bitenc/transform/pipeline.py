@@ -12,6 +12,7 @@ from tvm.relax.backend.cpu_generic import pipeline as cpu_pipeline
 
 from ..errors import BitencError
 from ..target import Target
+from ..vta.codegen import run_codegen
 from .as_conv2d import AsConv2d
 from .canonicalize import Canonicalize
 from .channels_last import ChannelsLast
@@ -25,6 +26,7 @@ from .layout import Layout
 from .lower import Lower
 from .lower_pool import LowerPool
 from .parallelize import Parallelize
+from .partition import Partition
 from .push_quantizers import PushQuantizers
 from .schedule import Schedule
 from .strategy import Strategy
@@ -81,6 +83,8 @@ class Pipeline:
 
 def default_pipeline(target: Target, strategy: str | Mapping[str, str] = "auto") -> Pipeline:
     """Return the passes of `tvm_bitenc.build`."""
+    # layers that an accelerator supports -> functions of their own
+    for_accelerator = [] if target.accelerator is None else [Partition(target, strategy)]
     return Pipeline(
         [
             Canonicalize(),  # every spelling of a quantizer -> bitenc.quantize
@@ -94,6 +98,7 @@ def default_pipeline(target: Target, strategy: str | Mapping[str, str] = "auto")
             ChannelsLast(),  # float arithmetic between layers -> channels last as well
             FuseEncode(),  # float images -> planes by thresholds on the floats
             FuseEpilogue(),  # thresholds join the convolution before them
+            *for_accelerator,
             FuseFloat(),  # float arithmetic joins it, where there are none
             Strategy(strategy, target),  # how each branch sum is computed
             DirectCodes(target),  # first layers of few channels read codes, not planes
@@ -125,7 +130,9 @@ def memory_planning(target: Target) -> Pass:
 
 
 def _kernel_passes(target: Target) -> list[Pass]:
+    external = [] if target.accelerator is None else [run_codegen(target)]
     return [
+        *external,
         *cpu_pipeline.library_dispatch_passes(target.tvm_target),
         relax.transform.LegalizeOps(STRICT_LEGALIZATION),
         relax.transform.AnnotateTIROpPattern(),

@@ -75,6 +75,8 @@ class _CallRewriter(PyExprMutator):
 def rewrite_calls(mod: tvm.IRModule, rule: Rule) -> tvm.IRModule:
     """Apply a rule to every call of every Relax function, then drop what became unused.
 
+    Functions for an external code generator are left as they are.
+
     Parameters
     ----------
     mod : tvm.IRModule
@@ -83,9 +85,14 @@ def rewrite_calls(mod: tvm.IRModule, rule: Rule) -> tvm.IRModule:
     """
     rewriter = _CallRewriter(mod, rule)
     for global_var, function in list(mod.functions_items()):
-        if isinstance(function, relax.Function):
+        if isinstance(function, relax.Function) and not is_external(function):
             rewriter.builder_.update_func(global_var, rewriter.visit_expr(function))
     return relax.transform.DeadCodeElimination()(rewriter.builder_.finalize())
+
+
+def is_external(function: relax.Function) -> bool:
+    """Whether an external code generator compiles a function."""
+    return bool(function.attrs) and "Codegen" in function.attrs
 
 
 def merge_equal(mod: tvm.IRModule) -> tvm.IRModule:

@@ -18,8 +18,8 @@ from tvm import relax
 from tvm.ir import Op
 
 from ..op import packed
-from ..schedule import find_kernel
 from ..target import Target
+from ..tuning.apply import kernel_of
 from .rewrite import Graph, rewrite_calls
 
 OPAQUE = 8  # TVM's pattern kind of a function that must not be fused with others.
@@ -43,7 +43,7 @@ class Schedule:
         def schedule(call: relax.Call, graph: Graph) -> relax.Expr | None:
             if not isinstance(call.op, Op) or call.op.name not in packed.OPS:
                 return None
-            kernel = find_kernel(call, self.target)
+            kernel = kernel_of(call, self.target)
             function = kernel.function.without_attr("global_symbol")
             function = function.with_attr("op_pattern", OPAQUE)
             function = function.with_attr("tirx.is_scheduled", True)

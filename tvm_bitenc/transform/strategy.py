@@ -22,6 +22,7 @@ from ..op.registration import is_call_to, with_attributes
 from ..schedule import strategy_costs
 from ..target import Target
 from ..te.conv_layer import ConvLayer
+from ..tuning.apply import record_of
 from .rewrite import rewrite_calls
 
 STRATEGIES = ("xnor", "lut", "int8")
@@ -35,7 +36,8 @@ class Strategy:
     Parameters
     ----------
     strategy : {"auto", "xnor", "lut", "int8"} or mapping
-        ``auto`` takes what costs least by the cost model of the target's rule set, layer by layer.
+        ``auto`` takes what the target's tuned records say, and where there is none what costs
+        least by the cost model of its rule set, layer by layer.
         A mapping gives layers by name, and all others by ``"*"`` (default: auto).
     target : Target
 
@@ -63,7 +65,7 @@ class Strategy:
                 return None
             layer = conv_layer_of(call)
             names.add(layer.name)
-            return with_attributes(call, strategy=self._choice(layer))
+            return with_attributes(call, strategy=self._choice(layer, call))
 
         mod = rewrite_calls(mod, choose)
         unknown = sorted(set(self.by_layer) - names - {OTHERS})
@@ -75,9 +77,12 @@ class Strategy:
             )
         return mod
 
-    def _choice(self, layer: ConvLayer) -> str:
+    def _choice(self, layer: ConvLayer, call: relax.Call) -> str:
         wanted = self.by_layer.get(layer.name, self.by_layer.get(OTHERS, "auto"))
         if wanted != "auto":
             return wanted
+        record = record_of(call, self.target)
+        if record is not None:
+            return record.strategy
         costs = strategy_costs(layer, self.target)
         return min(costs, key=costs.get)

@@ -16,10 +16,11 @@ from tvm_bitenc.compiled import CompiledModel
 
 @dataclass(frozen=True)
 class Machine:
-    """A target, its compiler, and how to run its programs here."""
+    """A target, its compiler, how to run its programs here, and Debian's packages for that."""
 
     target: str
     compiler: str
+    packages: str
     emulator: tuple[str, ...] = ()
 
     @property
@@ -32,12 +33,18 @@ def _found(tool: str) -> bool:
 
 
 MACHINES = {
-    "native": Machine("native", "gcc"),
+    "native": Machine("native", "gcc", "make gcc libc6-dev"),
     "aarch64": Machine(
-        "aarch64", "aarch64-linux-gnu-gcc", ("qemu-aarch64", "-L", "/usr/aarch64-linux-gnu")
+        "aarch64",
+        "aarch64-linux-gnu-gcc",
+        "make qemu-user gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
+        ("qemu-aarch64", "-L", "/usr/aarch64-linux-gnu"),
     ),
     "armv7-neon": Machine(
-        "armv7-neon", "arm-linux-gnueabihf-gcc", ("qemu-arm", "-L", "/usr/arm-linux-gnueabihf")
+        "armv7-neon",
+        "arm-linux-gnueabihf-gcc",
+        "make qemu-user gcc-arm-linux-gnueabihf libc6-dev-armhf-cross",
+        ("qemu-arm", "-L", "/usr/arm-linux-gnueabihf"),
     ),
 }
 
@@ -47,7 +54,7 @@ def machine(request) -> Machine:
     """Each target that a bundle is for; skipped where its tools are missing."""
     machine = MACHINES[request.param]
     if machine.missing:
-        pytest.skip(f"{', '.join(machine.missing)} missing: see docs/deploy.md, or bitenc doctor")
+        pytest.skip(f"{', '.join(machine.missing)} missing: apt-get install {machine.packages}")
     return machine
 
 

@@ -1,0 +1,257 @@
+// The accelerator: fetch, load, compute and store around their buffers, and one memory port.
+//
+// `error` is 0 or the first of the causes below; the machine stops then, with `done` set.
+`include "isa.vh"
+
+module accelerator #(
+    parameter DM = 8,
+    parameter DN = 8,
+    parameter ACT_ROWS = 1024,
+    parameter WEIGHT_ROWS = 2048,
+    parameter PARAM_ROWS = 1024,
+    parameter TAP_ROWS = 256,
+    parameter PASS_ROWS = 64,
+    parameter RESIDUAL_ROWS = 4096,
+    parameter OUT_ROWS = 4096,
+    parameter INSTRUCTION_QUEUE = 8,
+    parameter TOKEN_QUEUE = 8
+) (
+    input  wire        clk,
+    input  wire        reset,
+    input  wire [31:0] instructions,
+    input  wire [31:0] memory_words,
+    // One request a cycle; reads are answered in order, with the request's tag.
+    output wire        request,
+    output wire        request_write,
+    output wire        request_tag,
+    output wire [31:0] request_address,
+    output wire [63:0] request_data,
+    input  wire        response,
+    input  wire        response_tag,
+    input  wire [63:0] response_data,
+    output reg         done,
+    output reg  [2:0]  error,
+    // What each module does, for timelines and utilization.
+    output wire        load_active,
+    output wire        compute_active,
+    output wire        store_active,
+    output wire        array_step
+);
+    localparam ILLEGAL = 3'd1, MEMORY_RANGE = 3'd2, BUFFER_RANGE = 3'd3, TOKEN_OVERFLOW = 3'd4,
+        DEADLOCK = 3'd5, UNFINISHED = 3'd6;
+
+    wire stop = reset || done;
+
+    // Memory port: fetch first, then store, then load.
+    wire fetch_request, load_request, store_request;
+    wire [31:0] fetch_address, load_address, store_address;
+    wire store_grant = !fetch_request;
+    wire load_grant = !fetch_request && !store_request;
+
+    assign request = !stop && (fetch_request || load_request || store_request);
+    assign request_write = !fetch_request && store_request;
+    assign request_tag = fetch_request;
+    assign request_address = fetch_request ? fetch_address
+        : store_request ? store_address : load_address;
+
+    wire [255:0] fetched;
+    wire push_load, push_compute, push_store, full_load, full_compute, full_store;
+    wire fetch_done, fetch_blocked, fetch_illegal, fetch_range;
+
+    fetch fetch (
+        .clk(clk), .reset(stop), .instructions(instructions), .memory_words(memory_words),
+        .request(fetch_request), .address(fetch_address), .grant(1'b1),
+        .response(response && response_tag), .data(response_data), .instruction(fetched),
+        .push_load(push_load), .push_compute(push_compute), .push_store(push_store),
+        .full_load(full_load), .full_compute(full_compute), .full_store(full_store),
+        .done(fetch_done), .blocked(fetch_blocked), .illegal(fetch_illegal),
+        .out_of_range(fetch_range)
+    );
+
+    wire take_load, take_compute, take_store, empty_load, empty_compute, empty_store;
+    wire [255:0] head_load, head_compute, head_store;
+
+    fifo #(.WIDTH(256), .DEPTH(INSTRUCTION_QUEUE)) load_queue (
+        .clk(clk), .reset(stop), .push(push_load), .push_data(fetched), .full(full_load),
+        .pop(take_load), .head(head_load), .empty(empty_load)
+    );
+    fifo #(.WIDTH(256), .DEPTH(INSTRUCTION_QUEUE)) compute_queue (
+        .clk(clk), .reset(stop), .push(push_compute), .push_data(fetched), .full(full_compute),
+        .pop(take_compute), .head(head_compute), .empty(empty_compute)
+    );
+    fifo #(.WIDTH(256), .DEPTH(INSTRUCTION_QUEUE)) store_queue (
+        .clk(clk), .reset(stop), .push(push_store), .push_data(fetched), .full(full_store),
+        .pop(take_store), .head(head_store), .empty(empty_store)
+    );
+
+    wire give_lc, take_lc, has_lc, left_lc, over_lc;
+    wire give_cl, take_cl, has_cl, left_cl, over_cl;
+    wire give_cs, take_cs, has_cs, left_cs, over_cs;
+    wire give_sc, take_sc, has_sc, left_sc, over_sc;
+
+    tokens #(.CAPACITY(TOKEN_QUEUE)) load_to_compute (
+        .clk(clk), .reset(stop), .give(give_lc), .take(take_lc), .available(has_lc),
+        .left(left_lc), .overflow(over_lc)
+    );
+    tokens #(.CAPACITY(TOKEN_QUEUE)) compute_to_load (
+        .clk(clk), .reset(stop), .give(give_cl), .take(take_cl), .available(has_cl),
+        .left(left_cl), .overflow(over_cl)
+    );
+    tokens #(.CAPACITY(TOKEN_QUEUE)) compute_to_store (
+        .clk(clk), .reset(stop), .give(give_cs), .take(take_cs), .available(has_cs),
+        .left(left_cs), .overflow(over_cs)
+    );
+    tokens #(.CAPACITY(TOKEN_QUEUE)) store_to_compute (
+        .clk(clk), .reset(stop), .give(give_sc), .take(take_sc), .available(has_sc),
+        .left(left_sc), .overflow(over_sc)
+    );
+
+    wire load_idle, load_waiting, load_illegal, load_memory, load_buffer;
+    wire [DN-1:0] act_write;
+    wire [$clog2(ACT_ROWS)-1:0] act_write_row;
+    wire [DM-1:0] weight_write;
+    wire [$clog2(WEIGHT_ROWS)-1:0] weight_write_row;
+    wire [DM/2-1:0] param_write;
+    wire [$clog2(PARAM_ROWS)-1:0] param_write_row;
+    wire tap_write, pass_write;
+    wire [$clog2(TAP_ROWS)-1:0] tap_write_row;
+    wire [$clog2(PASS_ROWS)-1:0] pass_write_row;
+    wire residual_write;
+    wire [$clog2(RESIDUAL_ROWS)-1:0] residual_write_row;
+
+    load #(
+        .DM(DM), .DN(DN), .ACT_ROWS(ACT_ROWS), .WEIGHT_ROWS(WEIGHT_ROWS), .PARAM_ROWS(PARAM_ROWS),
+        .TAP_ROWS(TAP_ROWS), .PASS_ROWS(PASS_ROWS), .RESIDUAL_ROWS(RESIDUAL_ROWS)
+    ) load (
+        .clk(clk), .reset(stop), .valid(!empty_load), .instruction(head_load), .take(take_load),
+        .token(has_cl), .take_token(take_cl), .give_token(give_lc), .idle(load_idle),
+        .waiting(load_waiting), .memory_words(memory_words), .request(load_request),
+        .address(load_address), .grant(load_grant), .response(response && !response_tag),
+        .act_write(act_write), .act_row(act_write_row),
+        .weight_write(weight_write), .weight_row(weight_write_row), .param_write(param_write),
+        .param_row(param_write_row), .tap_write(tap_write), .tap_row(tap_write_row),
+        .pass_write(pass_write), .pass_row(pass_write_row), .residual_write(residual_write),
+        .residual_row(residual_write_row), .illegal(load_illegal),
+        .memory_range(load_memory), .buffer_range(load_buffer)
+    );
+
+    wire store_idle, store_waiting, store_illegal, store_memory, store_buffer, out_read;
+    wire [$clog2(OUT_ROWS)-1:0] out_read_row;
+    wire [63:0] out_read_data;
+
+    store #(.OUT_ROWS(OUT_ROWS)) store (
+        .clk(clk), .reset(stop), .valid(!empty_store), .instruction(head_store),
+        .take(take_store), .token(has_cs), .take_token(take_cs), .give_token(give_sc),
+        .idle(store_idle), .waiting(store_waiting), .memory_words(memory_words),
+        .request(store_request), .address(store_address), .data(request_data),
+        .grant(store_grant), .out_read(out_read), .out_row(out_read_row),
+        .out_data(out_read_data), .illegal(store_illegal), .memory_range(store_memory),
+        .buffer_range(store_buffer)
+    );
+
+    wire compute_idle, compute_waiting, compute_illegal, compute_buffer, finish;
+    wire [$clog2(TAP_ROWS)-1:0] tap_row;
+    wire [$clog2(PASS_ROWS)-1:0] pass_row;
+    wire [63:0] tap_data, pass_data;
+    wire [DN*$clog2(ACT_ROWS)-1:0] act_rows;
+    wire [DN*64-1:0] act_data;
+    wire [$clog2(WEIGHT_ROWS)-1:0] weight_row;
+    wire [DM*64-1:0] weight_data;
+    wire [DM*$clog2(PARAM_ROWS)-1:0] param_row;
+    wire [DM*32-1:0] param_data;
+    wire [$clog2(RESIDUAL_ROWS)-1:0] residual_row;
+    wire [63:0] residual_data;
+    wire [64/DM-1:0] out_write;
+    wire [$clog2(OUT_ROWS)-1:0] out_write_row;
+    wire [63:0] out_write_data;
+
+    compute #(
+        .DM(DM), .DN(DN), .ACT_ROWS(ACT_ROWS), .WEIGHT_ROWS(WEIGHT_ROWS), .PARAM_ROWS(PARAM_ROWS),
+        .TAP_ROWS(TAP_ROWS), .PASS_ROWS(PASS_ROWS), .RESIDUAL_ROWS(RESIDUAL_ROWS),
+        .OUT_ROWS(OUT_ROWS)
+    ) compute (
+        .clk(clk), .reset(stop), .valid(!empty_compute), .instruction(head_compute),
+        .take(take_compute), .token_prev(has_lc), .token_next(has_sc), .take_prev(take_lc),
+        .take_next(take_sc), .give_prev(give_cl), .give_next(give_cs), .idle(compute_idle),
+        .waiting(compute_waiting), .finish(finish), .tap_row(tap_row), .tap_data(tap_data),
+        .pass_row(pass_row), .pass_data(pass_data), .act_rows(act_rows), .act_data(act_data),
+        .weight_row(weight_row), .weight_data(weight_data), .param_row(param_row),
+        .param_data(param_data), .residual_row(residual_row), .residual_data(residual_data),
+        .out_write(out_write), .out_row(out_write_row), .out_data(out_write_data),
+        .step(array_step), .illegal(compute_illegal), .buffer_range(compute_buffer)
+    );
+
+    genvar i;
+    generate
+        for (i = 0; i < DN; i = i + 1) begin : act_banks
+            ram #(.DEPTH(ACT_ROWS)) bank (
+                .clk(clk), .write(act_write[i]), .write_row(act_write_row),
+                .write_data(response_data), .read(1'b1),
+                .read_row(act_rows[i*$clog2(ACT_ROWS) +: $clog2(ACT_ROWS)]),
+                .read_data(act_data[i*64 +: 64])
+            );
+        end
+        for (i = 0; i < DM; i = i + 1) begin : weight_banks
+            ram #(.DEPTH(WEIGHT_ROWS)) bank (
+                .clk(clk), .write(weight_write[i]), .write_row(weight_write_row),
+                .write_data(response_data), .read(1'b1), .read_row(weight_row),
+                .read_data(weight_data[i*64 +: 64])
+            );
+        end
+        for (i = 0; i < DM; i = i + 1) begin : param_banks
+            ram #(.WIDTH(32), .SLICE(32), .DEPTH(PARAM_ROWS)) bank (
+                .clk(clk), .write(param_write[i/2]), .write_row(param_write_row),
+                .write_data(response_data[(i%2)*32 +: 32]), .read(1'b1),
+                .read_row(param_row[i*$clog2(PARAM_ROWS) +: $clog2(PARAM_ROWS)]),
+                .read_data(param_data[i*32 +: 32])
+            );
+        end
+    endgenerate
+
+    table_ram #(.DEPTH(TAP_ROWS)) tap_table (
+        .clk(clk), .write(tap_write), .write_row(tap_write_row), .write_data(response_data),
+        .read_row(tap_row), .read_data(tap_data)
+    );
+    table_ram #(.DEPTH(PASS_ROWS)) pass_table (
+        .clk(clk), .write(pass_write), .write_row(pass_write_row), .write_data(response_data),
+        .read_row(pass_row), .read_data(pass_data)
+    );
+    ram #(.DEPTH(RESIDUAL_ROWS)) residual_buffer (
+        .clk(clk), .write(residual_write), .write_row(residual_write_row),
+        .write_data(response_data), .read(1'b1), .read_row(residual_row),
+        .read_data(residual_data)
+    );
+    ram #(.SLICE(DM), .DEPTH(OUT_ROWS)) out_buffer (
+        .clk(clk), .write(out_write), .write_row(out_write_row), .write_data(out_write_data),
+        .read(out_read), .read_row(out_read_row), .read_data(out_read_data)
+    );
+
+    // A deadlock: nothing runs, nothing comes, and whatever has an instruction waits for a token.
+    wire fetch_stuck = fetch_done || fetch_blocked;
+    wire is_stuck = fetch_stuck && (load_waiting || (load_idle && empty_load))
+        && (compute_waiting || (compute_idle && empty_compute))
+        && (store_waiting || (store_idle && empty_store));
+    wire is_unfinished = finish && !(fetch_done && load_idle && empty_load && store_idle
+        && empty_store && !left_lc && !left_cl && !left_cs && !left_sc && !give_cl && !give_cs);
+
+    wire any_range = load_buffer || store_buffer || compute_buffer;
+    wire any_memory = fetch_range || load_memory || store_memory;
+    wire any_illegal = fetch_illegal || load_illegal || store_illegal || compute_illegal;
+
+    always @(posedge clk) begin
+        if (reset) begin
+            done <= 0;
+            error <= 0;
+        end else if (!done) begin
+            error <= any_illegal ? ILLEGAL : any_memory ? MEMORY_RANGE : any_range ? BUFFER_RANGE
+                : over_lc || over_cl || over_cs || over_sc ? TOKEN_OVERFLOW
+                : is_unfinished ? UNFINISHED : is_stuck ? DEADLOCK : 3'd0;
+            done <= any_illegal || any_memory || any_range || over_lc || over_cl || over_cs
+                || over_sc || finish || is_stuck;
+        end
+    end
+
+    assign load_active = !load_idle;
+    assign compute_active = !compute_idle;
+    assign store_active = !store_idle;
+endmodule

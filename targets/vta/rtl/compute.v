@@ -1,0 +1,344 @@
+// Convolutions: steps through passes, taps and words of a tile, one a cycle.
+//
+//   issue   counters, tap table, pass table
+//   stage 1 input position of every lane: is it inside the image, where is it in the buffer
+//   stage 2 act banks and weight rows are read
+//   stage 3 words turn to their lanes; outside the image they are 0
+//   then    array or pool, epilogue
+`include "isa.vh"
+
+module compute #(
+    parameter DM = 8,
+    parameter DN = 8,
+    parameter ACT_ROWS = 1024,
+    parameter WEIGHT_ROWS = 2048,
+    parameter PARAM_ROWS = 1024,
+    parameter TAP_ROWS = 256,
+    parameter PASS_ROWS = 64,
+    parameter RESIDUAL_ROWS = 4096,
+    parameter OUT_ROWS = 4096
+) (
+    input  wire                             clk,
+    input  wire                             reset,
+    input  wire                             valid,
+    input  wire [255:0]                     instruction,
+    output wire                             take,
+    input  wire                             token_prev,
+    input  wire                             token_next,
+    output wire                             take_prev,
+    output wire                             take_next,
+    output wire                             give_prev,
+    output wire                             give_next,
+    output wire                             idle,
+    output wire                             waiting,
+    output wire                             finish,
+    output wire [$clog2(TAP_ROWS)-1:0]      tap_row,
+    input  wire [63:0]                      tap_data,
+    output wire [$clog2(PASS_ROWS)-1:0]     pass_row,
+    input  wire [63:0]                      pass_data,
+    output wire [DN*$clog2(ACT_ROWS)-1:0]   act_rows,
+    input  wire [DN*64-1:0]                 act_data,
+    output wire [$clog2(WEIGHT_ROWS)-1:0]   weight_row,
+    input  wire [DM*64-1:0]                 weight_data,
+    output wire [DM*$clog2(PARAM_ROWS)-1:0] param_row,
+    input  wire [DM*32-1:0]                 param_data,
+    output wire [$clog2(RESIDUAL_ROWS)-1:0] residual_row,
+    input  wire [63:0]                      residual_data,
+    output wire [64/DM-1:0]                 out_write,
+    output wire [$clog2(OUT_ROWS)-1:0]      out_row,
+    output wire [63:0]                      out_data,
+    output wire                             step,  // for counting cycles of work
+    output wire                             illegal,
+    output wire                             buffer_range
+);
+    localparam LANE_BITS = $clog2(DN);
+    localparam ACT_BITS = $clog2(ACT_ROWS);
+    localparam WEIGHT_BITS = $clog2(WEIGHT_ROWS);
+    localparam PARAM_BITS = $clog2(PARAM_ROWS);
+    localparam INDEX_BITS = ACT_BITS + LANE_BITS;  // of a pixel in the act buffer
+
+    // One instruction at a time.
+    reg active;
+    reg [255:0] x;
+    wire is_pool_next = instruction[3:0] == `OP_POOL;
+    wire is_conv = instruction[3:0] == `OP_CONV || is_pool_next;
+    wire is_pool = x[3:0] == `OP_POOL;
+    wire has_tokens = (!instruction[`CONV_POP_PREV] || token_prev)
+        && (!instruction[`CONV_POP_NEXT] || token_next);
+    wire start = !active && valid && has_tokens;
+    wire start_conv = start && is_conv && !illegal;
+    wire done;
+
+    assign idle = !active;
+    assign waiting = !active && valid && !has_tokens;
+    assign take = start;
+    assign take_prev = start && instruction[`CONV_POP_PREV];
+    assign take_next = start && instruction[`CONV_POP_NEXT];
+    assign give_prev = (done && x[`CONV_PUSH_PREV])
+        || (start && !is_conv && instruction[`CONV_PUSH_PREV]);
+    assign give_next = (done && x[`CONV_PUSH_NEXT])
+        || (start && !is_conv && instruction[`CONV_PUSH_NEXT]);
+    assign finish = start && instruction[3:0] == `OP_FINISH;
+
+    // What no convolution can be.
+    wire [13:0] skew = instruction[`CONV_ROW_PIXELS] - {3'd0, instruction[`CONV_OUT_WIDTH]};
+    wire [3:0] bits = instruction[`CONV_BITS], residual_bits = instruction[`CONV_RESIDUAL_BITS];
+    wire [17:0] threshold_rows = ((18'd1 << bits) - 18'd1) << residual_bits;
+    wire [17:0] end_threshold = {4'd0, instruction[`CONV_PARAM]}
+        + {6'd0, instruction[`CONV_THRESHOLDS]} + threshold_rows;
+    wire is_wrong = instruction[`CONV_PASSES] == 0 || instruction[`CONV_TAPS] == 0
+        || instruction[`CONV_WORDS] == 0 || instruction[`CONV_PIXELS] == 0
+        || instruction[`CONV_OUT_WIDTH] == 0 || instruction[`CONV_STRIDE_Y] == 0
+        || instruction[`CONV_STRIDE_X] == 0 || skew[LANE_BITS-1:0] != 0
+        || bits > 8 || residual_bits > 8 || {27'd0, instruction[`CONV_SUB_WORD]} >= 64 / DM
+        || {23'd0, instruction[`CONV_TAPS]} > TAP_ROWS
+        || {25'd0, instruction[`CONV_PASSES]} > PASS_ROWS;
+    wire is_wrong_conv = instruction[`CONV_COLUMN_HIGH] > instruction[`CONV_OUT_WIDTH]
+        || {5'd0, instruction[`CONV_ROW_LOW]} >= instruction[`CONV_ROW_HIGH]
+        || {5'd0, instruction[`CONV_COLUMN_LOW]} >= instruction[`CONV_COLUMN_HIGH]
+        || (bits == 0 ? residual_bits != 0 : {14'd0, end_threshold} > PARAM_ROWS);
+    wire is_wrong_pool = instruction[`CONV_WORDS] != 1
+        || instruction[`CONV_PASSES] != {3'd0, bits};
+    assign illegal = start && is_conv && (is_wrong || (is_pool_next ? is_wrong_pool : is_wrong_conv));
+
+    // Tiles of DN pixels: `next` is made by the lanes, the other one is computed.
+    reg setting_up, has_tile;
+    wire next_ready, exhausted, lanes_range;
+    wire [DN-1:0] next_valid;
+    wire [DN*INDEX_BITS-1:0] next_base;
+    wire [DN*15-1:0] next_y, next_column;
+    wire [DN*PARAM_BITS-1:0] next_border;
+    reg [DN-1:0] lane_valid;
+    reg [DN*INDEX_BITS-1:0] lane_base;
+    reg [DN*15-1:0] lane_y, lane_column;
+    reg [DN*PARAM_BITS-1:0] lane_border;
+    wire ends_tile;
+    wire take_tile = next_ready && (ends_tile || !has_tile);
+
+    lanes #(.DN(DN), .ACT_ROWS(ACT_ROWS), .PARAM_ROWS(PARAM_ROWS)) lanes (
+        .clk(clk), .reset(reset), .start(setting_up), .is_pool(is_pool), .x(x), .take(take_tile),
+        .ready(next_ready), .exhausted(exhausted), .valid(next_valid), .base(next_base),
+        .y(next_y), .column(next_column), .border(next_border), .buffer_range(lanes_range)
+    );
+
+    // Counters of the step to issue.
+    reg [6:0] pass;
+    reg [8:0] tap;
+    reg [7:0] word;
+    reg [16:0] position;  // of tap and word among the weights of a plane
+    reg [21:0] word_row;
+    reg half;             // of the pool's memory, for this tile
+    reg is_reserved;      // a tile is on its way through array and epilogue
+    wire last_word = word + 1'b1 == x[`CONV_WORDS];
+    wire last_tap = tap + 1'b1 == x[`CONV_TAPS];
+    wire last_pass = pass + 1'b1 == x[`CONV_PASSES];
+    wire last_step = last_word && last_tap && last_pass;
+    // A convolution has all words and taps in a pass, a pool has all passes in a tap.
+    wire ends_tap = is_pool ? last_pass : last_word;
+    wire ends_pass = is_pool || (last_word && last_tap);
+    wire epilogue_idle, array_done;
+
+    assign step = has_tile && !(last_step && is_reserved);
+    assign ends_tile = step && last_step;
+    assign tap_row = tap[$clog2(TAP_ROWS)-1:0];
+    assign pass_row = pass[$clog2(PASS_ROWS)-1:0];
+
+    // A reserved epilogue is free again once it has started and become idle.
+    reg has_started;
+    assign done = active && !setting_up && exhausted && !has_tile && !is_reserved && epilogue_idle;
+
+    always @(posedge clk) begin
+        if (reset) begin
+            {active, setting_up, has_tile, is_reserved, has_started} <= 0;
+        end else begin
+            if (start_conv) {active, setting_up} <= 2'b11;
+            else if (setting_up) setting_up <= 0;
+            else if (done) active <= 0;
+            if (take_tile) has_tile <= 1;
+            else if (ends_tile) has_tile <= 0;
+            if (ends_tile) {is_reserved, has_started} <= 2'b10;
+            else if (array_done) has_started <= 1;
+            else if (has_started && epilogue_idle) {is_reserved, has_started} <= 0;
+        end
+        if (start) x <= instruction;
+        if (ends_tile) half <= !half;
+        if (take_tile) begin
+            lane_valid <= next_valid;
+            lane_base <= next_base;
+            lane_y <= next_y;
+            lane_column <= next_column;
+            lane_border <= next_border;
+        end
+        if (setting_up || ends_tile) begin
+            pass <= 0;
+            tap <= 0;
+            word <= 0;
+            position <= 0;
+            word_row <= 0;
+        end else if (step) begin
+            word <= last_word ? 8'd0 : word + 1'b1;
+            word_row <= last_word ? 22'd0 : word_row + {8'd0, x[`CONV_WORD_ROWS]};
+            position <= last_word && last_tap ? 17'd0 : position + 1'b1;
+            if (ends_tap) tap <= last_tap ? 9'd0 : tap + 1'b1;
+            if (ends_pass) pass <= last_pass ? 7'd0 : pass + 1'b1;
+        end
+    end
+
+    // The tile in the epilogue.
+    reg [DN-1:0] epilogue_valid;
+    reg [DN*PARAM_BITS-1:0] epilogue_border;
+    always @(posedge clk) if (ends_tile) begin
+        epilogue_valid <= lane_valid;
+        epilogue_border <= lane_border;
+    end
+
+    // Stage 1. An index has two bits more, so that what lies outside the buffer is seen.
+    reg valid1, first1, shift1, ones1, last1;
+    reg [2:0] plane1;
+    reg half1;
+    reg [22:0] row1;
+    reg [17:0] weight1;
+    reg [DN-1:0] in_image1;
+    wire [DN-1:0] in_image;
+    wire [DN*(INDEX_BITS+2)-1:0] pixel;
+    reg [DN*(INDEX_BITS+2)-1:0] pixel1;
+    reg far1;  // the tap's offset is beyond the buffer
+    wire begins_pass = tap == 0 && word == 0;
+    wire signed [19:0] tap_offset = tap_data[`TAP_OFFSET];
+    wire [13:0] tap_dy = tap_data[`TAP_DY];
+    wire [13:0] tap_dx = tap_data[`TAP_DX];
+    wire is_far = tap_offset != {{20-INDEX_BITS{tap_offset[19]}}, tap_offset[INDEX_BITS-1:0]};
+
+    genvar i;
+    generate
+        for (i = 0; i < DN; i = i + 1) begin : lane_positions
+            wire [14:0] y = lane_y[i*15 +: 15] + {tap_dy[13], tap_dy};
+            wire [14:0] column = lane_column[i*15 +: 15] + {tap_dx[13], tap_dx};
+            assign in_image[i] = lane_valid[i] && y < {4'd0, x[`CONV_IN_HEIGHT]}
+                && column < {4'd0, x[`CONV_IN_WIDTH]};
+            assign pixel[i*(INDEX_BITS+2) +: INDEX_BITS+2]
+                = {2'd0, lane_base[i*INDEX_BITS +: INDEX_BITS]}
+                + {{2{tap_offset[19]}}, tap_offset[INDEX_BITS-1:0]};
+        end
+    endgenerate
+
+    always @(posedge clk) begin
+        valid1 <= step && !reset;
+        first1 <= is_pool ? tap == 0 : begins_pass && pass == 0;
+        shift1 <= begins_pass && pass_data[`PASS_SHIFT];
+        ones1 <= pass_data[`PASS_ONES];
+        last1 <= last_step;
+        plane1 <= pass[2:0];
+        half1 <= half;
+        in_image1 <= in_image;
+        pixel1 <= pixel;
+        far1 <= is_far;
+        row1 <= {9'd0, x[`CONV_ACT]} + {9'd0, pass_data[`PASS_ACT]} + {1'd0, word_row};
+        weight1 <= {4'd0, x[`CONV_WEIGHT]} + {4'd0, pass_data[`PASS_WEIGHT]} + {1'd0, position};
+    end
+
+    // Stage 2: lane j reads bank (j + turn) mod DN.
+    reg valid2, first2, shift2, ones2, last2;
+    reg [2:0] plane2;
+    reg half2;
+    reg [DN-1:0] in_image2;
+    reg [LANE_BITS-1:0] turn2;
+    wire [LANE_BITS-1:0] turn = pixel1[LANE_BITS-1:0];
+    wire [DN-1:0] out_of_range;
+    wire [DN*ACT_BITS-1:0] lane_rows;
+
+    generate
+        for (i = 0; i < DN; i = i + 1) begin : rows
+            wire [INDEX_BITS+1:0] lane_pixel = pixel1[i*(INDEX_BITS+2) +: INDEX_BITS+2];
+            wire [ACT_BITS+1:0] row = {2'd0, row1[ACT_BITS-1:0]}
+                + lane_pixel[INDEX_BITS+1:LANE_BITS];
+            assign lane_rows[i*ACT_BITS +: ACT_BITS] = row[ACT_BITS-1:0];
+            assign out_of_range[i] = in_image1[i] && (lane_pixel[INDEX_BITS+1] || far1
+                || {9'd0, row1} >= ACT_ROWS || {{30-ACT_BITS{1'b0}}, row} >= ACT_ROWS);
+        end
+    endgenerate
+
+    // Bank i gives lane i - turn its word.
+    rotate #(.WIDTH(ACT_BITS), .LANES(DN)) to_banks (
+        .values(lane_rows), .turn(-turn), .turned(act_rows)
+    );
+    assign weight_row = weight1[WEIGHT_BITS-1:0];
+
+    always @(posedge clk) begin
+        valid2 <= valid1 && !reset;
+        first2 <= first1;
+        shift2 <= shift1;
+        ones2 <= ones1;
+        last2 <= last1;
+        plane2 <= plane1;
+        half2 <= half1;
+        in_image2 <= in_image1;
+        turn2 <= turn;
+    end
+
+    // Stage 3.
+    reg valid3, first3, shift3, ones3, last3;
+    reg [2:0] plane3;
+    reg half3;
+    reg [DN*64-1:0] act3;
+    reg [DM*64-1:0] weight3;
+
+    wire [DN*64-1:0] turned;
+
+    rotate #(.WIDTH(64), .LANES(DN)) to_lanes (
+        .values(act_data), .turn(turn2), .turned(turned)
+    );
+
+    generate
+        for (i = 0; i < DN; i = i + 1) begin : words
+            always @(posedge clk) act3[i*64 +: 64] <= in_image2[i] ? turned[i*64 +: 64] : 64'd0;
+        end
+    endgenerate
+
+    always @(posedge clk) begin
+        valid3 <= valid2 && !reset;
+        first3 <= first2;
+        shift3 <= shift2;
+        ones3 <= ones2;
+        last3 <= last2;
+        plane3 <= plane2;
+        half3 <= half2;
+        weight3 <= weight_data;
+    end
+
+    wire [DM*DN*31-1:0] sums;
+    wire [DN*24-1:0] one_sums;
+    wire [DM*DN-1:0] pool_planes;
+    wire [2:0] pool_plane;
+    reg half_done;  // of the tile in the epilogue
+    always @(posedge clk) if (valid3 && last3) half_done <= half3;
+
+    wire epilogue_range;
+
+    array #(.DM(DM), .DN(DN)) array (
+        .clk(clk), .reset(reset), .valid(valid3), .first(first3), .shift(shift3), .ones(ones3),
+        .last(last3), .act(act3), .weight(weight3), .done(array_done), .sums(sums),
+        .one_sums(one_sums)
+    );
+
+    pool #(.DM(DM), .DN(DN)) pool (
+        .clk(clk), .valid(valid3 && is_pool), .first(first3), .plane(plane3), .half(half3),
+        .part(x[`CONV_SUB_WORD]), .act(act3), .read_plane(pool_plane), .read_half(half_done),
+        .largest(pool_planes)
+    );
+
+    epilogue #(
+        .DM(DM), .DN(DN), .PARAM_ROWS(PARAM_ROWS), .RESIDUAL_ROWS(RESIDUAL_ROWS),
+        .OUT_ROWS(OUT_ROWS)
+    ) epilogue (
+        .clk(clk), .reset(reset), .setup(setting_up), .is_pool(is_pool), .x(x),
+        .start(array_done), .sums(sums), .one_sums(one_sums), .lane_valid(epilogue_valid),
+        .border(epilogue_border), .idle(epilogue_idle), .param_row(param_row),
+        .param_data(param_data), .residual_row(residual_row), .residual_data(residual_data),
+        .pool_plane(pool_plane), .pool_planes(pool_planes), .out_write(out_write),
+        .out_row(out_row), .out_data(out_data), .buffer_range(epilogue_range)
+    );
+
+    assign buffer_range = lanes_range || epilogue_range
+        || (valid1 && (|out_of_range || (!is_pool && {14'd0, weight1} >= WEIGHT_ROWS)));
+endmodule

@@ -1,0 +1,62 @@
+// Largest code under a window, for DM channels of DN lanes: one plane of one tap a cycle.
+//
+// The planes of a tap come from the highest down. Until the largest so far and the tap differ, both
+// may still win; from there on one of them does. Tiles use the two halves of the memory in turn.
+module pool #(
+    parameter DM = 8,
+    parameter DN = 8
+) (
+    input  wire               clk,
+    input  wire               valid,
+    input  wire               first,    // tap of the tile
+    input  wire [2:0]         plane,    // 0 is the highest
+    input  wire               half,
+    input  wire [4:0]         part,     // of each word
+    input  wire [DN*64-1:0]   act,
+    // Planes of the tile before, channel i of lane j at j * DM + i.
+    input  wire [2:0]         read_plane,
+    input  wire               read_half,
+    output wire [DM*DN-1:0]   largest
+);
+    reg valid1, first1, top1, half1;
+    reg [2:0] plane1;
+    reg [DM*DN-1:0] tap1;
+    reg [DM*DN-1:0] keeps, takes;
+    wire [31:0] part_at = {27'd0, part} * DM;
+    wire [DM*DN-1:0] now, next, old, keep, take;
+
+    genvar j;
+    generate
+        for (j = 0; j < DN; j = j + 1) begin : lane
+            wire [63:0] word = act[j*64 +: 64];
+            always @(posedge clk) tap1[j*DM +: DM] <= word[part_at[5:0] +: DM];
+        end
+    endgenerate
+
+    // Two copies: one to go on with, one for the epilogue.
+    lane_ram #(.WIDTH(DM*DN), .DEPTH(16)) own (
+        .clk(clk), .write(valid1), .write_row({half1, plane1}), .write_data(next),
+        .read_row({half1, plane1}), .read_data(now)
+    );
+    lane_ram #(.WIDTH(DM*DN), .DEPTH(16)) result (
+        .clk(clk), .write(valid1), .write_row({half1, plane1}), .write_data(next),
+        .read_row({read_half, read_plane}), .read_data(largest)
+    );
+
+    assign old = first1 ? {DM*DN{1'b0}} : now;
+    assign keep = top1 ? {DM*DN{1'b0}} : keeps;
+    assign take = top1 ? {DM*DN{1'b0}} : takes;
+    assign next = (old & ~take) | (tap1 & ~keep);
+
+    always @(posedge clk) begin
+        valid1 <= valid;
+        first1 <= first;
+        top1 <= plane == 0;
+        plane1 <= plane;
+        half1 <= half;
+        if (valid1) begin
+            keeps <= keep | (~take & old & ~tap1);
+            takes <= take | (~keep & ~old & tap1);
+        end
+    end
+endmodule

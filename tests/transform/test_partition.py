@@ -1,0 +1,130 @@
+"""What is cut out for the accelerator, what stays and why; and that answers don't change."""
+
+import shutil
+
+import numpy as np
+import pytest
+import tvm
+from tvm import relax
+
+import tvm_bitenc as be
+from tvm_bitenc.encoding import Encoding
+from tvm_bitenc.op import quantize
+from tvm_bitenc.op.packed import packed_conv2d_op
+from tvm_bitenc.target import load_target
+from tvm_bitenc.transform.partition import Partition
+from tvm_bitenc.transform.pipeline import default_pipeline
+from tvm_bitenc.transform.rewrite import is_external
+from tvm_bitenc.vta.offloaded import offloaded
+
+TARGET = load_target("vta")
+CHANNELS = 70
+simulators = pytest.mark.parametrize(
+    "simulator",
+    [
+        "functional",
+        pytest.param(
+            "verilog",
+            marks=pytest.mark.skipif(
+                not shutil.which("verilator"), reason="install verilator and g++"
+            ),
+        ),
+    ],
+)
+
+
+def partitioned(mod, strategy="auto"):
+    before = default_pipeline(TARGET).until("bitenc.Partition").run(mod)
+    return before, Partition(TARGET, strategy)(before)
+
+
+def composites(mod):
+    """Names of the patterns that matched, in no order."""
+    found = []
+
+    def note(expr):
+        if isinstance(expr, relax.Function) and expr.attrs and "Composite" in expr.attrs:
+            found.append(str(expr.attrs["Composite"]))
+
+    for function in mod.functions.values():
+        if isinstance(function, relax.Function):
+            relax.analysis.post_order_visit(function, note)
+    return sorted(name.removeprefix("bitenc_vta.") for name in found)
+
+
+@pytest.fixture(scope="module")
+def residual_network(module_of, random_layer):
+    """``residual_network(shortcut, also)``: q(conv(x)) + shortcut, pooled and convolved again."""
+
+    def make(shortcut="input", also=False):
+        act = Encoding.unsigned(2, 2.0)
+        options = dict(channels=CHANNELS, out_channels=CHANNELS, size=(7, 6), padding=1)
+        first, side, second = (
+            random_layer(seed, Encoding.symmetric(2, 2.0), act, name=name, **options)
+            for seed, name in enumerate(("first", "side", "second"))
+        )
+        last = random_layer(3, Encoding.symmetric(1, 2.0), act, name="last", channels=CHANNELS)
+        sums = Encoding.unsigned(2, 16.0)
+
+        def body(builder, x):
+            x = builder.emit(quantize(x, act))
+            y = builder.emit(quantize(first.emit(builder, x), sums))
+            other = side.emit(builder, x) if shortcut == "convolution" else x
+            other = builder.emit(quantize(other, Encoding.unsigned(3, 8.0)))
+            total = builder.emit(relax.op.add(y, other))
+            middle = builder.emit(relax.op.nn.relu(second.emit(builder, total)))
+            pooled = builder.emit(relax.op.nn.max_pool2d(middle, (2, 2), (2, 2)))
+            out = last.emit(builder, pooled)
+            return [out, y] if also else out
+
+        return module_of([first.act_codes.shape], body), first.input
+
+    return make
+
+
+@pytest.mark.parametrize("shortcut", ["input", "convolution"])
+@simulators
+def test_residual_networks(shortcut, simulator, residual_network, same):
+    mod, x = residual_network(shortcut)
+    _, after = partitioned(mod)
+    expected = ["conv2d", "conv2d", "max_pool2d", "residual"]
+    assert composites(after) == (expected if shortcut == "input" else ["conv2d", *expected])
+    lib = be.build(mod, target="vta", simulator=simulator)
+    result = lib(x)
+    assert same(result, be.build(mod)(x)) and len(np.unique(result)) > 5
+    shapes = [row.shape for row in lib.report().layers]
+    assert sum(shape.endswith(" + residual") for shape in shapes) == 1
+    assert any(shape.startswith("max 2x2 @3x3/2") for shape in shapes)
+
+
+def test_codes_that_others_read_too_are_no_part_of_a_residual(residual_network):
+    mod, x = residual_network(also=True)
+    _, after = partitioned(mod)
+    assert composites(after) == ["conv2d", "conv2d", "conv2d", "max_pool2d"]
+    for a, b in zip(be.build(mod, target="vta")(x), be.build(mod)(x)):
+        assert np.array_equal(a, b)
+
+
+def test_one_function_as_tvm_marks_it(random_layer, layers_module, ops_of):
+    layer = random_layer(0, Encoding.signed(2, 2.0), Encoding.unsigned(2, 2.0), name="only")
+    before, after = partitioned(layers_module([layer]))
+    assert "bitenc.packed_conv2d" in ops_of(before)
+    (function,) = [f for f in after.functions.values() if is_external(f)]
+    assert function.attrs["Codegen"] == "bitenc_vta"
+    part = offloaded(function)
+    assert part.call.op.same_as(packed_conv2d_op) and part.name == "only" and part.samples == 1
+    (call,) = [
+        binding.value
+        for block in after["main"].body.blocks
+        for binding in block.bindings
+        if isinstance(getattr(binding.value, "op", None), tvm.ir.GlobalVar)
+    ]
+    assert after[call.op].same_as(function)
+
+
+@pytest.mark.parametrize("strategy", ["xnor", {"only": "int8"}, {"*": "lut", "other": "auto"}])
+def test_other_strategies_stay_with_the_reason(strategy, random_layer, layers_module):
+    layer = random_layer(0, Encoding.signed(2, 2.0), Encoding.unsigned(2, 2.0), name="only")
+    _, after = partitioned(layers_module([layer]), strategy)
+    assert composites(after) == []
+    assert "was asked for" in after.script(show_meta=False)

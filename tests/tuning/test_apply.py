@@ -1,0 +1,89 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import tvm_bitenc as be
+from tvm_bitenc.encoding import Encoding
+from tvm_bitenc.kernel.window import Tile
+from tvm_bitenc.tuning.records import Record, write_lines
+from tvm_bitenc.tuning.task import tasks_of
+
+
+@pytest.fixture(scope="module")
+def network(random_layer, layers_module, native):
+    """A module of one layer, the layer, and its task."""
+    layer = random_layer(
+        0, Encoding.symmetric(2), Encoding.unsigned(2), channels=64, out_channels=64, padding=1
+    )
+    mod = layers_module([layer])
+    from tvm_bitenc.transform.pipeline import default_pipeline
+
+    tasks = tasks_of(mod, native, default_pipeline)
+    if not tasks:
+        pytest.skip("no rules with anything to tune on this CPU: run on one with AVX2 or NEON")
+    return mod, layer, tasks[0]
+
+
+def record_of(task, strategy, **changes):
+    tile = replace(task.spaces[strategy].default, **changes)
+    return Record(**task.keys, strategy=strategy, tile=tile, speedup=1.5)
+
+
+@pytest.mark.parametrize("strategy", ["xnor", "lut", "int8"])
+def test_a_record_is_applied_and_exact(network, native, tmp_path, strategy):
+    mod, layer, task = network
+    record = record_of(task, strategy, pixels=1, rows=2)
+    write_lines([record], tmp_path / "r.jsonl")
+    library = be.build(mod, native, threads=1, database=tmp_path / "r.jsonl")
+    np.testing.assert_array_equal(library(layer.input), layer.reference())
+    (row,) = library.report().layers
+    assert row.strategy == strategy
+    assert "pixels=1" in row.schedule and "1.50 x by measured" in row.schedule
+
+
+def test_without_records_the_report_says_so(network, native):
+    (row,) = be.build(network[0], native, threads=1, database=False).report().layers
+    assert row.schedule == "default rule"
+
+
+def test_a_strategy_that_is_asked_for_wins(network, native, tmp_path):
+    mod, _, task = network
+    write_lines([record_of(task, "lut", pixels=1)], tmp_path / "r.jsonl")
+    library = be.build(mod, native, "int8", threads=1, database=tmp_path / "r.jsonl")
+    (row,) = library.report().layers
+    assert (row.strategy, row.schedule) == ("int8", "default rule")
+
+
+@pytest.mark.parametrize("tile", [Tile(0, 0), Tile(1, 1, rows=4), Tile(99, 1), Tile(1, 3)])
+def test_an_impossible_record_is_said_and_left_out(network, native, tmp_path, tile):
+    mod, layer, task = network
+    write_lines([replace(record_of(task, "xnor"), tile=tile)], tmp_path / "r.jsonl")
+    with pytest.warns(UserWarning, match="names no kernel.*default schedule"):
+        library = be.build(mod, native, threads=1, database=tmp_path / "r.jsonl")
+    np.testing.assert_array_equal(library(layer.input), layer.reference())
+    assert library.report().layers[0].schedule == "default rule"
+
+
+def test_a_corrupt_file_is_said_and_left_out(network, native, tmp_path):
+    mod, layer, _ = network
+    (tmp_path / "r.jsonl").write_text("not JSON\n")
+    with pytest.warns(UserWarning, match="line 1.*default schedule"):
+        library = be.build(mod, native, threads=1, database=tmp_path / "r.jsonl")
+    np.testing.assert_array_equal(library(layer.input), layer.reference())
+
+
+def test_every_kind_of_tile_is_exact(network, native, tmp_path):
+    """Some of each strategy's candidates, far from the default."""
+    mod, layer, task = network
+    rng = np.random.default_rng(0)
+    for number in rng.choice(len(task.candidates), 6, replace=False):
+        strategy, tile = task.candidates[number]
+        if strategy == "default":
+            continue
+        write_lines(
+            [Record(**task.keys, strategy=strategy, tile=tile, speedup=2.0)], tmp_path / "r"
+        )
+        library = be.build(mod, native, threads=1, database=tmp_path / "r")
+        np.testing.assert_array_equal(library(layer.input), layer.reference())
+        assert library.report().layers[0].schedule.startswith("record")

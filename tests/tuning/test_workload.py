@@ -1,0 +1,69 @@
+import pytest
+
+from benchmarks.workloads import planes_pipeline
+from tvm_bitenc.target import load_target
+from tvm_bitenc.tuning.synthetic import call_of, task_of
+from tvm_bitenc.tuning.task import tasks_of
+from tvm_bitenc.tuning.workload import (
+    numbers_of,
+    parse_workload,
+    target_key,
+    tvm_version,
+    workload_of,
+)
+
+TEXTS = [
+    "conv2d 1x6x6x64->64 3x3 W2A2 stride=1,1 padding=1,1,1,1 dilation=1,1 groups=1 from=planes"
+    " to=A2 offsets=3,0 threads=1",
+    "conv2d nx9x7x96->32 1x3 W2(1,1)A3 stride=2,1 padding=0,0,1,1 dilation=1,2 groups=1"
+    " from=planes to=int32 offsets=-7,1 threads=pool",
+    "conv2d 2x8x8x64->64 1x1 W1A1 stride=1,1 padding=0,0,0,0 dilation=1,1 groups=1 from=planes"
+    " to=floats:astype+multiply_add+residual offsets=0,0 threads=2",
+    "conv2d 1x32x32x3->16 3x3 W8A8 stride=2,2 padding=1,1,1,1 dilation=1,1 groups=1 from=codes"
+    " to=A4 offsets=0,0 threads=1",
+]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_text_says_all(text):
+    """A layer made from the text alone has that text again."""
+    target = load_target("native", None if "pool" in text else int(text[-1]))
+    call = call_of(parse_workload(text))
+    assert str(parse_workload(text)) == text
+    assert workload_of(_typed(call), target) == text
+
+
+def _typed(call):
+    from tvm import relax
+
+    return relax.BlockBuilder().normalize(call)
+
+
+def test_numbers_are_those_of_the_output():
+    numbers = numbers_of(TEXTS[1])
+    assert (numbers["height"], numbers["width"], numbers["taps"]) == (5, 5, 3)
+    assert (numbers["weight_bits"], numbers["act_bits"], numbers["threads"]) == (2, 3, 0)
+
+
+@pytest.mark.parametrize("text", ["", "conv3d 1x2", TEXTS[0] + " more"])
+def test_other_text_is_refused(text):
+    with pytest.raises(ValueError, match="isn't a workload"):
+        parse_workload(text)
+
+
+def test_keys_tell_cpus_apart():
+    keys = {target_key(load_target(name)) for name in ("x86-64-v3", "x86-64-v4", "cortex-a72")}
+    assert len(keys) == 3
+    assert tvm_version().count(".") == 1
+
+
+def test_a_synthetic_task_has_the_space_of_the_real_one(tiny_module, native, tiny_tasks):
+    (real,) = tasks_of(tiny_module(), native, planes_pipeline)
+    made = task_of(real.workload, native)
+    assert made.candidates == real.candidates
+    assert (made.shapes, made.default_strategy) == (real.shapes, real.default_strategy)
+
+
+def test_layers_of_one_kind_are_one_task(tiny_tasks):
+    same, other = tiny_tasks((2, 2), (6, 6, 5))
+    assert (same.count, other.count) == (2, 1)

@@ -1,0 +1,58 @@
+"""Random convolutions as the accelerator's compiler takes them."""
+
+import numpy as np
+import pytest
+
+from tvm_bitenc.encoding import pack, pads, pair
+from tvm_bitenc.te.conv_layer import BranchGeometry, ConvLayer
+
+
+def _conv_layer(layer, out_bits: int = 0, seed: int = 0) -> ConvLayer:
+    window, acc = layer.window, layer.accumulators()
+    batch, channels, height, width = layer.act_codes.shape
+    geometry = BranchGeometry(
+        layer.act.integer_coefficients,
+        layer.weight.integer_coefficients,
+        int(layer.act.offset),
+        pair(window.get("stride", 1)),
+        pads(window.get("padding", 0)),
+        pair(window.get("dilation", 1)),
+        window.get("groups", 1),
+    )
+    rng, out_channels = np.random.default_rng(seed), acc.shape[1]
+    epilogue = ()
+    if out_bits:
+        direction = rng.choice([-1, 1], out_channels).astype(np.int32)
+        low, high = int(acc.min()) - 2, int(acc.max()) + 2
+        thresholds = rng.integers(low, high, (2**out_bits - 1, out_channels))
+        epilogue = (np.sort(thresholds, axis=0).astype(np.int32), direction)
+    offset = np.broadcast_to(layer.weight.offset, (out_channels,)).astype(np.int32)
+    shape = (batch, height, width, channels)
+    return ConvLayer(str(layer), shape, layer.weight_codes, offset, geometry, *epilogue)
+
+
+def _expected(layer, static: ConvLayer) -> np.ndarray:
+    """Integer reference, as the accelerator lays it out."""
+    acc = layer.accumulators().transpose(0, 2, 3, 1)
+    if static.thresholds is None:
+        return acc
+    reached = (acc * static.direction)[..., None, :] >= static.thresholds
+    return pack(reached.sum(axis=-2).astype(np.uint8), static.out_bits)
+
+
+@pytest.fixture(scope="session")
+def conv_layer():
+    """``conv_layer(layer, out_bits)``: a `ConvLayer`, with random thresholds for some bits."""
+    return _conv_layer
+
+
+@pytest.fixture(scope="session")
+def expected():
+    """``expected(layer, conv_layer)``: packed planes or accumulators by encoding.py."""
+    return _expected
+
+
+@pytest.fixture(scope="session")
+def planes():
+    """``planes(layer)``: the layer's input, packed."""
+    return lambda layer: pack(layer.act_codes.transpose(0, 2, 3, 1), layer.act.bits)

@@ -1,0 +1,126 @@
+"""The Verilog itself: its header, other tools than Verilator, and the popcount for synthesis."""
+
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from tvm_bitenc.data import data_folder
+from tvm_bitenc.encoding import Encoding
+from tvm_bitenc.vta import isa
+from tvm_bitenc.vta.compile_layer import compile_conv
+from tvm_bitenc.vta.config import Accelerator, load_accelerator
+from tvm_bitenc.vta.verilator import VerilatorSimulator, parameters
+
+RTL = data_folder("targets") / "vta" / "rtl"
+SOURCES = sorted(str(path) for path in RTL.glob("*.v"))
+SIZES = [
+    load_accelerator(),
+    Accelerator(channels=2, pixels=2, param_rows=256, act_rows=96, out_rows=300),
+    Accelerator(channels=64, pixels=16, tap_rows=9),
+]
+
+
+def tool(*command, **options) -> str:
+    if not shutil.which(command[0]):
+        pytest.skip(f"install {command[0]}")
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, **options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_header_is_of_this_instruction_set():
+    assert (RTL / "isa.vh").read_text() == isa.verilog_header()
+
+
+@pytest.mark.parametrize("accelerator", SIZES, ids=["default", "small", "large"])
+def test_verilator_has_no_complaint(accelerator):
+    tool(
+        *("verilator", "--lint-only", "-Wall", "-Wno-DECLFILENAME", "--top-module", "accelerator"),
+        *(f"-G{name}={value}" for name, value in parameters(accelerator).items()),
+        *(f"-I{RTL}", RTL / "waive.vlt", *SOURCES),
+    )
+
+
+def test_yosys_elaborates():
+    tool(
+        *("yosys", "-q", "-p"),
+        f"read_verilog -sv -DSYNTHESIS -I{RTL} {' '.join(SOURCES)};"
+        " hierarchy -check -top accelerator -chparam DM 2 -chparam DN 2; proc; check -assert",
+    )
+
+
+def test_icarus_computes_the_same_in_as_many_cycles(tmp_path, random_layer, conv_layer, planes):
+    accelerator = load_accelerator()
+    layer = random_layer(
+        0, Encoding.signed(2), Encoding.unsigned(1), channels=3, out_channels=9, size=(4, 5),
+        padding=1,
+    )  # fmt: skip
+    program = compile_conv(conv_layer(layer, 2), accelerator)
+    memory = np.zeros(4096, np.uint64)
+    memory[: program.memory_words] = program.image(planes(layer))
+    (tmp_path / "memory.hex").write_text("\n".join(f"{int(word):016x}" for word in memory))
+    bench = data_folder("tests") / "vta" / "testbench.v"
+    tool("iverilog", "-g2012", "-Wall", f"-I{RTL}", "-o", tmp_path / "a.vvp", bench, *SOURCES)
+    count = len(program.instructions)
+    said = tool("vvp", tmp_path / "a.vvp", f"+instructions={count}", cwd=tmp_path)
+    lines = (tmp_path / "result.hex").read_text().splitlines()
+    found = np.array([int(x, 16) for x in lines if not x.startswith("//")], np.uint64)
+    run = VerilatorSimulator(accelerator, memory).run_words(count)
+    assert np.array_equal(found, memory)
+    assert f"error 0 cycles {run.cycles}" in said
+
+
+@pytest.mark.parametrize("first", [3, 6])
+@pytest.mark.parametrize("width", [3, 8, 13, 16])
+def test_counters_are_proved_to_count(width, first, tmp_path):
+    """For every input: Yosys proves that the tree of counters is a sum of bits."""
+    reference = f"""
+    module reference(input [{width - 1}:0] bits, output [$clog2({width}):0] count);
+        assign count = {" + ".join(f"bits[{i}]" for i in range(width))};
+    endmodule
+    module counters(input [{width - 1}:0] bits, output [$clog2({width}):0] count);
+        popcount #(.WIDTH({width}), .FIRST({first})) unit (.bits(bits), .count(count));
+    endmodule"""
+    (tmp_path / "reference.v").write_text(reference)
+    tool(
+        *("yosys", "-q", "-p"),
+        f"read_verilog -sv -DSYNTHESIS {RTL / 'popcount.v'} {tmp_path / 'reference.v'};"
+        " hierarchy -check; proc; flatten; opt; miter -equiv reference counters both;"
+        " hierarchy -top both; flatten; opt; sat -verify -prove trigger 0 both",
+    )
+
+
+COUNTS = """
+module counts;
+    reg [63:0] bits;
+    wire [6:0] three, six;
+    integer i;
+    popcount #(.FIRST(3)) by_three (.bits(bits), .count(three));
+    popcount #(.FIRST(6)) by_six (.bits(bits), .count(six));
+    initial begin
+        for (i = 0; i < 4000; i = i + 1) begin
+            // All numbers of ones come: from none, over random words, to all.
+            bits = {$random, $random};
+            if (i % 4 == 1) bits = bits & {$random, $random} & {$random, $random};
+            if (i % 4 == 2) bits = bits | {$random, $random} | {$random, $random};
+            if (i % 4 == 3) bits = ~64'd0 >> (i / 4 % 65) << (i / 260 % 65);
+            #1 if (three !== $countones(bits) || six !== $countones(bits)) begin
+                $display("wrong for %h: %0d, %0d", bits, three, six);
+                $finish;
+            end
+        end
+        $display("equal");
+    end
+endmodule
+"""
+
+
+def test_counters_of_full_width_count(tmp_path):
+    (tmp_path / "counts.v").write_text(COUNTS)
+    tool(
+        *("iverilog", "-g2012", "-DSYNTHESIS", "-s", "counts", "-o", tmp_path / "a.vvp"),
+        *(tmp_path / "counts.v", RTL / "popcount.v"),
+    )
+    assert tool("vvp", tmp_path / "a.vvp").strip() == "equal"

@@ -1,0 +1,160 @@
+"""The Verilog under Verilator against encoding.py and the functional simulator."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from tvm_bitenc.encoding import Encoding
+from tvm_bitenc.vta import isa
+from tvm_bitenc.vta.compile_layer import compile_conv, output_of
+from tvm_bitenc.vta.config import Accelerator, load_accelerator
+from tvm_bitenc.vta.cost import cycles
+from tvm_bitenc.vta.functional import AcceleratorError, FunctionalSimulator
+from tvm_bitenc.vta.verilator import ERRORS, VerilatorSimulator
+
+pytestmark = pytest.mark.skipif(not shutil.which("verilator"), reason="install verilator and g++")
+
+ACCELERATOR = load_accelerator()
+
+
+@pytest.fixture(scope="module")
+def check(conv_layer, expected, planes):
+    def check(layer, out_bits=0, accelerator=ACCELERATOR):
+        static = conv_layer(layer, out_bits)
+        program = compile_conv(static, accelerator)
+        memory = program.image(planes(layer))
+        run = VerilatorSimulator(accelerator, memory).run_words(len(program.instructions))
+        words = memory[program.output_address :]
+        assert np.array_equal(output_of(static, accelerator, words), expected(layer, static))
+        return program, run
+
+    return check
+
+
+WINDOWS = [
+    dict(padding=1),
+    dict(padding=(2, 0, 1, 3), stride=(2, 1), kernel=(3, 2)),
+    dict(padding=2, dilation=(1, 2), stride=2),
+    dict(padding=4, size=(1, 2)),
+    dict(kernel=1, size=(9, 11), stride=3),
+    dict(kernel=7, padding=3, stride=2, size=(17, 19), batch=2),
+]
+
+
+@pytest.mark.parametrize("out_bits", [0, 3])
+@pytest.mark.parametrize("kind", ["symmetric", "unsigned", "signed"])
+@pytest.mark.parametrize("window", WINDOWS, ids=str)
+def test_windows(window, kind, out_bits, random_layer, kinds, check):
+    encodings = Encoding.symmetric(2), kinds[kind](2)
+    check(random_layer(0, *encodings, channels=70, out_channels=13, **window), out_bits)
+    check(random_layer(0, *reversed(encodings), channels=5, out_channels=70, **window), out_bits)
+
+
+@pytest.mark.parametrize("weight_bits", range(1, 9))
+@pytest.mark.parametrize("act_bits", range(1, 9))
+def test_bits(weight_bits, act_bits, random_layer, check):
+    encodings = Encoding.signed(weight_bits), Encoding.unsigned(act_bits)
+    layer = random_layer(1, *encodings, channels=3, padding=1)
+    check(layer)
+    check(layer, out_bits=act_bits)
+
+
+def test_many_bands_and_words(random_layer, check):
+    small = Accelerator(act_rows=128, weight_rows=128, param_rows=256, out_rows=256)
+    encodings = Encoding.signed(2), Encoding.unsigned(2)
+    options = dict(channels=70, out_channels=200, batch=2, size=(15, 9), padding=1)
+    check(random_layer(3, *encodings, **options), 2, small)
+
+
+def test_other_array_sizes(random_layer, check):
+    accelerator = Accelerator(channels=16, pixels=4)
+    encodings = Encoding.signed(2), Encoding.unsigned(2)
+    for out_bits in (0, 2):
+        layer = random_layer(3, *encodings, channels=70, out_channels=40, padding=1)
+        check(layer, out_bits, accelerator)
+
+
+@pytest.mark.parametrize(
+    "bits, channels, size, least",
+    [(2, 64, 56, 0.9), (2, 128, 28, 0.9), (2, 256, 14, 0.9), (2, 512, 7, 0.8), (1, 256, 14, 0.7)],
+)
+def test_utilization_and_cycle_model(bits, channels, size, least, random_layer, check):
+    """ResNet-18's 3x3 layers; no read of the weights but one per band, and few else."""
+    encodings = Encoding.signed(bits), Encoding.unsigned(bits)
+    options = dict(channels=channels, out_channels=channels, size=(size, size), padding=1)
+    program, run = check(random_layer(0, *encodings, **options), bits)
+    assert run.utilization(program.macs, ACCELERATOR) >= least
+    assert abs(cycles(program.instructions, ACCELERATOR) / run.cycles - 1) < 0.05
+
+
+def _error_of(memory: np.ndarray, count: int, max_cycles: int) -> str:
+    try:
+        VerilatorSimulator(ACCELERATOR, memory).run_words(count, max_cycles)
+    except AcceleratorError as error:
+        return error.cause
+    return ""
+
+
+CONV = dict(
+    passes=1, taps=1, words=1, pixels=1, out_width=1, stride_y=1, stride_x=1, row_pixels=1,
+    row_high=1, column_high=1,
+)  # fmt: skip
+INSIDE = dict(in_height=1, in_width=1)
+WRONG = [
+    (2, isa.Load(dram=60, rows=1, pixels=1, words=50, push_next=1)),
+    (3, isa.Load(sram=1023, rows=1, pixels=9, pixel_words=1, words=1, push_next=1)),
+    (3, isa.Load(buffer=1, sram=2047, rows=1, pixels=1, words=9, push_next=1)),
+    (1, isa.Load(buffer=6, rows=1, pixels=1, words=1, push_next=1)),
+    (1, isa.Load(push_prev=1, push_next=1)),
+    (5, isa.Load(pop_next=1, push_next=1)),
+    (6, isa.Load(pop_next=0, push_next=0, rows=1, pixels=1, words=1)),
+    (1, isa.Conv(**{**CONV, "taps": 0})),
+    (1, isa.Conv(**{**CONV, "row_pixels": 2})),
+    (3, isa.Conv(**CONV, **INSIDE, weight=2048)),
+    (3, isa.Conv(**CONV, **INSIDE, act=1024)),
+    (3, isa.Conv(**CONV, **INSIDE, param=1023)),
+    (3, isa.Conv(**CONV, **INSIDE, out=4096)),
+    (5, isa.Wait(pop_next=1)),
+]
+
+
+@pytest.mark.parametrize("code, wrong", WRONG, ids=lambda value: str(getattr(value, "name", value)))
+def test_wrong_programs_raise_the_flag(code, wrong):
+    """The functional simulator refuses them too."""
+    needs_token = code not in (5, 6) and isinstance(wrong, isa.Load)
+    program = [wrong, *([isa.Wait(pop_prev=1)] if needs_token or code == 5 else []), isa.Finish()]
+    if code == 6:
+        program = [isa.Load(push_next=1), isa.Finish()]
+    memory = np.zeros(64, np.uint64)
+    encoded = np.concatenate([isa.encode(x) for x in program])
+    memory[: encoded.size] = encoded
+    assert _error_of(memory.copy(), len(program), 100_000) == ERRORS[code]
+    with pytest.raises(AcceleratorError):
+        FunctionalSimulator(ACCELERATOR, memory).run_words(0, len(program))
+
+
+def test_illegal_opcode_raises_the_flag():
+    assert _error_of(np.zeros(64, np.uint64), 3, 1000) == ERRORS[1]
+    assert _error_of(np.zeros(4, np.uint64), 3, 1000) == ERRORS[1]
+    program = np.concatenate([isa.encode(isa.Wait())] * 2)
+    assert _error_of(program, 3, 1000) == ERRORS[2]
+    assert _error_of(program, 2, 1000) == ERRORS[5]
+
+
+def test_random_streams_never_hang(random_layer, conv_layer, planes):
+    """A right program with some bits flipped ends, raises the flag, or goes on working."""
+    layer = random_layer(0, Encoding.signed(2), Encoding.unsigned(2), out_channels=24, padding=1)
+    program = compile_conv(conv_layer(layer, 2), ACCELERATOR)
+    image, rng, causes = program.image(planes(layer)), np.random.default_rng(0), set()
+    for trial in range(1000):
+        memory = image.copy()
+        if trial % 4:
+            for bit in rng.integers(0, 64 * program.input_address, rng.integers(1, 4)):
+                memory[bit // 64] ^= np.uint64(1 << int(bit % 64))
+        else:
+            instructions = memory[: program.constants_address].reshape(-1, 4)
+            memory[: program.constants_address] = rng.permutation(instructions).reshape(-1)
+        causes.add(_error_of(memory, len(program.instructions), 20_000))
+    assert ERRORS[-2] not in causes
+    assert causes >= {ERRORS[code] for code in (1, 2, 3, 5, 6)}

@@ -1,0 +1,335 @@
+"""Records of tuning: JSON lines, one file per device, checked when they are read.
+
+Two kinds of line. A *trial* is one candidate that was measured, beside the default in turns. A
+*record* is a candidate that has beaten the default in a comparison of its own: `build` applies
+records, trials only teach the cost model::
+
+    {"kind": "trial", "workload": "conv2d ...", "target": "x86_64 znver5 ...", "tvm": "0.27",
+     "strategy": "xnor", "tile": {"pixels": 4, ...}, "seconds": 4.1e-05, "default_seconds": 4.2e-05}
+    {"kind": "record", ..., "speedup": 1.03, "by": "measured"}
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+from ..data import data_folder
+from ..errors import BitencError
+from ..kernel.window import Tile
+from ..target import Target
+from .workload import parse_workload, target_key, tvm_version
+
+FILE_IN_FOLDER = "bitenc.jsonl"  # Beside the files of MetaSchedule's own database.
+STRATEGIES = ("default", "xnor", "lut", "int8")
+WAYS = ("measured", "instructions")  # How a record beat the default.
+
+
+class RecordError(BitencError):
+    """A file of records that can't be read, or written to."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One candidate and its time.
+
+    Parameters
+    ----------
+    workload, target, tvm : str
+        See `tuning.workload`.
+    strategy : str
+        ``"default"`` for what the rules choose by themselves.
+    tile : Tile
+    seconds, default_seconds : float
+        Per run of the candidate and of the default, measured in turns; nan where it failed.
+    error : str
+        Why it failed.
+    """
+
+    workload: str
+    target: str
+    tvm: str
+    strategy: str
+    tile: Tile
+    seconds: float
+    default_seconds: float
+    error: str = ""
+
+    kind = "trial"
+
+    @property
+    def speedup(self) -> float:
+        """How many times faster than the default; 0 where it failed."""
+        return 0.0 if self.error else self.default_seconds / self.seconds
+
+    @property
+    def candidate(self) -> tuple[str, Tile]:
+        """What was tried."""
+        return self.strategy, self.tile
+
+
+@dataclass(frozen=True)
+class Record:
+    """A candidate that beat the default.
+
+    Parameters
+    ----------
+    workload, target, tvm : str
+        See `tuning.workload`.
+    strategy : {"xnor", "lut", "int8"}
+    tile : Tile
+    speedup : float
+        How many times faster than the default.
+    by : {"measured", "instructions"}
+        On the device in turns, or by executed instructions under emulation.
+    """
+
+    workload: str
+    target: str
+    tvm: str
+    strategy: str
+    tile: Tile
+    speedup: float
+    by: str = "measured"
+
+    kind = "record"
+
+
+Line = Trial | Record
+
+
+def to_json(line: Line) -> str:
+    """Write as one line of JSON."""
+    content = {"kind": line.kind, **asdict(line)}
+    content["tile"] = {k: v for k, v in asdict(line.tile).items() if v}
+    for name in ("seconds", "default_seconds"):
+        if name in content:
+            content[name] = float(f"{content[name]:.4g}") if math.isfinite(content[name]) else None
+    if not content.get("error", True):
+        del content["error"]
+    return json.dumps(content)
+
+
+def from_json(text: str) -> Line:
+    """Read one line.
+
+    Raises
+    ------
+    ValueError
+        Saying what is wrong with it.
+    """
+    content = json.loads(text)
+    if not isinstance(content, dict):
+        raise ValueError("isn't a JSON object")
+    made = {"trial": Trial, "record": Record}.get(content.pop("kind", None))
+    if made is None:
+        raise ValueError("is neither a trial nor a record")
+    required = {f.name for f in fields(made)} - {"error"}
+    wrong = required.symmetric_difference(set(content) - {"error"})
+    if wrong:
+        raise ValueError(f"has missing or unknown keys {sorted(wrong)}")
+    content["tile"] = _tile(content["tile"])
+    if content["strategy"] not in STRATEGIES or content.get("by", WAYS[0]) not in WAYS:
+        raise ValueError("has an unknown strategy, or an unknown way of measuring")
+    for name in required - {"tile"}:
+        content[name] = _checked(name, content[name], bool(content.get("error")))
+    return made(**content)
+
+
+def _tile(content) -> Tile:
+    known = {f.name for f in fields(Tile)}
+    is_tile = (
+        isinstance(content, dict)
+        and set(content) <= known
+        and all(type(value) is int and value >= 0 for value in content.values())
+    )
+    if not is_tile:
+        raise ValueError("has no tile of whole numbers")
+    return Tile(**{"pixels": 0, "vectors": 0, **content})
+
+
+def _checked(name: str, value, has_failed: bool):
+    if name in ("seconds", "default_seconds", "speedup"):
+        if value is None and has_failed:
+            return math.nan
+        if not isinstance(value, (int, float)) or not 0 < value < math.inf:
+            raise ValueError(f"{name} isn't a positive number")
+    elif not isinstance(value, str):
+        raise ValueError(f"{name} isn't text")
+    elif name == "workload":
+        parse_workload(value)
+    return value
+
+
+def read_lines(path: Path) -> list[Line]:
+    """Read a file; a last line that isn't complete, for its writer was killed, is left out.
+
+    Raises
+    ------
+    RecordError
+        If there is no such file, or another line is malformed.
+    """
+    path = file_of(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise RecordError(
+            str(path), f"can't be read ({error.strerror})", "Check the path"
+        ) from None
+    lines = []
+    for number, raw in enumerate(content[: content.rfind(b"\n") + 1].splitlines(), 1):
+        try:
+            lines.append(from_json(raw.decode()))
+        except (ValueError, UnicodeDecodeError) as error:
+            reason = str(error).splitlines()[0]
+            raise RecordError(
+                f"{path}, line {number}", reason, "Delete that line, or tune into another file"
+            ) from None
+    return lines
+
+
+def file_of(database: str | Path) -> Path:
+    """File of records that a database names: itself, or inside a folder of MetaSchedule's."""
+    path = Path(database)
+    return path / FILE_IN_FOLDER if path.is_dir() else path
+
+
+def write_lines(lines: Iterable[Line], path: Path) -> None:
+    """Write a file, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text("".join(to_json(line) + "\n" for line in lines), encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def merged(lines: Iterable[Line]) -> list[Line]:
+    """Return all distinct trials, and of every workload's records the latest for each strategy."""
+    trials, records = {}, {}
+    for line in lines:
+        key = (line.workload, line.target, line.tvm, line.strategy)
+        if isinstance(line, Trial):
+            trials[(*key, line.tile)] = line
+        else:
+            records[key] = line
+    return [*trials.values(), *records.values()]
+
+
+class Journal:
+    """A file of lines that grows: each is on the disk before `append` returns.
+
+    Parameters
+    ----------
+    path : Path
+        What it holds already is read; an incomplete last line is cut off.
+
+    Raises
+    ------
+    RecordError
+        If the file is malformed, can't be written, or another tuner writes to it.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("a+b")
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RecordError(
+                str(path), "another tuner writes to it", "Wait for it, or use another file"
+            ) from None
+        except OSError as error:
+            raise RecordError(
+                str(path), f"can't be written ({error.strerror})", "Use another path"
+            ) from None
+        self.lines = read_lines(path)
+        self._file.seek(0)
+        self._file.truncate(self._file.read().rfind(b"\n") + 1)
+
+    def append(self, line: Line) -> None:
+        """Add a line."""
+        self.lines.append(line)
+        self._file.write(to_json(line).encode() + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Let others write."""
+        self._file.close()
+
+
+@dataclass(frozen=True)
+class Records:
+    """The records that hold for a target.
+
+    Parameters
+    ----------
+    by_workload : dict of str to list of Record
+    source : str
+        Where they are from.
+    """
+
+    by_workload: dict[str, list[Record]] = field(default_factory=dict)
+    source: str = "none"
+
+    def find(self, workload: str, strategy: str | None = None) -> Record | None:
+        """Return the best record of a workload, of one strategy where it is given."""
+        found = self.by_workload.get(workload, [])
+        return max(
+            (r for r in found if strategy in (None, r.strategy)),
+            key=lambda record: record.speedup,
+            default=None,
+        )
+
+
+def records_for(lines: Iterable[Line], target: Target, source: str) -> Records:
+    """Choose the records of a target, made with this release of TVM."""
+    key, version, chosen = target_key(target), tvm_version(), {}
+    for line in merged(lines):
+        if isinstance(line, Record) and (line.target, line.tvm) == (key, version):
+            chosen.setdefault(line.workload, []).append(line)
+    return Records(chosen, source)
+
+
+def load_records(
+    database: str | Path | bool | None,
+    target: Target,
+    warn: Callable[[str], None] = warnings.warn,
+) -> Records:
+    """Read what `build` applies; what can't be read or doesn't fit is said, and left out.
+
+    Parameters
+    ----------
+    database : path, None or False
+        A file or folder; None takes the files that ship with tvm-bitenc, False none at all.
+    target : Target
+    warn : callable
+    """
+    if database is False:
+        return Records()
+    paths = sorted(data_folder("schedules").glob("*.jsonl")) if database is None else [database]
+    lines: list[Line] = []
+    for path in paths:
+        try:
+            lines += read_lines(Path(path))
+        except RecordError as error:
+            warn(f"{error} Layers take the default schedule.")
+    records = records_for(lines, target, "shipped" if database is None else str(database))
+    if database is not None and lines and not records.by_workload:
+        warn(
+            f"{database}: has no record for {target_key(target)!r} and TVM {tvm_version()}, but"
+            f" {others(lines)}. Layers take the default schedule."
+        )
+    return records
+
+
+def others(lines: Iterable[Line]) -> str:
+    """Say which devices and releases lines are for."""
+    found = sorted({(line.target, line.tvm) for line in lines if isinstance(line, Record)})
+    named = ", ".join(f"for {target!r} and TVM {version}" for target, version in found)
+    return named or "only trials, none of which beat the default"

@@ -1,0 +1,206 @@
+"""Keys of records: what a layer is to a kernel, and what a target is to a measurement."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+import tvm
+from tvm import relax
+
+from ..op.packed import conv_layer_of, takes_codes
+from ..target import Target
+from ..te.conv_layer import BranchGeometry, ConvLayer
+
+# CPU features that rules of `tvm_bitenc.schedule` ask for.
+X86_FEATURES = {"avx2", "avxvnni", "avx512f", "avx512bw", "avx512vnni", "avx512vbmi", "gfni"}
+POPCOUNT = {"avx512vpopcntdq", "avx512bitalg"}
+FEATURES = X86_FEATURES | POPCOUNT | {"neon", "dotprod", "i8mm"}
+PATTERN = re.compile(
+    r"conv2d (?P<sizes>\w+)->(?P<out>\d+) (?P<kernel>\d+x\d+) W(?P<weight>[\d,()]+)"
+    r"A(?P<act>[\d,()]+) stride=(?P<strides>[\d,]+) padding=(?P<padding>[\d,]+)"
+    r" dilation=(?P<dilation>[\d,]+) groups=(?P<groups>\d+) from=(?P<source>codes|planes)"
+    r" to=(?P<ending>\S+) offsets=(?P<act_offset>-?\d+),(?P<weight_offset>[01])"
+    r" threads=(?P<threads>\d+|pool)"
+)
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A packed convolution: all that the speed of its kernel depends on but the CPU.
+
+    Names and values of weights aren't part of it, nor is the strategy: that is tuned.
+
+    Parameters
+    ----------
+    batch : str
+        ``"n"`` where it is dynamic.
+    height, width, channels, out_channels : int
+    kernel : (height, width)
+    geometry : BranchGeometry
+    source : {"planes", "codes"}
+    ending : str
+        ``A2`` for codes of 2 bits, ``int32``, or ``floats:`` and the names of the steps.
+    has_weight_offset : bool
+    threads : str
+        A number, or ``"pool"`` where TVM's pool decides.
+    """
+
+    batch: str
+    height: int
+    width: int
+    channels: int
+    out_channels: int
+    kernel: tuple[int, int]
+    geometry: BranchGeometry
+    source: str
+    ending: str
+    has_weight_offset: bool
+    threads: str
+
+    def __str__(self) -> str:
+        geometry = self.geometry
+        parts = [
+            f"conv2d {self.batch}x{self.height}x{self.width}x{self.channels}->{self.out_channels}",
+            "x".join(map(str, self.kernel)),
+            f"W{_planes(geometry.weight_coefficients)}A{_planes(geometry.act_coefficients)}",
+            f"stride={_numbers(geometry.strides)}",
+            f"padding={_numbers(geometry.padding)}",
+            f"dilation={_numbers(geometry.dilation)}",
+            f"groups={geometry.groups}",
+            f"from={self.source}",
+            f"to={self.ending}",
+            f"offsets={geometry.act_offset},{int(self.has_weight_offset)}",
+            f"threads={self.threads}",
+        ]
+        return " ".join(parts)
+
+    @property
+    def out_bits(self) -> int:
+        """Bits of the codes it ends in, 0 for other endings."""
+        return int(self.ending[1:]) if self.ending.startswith("A") else 0
+
+    @property
+    def steps(self) -> list[str]:
+        """Names of the float steps it ends in."""
+        is_float = self.ending.startswith("floats:")
+        return self.ending.removeprefix("floats:").split("+") if is_float else []
+
+
+def workload_of(call: relax.Call, target: Target) -> str:
+    """Text of the workload that a call to `packed_conv2d` is."""
+    layer = conv_layer_of(call)
+    batch, height, width, channels = layer.input_shape
+    found = Workload(
+        "n" if layer.has_dynamic_batch else str(batch),
+        height,
+        width,
+        channels,
+        layer.out_channels,
+        layer.kernel_size,
+        layer.geometry,
+        "codes" if takes_codes(call) else "planes",
+        _ending(layer),
+        layer.has_act_sum,
+        str(target.threads or "pool"),
+    )
+    return str(found)
+
+
+@lru_cache(maxsize=4096)
+def parse_workload(text: str) -> Workload:
+    """Inverse of `str`.
+
+    Raises
+    ------
+    ValueError
+        If it isn't the text of a workload.
+    """
+    found = PATTERN.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text!r} isn't a workload")
+    batch, *sizes = found["sizes"].split("x")
+    height, width, channels = map(int, sizes)
+    act, weight = (_coefficients(found[name]) for name in ("act", "weight"))
+    strides, padding, dilation = (
+        _integers(found[name]) for name in ("strides", "padding", "dilation")
+    )
+    geometry = BranchGeometry(
+        act, weight, int(found["act_offset"]), strides, padding, dilation, int(found["groups"])
+    )
+    return Workload(
+        batch,
+        height,
+        width,
+        channels,
+        int(found["out"]),
+        _integers(found["kernel"].replace("x", ",")),
+        geometry,
+        found["source"],
+        found["ending"],
+        found["weight_offset"] == "1",
+        found["threads"],
+    )
+
+
+def _planes(coefficients: tuple[int, ...]) -> str:
+    """Bits, and the coefficients of planes where they aren't powers of two."""
+    bits = len(coefficients)
+    is_plain = coefficients == tuple(2**bit for bit in range(bits))
+    return str(bits) if is_plain else f"{bits}({_numbers(coefficients)})"
+
+
+def _coefficients(text: str) -> tuple[int, ...]:
+    bits, _, listed = text.rstrip(")").partition("(")
+    return _integers(listed) if listed else tuple(2**bit for bit in range(int(bits)))
+
+
+def _numbers(values) -> str:
+    return ",".join(map(str, values))
+
+
+def _integers(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split(",")))
+
+
+def _ending(layer: ConvLayer) -> str:
+    if layer.thresholds is not None:
+        return f"A{layer.out_bits}"
+    return "floats:" + "+".join(step.name for step in layer.steps) if layer.steps else "int32"
+
+
+@lru_cache(maxsize=4096)
+def numbers_of(text: str) -> dict[str, float]:
+    """Sizes of a workload that the cost model sees, by name."""
+    workload = parse_workload(text)
+    geometry = workload.geometry
+    height, width = (
+        geometry.out_size((workload.height, workload.width)[axis], workload.kernel[axis], axis)
+        for axis in (0, 1)
+    )
+    return {
+        "in_channels": math.log2(workload.channels / geometry.groups),
+        "out_channels": math.log2(workload.out_channels),
+        "taps": math.prod(workload.kernel),
+        "stride": geometry.strides[0],
+        "height": height,
+        "width": width,
+        "weight_bits": len(geometry.weight_coefficients),
+        "act_bits": len(geometry.act_coefficients),
+        "out_bits": workload.out_bits,
+        "is_grouped": geometry.groups > 1,
+        "threads": 0 if workload.threads == "pool" else int(workload.threads),
+    }
+
+
+def target_key(target: Target) -> str:
+    """Name CPU and instruction sets: measurements hold for no other."""
+    cpu = str(target.tvm_target.attrs.get("mcpu", "")) or "generic"
+    return " ".join([target.architecture, cpu, *sorted(target.features & FEATURES)])
+
+
+def tvm_version() -> str:
+    """Release of TVM without its last part, which doesn't change code generation."""
+    return ".".join(tvm.__version__.split(".")[:2])

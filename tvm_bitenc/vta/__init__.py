@@ -1,0 +1,1 @@
+"""The accelerator: instruction set, compiler and simulators."""

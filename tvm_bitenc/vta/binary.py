@@ -1,0 +1,61 @@
+"""A program as text, as compiled models carry it: base64 of 64-bit words.
+
+::
+
+    "VTA" and version | sizes of the accelerator | sizes of the program | instructions | constants
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import astuple, fields
+
+import numpy as np
+
+from ..errors import LibraryError
+from . import isa
+from .config import Accelerator
+from .program import Program
+
+MAGIC = 0x0001_0041_5456  # "VTA" in the lowest bytes, version 1 above.
+_WORD = np.dtype("<u8")
+_SIZES = len(fields(Accelerator))
+
+
+def dumps(program: Program, accelerator: Accelerator) -> str:
+    """Return a program, and the accelerator that it is for, as text."""
+    instructions = [isa.encode(x) for x in program.instructions]
+    sizes = (len(instructions), program.constants.size, program.input_words)
+    sizes += (program.output_words, program.macs)
+    header = np.array([MAGIC, *astuple(accelerator), *sizes], _WORD)
+    words = np.concatenate([header, *instructions, program.constants])
+    return base64.b64encode(words.astype(_WORD).tobytes()).decode("ascii")
+
+
+def loads(text: str) -> tuple[Program, Accelerator]:
+    """Inverse of `dumps`.
+
+    Raises
+    ------
+    LibraryError
+        If the text isn't a whole program.
+    """
+    try:
+        words = np.frombuffer(base64.b64decode(text, validate=True), _WORD).astype(np.uint64)
+    except (binascii.Error, ValueError):
+        raise _damaged("isn't base64 of 64-bit words") from None
+    head = 1 + _SIZES + 5
+    if len(words) < head or words[0] != MAGIC:
+        raise _damaged("isn't a program of this version")
+    accelerator = Accelerator(*map(int, words[1 : 1 + _SIZES]))
+    count, constants, *sizes = map(int, words[1 + _SIZES : head])
+    end = head + count * isa.INSTRUCTION_WORDS
+    if len(words) != end + constants:
+        raise _damaged("is truncated")
+    lines = words[head:end].reshape(count, isa.INSTRUCTION_WORDS)
+    return Program(tuple(map(isa.decode, lines)), words[end:], *sizes), accelerator
+
+
+def _damaged(cause: str) -> LibraryError:
+    return LibraryError("accelerator program", cause, "Compile the model again")

@@ -1,0 +1,328 @@
+"""One convolution, and a residual that is added to it, to a program for the accelerator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ..encoding import INT32_MAX, pack
+from ..errors import UnsupportedError
+from ..te.conv_layer import ConvLayer
+from . import isa
+from .config import Accelerator
+from .functional import FACTOR_BITS, ONES_BITS
+from .program import Program
+from .stream import Stream
+from .tiling import ACCUMULATOR_BITS, Tiling, Window, tile
+
+INT32_MIN = -INT32_MAX - 1
+
+
+def compile_conv(
+    layer: ConvLayer, accelerator: Accelerator, table: np.ndarray | None = None
+) -> Program:
+    """Compile a layer on packed planes; its output is as `run_conv` shapes it.
+
+    Parameters
+    ----------
+    layer : ConvLayer
+    accelerator : Accelerator
+    table : ndarray of uint8, shape (2^bits of the layer, 2^bits of the residual), optional
+        Code of the output for each code of the layer, along which it rises, and of the residual.
+
+    Raises
+    ------
+    UnsupportedError
+        For groups, float steps, coefficients that Horner's rule can't reach, dynamic batches, and
+        layers that don't fit the buffers or the instructions' fields.
+    """
+    constants = Constants(layer, table)
+    _check(constants)
+    stream = ConvStream(constants, tile(constants.window, accelerator))
+    return stream.program(layer.macs * len(constants.weight_planes) * layer.act_bits)
+
+
+def output_of(layer: ConvLayer, accelerator: Accelerator, words: np.ndarray) -> np.ndarray:
+    """Shape a program's output: uint64 (N, H, W, bits, words), or int32 (N, H, W, channels)."""
+    shape = (layer.input_shape[0], *layer.output_size)
+    if layer.thresholds is not None:
+        return words.reshape(*shape, layer.out_bits, -1)
+    return words.view(np.int32).reshape(*shape, -1)[..., : layer.out_channels]
+
+
+def passes_of(
+    layer: ConvLayer, weight_planes: list[int] | None = None
+) -> list[tuple[int, int, bool, bool]]:
+    """(weight plane, activation plane, shift first, count ones), highest coefficient first.
+
+    Horner's rule: before a pass of a lower coefficient all that was summed is doubled.
+    """
+    weights, acts = layer.geometry.weight_coefficients, layer.geometry.act_coefficients
+    planes = range(len(weights)) if weight_planes is None else weight_planes
+    pairs = [((weights[m] * a).bit_length() - 1, m, k) for m in planes for k, a in enumerate(acts)]
+    pairs.sort(key=lambda pair: -pair[0])
+    unit = weights.index(1)
+    passes, before = [], pairs[0][0]
+    for exponent, m, k in pairs:
+        passes.append((m, k, exponent < before, m == unit))
+        before = exponent
+    return passes
+
+
+@dataclass(frozen=True, eq=False)
+class Constants:
+    """A layer as the accelerator computes it: planes that count, and constants for the others.
+
+    A weight plane whose bits are all equal isn't computed. One of zeros differs from the
+    activations in their ones, and one of ones in all taps but these.
+
+    Parameters
+    ----------
+    layer : ConvLayer
+    table : ndarray, optional
+        See `compile_conv`.
+    """
+
+    layer: ConvLayer
+    table: np.ndarray | None = None
+
+    @cached_property
+    def weight_planes(self) -> list[int]:
+        """Planes to compute; without the others, coefficients have no gap either."""
+        weights, acts = (
+            self.layer.geometry.weight_coefficients,
+            self.layer.geometry.act_coefficients,
+        )
+        kept = list(range(len(weights)))
+        for plane in reversed(kept[:]):
+            rest = [m for m in kept if m != plane]
+            exponents = {(weights[m] * a).bit_length() for m in rest for a in acts}
+            has_gap = exponents != set(range(1, len(exponents) + 1))
+            if plane != weights.index(1) and not has_gap and self._constant_bit(plane) is not None:
+                kept = rest
+        return kept
+
+    def _constant_bit(self, plane: int) -> int | None:
+        bits = self.layer.weight_codes >> plane & 1
+        return int(bits.flat[0]) if np.all(bits == bits.flat[0]) else None
+
+    @cached_property
+    def _skipped(self) -> tuple[int, int]:
+        """What skipped planes add to the factor of the ones, and to all border constants."""
+        factor = border = 0
+        for m, coefficient in enumerate(self.layer.geometry.weight_coefficients):
+            if m in self.weight_planes:
+                continue
+            if self._constant_bit(m):
+                factor += 2 * coefficient
+                ones = self.layer.taps * sum(self.layer.geometry.act_coefficients)
+                border -= 2 * coefficient * ones
+            else:
+                factor -= 2 * coefficient
+        return factor, border
+
+    @cached_property
+    def factor(self) -> np.ndarray:
+        """Factor of the activations' ones, int64 of each output channel."""
+        return 2 * self.layer.weight_offset.astype(np.int64) + self._skipped[0]
+
+    @cached_property
+    def window(self) -> Window:
+        """What tiling needs to know."""
+        layer, (table, *classes) = self.layer, self.layer.border
+        residual_bits = 0 if self.table is None else self.table.shape[1].bit_length() - 1
+        return Window(
+            layer.name,
+            layer.input_shape,
+            layer.output_size,
+            layer.kernel_size,
+            layer.geometry,
+            layer.words,
+            layer.act_bits,
+            len(self.weight_planes),
+            self.out_bits,
+            residual_bits,
+            (table + np.int32(self._skipped[1]), *classes),
+        )
+
+    @property
+    def out_bits(self) -> int:
+        """Bits of the output's codes."""
+        if self.layer.thresholds is None:
+            return ACCUMULATOR_BITS
+        if self.table is None:
+            return self.layer.out_bits
+        return max(int(self.table.max()).bit_length(), 1)
+
+    @cached_property
+    def thresholds(self) -> np.ndarray:
+        """int32 (rows, out_channels), in the order of `isa.threshold_rows`."""
+        layer = self.layer
+        if layer.thresholds is None:
+            return np.zeros((0, layer.out_channels), np.int32)
+        own = layer.thresholds
+        code, residual = isa.threshold_rows(self.window.out_bits, self.window.residual_bits)
+        if self.table is None:
+            return own[code - 1]
+        # The smallest own code from which on the table reaches a code; none and all are limits.
+        lowest = (self.table[:, residual] < code).sum(axis=0)
+        limits = [np.full((1, layer.out_channels), limit) for limit in (INT32_MIN, INT32_MAX)]
+        return np.concatenate([limits[0], own, limits[1]]).astype(np.int32)[lowest]
+
+
+def _check(constants: Constants) -> None:
+    layer = constants.layer
+
+    def refuse(cause: str) -> None:
+        raise UnsupportedError(layer.name, cause, "Run it on the CPU")
+
+    if layer.geometry.groups != 1:
+        refuse("the accelerator has no grouped convolutions")
+    if layer.steps:
+        refuse("it ends in float arithmetic")
+    if layer.has_dynamic_batch:
+        refuse("its batch isn't fixed")
+    for coefficients in (layer.geometry.weight_coefficients, layer.geometry.act_coefficients):
+        exponents = {c.bit_length() - 1 for c in coefficients if c > 0 and c & (c - 1) == 0}
+        is_horner = all(c > 0 and c & (c - 1) == 0 for c in coefficients)
+        if not is_horner or exponents != set(range(len(exponents))):
+            refuse(f"coefficients {coefficients} aren't powers of two without a gap from 1 on")
+    ones = layer.taps * sum(layer.geometry.act_coefficients)
+    widest = int(np.abs(constants.factor).max())
+    if widest >> FACTOR_BITS - 1 or (widest and ones >> ONES_BITS):
+        refuse(f"weight offset {widest // 2} or {ones} ones don't fit the multiplier")
+
+
+class ConvStream(Stream):
+    """A group loads its weights and constants once per band.
+
+    Parameters
+    ----------
+    constants : Constants
+    tiling : Tiling
+    """
+
+    def __init__(self, constants: Constants, tiling: Tiling):
+        out_channels = constants.layer.out_channels
+        super().__init__(tiling, -(-out_channels // tiling.accelerator.channels))
+        self.operands = constants
+        self.addresses: list[int] = []
+        self.word_firsts: list[int] = []  # Computations before each word of output channels.
+
+    def passes(self) -> list[dict[str, int]]:
+        """Pairs of planes, from the highest coefficient down."""
+        planes = self.operands.weight_planes
+        plane_rows = self.layer.words * self.tiling.word_rows
+        weight_rows = self.tiling.weight_rows // len(planes)
+        return [
+            dict(
+                act=k * plane_rows,
+                weight=planes.index(m) * weight_rows,
+                shift=int(shift),
+                ones=int(ones),
+            )
+            for m, k, shift, ones in passes_of(self.operands.layer, planes)
+        ]
+
+    def prepare_groups(self) -> None:
+        """Put weights and parameters of DM channels side by side."""
+        for group in range(self.groups):
+            first = group * self.accelerator.channels
+            self.addresses.append(self._group(slice(first, first + self.accelerator.channels)))
+
+    def _group(self, channels: slice) -> int:
+        layer = self.operands.layer
+        codes = layer.weight_codes[channels].transpose(0, 2, 3, 1)
+        words = pack(codes, layer.weight_bits)[..., self.operands.weight_planes, :]
+        words = np.moveaxis(words, (0, 3), (4, 0))  # (plane, i, j, word, channel)
+        missing = self.accelerator.channels - len(codes)
+        address = self.constant(np.pad(words, [(0, 0)] * 4 + [(0, missing)]))
+        constants, thresholds = self._parameters(channels)
+        # Channels that don't exist reach no threshold, so that their bits are 0.
+        never = np.pad(thresholds, [(0, 0), (0, missing)], constant_values=INT32_MAX)
+        self.constant(np.concatenate([np.pad(constants, [(0, 0), (0, missing)]), never]))
+        return address
+
+    def _parameters(self, channels: slice) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of int32: factor of the ones, sign and border classes; and thresholds.
+
+        Where codes fall as the accumulator rises, everything but the thresholds is negated.
+        """
+        layer = self.operands.layer
+        direction = np.ones(layer.out_channels, np.int32)
+        if layer.direction is not None:
+            direction = layer.direction
+        direction = direction[channels]
+        factor = self.operands.factor[channels] * direction
+        border = self.tiling.border[:, channels] * direction
+        rows = np.concatenate([factor[None], (direction < 0)[None], border])
+        return rows.astype(np.int32), self.operands.thresholds[:, channels]
+
+    def load_group(self, band: tuple[int, int, int], group: int) -> None:
+        """Load the residual of a word of channels with its first group, and what each reads."""
+        word, part = divmod(group, self.groups_per_store)
+        if part == 0 and self.layer.residual_bits:
+            self._load_residual(band, word)
+        self.free(self.computed - 1)
+        rows, channels = self.tiling.weight_rows, self.accelerator.channels
+        address = self.addresses[group]
+        sizes = (
+            ("weight", rows, channels, address),
+            ("param", self.tiling.param_rows, channels // 2, address + rows * channels),
+        )
+        for buffer, count, words, dram in sizes:
+            self.add_load(
+                "constants",
+                buffer,
+                sram=self.half(buffer, self.computed),
+                dram=dram,
+                rows=count,
+                row_words=words,
+                pixels=1,
+                words=words,
+                push_next=int(buffer == "param"),
+            )
+
+    def _load_residual(self, band: tuple[int, int, int], word: int) -> None:
+        """Load a word of the residual's channels, for all pixels of a band."""
+        self.word_firsts.append(self.computed)
+        if len(self.word_firsts) > 2:
+            self.free(self.word_firsts[-2])
+        (_, image, first_row), bits = band, self.layer.residual_bits
+        (height, width), words = self.layer.output_size, -(-self.groups // self.groups_per_store)
+        pixel = (image * height + first_row) * width
+        self.add_load(
+            "input",
+            "residual",
+            sram=self.half("residual", self.stores),
+            dram=self.plane_words + pixel * bits * words + word,
+            rows=self.band_rows(first_row) * width,
+            row_words=bits * words,
+            pixels=bits,
+            pixel_words=words,
+            words=1,
+        )
+
+    def compute(self, band: tuple[int, int, int], group: int) -> None:
+        """Compute DM channels of a band."""
+        row_low, row_high, column_low, column_high = self.tiling.edges
+        self.add_compute(
+            isa.Conv,
+            band,
+            group,
+            pop_prev=1,
+            act=self.half("act", band[0]),
+            weight=self.half("weight", self.computed),
+            param=self.half("param", self.computed),
+            residual=self.half("residual", self.stores),
+            residual_bits=self.layer.residual_bits,
+            passes=self.layer.weight_bits * self.layer.act_bits,
+            words=self.layer.words,
+            row_low=row_low,
+            row_high=row_high,
+            column_low=column_low,
+            column_high=column_high,
+            thresholds=2 + len(self.tiling.border),
+        )

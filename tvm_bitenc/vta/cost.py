@@ -1,0 +1,77 @@
+"""Cycle model: when each instruction runs, from durations and tokens, without data."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from . import isa
+from .config import Accelerator
+from .functional import GIVES, MODULES, TAKES
+
+_PIPELINE = 7  # From the issue of a tile's last step to its epilogue.
+
+
+@dataclass(frozen=True)
+class Span:
+    """One instruction in time: cycles `start` to `end`, its place in the program, its module."""
+
+    index: int
+    module: str
+    name: str
+    start: int
+    end: int
+
+
+def duration(x: isa.Instruction, accelerator: Accelerator) -> int:
+    """Cycles of an instruction by itself."""
+    if isinstance(x, isa.Load):
+        words = x.rows * x.pixels * x.words
+        return words + accelerator.latency + 1 if words else 1
+    if isinstance(x, isa.Store):
+        return x.rows * x.words + 1
+    if not isinstance(x, isa.Conv):
+        return 1
+    lanes, tiles = accelerator.pixels, -(-x.pixels // accelerator.pixels)
+    steps = x.passes * x.taps * x.words
+    reads = 0 if isinstance(x, isa.Pool) else max(1, x.residual_bits)
+    epilogue = lanes * (reads + (x.bits or accelerator.channels // 2))
+    interval = max(steps, lanes + 1, _PIPELINE + epilogue + 2)
+    return lanes + 3 + (tiles - 1) * interval + steps + _PIPELINE + epilogue
+
+
+def timeline(program: Sequence[isa.Instruction], accelerator: Accelerator) -> list[Span]:
+    """Spans of all instructions, in the order in which they start within their module.
+
+    The memory port serves load and store as if each had it alone.
+    """
+    fetch = isa.INSTRUCTION_WORDS + accelerator.latency + 1
+    queues = {module: deque() for module in MODULES}
+    for index, instruction in enumerate(program):
+        queues[instruction.module].append((index, instruction))
+    tokens = {queue: deque() for queue in TAKES.values()}
+    free, spans, progress = dict.fromkeys(MODULES, 0), [], True
+    while progress:
+        progress = False
+        for module, queue in queues.items():
+            while queue:
+                index, x = queue[0]
+                taken = [q for (m, flag), q in TAKES.items() if m == module and getattr(x, flag)]
+                if not all(tokens[q] for q in taken):
+                    break
+                times = [tokens[q].popleft() for q in taken]
+                start = max(free[module], (index + 1) * fetch, *times, 0) + 1
+                end = start + duration(x, accelerator)
+                for (m, flag), q in GIVES.items():
+                    if m == module and getattr(x, flag):
+                        tokens[q].append(end)
+                free[module], progress = end, True
+                spans.append(Span(index, module, x.name, start, end))
+                queue.popleft()
+    return spans
+
+
+def cycles(program: Sequence[isa.Instruction], accelerator: Accelerator) -> int:
+    """Predicted cycles of a program."""
+    return max(span.end for span in timeline(program, accelerator))

@@ -1,0 +1,33 @@
+"""What a program costs by the cycle model, as the Verilog would count it."""
+
+from __future__ import annotations
+
+from . import isa
+from .config import Accelerator
+from .cost import duration, timeline
+from .functional import MODULES
+from .program import Program
+from .verilator import Cycles
+
+
+def predicted(program: Program, accelerator: Accelerator) -> Cycles:
+    """Counters of one run; words of memory and steps of the array are exact."""
+    instructions = program.instructions
+    spans = timeline(instructions, accelerator)
+    busy = dict.fromkeys(MODULES, 0)
+    for instruction in instructions:
+        busy[instruction.module] += duration(instruction, accelerator)
+    loads = [x for x in instructions if isinstance(x, isa.Load)]
+    return Cycles(
+        cycles=max(span.end for span in spans),
+        **busy,
+        steps=sum(steps_of(x, accelerator) for x in instructions if isinstance(x, isa.Conv)),
+        reads=isa.INSTRUCTION_WORDS * len(instructions)
+        + sum(x.rows * x.pixels * x.words for x in loads),
+        writes=sum(x.rows * x.words for x in instructions if isinstance(x, isa.Store)),
+    )
+
+
+def steps_of(conv: isa.Conv, accelerator: Accelerator) -> int:
+    """Cycles in which the array counts bits."""
+    return -(-conv.pixels // accelerator.pixels) * conv.passes * conv.taps * conv.words

@@ -1,0 +1,351 @@
+"""Functional simulator: what a program does, in numpy, without cycles.
+
+Load, compute and store run their instructions in order, each when its tokens are there, as on the
+hardware. What the hardware answers with its error flag raises an `AcceleratorError` here.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from ..errors import BitencError
+from . import isa
+from .config import BUFFERS, Accelerator
+
+MODULES = ("load", "compute", "store")
+FACTOR_BITS = 18  # Of the signed factor of the ones, and of the ones that it multiplies.
+ONES_BITS = 24
+POSITION = (1 << 15) - 1  # Positions in the input are computed modulo its end.
+TAKES = {
+    ("load", "pop_next"): "compute to load",
+    ("compute", "pop_prev"): "load to compute",
+    ("compute", "pop_next"): "store to compute",
+    ("store", "pop_prev"): "compute to store",
+}
+GIVES = {
+    ("load", "push_next"): "load to compute",
+    ("compute", "push_prev"): "compute to load",
+    ("compute", "push_next"): "compute to store",
+    ("store", "push_prev"): "store to compute",
+}
+
+
+class AcceleratorError(BitencError):
+    """A program that the accelerator answers with its error flag."""
+
+
+class FunctionalSimulator:
+    """One accelerator, its buffers and its memory.
+
+    Parameters
+    ----------
+    accelerator : Accelerator
+    memory : ndarray of uint64
+        Read and written in place.
+    """
+
+    def __init__(self, accelerator: Accelerator, memory: np.ndarray):
+        self.accelerator, self.memory = accelerator, memory
+        rows = accelerator.rows
+        self.act = np.zeros((rows("act"), accelerator.pixels), np.uint64)
+        self.weight = np.zeros((rows("weight"), accelerator.channels), np.uint64)
+        self.param = np.zeros((rows("param"), accelerator.channels), np.int32)
+        self.tap = np.zeros(rows("tap"), np.uint64)
+        self.passes = np.zeros(rows("pass"), np.uint64)
+        self.residual = np.zeros(rows("residual"), np.uint64)
+        self.out = np.zeros(rows("out"), np.uint64)
+        self.tokens = dict.fromkeys([*TAKES.values()], 0)
+
+    def run_words(self, first: int, count: int, order: Sequence[str] = MODULES) -> None:
+        """Run `count` instructions that lie in memory from word `first` on."""
+        end = first + isa.INSTRUCTION_WORDS * count
+        if not 0 <= first <= end <= self.memory.size:
+            raise AcceleratorError("program", "lies outside the memory", "Place it inside")
+        lines = self.memory[first:end].reshape(count, -1)
+        try:
+            program = [isa.decode(line) for line in lines]
+        except isa.InstructionError as error:
+            raise AcceleratorError(error.where, error.cause, error.cure) from None
+        self.run(program, order)
+
+    def run(self, program: Sequence[isa.Instruction], order: Sequence[str] = MODULES) -> None:
+        """Run instructions until `Finish`.
+
+        Parameters
+        ----------
+        program : sequence of Instruction
+        order : sequence of str
+            Which module goes first where several could; a right program doesn't mind.
+
+        Raises
+        ------
+        AcceleratorError
+            For a deadlock, an address out of range, wrong tokens or sizes.
+        """
+        queues, fetched = {module: deque() for module in MODULES}, deque(enumerate(program))
+        while True:
+            self._dispatch(fetched, queues)
+            ready = [m for m in order if queues[m] and not self._missing(queues[m][0][1])]
+            if not ready:
+                raise self._deadlock(queues, fetched)
+            index, instruction = queues[ready[0]].popleft()
+            self._step(index, instruction)
+            if isinstance(instruction, isa.Finish):
+                break
+        self._check_end(queues, fetched)
+
+    def _dispatch(self, fetched: deque, queues: dict[str, deque]) -> None:
+        """Fill the queues in the order of the program, until the next one's queue is full."""
+        while fetched:
+            queue = queues[fetched[0][1].module]
+            if len(queue) == self.accelerator.instruction_queue:
+                return
+            queue.append(fetched.popleft())
+
+    def _step(self, index: int, instruction: isa.Instruction) -> None:
+        where = f"instruction {index} ({instruction.name})"
+        for name, queue in TAKES.items():
+            if name[0] == instruction.module and getattr(instruction, name[1]):
+                self.tokens[queue] -= 1
+        self._check_tokens(where, instruction)
+        action = {
+            isa.Load: self._load,
+            isa.Conv: self._conv,
+            isa.Pool: self._pool,
+            isa.Store: self._store,
+        }
+        action.get(type(instruction), lambda where, x: None)(where, instruction)
+        for name, queue in GIVES.items():
+            if name[0] == instruction.module and getattr(instruction, name[1]):
+                self.tokens[queue] += 1
+                if self.tokens[queue] > self.accelerator.token_queue:
+                    raise AcceleratorError(
+                        where, f"more than {self.accelerator.token_queue} tokens {queue}", "Pop"
+                    )
+
+    def _missing(self, instruction: isa.Instruction) -> list[str]:
+        """Token queues that an instruction waits for."""
+        return [
+            queue
+            for (module, flag), queue in TAKES.items()
+            if module == instruction.module
+            and getattr(instruction, flag)
+            and not self.tokens[queue]
+        ]
+
+    def _check_tokens(self, where: str, x: isa.Instruction) -> None:
+        known = {flag for module, flag in [*TAKES, *GIVES] if module == x.module}
+        for flag in ("pop_prev", "pop_next", "push_prev", "push_next"):
+            if getattr(x, flag) and flag not in known:
+                raise AcceleratorError(where, f"{x.module} has no module for {flag}", "Clear it")
+
+    def _deadlock(self, queues: dict[str, deque], fetched: deque) -> AcceleratorError:
+        waiting = [
+            f"{module} at instruction {queue[0][0]} ({queue[0][1].name}) waits for a token "
+            + " and ".join(self._missing(queue[0][1]))
+            for module, queue in queues.items()
+            if queue
+        ]
+        if fetched:
+            index, x = fetched[0]
+            waiting.append(f"instruction {index} ({x.name}) waits, for {x.module}'s queue is full")
+        cause = "deadlock: " + "; ".join(waiting) if waiting else "it ends without finish"
+        return AcceleratorError("program", cause, "Push a token for every one that is popped")
+
+    def _check_end(self, queues: dict[str, deque], fetched: deque) -> None:
+        left = [f"{len(queue)} of {module}" for module, queue in queues.items() if queue]
+        left += [f"{len(fetched)} to be fetched"] if fetched else []
+        tokens = [f"{n} tokens {queue}" for queue, n in self.tokens.items() if n]
+        if left or tokens:
+            cause = f"finish leaves {', '.join([*left, *tokens])}"
+            raise AcceleratorError("program", cause, "Let finish wait for all modules")
+
+    def _load(self, where: str, x: isa.Load) -> None:
+        if x.buffer >= len(BUFFERS) or BUFFERS[x.buffer] == "out":
+            raise AcceleratorError(where, f"can't load into buffer {x.buffer}", "Use another")
+        if not x.rows * x.pixels * x.words:
+            return
+        row, pixel, word = np.ogrid[: x.rows, : x.pixels, : x.words]
+        address = x.dram + row * x.row_words + pixel * x.pixel_words + word
+        _check_range(where, "memory", address.max(), self.memory.size)
+        values = self.memory[address]
+        if BUFFERS[x.buffer] == "act":
+            index = x.first_pixel + row * x.row_pixels + pixel
+            line = x.sram + index // self.accelerator.pixels + word * x.word_rows
+            _check_range(where, "act", line.max(), self.accelerator.act_rows)
+            self.act[line, np.broadcast_to(index % self.accelerator.pixels, line.shape)] = values
+            return
+        name = BUFFERS[x.buffer]
+        target = self.passes if name == "pass" else getattr(self, name)
+        flat = target.reshape(-1).view(np.uint64)
+        first = x.sram * flat.size // len(target)
+        _check_range(where, name, first + values.size - 1, flat.size)
+        flat[first : first + values.size] = values.reshape(-1)
+
+    def _store(self, where: str, x: isa.Store) -> None:
+        if not x.rows * x.words:
+            return
+        row, word = np.ogrid[: x.rows, : x.words]
+        address = x.dram + row * x.row_words + word
+        _check_range(where, "memory", address.max(), self.memory.size)
+        last = x.sram + x.rows * x.words
+        _check_range(where, "out", last - 1, self.accelerator.out_rows)
+        self.memory[address] = self.out[x.sram : last].reshape(x.rows, x.words)
+
+    def _conv(self, where: str, x: isa.Conv) -> None:
+        self._check_window(where, x)
+        if x.column_high > x.out_width:
+            raise AcceleratorError(where, "column_high is beyond out_width", "Use a column")
+        if x.row_low >= x.row_high or x.column_low >= x.column_high:
+            raise AcceleratorError(where, "border classes without one between", "Raise row_high")
+        if x.residual_bits and not x.bits:
+            raise AcceleratorError(where, "a residual needs thresholds", "Set bits")
+        y, column = np.divmod(np.arange(x.pixels), x.out_width)
+        y += x.first_row
+        differing, ones = self._count(where, x)
+        row_class = np.minimum(y, x.row_low) + np.maximum(y - x.row_high + 1, 0)
+        column_class = np.minimum(column, x.column_low)
+        column_class += np.maximum(column - x.column_high + 1, 0)
+        classes = x.column_low + 1 + x.out_width - x.column_high
+        border = x.param + 2 + row_class * classes + column_class
+        last = x.param + x.thresholds + ((1 << x.bits) - 1 << x.residual_bits) - 1 if x.bits else 0
+        _check_range(where, "param", max(last, border.max()), self.accelerator.param_rows)
+        factor = _signed(self.param[x.param], FACTOR_BITS)
+        ones = ones & (1 << ONES_BITS) - 1
+        sign = self.param[x.param + 1] & 1
+        acc = self.param[border] + np.where(sign, 2, -2) * differing + factor * ones[:, None]
+        acc = acc.astype(np.int32)
+        if x.bits:
+            self._write_codes(where, x, self._search(where, x, acc))
+        else:
+            self._write_accumulators(where, x, acc)
+
+    def _pool(self, where: str, x: isa.Pool) -> None:
+        self._check_window(where, x)
+        if x.words != 1 or x.passes != x.bits:
+            raise AcceleratorError(where, "words isn't 1, or passes isn't bits", "Set them")
+        channel = np.arange(self.accelerator.channels)
+        shift = (channel + x.sub_word * self.accelerator.channels).astype(np.uint64)
+        code = 0
+        for words, *_ in self._planes(where, x):  # (taps, pixels), from the highest plane down
+            code = 2 * code + (words[..., None] >> shift & np.uint64(1)).astype(np.int64)
+        self._write_codes(where, x, code.max(axis=0))
+
+    def _check_window(self, where: str, x: isa.Conv) -> None:
+        wrong = [
+            name
+            for name in ("passes", "taps", "words", "pixels", "out_width", "stride_y", "stride_x")
+            if not getattr(x, name)
+        ]
+        if wrong:
+            raise AcceleratorError(where, f"{', '.join(wrong)} is 0", "Use at least 1")
+        if (x.row_pixels - x.out_width) % self.accelerator.pixels:
+            cause = f"row_pixels {x.row_pixels} isn't out_width {x.out_width} modulo DN"
+            raise AcceleratorError(where, cause, "Leave a gap between rows")
+        if x.bits > 8 or x.residual_bits > 8:
+            cause = f"{x.bits} bits, {x.residual_bits} of the residual"
+            raise AcceleratorError(where, cause, "Use 0 to 8")
+        if x.sub_word >= 64 // self.accelerator.channels:
+            raise AcceleratorError(where, f"sub_word {x.sub_word}", "Use one inside the word")
+        _check_range(where, "tap table", x.taps - 1, self.accelerator.tap_rows)
+        _check_range(where, "pass table", x.passes - 1, self.accelerator.pass_rows)
+
+    def _planes(self, where: str, x: isa.Conv) -> Iterator[tuple[np.ndarray, int, bool, bool]]:
+        """Per pass the words under each window, (taps x words, pixels), and the pass's fields.
+
+        Pixels are innermost: numpy sums along the first axis many times faster than the last.
+        """
+        y, column = np.divmod(np.arange(x.pixels), x.out_width)
+        index = y * x.row_pixels + column
+        tap = isa.decode_lines(self.tap[: x.taps], isa.TAP_FIELDS)
+        table = isa.decode_lines(self.passes[: x.passes], isa.PASS_FIELDS)
+        _check_range(where, "act, in pixels,", int(index.max()), self.act.size)
+        if tap["offset"].min() < -self.act.size or tap["offset"].max() >= self.act.size:
+            raise AcceleratorError(where, "a tap's offset leaves act", "Stay inside")
+        y = ((y + x.first_row) * x.stride_y)[:, None] + tap["dy"]
+        column = (column * x.stride_x)[:, None] + tap["dx"]
+        inside = (y & POSITION < x.in_height) & (column & POSITION < x.in_width)
+        index = np.where(inside, index[:, None] + tap["offset"], 0)
+        _check_range(where, "act", -int(index.min()), 1)
+        line = x.act + index // self.accelerator.pixels
+        line = line[..., None] + np.arange(x.words) * x.word_rows
+        bank = np.broadcast_to((index % self.accelerator.pixels)[..., None], line.shape)
+        used = np.broadcast_to(inside[..., None], line.shape)
+        last = int(np.where(used, line, 0).max() + table["act"].max())
+        _check_range(where, "act", last if inside.any() else 0, self.accelerator.act_rows)
+        planes: dict[int, np.ndarray] = {}
+        for act, weight, shift, counts_ones in zip(*table.values()):
+            if act not in planes:
+                rows = np.where(used, line + act, 0)
+                words = np.where(used, self.act[rows, bank], np.uint64(0))
+                planes[act] = np.ascontiguousarray(words.reshape(x.pixels, -1).T)
+            yield planes[act], weight, shift, counts_ones
+
+    def _count(self, where: str, x: isa.Conv) -> tuple[np.ndarray, np.ndarray]:
+        """Differing bits (pixels, DM) and ones (pixels,), in Horner's order of planes."""
+        steps, size = x.taps * x.words, self.accelerator.weight_rows
+        differing = np.zeros((x.pixels, self.accelerator.channels), np.int64)
+        ones = np.zeros(x.pixels, np.int64)
+        for words, weight, shift, counts_ones in self._planes(where, x):
+            first = x.weight + int(weight)
+            _check_range(where, "weight", first + steps - 1, size)
+            differing <<= shift
+            ones <<= shift
+            weights = self.weight[first : first + steps, :, None]
+            counts = np.bitwise_count(words[:, None] ^ weights)
+            differing += counts.sum(axis=0, dtype=np.int64).T
+            if counts_ones:
+                ones += np.bitwise_count(words).sum(axis=0, dtype=np.int64)
+        return differing, ones
+
+    def _search(self, where: str, x: isa.Conv, acc: np.ndarray) -> np.ndarray:
+        """Binary search among thresholds: codes (pixels, DM)."""
+        channel, first = np.arange(self.accelerator.channels), x.param + x.thresholds
+        code = self._residual(where, x)
+        for decided in range(x.bits):
+            reached = acc >= self.param[first + code, channel]
+            first += 1 << (x.residual_bits + decided)
+            code = 2 * code + reached
+        return code & (1 << x.bits) - 1
+
+    def _residual(self, where: str, x: isa.Conv) -> np.ndarray:
+        """Codes (pixels, DM) of the residual, 0 without one."""
+        channels, bits = self.accelerator.channels, x.residual_bits
+        if not bits:
+            return np.zeros((x.pixels, channels), np.int64)
+        end = x.residual + x.pixels * bits
+        _check_range(where, "residual", end - 1, self.accelerator.residual_rows)
+        words = self.residual[x.residual : end].reshape(x.pixels, bits, 1)
+        shift = (np.arange(channels) + x.sub_word * channels).astype(np.uint64)
+        planes = (words >> shift & np.uint64(1)).astype(np.int64)
+        return (planes << np.arange(bits)[:, None]).sum(axis=1)
+
+    def _write_codes(self, where: str, x: isa.Conv, code: np.ndarray) -> None:
+        """Planes of the codes go to their part of each word."""
+        channel = np.arange(self.accelerator.channels)
+        last = x.out + x.pixels * x.bits
+        _check_range(where, "out", last - 1, self.accelerator.out_rows)
+        planes = (code[:, None, :] >> np.arange(x.bits)[:, None]) & 1
+        part = (planes.astype(np.uint64) << channel.astype(np.uint64)).sum(axis=-1, dtype=np.uint64)
+        part = part.reshape(-1) << np.uint64(x.sub_word * self.accelerator.channels)
+        mask = np.uint64((1 << self.accelerator.channels) - 1 << x.sub_word * len(channel))
+        kept = self.out[x.out : last] & ~mask if x.sub_word else np.uint64(0)
+        self.out[x.out : last] = kept | part
+
+    def _write_accumulators(self, where: str, x: isa.Conv, acc: np.ndarray) -> None:
+        words = np.ascontiguousarray(acc).view(np.uint64).reshape(-1)
+        _check_range(where, "out", x.out + words.size - 1, self.accelerator.out_rows)
+        self.out[x.out : x.out + words.size] = words
+
+
+def _signed(values: np.ndarray, bits: int) -> np.ndarray:
+    """Lowest bits of integers, as two's complement."""
+    return ((values.astype(np.int64) + (1 << bits - 1)) & (1 << bits) - 1) - (1 << bits - 1)
+
+
+def _check_range(where: str, what: str, last: int, size: int) -> None:
+    if last >= size:
+        raise AcceleratorError(where, f"reaches {what} {last}, of {size}", "Stay inside")

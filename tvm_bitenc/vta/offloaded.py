@@ -1,0 +1,135 @@
+"""A function that `transform.partition` cut out: what it computes, as the compiler takes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import tvm
+from tvm import relax
+
+from ..op.lookup import packed_lookup_op
+from ..op.packed import conv_layer_of, packed_conv2d_op
+from ..op.registration import constant_value, is_call_to
+from ..te.conv_layer import BranchGeometry, ConvLayer
+from .compile_layer import compile_conv
+from .compile_pool import compile_pool
+from .config import Accelerator
+from .program import Program
+from .tiling import Window
+
+COMPOSITE = "Composite"  # TVM's attribute of the inner function, which holds the ops themselves.
+
+
+@dataclass(frozen=True)
+class Offloaded:
+    """A convolution, perhaps with a table of codes behind it, or a max pooling.
+
+    Parameters
+    ----------
+    call : relax.Call
+        To `packed_conv2d` or `packed_max_pool2d`.
+    table : ndarray of uint8, optional
+        See `compile_conv`.
+    operands : tuple of int
+        Which parameters of the function the program reads, in its order: input, residual.
+    """
+
+    call: relax.Call
+    table: np.ndarray | None = None
+    operands: tuple[int, ...] = (0,)
+
+    @property
+    def name(self) -> str:
+        """Name of the layer."""
+        return str(self.call.attrs.get("layer", ""))
+
+    @property
+    def layer(self) -> ConvLayer | None:
+        """The convolution on one sample: a program runs once for each of a batch."""
+        if not is_call_to(self.call, packed_conv2d_op):
+            return None
+        layer = conv_layer_of(self.call)
+        return replace(layer, input_shape=(1, *layer.input_shape[1:]), has_dynamic_batch=False)
+
+    @property
+    def samples(self) -> int:
+        """Runs of the program per call, 1 where the batch is dynamic."""
+        batch = self.call.args[0].ty.shape[0]
+        return int(batch) if isinstance(batch, tvm.tirx.IntImm) else 1
+
+    def program(self, accelerator: Accelerator) -> Program:
+        """Compile it for one sample.
+
+        Raises
+        ------
+        UnsupportedError
+            If the accelerator can't run it.
+        """
+        layer = self.layer
+        if layer is None:
+            return compile_pool(window_of(self.call), accelerator)
+        return compile_conv(layer, accelerator, self.table)
+
+
+def window_of(call: relax.Call) -> Window:
+    """Sizes of a `packed_max_pool2d`, for one sample."""
+    _, height, width, bits, words = call.args[0].ty.shape
+    attributes = {
+        name: tuple(int(value) for value in call.attrs[name])
+        for name in ("pool_size", "strides", "padding", "dilation", "out_size")
+    }
+    window = [attributes[name] for name in ("strides", "padding", "dilation")]
+    return Window(
+        str(call.attrs.get("layer", "max_pool2d")),
+        (1, int(height), int(width), 64 * int(words)),
+        attributes["out_size"],
+        attributes["pool_size"],
+        BranchGeometry((), (), 0, *window),
+        words=int(words),
+        act_bits=int(bits),
+        weight_bits=0,
+        out_bits=int(bits),
+    )
+
+
+def offloaded(function: relax.Function) -> Offloaded:
+    """Read a function that was cut out."""
+    composites: list[relax.Function] = []
+
+    def note(expr: relax.Expr) -> None:
+        if isinstance(expr, relax.Function) and expr.attrs and COMPOSITE in expr.attrs:
+            composites.append(expr)
+
+    relax.analysis.post_order_visit(function.body, note)
+    (inner,) = composites
+    bound = {each.var: each.value for block in inner.body.blocks for each in block.bindings}
+    params = list(inner.params)
+    calls = [value for value in bound.values() if isinstance(value, relax.Call)]
+    lookup = next((call for call in calls if is_call_to(call, packed_lookup_op)), None)
+    if lookup is None:
+        return Offloaded(calls[0])
+    return fused_lookup(lookup, bound.get, lambda expr: params.index(expr))
+
+
+def fused_lookup(lookup: relax.Call, definition, position) -> Offloaded:
+    """Read a `packed_lookup` whose first or second operand is a convolution.
+
+    Parameters
+    ----------
+    lookup : relax.Call
+    definition : callable
+        From a variable to what it is bound to, or None.
+    position : callable
+        From another operand to its position among the parameters.
+    """
+    *planes, table = lookup.args
+    values = [definition(expr) for expr in planes]
+    own = next(i for i, value in enumerate(values) if is_call_to(value, packed_conv2d_op))
+    table = constant_value(table)
+    call = values[own]
+    operands = [position(call.args[0])]
+    if len(planes) == 1:
+        return Offloaded(call, table[:, None], tuple(operands))
+    operands.append(position(planes[1 - own]))
+    return Offloaded(call, table if own == 0 else table.T, tuple(operands))

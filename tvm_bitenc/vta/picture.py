@@ -1,0 +1,64 @@
+"""Pictures of time: what load, compute and store do when."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..report.figure import new_figure, write_figure
+from . import isa
+from .config import BUFFERS, Accelerator
+from .cost import timeline
+from .functional import MODULES
+from .program import Program
+
+_COLORS = dict(zip((*BUFFERS, "conv", "pool", "store"), (f"C{i}" for i in range(10))))
+
+
+def draw_timeline(
+    programs: Sequence[tuple[str, Program]], accelerator: Accelerator, path: Path
+) -> Path:
+    """Draw programs one after another, by the cycle model; the file's ending gives its format.
+
+    Parameters
+    ----------
+    programs : sequence of (layer name, Program)
+    accelerator : Accelerator
+    path : Path
+        ``.svg``, ``.png`` or ``.pdf``.
+    """
+    figure, axis = new_figure(12, 2.6)
+    start = 0
+    for name, program in programs:
+        end = _draw_program(axis, program, accelerator, start)
+        axis.axvline(start, color="black", linewidth=0.5)
+        axis.text(start, len(MODULES) - 0.4, name, fontsize=7, rotation=20)
+        start += end
+    axis.set_yticks(range(len(MODULES)), MODULES)
+    axis.set_xlim(0, start)
+    axis.set_xlabel("cycles")
+    shown = {label: color for label, color in _COLORS.items() if label != "out"}
+    handles = [axis.barh(0, 0, color=color, label=label) for label, color in shown.items()]
+    axis.legend(handles=handles, ncols=len(shown), fontsize=7, loc="upper center",
+                bbox_to_anchor=(0.5, -0.25))  # fmt: skip
+    return write_figure(figure, path)
+
+
+def _draw_program(axis, program: Program, accelerator: Accelerator, start: int) -> int:
+    """Draw one program from a cycle on, and return how long it takes."""
+    spans = timeline(program.instructions, accelerator)
+    bars: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    for span in spans:
+        kind = _kind(program.instructions[span.index])
+        if kind in _COLORS:
+            part = bars.setdefault((span.module, kind), [])
+            part.append((start + span.start, span.end - span.start))
+    for (module, kind), part in bars.items():
+        axis.broken_barh(part, (MODULES.index(module) - 0.35, 0.7), color=_COLORS[kind])
+    return max(span.end for span in spans)
+
+
+def _kind(instruction: isa.Instruction) -> str:
+    if isinstance(instruction, isa.Load):
+        return BUFFERS[instruction.buffer]
+    return instruction.name

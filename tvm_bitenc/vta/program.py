@@ -1,0 +1,85 @@
+"""A compiled program: instructions, constants, and where its tensors lie in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from . import isa
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """What the accelerator runs.
+
+    Memory holds instructions, constants, input and output, in this order. Addresses count words.
+
+    Parameters
+    ----------
+    instructions : tuple of Instruction
+    constants : ndarray of uint64
+    input_words, output_words : int
+    macs : int
+        Binary multiply-accumulates that the layer needs, for its utilization.
+    """
+
+    instructions: tuple[isa.Instruction, ...]
+    constants: np.ndarray
+    input_words: int
+    output_words: int
+    macs: int = 0
+
+    @property
+    def constants_address(self) -> int:  # noqa: D102
+        return len(self.instructions) * isa.INSTRUCTION_WORDS
+
+    @property
+    def input_address(self) -> int:  # noqa: D102
+        return self.constants_address + self.constants.size
+
+    @property
+    def output_address(self) -> int:  # noqa: D102
+        return self.input_address + self.input_words
+
+    @property
+    def memory_words(self) -> int:  # noqa: D102
+        return self.output_address + self.output_words
+
+    def linked(self, relative: dict[int, str]) -> Program:
+        """Return the program with addresses made absolute.
+
+        Parameters
+        ----------
+        relative : dict of int to str
+            Per instruction with an address, what it counts from: constants, input or output.
+        """
+        linked = list(self.instructions)
+        for index, name in relative.items():
+            base = getattr(self, f"{name}_address")
+            linked[index] = replace(linked[index], dram=linked[index].dram + base)
+        return replace(self, instructions=tuple(linked))
+
+    def image(self, planes: np.ndarray) -> np.ndarray:
+        """Memory before the program runs: uint64, from packed planes (N, H, W, bits, words)."""
+        memory = np.zeros(self.memory_words, np.uint64)
+        for i, instruction in enumerate(self.instructions):
+            first = i * isa.INSTRUCTION_WORDS
+            memory[first : first + isa.INSTRUCTION_WORDS] = isa.encode(instruction)
+        memory[self.constants_address : self.input_address] = self.constants
+        memory[self.input_address : self.output_address] = planes.reshape(-1)
+        return memory
+
+    def run(self, planes: np.ndarray, execute: Callable[[np.ndarray, int], None]) -> np.ndarray:
+        """Output words, flat, of packed planes.
+
+        Parameters
+        ----------
+        planes : ndarray of uint64
+        execute : callable
+            Runs so many instructions from word 0 of a memory, in place.
+        """
+        memory = self.image(planes)
+        execute(memory, len(self.instructions))
+        return memory[self.output_address :]

@@ -1,0 +1,85 @@
+"""What a compiled model calls for each of its programs: the accelerator, or what stands for it.
+
+A process that loads an exported library with plain TVM imports this module first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import lru_cache
+
+import numpy as np
+import tvm
+
+from .binary import loads
+from .config import Accelerator
+from .functional import FunctionalSimulator
+from .program import Program
+from .verilator import Cycles, VerilatorSimulator
+
+RUN = "tvm_bitenc.vta.run"
+_loads = lru_cache(maxsize=256)(loads)
+_runs: ContextVar[dict[str, Cycles] | None] = ContextVar("runs", default=None)
+
+
+@contextmanager
+def recorded() -> Iterator[dict[str, Cycles]]:
+    """Collect the counters of what runs inside on the Verilog, per layer and over all samples."""
+    runs: dict[str, Cycles] = {}
+    token = _runs.set(runs)
+    try:
+        yield runs
+    finally:
+        _runs.reset(token)
+
+
+@tvm.register_global_func(RUN, override=True)
+def run(*arguments) -> None:
+    """Run a program on each sample of a batch.
+
+    Parameters
+    ----------
+    *arguments
+        Planes (N, ...) of each operand, name of the layer, name of the simulator, the program as
+        text, and the tensor to write, uint64 planes (N, H, W, bits, words) or int32 accumulators
+        (N, H, W, channels).
+    """
+    *operands, layer, simulator, text, out = arguments
+    program, accelerator = _loads(str(text))
+    batches = [tensor.numpy() for tensor in operands]
+    results = [
+        SIMULATORS[str(simulator)](str(layer), program, accelerator, np.concatenate(sample))
+        for sample in zip(*([x.reshape(-1) for x in batch] for batch in batches))
+    ]
+    out.copyfrom(shaped(np.stack(results), out.shape, str(out.dtype)))
+
+
+def shaped(words: np.ndarray, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """Output words (N, ...) as planes, or as accumulators without those of missing channels."""
+    if dtype == "uint64":
+        return words.reshape(shape)
+    return np.ascontiguousarray(words.view(np.int32).reshape(*shape[:-1], -1)[..., : shape[-1]])
+
+
+def _functional(
+    _layer: str, program: Program, accelerator: Accelerator, operands: np.ndarray
+) -> np.ndarray:
+    memory = program.image(operands)
+    FunctionalSimulator(accelerator, memory).run(program.instructions)
+    return memory[program.output_address :]
+
+
+def _verilog(
+    layer: str, program: Program, accelerator: Accelerator, operands: np.ndarray
+) -> np.ndarray:
+    memory = program.image(operands)
+    cycles = VerilatorSimulator(accelerator, memory).run_words(len(program.instructions))
+    runs = _runs.get()
+    if runs is not None:
+        runs[layer] = runs[layer] + cycles if layer in runs else cycles
+    return memory[program.output_address :]
+
+
+SIMULATORS = {"functional": _functional, "verilog": _verilog}

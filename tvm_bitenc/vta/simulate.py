@@ -1,0 +1,50 @@
+"""What programs cost, by the cycle model or counted by the Verilog."""
+
+from __future__ import annotations
+
+import numpy as np
+import tvm
+from tvm import relax
+
+from ..target import Target
+from ..transform.pipeline import default_pipeline
+from ..transform.rewrite import Graph, is_external, rewrite_calls
+from .config import Accelerator
+from .counters import predicted
+from .offloaded import Offloaded, offloaded
+from .program import Program
+from .verilator import Cycles, VerilatorSimulator
+
+
+def parts_of(mod: tvm.IRModule, target: Target) -> list[Offloaded]:
+    """What the target's accelerator runs of a module, in order."""
+    mod = default_pipeline(target).until("bitenc.FuseFloat").run(mod)
+    found: list[Offloaded] = []
+
+    def note(call: relax.Call, _graph: Graph) -> None:
+        if isinstance(call.op, tvm.ir.GlobalVar) and is_external(mod[call.op]):
+            found.append(offloaded(mod[call.op]))
+
+    rewrite_calls(mod, note)
+    return found
+
+
+def programs_of(mod: tvm.IRModule, target: Target) -> list[tuple[str, Program]]:
+    """Layer names and programs of a module, for one sample, in the order in which they run."""
+    return [(part.name, part.program(target.accelerator)) for part in parts_of(mod, target)]
+
+
+def counters(program: Program, accelerator: Accelerator, simulator: str) -> Cycles:
+    """Counters of one run; the Verilog's don't depend on the values that it reads.
+
+    Parameters
+    ----------
+    program : Program
+    accelerator : Accelerator
+    simulator : {"functional", "verilog"}
+        The former has no clock: then they are the cycle model's.
+    """
+    if simulator != "verilog":
+        return predicted(program, accelerator)
+    memory = program.image(np.zeros(program.input_words, np.uint64))
+    return VerilatorSimulator(accelerator, memory).run_words(len(program.instructions))

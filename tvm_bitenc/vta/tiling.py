@@ -1,0 +1,250 @@
+"""How a convolution is cut to the buffers: bands of output rows, and where input pixels lie."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ..errors import UnsupportedError
+from ..te.conv_layer import BranchGeometry
+from .config import Accelerator
+
+ACCUMULATOR_BITS = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """What tiling needs to know of a layer: its windows, and the sizes of its operands.
+
+    Parameters
+    ----------
+    name : str
+    input_shape : (batch, height, width, channels)
+    output_size, kernel_size : (height, width)
+    geometry : BranchGeometry
+    words : int
+        64-bit words per pixel and plane of the input.
+    act_bits, weight_bits : int
+        Planes of the input, and of the weights where there are any.
+    out_bits : int
+        Of the codes it ends in, `ACCUMULATOR_BITS` for accumulators.
+    residual_bits : int
+        Of the codes that choose among thresholds, 0 without them.
+    border : (table, row_class, column_class), optional
+        As `ConvLayer.border`; None for pooling, which has no constants.
+    """
+
+    name: str
+    input_shape: tuple[int, int, int, int]
+    output_size: tuple[int, int]
+    kernel_size: tuple[int, int]
+    geometry: BranchGeometry
+    words: int
+    act_bits: int
+    weight_bits: int
+    out_bits: int
+    residual_bits: int = 0
+    border: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+
+    @property
+    def is_codes(self) -> bool:
+        """Whether it ends in planes of codes."""
+        return self.out_bits < ACCUMULATOR_BITS
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Input pixels whose row and column have the same remainder modulo the strides.
+
+    Parameters
+    ----------
+    row, column : int
+        The remainders.
+    first_row, last_row : int
+        Quotients of the rows that output row 0 reads, negative ones included.
+    columns : int
+        Input columns of this phase.
+    """
+
+    row: int
+    column: int
+    first_row: int
+    last_row: int
+    columns: int
+
+
+@dataclass(frozen=True, eq=False)
+class Tiling:
+    """Sizes of a layer on an accelerator.
+
+    Parameters
+    ----------
+    layer : Window
+    accelerator : Accelerator
+    band_rows : int
+        Output rows computed from one load of the input.
+    """
+
+    layer: Window
+    accelerator: Accelerator
+    band_rows: int
+
+    @cached_property
+    def taps(self) -> list[tuple[int, int]]:
+        """(dy, dx) of each kernel position: input position relative to stride times output's."""
+        geometry, (height, width) = self.layer.geometry, self.layer.kernel_size
+        (top, left), (step_y, step_x) = geometry.padding[:2], geometry.dilation
+        return [(i * step_y - top, j * step_x - left) for i in range(height) for j in range(width)]
+
+    @cached_property
+    def phases(self) -> list[Phase]:
+        """Phases that any tap reads."""
+        stride_y, stride_x = self.layer.geometry.strides
+        rows: dict[tuple[int, int], list[int]] = {}
+        for dy, dx in self.taps:
+            rows.setdefault((dy % stride_y, dx % stride_x), []).append(dy // stride_y)
+        width = self.layer.input_shape[2]
+        return [
+            Phase(row, column, min(found), max(found), len(range(column, width, stride_x)))
+            for (row, column), found in rows.items()
+        ]
+
+    @cached_property
+    def row_pixels(self) -> int:
+        """Pixel index from one row to the next: holds a row, and equals out_width modulo DN.
+
+        Then DN output pixels in a row, across its end too, read DN different banks.
+        """
+        lanes = self.accelerator.pixels
+        widest = max(phase.columns for phase in self.phases)
+        out_width = self.layer.output_size[1]
+        return widest + (out_width - widest) % lanes
+
+    def phase_start(self, phase: Phase) -> int:
+        """Pixel index of column 0 of a phase's row `first_row`, for the first row of the band."""
+        start = 0
+        for each in self.phases:
+            if each == phase:
+                return start
+            start += (each.last_row - each.first_row + self.band_rows) * self.row_pixels
+        raise ValueError(f"{phase} isn't of this layer")
+
+    @cached_property
+    def word_rows(self) -> int:
+        """Buffer rows of one word of all the band's pixels."""
+        last = self.phases[-1]
+        end = last.last_row - last.first_row + self.band_rows
+        pixels = self.phase_start(last) + end * self.row_pixels
+        return -(-pixels // self.accelerator.pixels)
+
+    @property
+    def words(self) -> int:
+        """Words of a pixel in all planes."""
+        return self.layer.words * self.layer.act_bits
+
+    @property
+    def act_rows(self) -> int:
+        """Buffer rows of a band."""
+        return self.word_rows * self.words
+
+    @property
+    def weight_rows(self) -> int:
+        """Buffer rows of DM channels' weights."""
+        height, width = self.layer.kernel_size
+        return height * width * self.layer.words * self.layer.weight_bits
+
+    @property
+    def out_rows(self) -> int:
+        """Buffer rows of a band's output words: 64 channels of codes, or DM accumulators."""
+        layer = self.layer
+        per_pixel = layer.out_bits if layer.is_codes else self.accelerator.channels // 2
+        return self.band_rows * self.layer.output_size[1] * per_pixel
+
+    @property
+    def residual_rows(self) -> int:
+        """Buffer rows of a band's residual, of 64 channels."""
+        return self.band_rows * self.layer.output_size[1] * self.layer.residual_bits
+
+    @cached_property
+    def edges(self) -> tuple[int, int, int, int]:
+        """row_low, row_high, column_low, column_high of the border classes."""
+        if self.layer.border is None:
+            return 0, 0, 0, 0
+        _, *classes = self.layer.border
+        return (*_edges(classes[0]), *_edges(classes[1]))
+
+    @cached_property
+    def border(self) -> np.ndarray:
+        """Border constants, int32, shape (classes, out_channels), in the order of the hardware."""
+        table, row_class, column_class = self.layer.border
+        row_low, row_high, column_low, column_high = self.edges
+        rows = _representatives(row_low, row_high, len(row_class))
+        columns = _representatives(column_low, column_high, len(column_class))
+        picked = table[row_class[rows]][:, column_class[columns]]
+        return picked.reshape(-1, table.shape[-1])
+
+    @property
+    def param_rows(self) -> int:
+        """Buffer rows of DM channels' constants."""
+        if self.layer.border is None:
+            return 0
+        bits = self.layer.out_bits if self.layer.is_codes else 0
+        return 2 + len(self.border) + ((1 << bits) - 1 << self.layer.residual_bits)
+
+    def tap_lines(self) -> list[dict[str, int]]:
+        """Lines of the tap table."""
+        stride_y, stride_x = self.layer.geometry.strides
+        phases = {(phase.row, phase.column): phase for phase in self.phases}
+        lines = []
+        for dy, dx in self.taps:
+            phase = phases[dy % stride_y, dx % stride_x]
+            row = dy // stride_y - phase.first_row
+            offset = self.phase_start(phase) + row * self.row_pixels + dx // stride_x
+            lines.append(dict(offset=offset, dy=dy, dx=dx))
+        return lines
+
+
+def _edges(classes: np.ndarray) -> tuple[int, int]:
+    """Bounds of the longest run of one class: every position outside gets a class of its own."""
+    changes = np.flatnonzero(np.diff(classes)) + 1
+    bounds = [0, *changes.tolist(), len(classes)]
+    low, high = max(itertools.pairwise(bounds), key=lambda run: run[1] - run[0])
+    return low, high
+
+
+def _representatives(low: int, high: int, size: int) -> list[int]:
+    """One position of each class, in order."""
+    return [*range(low + 1), *range(high, size)]
+
+
+def tile(layer: Window, accelerator: Accelerator) -> Tiling:
+    """Choose the largest band that fits half of each buffer, and splits the rows evenly.
+
+    Raises
+    ------
+    UnsupportedError
+        If one output row doesn't fit, or the weights of DM channels don't.
+    """
+    where, height = layer.name, layer.output_size[0]
+    smallest = Tiling(layer, accelerator, 1)
+    for buffer in ("act", "weight", "param", "residual", "out"):
+        needed, size = getattr(smallest, f"{buffer}_rows"), accelerator.rows(buffer)
+        if needed > size // 2:
+            raise UnsupportedError(
+                where,
+                f"needs {needed} rows of the accelerator's {buffer} buffer, half of which has"
+                f" {size // 2}",
+                f"Raise `{buffer}` of the accelerator to {2 * needed}, or run the layer on the CPU",
+            )
+    for bands in range(1, height + 1):
+        tiling = Tiling(layer, accelerator, -(-height // bands))
+        fits = (
+            getattr(tiling, f"{buffer}_rows") <= accelerator.rows(buffer) // 2
+            for buffer in ("act", "residual", "out")
+        )
+        if all(fits):
+            return tiling
+    return smallest
