@@ -33,7 +33,7 @@ sphinx_gallery_conf = {
     "examples_dirs": ["../tutorials"],
     "gallery_dirs": ["tutorials"],
     "filename_pattern": r"/\d\d_",
-    "ignore_pattern": r"/[a-z]+\.py$",
+    "ignore_pattern": r"(^|/)[a-z]+\.py$",
     # `make tutorials` runs them; here they are shown, unless this asks to run them once more.
     "plot_gallery": os.environ.get("RUN_TUTORIALS") == "1",
     "download_all_examples": False,

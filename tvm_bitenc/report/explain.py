@@ -217,7 +217,7 @@ def row_of(layer: ConvLayer) -> LayerRow:
         0 if layer.is_pooling else layer.macs,
         FLOAT_BYTES * weights,
         layer.stored_bytes if weights else 0,
-        moved_bytes(layer),
+        moved_bytes=moved_bytes(layer),
     )
 
 
