@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: help demo tutorials test slow aarch64 lint wheel clean
+.PHONY: help demo tutorials test slow aarch64 lint types coverage docs links wheel clean
 
 help:  ## show the targets
 	@grep -E '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
@@ -43,8 +43,22 @@ lint: $(READY)  ## check style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-wheel: $(READY)  ## build wheel and source archive into dist/
-	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+types: $(READY)  ## check types
+	$(BIN)/mypy
+
+coverage: $(READY)  ## run the tests and show which lines they don't reach
+	$(BIN)/pytest -n auto -m "not slow" --cov --cov-report=term --cov-report=html
+
+docs: $(READY)  ## build the documentation into docs/_build/html; warnings are errors
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+links: $(READY)  ## ask the network for every external link of the documentation
+	$(BIN)/python -m sphinx -q -b linkcheck docs docs/_build/links
+
+wheel: $(READY)  ## build wheel and source archive into dist/ and check them
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist .
+	$(BIN)/twine check --strict dist/*
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) build dist

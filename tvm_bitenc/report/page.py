@@ -10,8 +10,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .figure import data_url
 from .html import write_template
 from .report import LayerRow, Report, layer_line, ops_line
+from .roofline import draw_roofline
 from .timing import layer_seconds, rows_of_time
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ def write_report(
         "bars": bars(rows_of_time(report, benchmark)) if benchmark else [],
         "roofline": roofline(report, benchmark, roof) if benchmark and roof else None,
         "sizes": sizes(report),
+        "accelerator": data_url(draw_roofline(report)) if report.works else None,
+        "cpu_lines": [f"{row.name}: {row.cpu_reason}" for row in report.layers if row.cpu_reason],
         "float_lines": [layer_line(layer) for layer in report.float_layers],
         "op_lines": [ops_line(ops) for ops in report.float_ops],
         "headings": headings,

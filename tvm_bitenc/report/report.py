@@ -158,8 +158,6 @@ class Report:
         """Memory traffic of all layers on the accelerator."""
         return sum(work.dram_bytes for work in self.works)
 
-    edges: list[tuple[int, int]] = field(default_factory=list)
-
     @property
     def quantized_share(self) -> float:
         """Part of all multiply-accumulates that runs on codes, 0 to 1; 1 without any layer."""
