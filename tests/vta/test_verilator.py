@@ -61,6 +61,7 @@ def test_bits(weight_bits, act_bits, random_layer, check):
     check(layer, out_bits=act_bits)
 
 
+@pytest.mark.slow  # Verilator builds another machine.
 def test_many_bands_and_words(random_layer, check):
     small = Accelerator(act_rows=128, weight_rows=128, param_rows=256, out_rows=256)
     encodings = Encoding.signed(2), Encoding.unsigned(2)
@@ -68,6 +69,7 @@ def test_many_bands_and_words(random_layer, check):
     check(random_layer(3, *encodings, **options), 2, small)
 
 
+@pytest.mark.slow  # Verilator builds another machine.
 def test_other_array_sizes(random_layer, check):
     accelerator = Accelerator(channels=16, pixels=4)
     encodings = Encoding.signed(2), Encoding.unsigned(2)
