@@ -216,10 +216,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print_table(title, headings, map(_cells, points))
     if fit is not None:
         print("LUTs fitted: " + " + ".join(f"{k:.1f} {name}" for k, name in zip(fit, FEATURES)))
-        for point in points:
-            if not point.is_fitted:
-                error = np.dot(features(point.accelerator), fit) / point.luts - 1
-                print(f"  {point.name}: {100 * error:+.1f} % of Yosys's {point.luts:,}")
+        by_yosys = [point for point in points if not point.is_fitted]
+        if len(by_yosys) == len(FEATURES):
+            print("  as many figures as terms: only more runs of Yosys show its error")
+            by_yosys = []
+        for point in by_yosys:
+            error = np.dot(features(point.accelerator), fit) / point.luts - 1
+            print(f"  {point.name}: {100 * error:+.1f} % of Yosys's {point.luts:,}")
     elif not all(point.luts for point in points):
         print(f"LUTs need {len(FEATURES)} runs of Yosys: --synthesize {len(FEATURES)}")
     if options.picture:
