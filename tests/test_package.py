@@ -77,9 +77,8 @@ def wheel(tmp_path_factory):
 
 def test_the_wheel_holds_code_and_data_alone(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
-    data = [f"{name}/{path.name}" for name in ("targets", "schedules")
-            for path in (ROOT / name).iterdir()]  # fmt: skip
-    assert {f"tvm_bitenc/_data/{name}" for name in data} <= names
+    data = [path for name in ("targets", "schedules") for path in (ROOT / name).rglob("*.*")]
+    assert {f"tvm_bitenc/_data/{path.relative_to(ROOT)}" for path in data} <= names
     files = (path for path in (ROOT / "tvm_bitenc").rglob("*.*") if path.suffix != ".pyc")
     code = {str(path.relative_to(ROOT)) for path in files}
     assert code <= names

@@ -31,17 +31,7 @@ def main() -> None:
         pretty_exceptions_enable=False,
     )
     app.command("compile")(compile_command)
-    for command in (
-        run,
-        bench,
-        report,
-        explain,
-        targets,
-        deploy,
-        serve,
-        doctor,
-        sim,
-    ):
+    for command in (run, bench, report, explain, targets, deploy, serve, doctor, sim):
         app.command()(command)
     app.add_typer(tune_app, name="tune")
     try:

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from tvm import relax
 
 
-def edges_of(main: relax.Function, is_layer: Callable[[relax.Call], bool]) -> list[tuple[int, int]]:
-    """Return edges between some calls, whatever lies between them.
+def edges_of(main: relax.Function, is_layer: Callable[[relax.Expr], bool]) -> list[tuple[int, int]]:
+    """Return edges between layers, whatever lies between them.
 
     Parameters
     ----------
     main : relax.Function
     is_layer : callable
-        Tells which calls are layers.
+        Whether a value is a layer's.
 
     Returns
     -------
@@ -28,7 +28,7 @@ def edges_of(main: relax.Function, is_layer: Callable[[relax.Call], bool]) -> li
     for block in main.body.blocks:
         for binding in block.bindings:
             found = _sources(binding.value, sources)
-            if isinstance(binding.value, relax.Call) and is_layer(binding.value):
+            if is_layer(binding.value):
                 edges += [(source, count) for source in sorted(found)]
                 found, count = {count}, count + 1
             sources[binding.var] = found

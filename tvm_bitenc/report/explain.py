@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import tvm
@@ -92,7 +93,7 @@ class Observer:
             self.float_layers, self.notes = _before_lowering(mod)
         elif name == "bitenc.Schedule":
             self.layers, self.float_ops = _before_scheduling(mod, self.target)
-            self.edges = edges_of(mod["main"], lambda call: _is_row(call, mod, self.target))
+            self.edges = edges_of(mod["main"], partial(_has_row, mod=mod, target=self.target))
 
     def report(self, refused: Sequence[FloatLayer] = ()) -> Report:
         """Return the report of what was seen."""
@@ -101,9 +102,8 @@ class Observer:
         rates = (0, 0)
         if accelerator is not None:
             rates = accelerator.macs_per_cycle, WORD_BITS // 8
-        return Report(
-            self.target.name, self.layers, left, self.float_ops, self.notes, *rates, self.edges
-        )
+        parts = self.layers, left, self.float_ops, self.notes, *rates
+        return Report(self.target.name, *parts, edges=self.edges)
 
 
 def _before_lowering(mod: tvm.IRModule) -> tuple[list[FloatLayer], list[str]]:
@@ -181,13 +181,14 @@ def _before_scheduling(mod: tvm.IRModule, target: Target) -> tuple[list[LayerRow
     ]
 
 
-def _is_row(call: relax.Call, mod: tvm.IRModule, target: Target) -> bool:
-    """Whether `_before_scheduling` makes a row of a call."""
-    if is_call_to(call, packed_conv2d_op) or is_call_to(call, branch_matmul_op):
+def _has_row(value: relax.Expr, mod: tvm.IRModule, target: Target) -> bool:
+    """Whether `_before_scheduling` makes a row of a value."""
+    if is_call_to(value, packed_max_pool2d_op):
+        return target.accelerator is not None
+    if is_call_to(value, packed_conv2d_op) or is_call_to(value, branch_matmul_op):
         return True
-    if isinstance(call.op, tvm.ir.GlobalVar):
-        return is_external(mod[call.op])
-    return is_call_to(call, packed_max_pool2d_op) and target.accelerator is not None
+    is_function = isinstance(value, relax.Call) and isinstance(value.op, tvm.ir.GlobalVar)
+    return is_function and is_external(mod[value.op])
 
 
 def _is_float_op(call: relax.Call, graph: Graph) -> bool:
@@ -223,16 +224,6 @@ def row_of(layer: ConvLayer) -> LayerRow:
     )
 
 
-def moved_bytes(layer: ConvLayer) -> int:
-    """Bytes of the weights, and of the codes that a layer reads and writes once each."""
-    batch, height, width, channels = layer.input_shape
-    read = math.prod((height, width, channels)) * layer.act_bits
-    written = math.prod(layer.output_size) * layer.out_channels * layer.out_bits
-    samples = 1 if layer.has_dynamic_batch else int(batch)
-    stored = 0 if layer.is_pooling else layer.stored_bytes
-    return stored + samples * (read + written) // 8
-
-
 def offloaded_row(part: Offloaded, accelerator: Accelerator) -> LayerRow:
     """Describe a layer on the accelerator, with its cost by the cycle model."""
     program, samples = part.program(accelerator), part.samples
@@ -252,6 +243,16 @@ def row_of_pool(part: Offloaded) -> LayerRow:
     kernel, size = ("x".join(map(str, pair)) for pair in (window.kernel_size, window.output_size))
     shape = f"max {kernel} @{size}/{window.geometry.strides[0]}"
     return LayerRow(part.name, shape, 0, window.act_bits, window.out_bits, "", 0, 0, 0)
+
+
+def moved_bytes(layer: ConvLayer) -> int:
+    """Bytes of the weights, and of the codes that a layer reads and writes once each."""
+    batch, height, width, channels = layer.input_shape
+    read = math.prod((height, width, channels)) * layer.act_bits
+    written = math.prod(layer.output_size) * layer.out_channels * layer.out_bits
+    samples = 1 if layer.has_dynamic_batch else int(batch)
+    stored = 0 if layer.is_pooling else layer.stored_bytes
+    return stored + samples * (read + written) // 8
 
 
 def row_of_product(call: relax.Call) -> LayerRow:

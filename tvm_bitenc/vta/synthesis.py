@@ -13,8 +13,16 @@ from ..errors import LibraryError
 from .config import Accelerator
 from .verilator import parameters
 
-# LUTs of what isn't one LUT: memories of LUTs; carry chains and MUXF7 and MUXF8 have their own place.
-_LUTS = {"RAM32M": 4, "RAM64M": 4, "RAM32X1D": 2, "RAM64X1D": 2, "SRL16E": 1, "SRLC32E": 1, "INV": 1}
+# LUTs of cells that aren't one LUT. Carry chains, MUXF7 and MUXF8 have places of their own.
+_LUTS = {
+    "RAM32M": 4,
+    "RAM64M": 4,
+    "RAM32X1D": 2,
+    "RAM64X1D": 2,
+    "SRL16E": 1,
+    "SRLC32E": 1,
+    "INV": 1,
+}
 # Modules whose cells are counted once and multiplied: the same for every instance.
 _KEPT = ("dot", "compute")
 
