@@ -187,8 +187,9 @@ class CompiledModel:
         if self._machine is None:
             check_runs_here(self.target)
             prepare_pool()
-            if (self.target.threads or 1) > 1:
-                use_threads(self.target.threads)
+            threads = self.target.threads or 1
+            if threads > 1:
+                use_threads(threads)
             self._machine = relax.VirtualMachine(self.executable, tvm.cpu())
         return self._machine
 

@@ -135,22 +135,23 @@ class Encoding:
     def symmetric(cls, bits: int, scale=1.0, rounding: str | None = None) -> Encoding:
         """Levels -(2^M-1)/2 s ... +(2^M-1)/2 s: odd multiples of s/2, no code for zero."""
         rounding = rounding or ("sign" if bits == 1 else "half_even")
-        return cls(bits, scale, (2 ** check_bits(bits) - 1) / 2, rounding=rounding)
+        zero_point = np.asarray((2 ** check_bits(bits) - 1) / 2)
+        return cls(bits, scale, zero_point, rounding=rounding)
 
     @classmethod
     def unsigned(cls, bits: int, scale=1.0) -> Encoding:
         """Levels 0 ... (2^M-1) s, as after a ReLU."""
-        return cls(bits, scale, 0.0)
+        return cls(bits, scale, np.asarray(0.0))
 
     @classmethod
     def signed(cls, bits: int, scale=1.0) -> Encoding:
         """Two's complement levels -2^(M-1) s ... (2^(M-1)-1) s."""
-        return cls(bits, scale, 2.0 ** (check_bits(bits) - 1))
+        return cls(bits, scale, np.asarray(2.0 ** (check_bits(bits) - 1)))
 
     @classmethod
     def ternary(cls, scale=1.0) -> Encoding:
         """Levels -s, 0, +s in two planes of equal weight."""
-        return cls(2, scale, 1.0, coefficients=(1, 1))
+        return cls(2, scale, np.asarray(1.0), coefficients=(1, 1))
 
     @property
     def is_per_channel(self) -> bool:
@@ -182,8 +183,8 @@ class Encoding:
     def bipolar_values(self) -> np.ndarray:
         """v of every code 0 .. 2^M-1."""
         codes = np.arange(2**self.bits)
-        return sum(
-            kappa * (2 * ((codes >> m) & 1) - 1) for m, kappa in enumerate(self.coefficients)
+        return np.sum(
+            [kappa * (2 * ((codes >> m) & 1) - 1) for m, kappa in enumerate(self.coefficients)], 0
         )
 
     @cached_property
@@ -339,7 +340,8 @@ def pair(value) -> tuple[int, int]:
 def pads(padding) -> tuple[int, int, int, int]:
     """(top, left, bottom, right) from one number, (height, width) or all four."""
     if np.ndim(padding) and len(padding) == 4:
-        return tuple(int(p) for p in padding)
+        top, left, bottom, right = map(int, padding)
+        return top, left, bottom, right
     return pair(padding) * 2
 
 

@@ -6,7 +6,7 @@ import pytest
 from benchmarks.arm import run_layer
 from benchmarks.emulated import missing_tools
 from benchmarks.workloads import Workload
-from tests.kernel.test_arm import expected
+from tests.kernel.test_arm import expected_planes
 from tvm_bitenc.kernel.neon_int8 import NeonInt8
 from tvm_bitenc.kernel.window import Tile
 from tvm_bitenc.schedule import dotprod, i8mm, neon
@@ -56,5 +56,5 @@ def test_few_instructions(name, bits, most):
         pytest.skip(reason)
     layer = Workload("3x3 256 @14", "3x3", 256, 256, 14, 3, 1, 1)
     run = run_layer(layer, bits, target, "int8")
-    assert np.array_equal(run.output, expected(layer, bits))
+    assert np.array_equal(run.output, expected_planes(layer, bits))
     assert run.instructions <= most * layer.macs / 128

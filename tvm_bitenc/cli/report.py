@@ -35,11 +35,11 @@ def report(
 
     Example: bitenc report net.so --html net.html
     """
-    if (file is None) == (compare is None):
-        raise typer.BadParameter("give a file, or --compare and two")
-    if compare is not None:
+    if compare is not None and file is None:
         _compare(compare, shape, html, time, as_json)
         return
+    if file is None or compare is not None:
+        raise typer.BadParameter("give a file, or --compare and two")
     lib = open_library(file, shape or ())
     times = _times(lib) if time else None
     found = lib.report()
@@ -77,11 +77,11 @@ def _compare(files, shape, html: Path | None, time: bool, as_json: bool) -> None
     sides = [
         (name, lib.report(), _times(lib) if time else None) for name, lib in zip(names, libraries)
     ]
-    totals, rows = compare_reports(*sides)
+    totals, rows = compare_reports(sides[0], sides[1])
     if not rows:
         raise BitencError("report", "neither file has a layer", "Give quantized networks")
     if html is not None:
-        write_comparison(*sides, html)
+        write_comparison(sides[0], sides[1], html)
     if as_json:
         content = {"names": names, "totals": totals, "layers": rows}
         print(json.dumps(content, indent=2))

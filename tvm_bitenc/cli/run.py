@@ -57,6 +57,7 @@ def _describe(name: str, array: np.ndarray) -> dict:
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
     with written_whole(path) as temporary, temporary.open("wb") as file:
         if len(arrays) == 1 and path.suffix != ".npz":
-            np.save(file, *arrays.values())
+            (array,) = arrays.values()
+            np.save(file, array)
         else:
-            np.savez(file, **arrays)
+            np.savez(file, allow_pickle=False, **arrays)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,7 +60,8 @@ def explain(
         reason.
     """
     target = load_target(target)
-    observer, refused = Observer(target), []
+    observer = Observer(target)
+    refused: list[FloatLayer] = []
     passes = default_pipeline(target).until("bitenc.Schedule")
     passes = Pipeline(
         [_lenient_lowering(refused) if p.info.name == "bitenc.Lower" else p for p in passes.passes]
@@ -92,7 +94,7 @@ class Observer:
             self.layers, self.float_ops = _before_scheduling(mod, self.target)
             self.edges = edges_of(mod["main"], lambda call: _is_row(call, mod, self.target))
 
-    def report(self, refused: list[FloatLayer] = ()) -> Report:
+    def report(self, refused: Sequence[FloatLayer] = ()) -> Report:
         """Return the report of what was seen."""
         left = [*self.float_layers, *refused]
         accelerator = self.target.accelerator

@@ -150,8 +150,7 @@ def roofline(report: Report, benchmark: Benchmark, roof: Roof) -> dict | None:
         if row.macs and row.moved_bytes and each > 0
     ]
     kinds = dict.fromkeys((row.strategy, row.weight_bits, row.act_bits) for row, *_ in measured)
-    tops = {kind: roof.gmacs(*kind) for kind in kinds}
-    tops = {kind: top for kind, top in tops.items() if top}
+    tops = {kind: top for kind in kinds if (top := roof.gmacs(*kind))}
     if not measured or not tops:
         return None
     x = _Axis([intensity for _, intensity, _ in measured], CHART[0])
@@ -242,7 +241,7 @@ def compare(first, second) -> tuple[list[tuple[str, str, str]], list[tuple[str, 
         totals.append(("per run", *(duration(b.best) if b else "" for b in benchmarks)))
     sides = [_by_name(report, benchmark) for report, benchmark in zip(reports, benchmarks)]
     names = list(dict.fromkeys([*sides[0], *sides[1]]))
-    return totals, [(name, *(side.get(name, "") for side in sides)) for name in names]
+    return totals, [(name, sides[0].get(name, ""), sides[1].get(name, "")) for name in names]
 
 
 def _by_name(report: Report, benchmark: Benchmark | None) -> dict[str, str]:
