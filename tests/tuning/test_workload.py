@@ -41,7 +41,7 @@ def _typed(call):
 
 def test_numbers_are_those_of_the_output():
     numbers = numbers_of(TEXTS[1])
-    assert (numbers["height"], numbers["width"], numbers["taps"]) == (5, 5, 3)
+    assert (numbers["height"], numbers["width"], numbers["taps"]) == (5, 4, 3)
     assert (numbers["weight_bits"], numbers["act_bits"], numbers["threads"]) == (2, 3, 0)
 
 
