@@ -2,7 +2,8 @@
 
     python -m benchmarks.tune --bits 1,1 2,2 --trials 64 --database build/tuned.jsonl
 
-`--plain` starts from a plain loop nest with a vectorized inner loop instead of the default;
+`--plain int8` starts from a plain loop nest with a vectorized inner loop instead of the default,
+over integer products or over words of bits;
 `--curves FILE.png` draws the best so far against trials, with a cold cost model and a warm one.
 """
 
@@ -19,7 +20,13 @@ import numpy as np
 import tvm
 from tvm import relax, s_tir
 
-from tvm_bitenc.op.packed import conv_layer_of, packed_conv2d_op, takes_codes, xnor_kernel
+from tvm_bitenc.op.packed import (
+    conv_layer_of,
+    int8_kernel,
+    packed_conv2d_op,
+    takes_codes,
+    xnor_kernel,
+)
 from tvm_bitenc.op.registration import is_call_to
 from tvm_bitenc.schedule import Kernel, schedule_rule
 from tvm_bitenc.schedule.rule import prim_func
@@ -64,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> list[dict]:
     chosen = [w for w in LAYERS if any(part in w.name for part in options.layers)]
     machine, target = this_machine(), load_target(options.target, options.threads)
     if options.plain:
-        target = replace(target, rules=("plain", *target.rules))
+        target = replace(target, rules=(f"plain {options.plain}", *target.rules))
     print_machine(machine, options.threads)
     if options.curves:
         return draw_curves(UNSEEN, options, target)
@@ -83,7 +90,7 @@ def _parser():
     made.add_argument("--database", type=Path, help="file of records to go on with")
     made.add_argument("--near-limit", type=float, default=NEAR_LIMIT, help="leave a layer alone")
     made.add_argument("--cold", action="store_true", help="don't learn from shipped records")
-    made.add_argument("--plain", action="store_true", help="start from a plain loop nest")
+    made.add_argument("--plain", choices=("xnor", "int8"), help="start from a plain loop nest")
     made.add_argument("--curves", type=Path, metavar="PNG", help="draw warm and cold runs")
     return made
 
@@ -179,7 +186,23 @@ def layers_module(workloads: Sequence[Workload], pair: Bits) -> tvm.IRModule:
     return builder.get()
 
 
-@schedule_rule("plain")
+@schedule_rule("plain int8")
+def plain_int8(call: relax.Call, _target: Target) -> Kernel | None:
+    """The loops of integer products as they stand, output channels in the lanes."""
+    if not is_call_to(call, packed_conv2d_op) or takes_codes(call):
+        return None
+    compute, constants = int8_kernel(conv_layer_of(call))
+    schedule = s_tir.Schedule(prim_func(compute, [call.args[0], *constants]))
+    sums = schedule.get_sblock("accumulator")
+    *_, channel, c, i, j = schedule.get_loops(sums)
+    _, lane = schedule.split(channel, [None, 2 * PLAIN_LANES])
+    schedule.reorder(c, i, j, lane)
+    schedule.vectorize(lane)
+    schedule.decompose_reduction(sums, c)
+    return Kernel(schedule.mod["main"], constants)
+
+
+@schedule_rule("plain xnor")
 def plain_xnor(call: relax.Call, _target: Target) -> Kernel | None:
     """The definition's loops as they stand, with output channels in the lanes of the innermost."""
     if not is_call_to(call, packed_conv2d_op) or takes_codes(call):
