@@ -25,7 +25,7 @@ from .progress import Best, Progress
 from .records import Journal, Line, Record, Trial
 from .runner import Device, LocalDevice, Outcome, Runner
 from .search import Search, SearchStrategy
-from .task import Candidate, Task
+from .task import DEFAULT, Candidate, Task
 
 BATCH = 16
 MANY_DEVICES = 8
@@ -210,7 +210,9 @@ class Session:
         return found
 
     def _finalists(self, task: Task) -> list[Candidate]:
-        ranked = sorted(self._trials_of(task), key=lambda trial: -trial.speedup)
+        """Candidates that were fastest; the default, measured beside itself, is none."""
+        trials = [trial for trial in self._trials_of(task) if trial.candidate != DEFAULT]
+        ranked = sorted(trials, key=lambda trial: -trial.speedup)
         return [trial.candidate for trial in ranked if trial.speedup > 1][:FINALISTS]
 
     def _has_record(self, task: Task) -> bool:
