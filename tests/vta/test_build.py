@@ -10,7 +10,7 @@ from tvm import relax, tirx
 import tvm_bitenc as be
 from tvm_bitenc.data import data_folder
 from tvm_bitenc.encoding import Encoding
-from tvm_bitenc.errors import TargetError
+from tvm_bitenc.errors import TargetError, UnsupportedError
 from tvm_bitenc.report import Report, explain
 from tvm_bitenc.vta.runtime import SIMULATORS
 
@@ -125,6 +125,9 @@ def test_a_strategy_that_is_asked_for_takes_the_cpu(network, same):
     lib = be.build(mod, target="vta", strategy={"first": "xnor"})
     assert lib.report().layers[0].strategy == "xnor"
     assert lib.report().layers[0].cpu_reason == "strategy 'xnor' was asked for"
+    be.build(mod, target="vta", strategy={"first": "auto"})
+    with pytest.raises(UnsupportedError, match="no such layers. The layers are first"):
+        be.build(mod, target="vta", strategy={"absent": "auto"})
     assert same(lib(x)[1], be.build(mod)(x)[1])
 
 

@@ -23,7 +23,8 @@ from ..schedule import strategy_costs
 from ..target import Target
 from ..te.conv_layer import ConvLayer
 from ..tuning.apply import record_of
-from .rewrite import rewrite_calls
+from ..vta.offloaded import offloaded
+from .rewrite import is_external, rewrite_calls
 
 STRATEGIES = ("xnor", "lut", "int8")
 OTHERS = "*"  # Key of all layers that a mapping doesn't name.
@@ -61,13 +62,15 @@ class Strategy:
         names: set[str] = set()
 
         def choose(call: relax.Call, _graph) -> relax.Expr | None:
+            if isinstance(call.op, tvm.ir.GlobalVar) and is_external(mod[call.op]):
+                names.add(offloaded(mod[call.op]).name)  # An accelerator has no choice.
             if not is_call_to(call, packed_conv2d_op):
                 return None
             layer = conv_layer_of(call)
             names.add(layer.name)
             return with_attributes(call, strategy=self._choice(layer, call))
 
-        mod = rewrite_calls(mod, choose)
+        chosen = rewrite_calls(mod, choose)
         unknown = sorted(set(self.by_layer) - names - {OTHERS})
         if unknown:
             raise UnsupportedError(
@@ -75,7 +78,7 @@ class Strategy:
                 "there are no such layers",
                 f"The layers are {', '.join(sorted(names))}",
             )
-        return mod
+        return chosen
 
     def _choice(self, layer: ConvLayer, call: relax.Call) -> str:
         wanted = self.by_layer.get(layer.name, self.by_layer.get(OTHERS, "auto"))
