@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..data import data_folder
-from ..errors import LibraryError
+from ..errors import BitencError, LibraryError
 from .config import Accelerator, load_accelerator
 from .verilator import parameters
 
@@ -189,4 +189,7 @@ def main(name: str = "default") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except BitencError as error:
+        sys.exit(str(error))
