@@ -7,8 +7,8 @@ for a 32-bit ARM. Where there is no board, QEMU runs the programs: exactly, but 
 nothing about a board. Every bit of the logits is compared with this machine's.
 
     pip install 'tvm-bitenc[tutorials]'
-    sudo apt-get install make qemu-user gcc-aarch64-linux-gnu libc6-dev-arm64-cross \\
-        gcc-arm-linux-gnueabihf libc6-dev-armhf-cross
+    sudo apt-get install make qemu-user gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+    sudo apt-get install gcc-arm-linux-gnueabihf libc6-dev-armhf-cross
     python tutorials/06_deploy_to_arm.py
 """
 
