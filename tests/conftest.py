@@ -17,6 +17,7 @@ from tvm_bitenc import encoding
 from tvm_bitenc.encoding import Encoding, along, pads, pair
 from tvm_bitenc.op import quantize
 from tvm_bitenc.schedule.rule import prim_func
+from tvm_bitenc.te.conv_layer import BranchGeometry
 from tvm_bitenc.transform import Pipeline, default_pipeline
 
 KINDS = {
@@ -47,6 +48,19 @@ class Layer:
     def input(self) -> np.ndarray:
         """Float32 input whose codes are `act_codes`."""
         return self.act.dequantize(self.act_codes)
+
+    @property
+    def geometry(self) -> BranchGeometry:
+        """What kernels and the accelerator know of the window and the encodings."""
+        return BranchGeometry(
+            self.act.integer_coefficients,
+            self.weight.integer_coefficients,
+            int(self.act.offset),
+            pair(self.window.get("stride", 1)),
+            pads(self.window.get("padding", 0)),
+            pair(self.window.get("dilation", 1)),
+            self.window.get("groups", 1),
+        )
 
     def emit(self, builder: relax.BlockBuilder, x: relax.Expr) -> relax.Var:
         """Return the layer's output as a float graph with quantizers, as front ends make it."""

@@ -2,33 +2,16 @@
 
 import json
 import shutil
-import sys
 import xml.etree.ElementTree as ET
 
 import pytest
 import torch
 from torch import nn
 
-from tvm_bitenc.cli import main
 from tvm_bitenc.nn import QConv2d
 
-pytest.importorskip("typer", reason="pip install 'tvm-bitenc[cli]'")
 pytest.importorskip("matplotlib", reason="pip install 'tvm-bitenc[report]'")
 TWO = dict(weight_bits=2, act_bits=2)
-
-
-@pytest.fixture
-def bitenc(monkeypatch, capsys):
-    """``bitenc(*arguments)``: exit code, or message, and what was printed."""
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["bitenc", *map(str, arguments)])
-        with pytest.raises(SystemExit) as done:
-            main()
-        return done.value.code, capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture(scope="module")

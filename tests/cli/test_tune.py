@@ -1,40 +1,23 @@
 """``bitenc tune FILE``, ``bitenc tune merge`` and ``bitenc tune verify``, as a user runs them."""
 
-import sys
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
-from tvm_bitenc.cli import main
 from tvm_bitenc.kernel.window import Tile
 from tvm_bitenc.nn import QConv2d
 from tvm_bitenc.target import load_target
 from tvm_bitenc.tuning.records import Record, Trial, read_lines, write_lines
 from tvm_bitenc.tuning.workload import target_key, tvm_version
 
-pytest.importorskip("typer", reason="pip install 'tvm-bitenc[cli]'")
 pytest.importorskip("xgboost", reason="pip install 'tvm-bitenc[tune]'")
 
 WORKLOAD = (
     "conv2d 1x6x6x64->64 3x3 W2A2 stride=1,1 padding=1,1,1,1 dilation=1,1 groups=1 from=planes"
     " to=A2 offsets=3,0 threads=1"
 )
-
-
-@pytest.fixture
-def bitenc(monkeypatch, capsys):
-    """``bitenc(*arguments)``: exit code, or message, and what was printed."""
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["bitenc", *map(str, arguments)])
-        with pytest.raises(SystemExit) as done:
-            main()
-        return done.value.code, capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture

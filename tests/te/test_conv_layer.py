@@ -3,26 +3,16 @@
 import numpy as np
 import pytest
 
-from tvm_bitenc.encoding import Encoding, pack, pads, pair, unpack
+from tvm_bitenc.encoding import Encoding, pack, unpack
 from tvm_bitenc.te.conv2d import xnor_weights
-from tvm_bitenc.te.conv_layer import BranchGeometry, ConvLayer
+from tvm_bitenc.te.conv_layer import ConvLayer
 
 
 def conv_layer(layer) -> ConvLayer:
-    window = layer.window
     batch, channels, height, width = layer.act_codes.shape
-    geometry = BranchGeometry(
-        layer.act.integer_coefficients,
-        layer.weight.integer_coefficients,
-        int(layer.act.offset),
-        pair(window.get("stride", 1)),
-        pads(window.get("padding", 0)),
-        pair(window.get("dilation", 1)),
-        window.get("groups", 1),
-    )
     offset = np.broadcast_to(layer.weight.offset, layer.weight_codes.shape[:1])
     shape = (batch, height, width, channels)
-    return ConvLayer("layer", shape, layer.weight_codes, offset, geometry)
+    return ConvLayer("layer", shape, layer.weight_codes, offset, layer.geometry)
 
 
 WINDOWS = [

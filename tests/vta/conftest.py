@@ -3,22 +3,13 @@
 import numpy as np
 import pytest
 
-from tvm_bitenc.encoding import pack, pads, pair
-from tvm_bitenc.te.conv_layer import BranchGeometry, ConvLayer
+from tvm_bitenc.encoding import pack
+from tvm_bitenc.te.conv_layer import ConvLayer
 
 
 def _conv_layer(layer, out_bits: int = 0, seed: int = 0) -> ConvLayer:
-    window, acc = layer.window, layer.accumulators()
+    acc = layer.accumulators()
     batch, channels, height, width = layer.act_codes.shape
-    geometry = BranchGeometry(
-        layer.act.integer_coefficients,
-        layer.weight.integer_coefficients,
-        int(layer.act.offset),
-        pair(window.get("stride", 1)),
-        pads(window.get("padding", 0)),
-        pair(window.get("dilation", 1)),
-        window.get("groups", 1),
-    )
     rng, out_channels = np.random.default_rng(seed), acc.shape[1]
     epilogue = ()
     if out_bits:
@@ -28,7 +19,7 @@ def _conv_layer(layer, out_bits: int = 0, seed: int = 0) -> ConvLayer:
         epilogue = (np.sort(thresholds, axis=0).astype(np.int32), direction)
     offset = np.broadcast_to(layer.weight.offset, (out_channels,)).astype(np.int32)
     shape = (batch, height, width, channels)
-    return ConvLayer(str(layer), shape, layer.weight_codes, offset, geometry, *epilogue)
+    return ConvLayer(str(layer), shape, layer.weight_codes, offset, layer.geometry, *epilogue)
 
 
 def _expected(layer, static: ConvLayer) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 import typer
 
 from ..errors import BitencError
+from .libraries import read_array
 from .models import read_model
 
 
@@ -41,7 +42,7 @@ def deploy(
     from ..deploy.remote import random_inputs
 
     specs = read_library(library).inputs
-    arrays = [_read(path) for path in inputs] if inputs else random_inputs(specs)
+    arrays = [read_array(path) for path in inputs] if inputs else random_inputs(specs)
     connection = Connection(host, port, key, tracker, timeout)
     done = deploy_library(library, arrays, connection, number=number)
     differences = None if model is None else done.differences(_reference(model, shape, arrays))
@@ -52,15 +53,6 @@ def deploy(
             f"computed {differences} elements otherwise than {model} does here",
             "Export the library from this very model again",
         )
-
-
-def _read(path: Path) -> np.ndarray:
-    try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise BitencError(
-            str(path), f"isn't an array ({error})", "Write it by numpy.save"
-        ) from None
 
 
 def _reference(model: Path, shape: list[str] | None, arrays: list[np.ndarray]) -> list[np.ndarray]:

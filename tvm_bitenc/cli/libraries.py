@@ -76,10 +76,11 @@ def inputs_of(lib: CompiledModel, files: Sequence[Path], seed: int = 0) -> list[
         from ..deploy.remote import random_inputs
 
         return random_inputs(lib.inputs, seed)
-    return [_read(path) for path in files]
+    return [read_array(path) for path in files]
 
 
-def _read(path: Path) -> np.ndarray:
+def read_array(path: Path) -> np.ndarray:
+    """Read a .npy file."""
     try:
         return np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:

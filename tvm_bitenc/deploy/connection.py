@@ -59,16 +59,9 @@ class Connection:
 
     def _open(self):
         need_rpc()
-        try:
+        cure = "Start `bitenc serve` on the device, and check host, port and key"
+        with _remote_errors(self, "can't be reached", cure):
             return self._from_tracker() if self.is_tracker else self._from_server()
-        except BitencError:
-            raise
-        except Exception as error:  # TVM's own errors have no common class.
-            raise RemoteError(
-                str(self),
-                f"can't be reached ({first_line(error)})",
-                "Start `bitenc serve` on the device, and check host, port and key",
-            ) from None
 
     def _from_server(self):
         from tvm import rpc
@@ -113,18 +106,18 @@ class Connection:
 
 
 @contextmanager
-def _remote_errors(connection: Connection) -> Iterator[None]:
+def _remote_errors(
+    connection: Connection,
+    cause: str = "failed or stopped",
+    cure: str = "See the server's output, and start it again if it has stopped",
+) -> Iterator[None]:
     """Turn whatever TVM raises for a failed server into a `RemoteError`."""
     try:
         yield
     except BitencError:
         raise
     except Exception as error:  # TVM's own errors have no common class.
-        raise RemoteError(
-            str(connection),
-            f"failed or stopped ({first_line(error)})",
-            "See the server's output, and start it again if it has stopped",
-        ) from None
+        raise RemoteError(str(connection), f"{cause} ({first_line(error)})", cure) from None
 
 
 def within(seconds: float, connection: Connection, function: Callable):
