@@ -103,7 +103,7 @@ module epilogue #(
             wire [ROW_BITS+7:0] first_index = {{ROW_BITS{1'b0}}, next_code};
             assign param_row[i*ROW_BITS +: ROW_BITS]
                 = base_row + (stage == SEARCH ? index : {ROW_BITS{1'b0}});
-            lane_ram #(.WIDTH(ROW_BITS), .DEPTH(DN)) indices (
+            table_ram #(.WIDTH(ROW_BITS), .DEPTH(DN)) indices (
                 .clk(clk), .write(borders1 || searches1), .write_row(lane1),
                 .write_data(borders1 ? first_index[ROW_BITS-1:0]
                     : {index1[ROW_BITS-2:0], reached[i]}),
@@ -120,7 +120,7 @@ module epilogue #(
             lane_mux #(.WIDTH(31), .LANES(DN)) sum_mux (
                 .values(tile_sums[i*DN*31 +: DN*31]), .lane(lane), .value(sum)
             );
-            lane_ram #(.WIDTH(32), .DEPTH(DN)) accumulators (
+            table_ram #(.WIDTH(32), .DEPTH(DN)) accumulators (
                 .clk(clk), .write(adds2), .write_row(lane2), .write_data(sum2 + product2[31:0]),
                 .read_row(lane1), .read_data(acc[i*32 +: 32])
             );

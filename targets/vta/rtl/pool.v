@@ -34,11 +34,11 @@ module pool #(
     endgenerate
 
     // Two copies: one to go on with, one for the epilogue.
-    lane_ram #(.WIDTH(DM*DN), .DEPTH(16)) own (
+    table_ram #(.WIDTH(DM*DN), .DEPTH(16)) own (
         .clk(clk), .write(valid1), .write_row({half1, plane1}), .write_data(next),
         .read_row({half1, plane1}), .read_data(now)
     );
-    lane_ram #(.WIDTH(DM*DN), .DEPTH(16)) result (
+    table_ram #(.WIDTH(DM*DN), .DEPTH(16)) result (
         .clk(clk), .write(valid1), .write_row({half1, plane1}), .write_data(next),
         .read_row({read_half, read_plane}), .read_data(largest)
     );

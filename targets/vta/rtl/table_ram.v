@@ -1,4 +1,4 @@
-// Small memory that is read in the same cycle.
+// Small memory that is read in the same cycle, as of one number per lane.
 module table_ram #(
     parameter WIDTH = 64,
     parameter DEPTH = 64
@@ -10,7 +10,7 @@ module table_ram #(
     input  wire [$clog2(DEPTH)-1:0] read_row,
     output wire [WIDTH-1:0]         read_data
 );
-    reg [WIDTH-1:0] cells [0:DEPTH-1];
+    (* ram_style = "distributed" *) reg [WIDTH-1:0] cells [0:DEPTH-1];
 
     always @(posedge clk) if (write) cells[write_row] <= write_data;
 
