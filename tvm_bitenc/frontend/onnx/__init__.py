@@ -2,7 +2,8 @@
 
 ==================  =====================================================================
 `model.py`          loads, checks, fixes the input shapes
-`importer.py`       walks the nodes; what has no converter here is TVM's importer's
+`walk.py`           the table of converters; walks the nodes; the rest is TVM's importer's
+`importer.py`       what is known of each tensor while nodes are converted
 `constants.py`      folds what depends on constants alone, shapes included
 `grid.py`           the grid that a quantizer rounds to, as ONNX and QONNX describe it
 `qonnx.py`          `Quant`, `BipolarQuant`, `Trunc`
@@ -57,7 +58,7 @@ def from_onnx(
         raise BitencError(
             "from_onnx", "onnx isn't installed", "pip install 'tvm-bitenc[onnx]'"
         ) from None
-    from .importer import import_model
     from .model import load, prepared
+    from .walk import import_model
 
     return import_model(prepared(load(path_or_model_proto), shapes or {}))

@@ -7,14 +7,13 @@ from onnx import NodeProto, helper
 from tvm import relax
 
 from ...errors import UnsupportedError
-from .importer import Importer, converter
+from .importer import Converter, Importer
 from .model import describe_node
 
 _SAME = (b"SAME_UPPER", b"SAME_LOWER")
 _MOST = 2**20  # Of a stride or the like: beyond, int32 index arithmetic may overflow.
 
 
-@converter("Conv")
 def _conv(importer: Importer, node: NodeProto) -> None:
     x, weight = (importer.shape(name) for name in node.input[:2])
     window = _Window(importer, node, weight[2:])
@@ -50,7 +49,6 @@ def _with_bias(importer: Importer, node: NodeProto, layer: relax.Call, spatial: 
     importer.define(node, layer)
 
 
-@converter("ConvTranspose")
 def _conv_transpose(importer: Importer, node: NodeProto) -> None:
     window = _Window(importer, node, importer.shape(node.input[1])[2:])
     spatial = len(window.kernel)
@@ -81,7 +79,6 @@ def _conv_transpose(importer: Importer, node: NodeProto) -> None:
 PAD_MODES = {"constant": "constant", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}
 
 
-@converter("Pad")
 def _pad(importer: Importer, node: NodeProto) -> None:
     """TVM's importer makes a TIR function of it, which no pass can read."""
     attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
@@ -105,7 +102,6 @@ def _pad(importer: Importer, node: NodeProto) -> None:
     importer.define(node, relax.op.nn.pad(x, widths, PAD_MODES[mode], float(value)))
 
 
-@converter("Tile")
 def _tile(importer: Importer, node: NodeProto) -> None:
     if node.input[1] not in importer.constants:
         return importer.convert(node)
@@ -113,7 +109,6 @@ def _tile(importer: Importer, node: NodeProto) -> None:
     return importer.define(node, relax.op.tile(importer.expression(node.input[0]), repeats))
 
 
-@converter("MaxPool", "AveragePool")
 def _pool(importer: Importer, node: NodeProto) -> None:
     window = _Window(importer, node, None)
     importer.convert(
@@ -192,7 +187,6 @@ class _Window:
         )
 
 
-@converter("Gemm")
 def _gemm(importer: Importer, node: NodeProto) -> None:
     """``alpha A B + beta C``: the factor goes behind the product, so that A stays quantized."""
     attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
@@ -220,12 +214,10 @@ def _scaled(importer: Importer, name: str, factor: np.float32) -> relax.Expr:
     return importer.builder.emit(relax.op.multiply(expr, relax.const(factor)))
 
 
-@converter("MatMul")
 def _matmul(importer: Importer, node: NodeProto) -> None:
     importer.define(node, relax.op.matmul(*(importer.operand(name, node) for name in node.input)))
 
 
-@converter("BatchNormalization")
 def _batch_normalization(importer: Importer, node: NodeProto) -> None:
     """``x * factor + shift`` in float32, the two computed first: ONNX Runtime's own numbers."""
     where = describe_node(node)
@@ -248,7 +240,6 @@ def _batch_normalization(importer: Importer, node: NodeProto) -> None:
     importer.define(node, relax.op.add(importer.builder.emit(scaled, node.name), shift))
 
 
-@converter("Clip")
 def _clip(importer: Importer, node: NodeProto) -> None:
     """Bounds one by one, as ops that later passes know; TVM's importer emits TE."""
     attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
@@ -267,7 +258,6 @@ def _clip(importer: Importer, node: NodeProto) -> None:
     importer.define(node, result)
 
 
-@converter("Squeeze", "Unsqueeze")
 def _reshaped(importer: Importer, node: NodeProto) -> None:
     """Reshape, which later passes look through; shapes must be fixed for that."""
     importer.convert(node)
@@ -275,3 +265,19 @@ def _reshaped(importer: Importer, node: NodeProto) -> None:
     sizes = importer.shape(node.output[0]) if isinstance(result.ty, relax.TensorType) else [None]
     if all(isinstance(size, int) for size in sizes):
         importer.define(node, relax.op.reshape(importer.expression(node.input[0]), sizes))
+
+
+CONVERTERS: dict[str, Converter] = {
+    "Conv": _conv,
+    "ConvTranspose": _conv_transpose,
+    "Pad": _pad,
+    "Tile": _tile,
+    "MaxPool": _pool,
+    "AveragePool": _pool,
+    "Gemm": _gemm,
+    "MatMul": _matmul,
+    "BatchNormalization": _batch_normalization,
+    "Clip": _clip,
+    "Squeeze": _reshaped,
+    "Unsqueeze": _reshaped,
+}

@@ -12,6 +12,7 @@ from ...errors import BitencError, UnsupportedError, first_line
 
 OPSETS = range(7, 22)
 STANDARD = ("", "ai.onnx")
+MICROSOFT = "com.microsoft"
 QONNX = ("qonnx.custom_op.general", "onnx.brevitas")
 INPUT_TYPES = (
     TensorProto.FLOAT,

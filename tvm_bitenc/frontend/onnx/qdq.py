@@ -13,14 +13,12 @@ from tvm import relax
 from ...errors import UnsupportedError
 from ...op.quantize import quantize
 from .grid import Grid
-from .importer import Codes, Importer, converter
-from .model import STANDARD, describe_node
+from .importer import Codes, Converter, Importer
+from .model import describe_node
 
 _BITS = {"int8": 8, "uint8": 8, "int4": 4, "uint4": 4, "int32": 32}
-_DOMAINS = (*STANDARD, "com.microsoft")  # ONNX Runtime's quantizer uses its own for 4 bits.
 
 
-@converter("QuantizeLinear", domains=_DOMAINS)
 def _quantize_linear(importer: Importer, node: NodeProto) -> None:
     x, output = node.input[0], node.output[0]
     dtype = _output_dtype(importer, node)
@@ -33,7 +31,6 @@ def _quantize_linear(importer: Importer, node: NodeProto) -> None:
         importer.codes[output] = Codes(x, grid, dtype, node.name)
 
 
-@converter("DequantizeLinear", domains=_DOMAINS)
 def _dequantize_linear(importer: Importer, node: NodeProto) -> None:
     x, output = node.input[0], node.output[0]
     codes, integers = importer.codes.get(x), importer.constants.get(x)
@@ -139,3 +136,9 @@ def _numpy(dtype: str) -> np.dtype:
 
 def _numpy_name(element_type: int) -> str:
     return TensorProto.DataType.Name(element_type).lower()
+
+
+CONVERTERS: dict[str, Converter] = {
+    "QuantizeLinear": _quantize_linear,
+    "DequantizeLinear": _dequantize_linear,
+}

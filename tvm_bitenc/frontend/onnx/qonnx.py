@@ -11,8 +11,8 @@ from tvm import relax
 from ...errors import UnsupportedError
 from ...op.quantize import quantize
 from .grid import MAX_BITS, Grid
-from .importer import Importer, converter
-from .model import QONNX, describe_node
+from .importer import Converter, Importer
+from .model import describe_node
 
 # QONNX's names; ROUND_TO_ZERO is what Brevitas calls DOWN.
 _ROUNDINGS = {
@@ -29,7 +29,6 @@ _ROUNDINGS = {
 _MAX_CONSTANT_BITS = 32
 
 
-@converter("Quant", "IntQuant", domains=QONNX)
 def _quant(importer: Importer, node: NodeProto) -> None:
     scale, zero_point = (
         importer.parameter(node, i, what) for i, what in ((1, "scale"), (2, "zero point"))
@@ -39,7 +38,6 @@ def _quant(importer: Importer, node: NodeProto) -> None:
     _define(importer, node, _grid(scale, zero_point, bits, attributes, describe_node(node)))
 
 
-@converter("BipolarQuant", domains=QONNX)
 def _bipolar_quant(importer: Importer, node: NodeProto) -> None:
     scale = importer.parameter(node, 1, "scale")
     zero = np.float32(0)
@@ -120,7 +118,6 @@ def _rounding(attributes: dict, default: str, where: str) -> str:
     return _ROUNDINGS[name.upper()]
 
 
-@converter("Trunc", domains=QONNX)
 def _trunc(importer: Importer, node: NodeProto) -> None:
     """Drop low bits: integers over a power of two, rounded again, as after average pooling.
 
@@ -160,3 +157,11 @@ def _power_of_two(scale: np.ndarray, out_scale: np.ndarray, where: str) -> np.nd
     if not 2**-24 <= step <= 2**24:
         raise UnsupportedError(where, f"drops a factor of {step}", "Keep the scales closer")
     return step
+
+
+CONVERTERS: dict[str, Converter] = {
+    "Quant": _quant,
+    "IntQuant": _quant,
+    "BipolarQuant": _bipolar_quant,
+    "Trunc": _trunc,
+}
