@@ -35,7 +35,7 @@ from tvm_bitenc.schedule import Kernel, schedule_rule
 from tvm_bitenc.schedule.rule import prim_func
 from tvm_bitenc.target import native_target
 from tvm_bitenc.transform import quantizer_spelling
-from tvm_bitenc.transform.float32 import op_name
+from tvm_bitenc.transform.analysis.float32 import op_name
 
 
 class Signs(nn.Module):

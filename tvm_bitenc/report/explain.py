@@ -19,7 +19,7 @@ from ..op.registration import describe, is_call_to
 from ..schedule.rule import sizes_of
 from ..target import ACCELERATOR, Target, load_target
 from ..te.conv_layer import ConvLayer
-from ..transform.float32 import evaluate, op_name
+from ..transform.analysis.float32 import evaluate, op_name
 from ..transform.lower import is_layer, lower_layer, reason_for_float
 from ..transform.pipeline import Pipeline, default_pipeline
 from ..transform.rewrite import Graph, is_external, merge_equal, rewrite_calls

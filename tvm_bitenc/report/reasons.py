@@ -8,11 +8,11 @@ from tvm import relax
 
 from ..op.quantize import quantize_op
 from ..op.registration import is_call_to
-from ..transform.float32 import evaluate, op_name
-from ..transform.grid import MAX_LEVELS, ROUNDING_OPS, bounds_of, is_whole, levels_of
+from ..transform.analysis.float32 import evaluate, op_name
+from ..transform.analysis.grid import MAX_LEVELS, ROUNDING_OPS, bounds_of, is_whole, levels_of
+from ..transform.analysis.shaping import sources
 from ..transform.lower.operands import quantized_sources
 from ..transform.rewrite import Graph
-from ..transform.shaping import sources
 from ..transform.spellings.straight_through import has_residue
 
 QUANTIZE = "tvm_bitenc.nn, torch.fake_quantize_*, or tvm_bitenc.quantize for a trained model"

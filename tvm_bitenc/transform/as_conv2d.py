@@ -23,8 +23,8 @@ import numpy as np
 import tvm
 from tvm import relax
 
+from .analysis.float32 import evaluate, op_name
 from .conv_transpose import conv2d_of_transposed
-from .float32 import evaluate, op_name
 from .lower.padding import split_padding
 from .lower.reasons import reason_for_float
 from .rewrite import Graph, rewrite_calls

@@ -44,11 +44,11 @@ from tvm import relax
 
 from ..op.quantize import quantize, quantize_op
 from ..op.registration import is_call_to, with_attributes
-from .float32 import op_name
-from .grid import grid_of
+from .analysis.float32 import op_name
+from .analysis.grid import grid_of
+from .analysis.shaping import MOVING, constant_pad, on_sources, sources
 from .lower import is_layer
 from .rewrite import Graph, Rule, rewrite_calls
-from .shaping import MOVING, constant_pad, on_sources, sources
 from .spellings import SPELLINGS
 
 _spellings: list[Rule] = [*SPELLINGS]

@@ -24,7 +24,7 @@ from tvm import relax
 from ..op.decode import decode_op
 from ..op.quantize import encode_op, quantize_op
 from ..op.registration import is_call_to
-from .float32 import ELEMENTWISE, evaluate, op_name
+from .analysis.float32 import ELEMENTWISE, evaluate, op_name
 from .layout import NCHW, NHWC
 from .rewrite import Graph, rewrite_calls
 

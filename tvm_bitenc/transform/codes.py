@@ -32,10 +32,10 @@ from ..op.decode import decode, decode_op
 from ..op.lookup import lookup
 from ..op.quantize import encode_op, encoding_of, quantize_op
 from ..op.registration import is_call_to
-from .float32 import evaluate, function_of, op_name
+from .analysis.float32 import evaluate, function_of, op_name
+from .analysis.steps import trace
 from .lower import encoder_of
 from .rewrite import Graph, merge_equal, rewrite_calls
-from .steps import trace
 
 MAX_BITS = 4  # Of each tensor: beyond, float arithmetic is faster than so many bit operations.
 

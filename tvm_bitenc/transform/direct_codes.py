@@ -20,7 +20,7 @@ from ..op.packed import pack_op, packed_conv2d_op
 from ..op.registration import is_call_to, make_call
 from ..schedule import find_kernel
 from ..target import Target
-from .float32 import op_name
+from .analysis.float32 import op_name
 from .layout import NHWC
 from .rewrite import Graph, rewrite_calls
 

@@ -35,10 +35,10 @@ from ..op.quantize import encode_op, encoding_of
 from ..op.registration import constant_value, is_call_to
 from ..op.threshold import threshold
 from ..te.conv_layer import accumulator_range
-from .float32 import op_name
-from .lower import SHAPING
+from .analysis.float32 import op_name
+from .analysis.shaping import SHAPING
+from .analysis.steps import Chain, elementwise_step, trace
 from .rewrite import Graph, rewrite_calls
-from .steps import Chain, elementwise_step, trace
 
 CodesOf = Callable[[np.ndarray], "np.ndarray | None"]
 MAX_ENUMERATED = 1 << 23  # Integers to try, all channels together, before a layer stays in float.

@@ -25,8 +25,8 @@ from tvm import relax
 from ..op.packed import pack_op, packed_encode
 from ..op.quantize import encode_op, encoding_of
 from ..op.registration import is_call_to
+from .analysis.steps import elementwise_step
 from .rewrite import Graph, rewrite_calls
-from .steps import elementwise_step
 
 MAX_BITS = 4  # Beyond, arithmetic is faster than so many comparisons.
 

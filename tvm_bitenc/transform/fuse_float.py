@@ -22,7 +22,7 @@ from tvm import relax
 from ..op.packed import conv_layer_of, packed_conv2d_op, with_step
 from ..op.registration import is_call_to
 from ..te.float_steps import CONSTANTS, RESIDUAL
-from .float32 import evaluate, op_name
+from .analysis.float32 import evaluate, op_name
 from .fuse_epilogue import use_counts
 from .rewrite import Graph, rewrite_calls
 

@@ -28,7 +28,7 @@ from ..encoding import Encoding
 from ..op.branch import branch_conv2d
 from ..op.quantize import encoding_of, quantize_op
 from ..op.registration import is_call_to
-from .float32 import op_name
+from .analysis.float32 import op_name
 from .lower import encoder_of
 from .rewrite import Graph, rewrite_calls
 

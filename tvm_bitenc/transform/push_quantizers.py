@@ -30,9 +30,17 @@ from tvm import relax
 from ..op.interleave import interleave_op
 from ..op.quantize import encoding_of, quantize_op
 from ..op.registration import is_call_to
-from .float32 import evaluate, function_of, op_name
+from .analysis.float32 import evaluate, function_of, op_name
+from .analysis.shaping import (
+    PAD,
+    RESHAPING,
+    constant_pad,
+    is_nearest,
+    on_sources,
+    pad_widths,
+    sources,
+)
 from .rewrite import Graph, rewrite_calls
-from .shaping import PAD, RESHAPING, constant_pad, is_nearest, on_sources, pad_widths, sources
 
 # Slices and pooling aren't here: `fold` sees through them, and they leave less to be quantized.
 MOVABLE = (

@@ -30,7 +30,7 @@ from ...op.lookup import lookup_op, packed_lookup
 from ...op.packed import packed_conv2d, packed_max_pool2d, packed_threshold
 from ...op.registration import constant_value, is_call_to, make_call
 from ...op.threshold import threshold_op
-from ..float32 import op_name
+from ..analysis.float32 import op_name
 from ..rewrite import Graph, merge_equal, rewrite_calls
 from .planes import NCHW, NHWC, packed_source, planes_of, unpacked
 from .shaping import shape_planes

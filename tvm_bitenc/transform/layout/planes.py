@@ -7,7 +7,7 @@ from tvm import relax
 from ...op.packed import pack, unpack, unpack_op
 from ...op.quantize import encode_op
 from ...op.registration import is_call_to
-from ..float32 import op_name
+from ..analysis.float32 import op_name
 from ..rewrite import Graph
 
 NHWC, NCHW = [0, 2, 3, 1], [0, 3, 1, 2]

@@ -17,10 +17,10 @@ from ...op.interleave import interleave, interleave_op
 from ...op.packed_channels import packed_concat, packed_slice
 from ...op.registration import constant_value
 from ...schedule.rule import prim_func
-from ..constant_shaping import slices
-from ..float32 import op_name
+from ..analysis.constant_shaping import slices
+from ..analysis.float32 import op_name
+from ..analysis.shaping import PAD, RESHAPING, constant_pad, is_nearest, pad_widths, sources
 from ..rewrite import Graph
-from ..shaping import PAD, RESHAPING, constant_pad, is_nearest, pad_widths, sources
 from .planes import PLANE_AXES, bits_of_packable, packed_source, planes_of, unpacked
 
 CHANNELS = 1

@@ -30,15 +30,13 @@ from ...encoding import Encoding, accumulator_bound, along, check_accumulator
 from ...errors import UnsupportedError
 from ...op.branch import branch_conv2d, branch_dense
 from ...op.matmul import branch_matmul
-from ..float32 import op_name
+from ..analysis.float32 import op_name
 from ..rewrite import Graph, merge_equal, rewrite_calls
-from ..shaping import SHAPING
 from .operands import activation, encoder_of, layer_name, weight
 from .padding import split_padding
 from .reasons import float_layers, is_layer, is_product_of_activations, reason_for_float
 
 __all__ = [
-    "SHAPING",
     "Lower",
     "encoder_of",
     "float_layers",

@@ -11,10 +11,10 @@ from ...encoding import Encoding
 from ...errors import UnsupportedError
 from ...op.quantize import encode, encoding_of, quantize_op
 from ...op.registration import describe, is_call_to
-from ..constant_shaping import FUNCTIONS
-from ..float32 import evaluate, op_name
+from ..analysis.constant_shaping import FUNCTIONS
+from ..analysis.float32 import evaluate, op_name
+from ..analysis.shaping import CHOOSING, constant_pad, on_sources, sources
 from ..rewrite import Graph
-from ..shaping import CHOOSING, constant_pad, on_sources, sources
 
 
 def quantized_sources(expr: relax.Expr, graph: Graph) -> tuple[list[relax.Call], str]:

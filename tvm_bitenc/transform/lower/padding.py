@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tvm import relax
 
-from ..float32 import op_name
+from ..analysis.float32 import op_name
+from ..analysis.shaping import constant_pad, pad_widths
 from ..rewrite import Graph
-from ..shaping import constant_pad, pad_widths
 
 CONVOLUTIONS = ("relax.nn.conv1d", "relax.nn.conv2d")
 

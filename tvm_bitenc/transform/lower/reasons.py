@@ -5,7 +5,7 @@ from __future__ import annotations
 import tvm
 from tvm import relax
 
-from ..float32 import evaluate, op_name
+from ..analysis.float32 import evaluate, op_name
 from ..rewrite import Graph, rewrite_calls
 from .operands import quantized_sources, weight_quantizer
 from .padding import split_padding

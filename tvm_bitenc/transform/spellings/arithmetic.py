@@ -10,7 +10,7 @@ from tvm import relax
 from ...encoding import Encoding
 from ...errors import UnsupportedError
 from ...op.quantize import quantize
-from ..float32 import evaluate, op_name
+from ..analysis.float32 import evaluate, op_name
 from ..rewrite import Graph
 
 _ROUNDINGS = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from tvm import relax
 
-from ..float32 import op_name
-from ..grid import integers_of
+from ..analysis.float32 import op_name
+from ..analysis.grid import integers_of
 from ..rewrite import Graph
 
 

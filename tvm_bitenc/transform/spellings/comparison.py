@@ -8,7 +8,7 @@ from tvm import relax
 from ...encoding import Encoding
 from ...errors import UnsupportedError
 from ...op.quantize import quantize
-from ..float32 import evaluate, op_name
+from ..analysis.float32 import evaluate, op_name
 from ..rewrite import Graph
 
 # Whether the constant is the first operand of the difference, and whether "difference >= 0" means

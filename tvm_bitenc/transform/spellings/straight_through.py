@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from tvm import relax
 
-from ..float32 import evaluate, op_name
+from ..analysis.float32 import evaluate, op_name
+from ..analysis.grid import ROUNDING_OPS, bounds_of, levels_of, step_along
 from ..fuse_encode import float_thresholds
-from ..grid import ROUNDING_OPS, bounds_of, levels_of, step_along
 from ..rewrite import Graph
 
 

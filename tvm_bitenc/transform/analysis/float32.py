@@ -14,12 +14,12 @@ import numpy as np
 from tvm import relax
 from tvm.ir import Op
 
-from ..encoding import along
-from ..op.multiply_add import fused_multiply_add
-from ..op.quantize import encode_op, encoding_of, quantize_op
-from ..op.registration import constant_value
+from ...encoding import along
+from ...op.multiply_add import fused_multiply_add
+from ...op.quantize import encode_op, encoding_of, quantize_op
+from ...op.registration import constant_value
+from ..rewrite import Graph
 from . import constant_shaping
-from .rewrite import Graph
 
 
 def _clip(x: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from tvm import relax
 
-from ..errors import UnsupportedError
-from ..op.registration import constant_value
+from ...errors import UnsupportedError
+from ...op.registration import constant_value
 
 
 def _ints(values) -> list[int]:

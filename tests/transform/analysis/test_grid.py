@@ -8,7 +8,7 @@ from tvm import relax
 
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.op import quantize
-from tvm_bitenc.transform.grid import bounds_of, fit, grid_of, integers_of, levels_of
+from tvm_bitenc.transform.analysis.grid import bounds_of, fit, grid_of, integers_of, levels_of
 from tvm_bitenc.transform.rewrite import rewrite_calls
 
 f32, op = np.float32, relax.op

@@ -12,12 +12,12 @@ import math
 import numpy as np
 from tvm import relax
 
-from ..encoding import Encoding
-from ..errors import UnsupportedError
-from ..op.quantize import encoding_of, quantize_op
-from ..op.registration import is_call_to
+from ...encoding import Encoding
+from ...errors import UnsupportedError
+from ...op.quantize import encoding_of, quantize_op
+from ...op.registration import is_call_to
+from ..rewrite import Graph
 from .float32 import MONOTONE, evaluate, op_name
-from .rewrite import Graph
 
 MAX_LEVELS = 256
 MAX_SIZE = 1 << 22  # Of all levels of all channels; a constant per element isn't looked at.

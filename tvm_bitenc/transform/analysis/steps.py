@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from tvm import relax
 
-from ..op.branch import branch_conv2d_op, branch_dense_op
-from ..op.quantize import encoding_of, quantize_op
-from ..op.registration import is_call_to
+from ...op.branch import branch_conv2d_op, branch_dense_op
+from ...op.quantize import encoding_of, quantize_op
+from ...op.registration import is_call_to
+from ..rewrite import Graph
 from .float32 import MONOTONE, evaluate, function_of, op_name
-from .lower import SHAPING
-from .rewrite import Graph
+from .shaping import SHAPING
 
 Function = Callable[[np.ndarray], np.ndarray]
 ONLY_FIRST = ("relax.divide", "bitenc.multiply_add", "relax.clip", "relax.nn.prelu")

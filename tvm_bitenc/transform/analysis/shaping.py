@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 from tvm import relax
 
-from ..op.interleave import interleave_op
-from ..op.registration import is_call_to
+from ...op.interleave import interleave_op
+from ...op.registration import is_call_to
+from ..rewrite import Graph
 from .float32 import op_name
-from .rewrite import Graph
 
 # Of one tensor, whatever its values are.
 MOVING = (
