@@ -20,15 +20,15 @@ from pathlib import Path
 
 import numpy as np
 
+from tvm_bitenc.accelerator import Accelerator
 from tvm_bitenc.cli.models import read_model
 from tvm_bitenc.data import data_folder
 from tvm_bitenc.errors import UnsupportedError
 from tvm_bitenc.report.figure import new_figure, write_figure
+from tvm_bitenc.simulate.programs import parts_of
 from tvm_bitenc.target import load_target
-from tvm_bitenc.vta.config import Accelerator
 from tvm_bitenc.vta.counters import predicted
 from tvm_bitenc.vta.offloaded import Offloaded
-from tvm_bitenc.vta.simulate import parts_of
 from tvm_bitenc.vta.verilator import cache_folder
 
 from .results import Bits, bits, print_table

@@ -28,10 +28,10 @@ from rich.table import Table
 
 import tvm_bitenc as be
 from tvm_bitenc.data import data_folder
+from tvm_bitenc.simulate.picture import draw_timeline
+from tvm_bitenc.simulate.programs import counters, programs_of
 from tvm_bitenc.target import load_target
 from tvm_bitenc.vta.isa import disassemble
-from tvm_bitenc.vta.picture import draw_timeline
-from tvm_bitenc.vta.simulate import counters, programs_of
 
 torch.set_num_threads(1)
 OUT.mkdir(exist_ok=True)

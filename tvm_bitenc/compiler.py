@@ -12,7 +12,7 @@ from tvm import relax
 from .batch import largest_batch, specs_of, without_bounds
 from .compiled import CompiledModel
 from .errors import UnsupportedError
-from .report import Observer
+from .explain import Observer
 from .target import Target, load_target
 from .transform.pipeline import Pipeline, code_generation, default_pipeline
 from .tuning.records import load_records

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import tvm
 from tvm.target import codegen
 
+from .accelerator import Accelerator, load_accelerator
 from .data import data_folder
 from .errors import TargetError
-from .vta.config import Accelerator, load_accelerator
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -9,7 +9,7 @@ for package in ("matplotlib", "rich", "torch"):
     pytest.importorskip(package, reason="pip install 'tvm-bitenc[bench,report,torch]'")
 
 from benchmarks import explore
-from tvm_bitenc.vta.config import Accelerator
+from tvm_bitenc.accelerator import Accelerator
 
 LUTS = {(dm, dn): 50 * dm * dn + 30 * dm + 20 * dn + 400 for dm in (2, 4, 8) for dn in (2, 4)}
 

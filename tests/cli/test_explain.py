@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 import tvm_bitenc as be
+from tvm_bitenc.explain import explain
 from tvm_bitenc.nn import QConv2d
-from tvm_bitenc.report import explain
 
 pytest.importorskip("typer", reason="pip install 'tvm-bitenc[cli]'")
 

@@ -9,7 +9,7 @@ from torch.nn import functional
 from tvm import relax
 
 import tvm_bitenc as be
-from tvm_bitenc.report import explain
+from tvm_bitenc.explain import explain
 from tvm_bitenc.transform import no_lowering
 
 S = 0.11  # No power of two: multiplying by 1 / S isn't dividing by S.

@@ -5,11 +5,11 @@ import base64
 import numpy as np
 import pytest
 
+from tvm_bitenc.accelerator import Accelerator
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.errors import LibraryError
 from tvm_bitenc.vta.binary import dumps, loads
 from tvm_bitenc.vta.compile_layer import compile_conv
-from tvm_bitenc.vta.config import Accelerator
 
 ACCELERATOR = Accelerator(channels=16, latency=20)
 

@@ -11,7 +11,8 @@ import tvm_bitenc as be
 from tvm_bitenc.data import data_folder
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.errors import TargetError, UnsupportedError
-from tvm_bitenc.report import Report, explain
+from tvm_bitenc.explain import explain
+from tvm_bitenc.report import Report
 from tvm_bitenc.vta.runtime import SIMULATORS
 
 WINDOWS = [

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tvm_bitenc.accelerator import Accelerator
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.errors import UnsupportedError
 from tvm_bitenc.vta import isa
 from tvm_bitenc.vta.compile_layer import compile_conv, output_of, passes_of
-from tvm_bitenc.vta.config import Accelerator
 from tvm_bitenc.vta.functional import MODULES, FunctionalSimulator
 
 ACCELERATOR = Accelerator()

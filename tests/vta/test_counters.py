@@ -4,11 +4,11 @@ import shutil
 
 import pytest
 
+from tvm_bitenc.accelerator import load_accelerator
+from tvm_bitenc.simulate.programs import counters
+from tvm_bitenc.simulate.sample import sample_layer
 from tvm_bitenc.vta.compile_layer import compile_conv
-from tvm_bitenc.vta.config import load_accelerator
 from tvm_bitenc.vta.counters import predicted
-from tvm_bitenc.vta.sample import sample_layer
-from tvm_bitenc.vta.simulate import counters
 
 ACCELERATOR = load_accelerator()
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tvm_bitenc.accelerator import Accelerator
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.vta import isa
 from tvm_bitenc.vta.compile_layer import compile_conv
-from tvm_bitenc.vta.config import Accelerator
 from tvm_bitenc.vta.functional import AcceleratorError, FunctionalSimulator
 
 ACCELERATOR = Accelerator()

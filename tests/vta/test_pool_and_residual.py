@@ -5,9 +5,9 @@ import shutil
 import numpy as np
 import pytest
 
+from tvm_bitenc.accelerator import BUFFERS, Accelerator
 from tvm_bitenc.encoding import pack
 from tvm_bitenc.vta import isa
-from tvm_bitenc.vta.config import BUFFERS, Accelerator
 from tvm_bitenc.vta.cost import cycles
 from tvm_bitenc.vta.functional import FunctionalSimulator
 from tvm_bitenc.vta.verilator import VerilatorSimulator

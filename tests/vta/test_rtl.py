@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tvm_bitenc.accelerator import Accelerator, load_accelerator
 from tvm_bitenc.data import data_folder
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.vta import isa
 from tvm_bitenc.vta.compile_layer import compile_conv
-from tvm_bitenc.vta.config import Accelerator, load_accelerator
 from tvm_bitenc.vta.verilator import VerilatorSimulator, parameters
 
 RTL = data_folder("targets") / "vta" / "rtl"

@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
+from tvm_bitenc.accelerator import load_accelerator
 from tvm_bitenc.errors import LibraryError
-from tvm_bitenc.vta.config import load_accelerator
 from tvm_bitenc.vta.synthesis import Area, areas, frequency, synthesize
 
 needs_yosys = pytest.mark.skipif(not shutil.which("yosys"), reason="install yosys")

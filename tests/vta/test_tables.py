@@ -7,9 +7,9 @@ from itertools import permutations
 import numpy as np
 import pytest
 
+from tvm_bitenc.accelerator import Accelerator
 from tvm_bitenc.encoding import Encoding, pack, unpack
 from tvm_bitenc.vta.compile_layer import Constants, compile_conv, output_of, passes_of
-from tvm_bitenc.vta.config import Accelerator
 from tvm_bitenc.vta.functional import MODULES, FunctionalSimulator
 from tvm_bitenc.vta.verilator import VerilatorSimulator
 

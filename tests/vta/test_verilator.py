@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tvm_bitenc.accelerator import Accelerator, load_accelerator
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.vta import isa
 from tvm_bitenc.vta.compile_layer import compile_conv, output_of
-from tvm_bitenc.vta.config import Accelerator, load_accelerator
 from tvm_bitenc.vta.cost import cycles
 from tvm_bitenc.vta.functional import MODULES, AcceleratorError, FunctionalSimulator
 from tvm_bitenc.vta.verilator import ERRORS, VerilatorSimulator

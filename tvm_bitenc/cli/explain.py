@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..explain import explain as explain_module
 from ..report import Report
-from ..report import explain as explain_module
 from .models import read_model
 
 

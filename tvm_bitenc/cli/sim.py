@@ -11,13 +11,13 @@ import typer
 from rich.console import Console
 
 from ..errors import BitencError
+from ..simulate.picture import draw_timeline
+from ..simulate.programs import counters, programs_of
+from ..simulate.sample import sample_layer
 from ..target import Target, load_target
 from ..vta.compile_layer import compile_conv
 from ..vta.isa import disassemble
-from ..vta.picture import draw_timeline
 from ..vta.program import Program
-from ..vta.sample import sample_layer
-from ..vta.simulate import counters, programs_of
 from ..vta.work import Work, work_of
 from .explain import text_table
 from .models import read_model

@@ -28,12 +28,12 @@ from typing import NoReturn
 
 import tvm
 
+from ..accelerator import Accelerator
 from ..batch import TensorSpec
 from ..compiled import CompiledModel, check_runs_here
 from ..errors import LibraryError, TargetError
 from ..report import Report
 from ..target import Target
-from ..vta.config import Accelerator
 from ..vta.model import model_kind
 from .linker import find_linker, gnu_compiler, gnu_package, shared_library_command
 

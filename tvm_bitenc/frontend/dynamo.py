@@ -24,7 +24,7 @@ from torch._dynamo.utils import get_static_address_type
 from ..compiled import CompiledModel
 from ..compiler import build
 from ..errors import BitencError, UnsupportedError
-from ..report import explain
+from ..explain import explain
 from .torch import from_torch
 
 NAME = "bitenc"

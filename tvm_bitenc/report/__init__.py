@@ -1,6 +1,5 @@
-"""What each layer became, as a table, a page or a dictionary; and why, without compiling."""
+"""What each layer became, as data, a table or a page."""
 
-from .explain import Observer, explain
 from .report import FloatLayer, FloatOps, LayerRow, Report
 
-__all__ = ["FloatLayer", "FloatOps", "LayerRow", "Observer", "Report", "explain"]
+__all__ = ["FloatLayer", "FloatOps", "LayerRow", "Report"]

@@ -30,13 +30,13 @@ from tvm.relax.backend.utils import has_leaking_intermediate_variables
 from tvm.relax.dpl import DFPattern, is_const, is_op, wildcard
 from tvm.relax.transform import PatternCheckContext
 
+from ..accelerator import Accelerator
 from ..errors import UnsupportedError
 from ..op.lookup import packed_lookup_op
 from ..op.packed import packed_conv2d_op, packed_max_pool2d_op
 from ..op.registration import is_call_to, with_attributes
 from ..target import Target
 from ..vta.codegen import NAME
-from ..vta.config import Accelerator
 from ..vta.offloaded import Offloaded, fused_lookup
 from .rewrite import Graph, rewrite_calls
 

@@ -13,9 +13,9 @@ from dataclasses import astuple, fields
 
 import numpy as np
 
+from ..accelerator import Accelerator
 from ..errors import LibraryError
 from . import isa
-from .config import Accelerator
 from .program import Program
 
 MAGIC = 0x0001_0041_5456  # "VTA" in the lowest bytes, version 1 above.

@@ -13,9 +13,9 @@ from dataclasses import asdict
 import tvm
 from tvm import relax, te, tirx
 
+from ..accelerator import Accelerator
 from ..target import Target
 from .binary import dumps
-from .config import Accelerator
 from .offloaded import offloaded
 from .runtime import RUN
 

@@ -7,11 +7,11 @@ from functools import cached_property
 
 import numpy as np
 
+from ..accelerator import Accelerator
 from ..encoding import INT32_MAX, pack
 from ..errors import UnsupportedError
 from ..te.conv_layer import ConvLayer
 from . import isa
-from .config import Accelerator
 from .functional import FACTOR_BITS, ONES_BITS
 from .program import Program
 from .stream import Stream

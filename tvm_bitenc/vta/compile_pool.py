@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ..accelerator import Accelerator
 from ..encoding import WORD_BITS
 from . import isa
-from .config import Accelerator
 from .program import Program
 from .stream import Stream
 from .tiling import Tiling, Window, tile

@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..accelerator import Accelerator
 from . import isa
-from .config import Accelerator
 from .functional import GIVES, MODULES, TAKES
 
 _PIPELINE = 7  # From the issue of a tile's last step to its epilogue.

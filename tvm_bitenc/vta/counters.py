@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ..accelerator import Accelerator
 from . import isa
-from .config import Accelerator
 from .cost import duration, timeline
 from .functional import MODULES
 from .program import Program

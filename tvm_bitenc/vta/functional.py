@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from ..accelerator import BUFFERS, Accelerator
 from ..errors import BitencError
 from . import isa
-from .config import BUFFERS, Accelerator
 
 MODULES = ("load", "compute", "store")
 FACTOR_BITS = 18  # Of the signed factor of the ones, and of the ones that it multiplies.

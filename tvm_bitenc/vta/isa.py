@@ -11,9 +11,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from ..accelerator import BUFFERS
 from ..encoding import WORD_BITS
 from ..errors import BitencError
-from .config import BUFFERS
 
 INSTRUCTION_WORDS = 4
 _OPCODE_BITS = 4

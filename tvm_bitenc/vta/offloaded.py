@@ -8,13 +8,13 @@ import numpy as np
 import tvm
 from tvm import relax
 
+from ..accelerator import Accelerator
 from ..op.lookup import packed_lookup_op
 from ..op.packed import conv_layer_of, packed_conv2d_op
 from ..op.registration import constant_value, is_call_to
 from ..te.conv_layer import BranchGeometry, ConvLayer
 from .compile_layer import compile_conv
 from .compile_pool import compile_pool
-from .config import Accelerator
 from .program import Program
 from .tiling import Window
 

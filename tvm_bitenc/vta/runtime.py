@@ -13,8 +13,8 @@ from functools import lru_cache
 import numpy as np
 import tvm
 
+from ..accelerator import Accelerator
 from .binary import loads
-from .config import Accelerator
 from .functional import FunctionalSimulator
 from .program import Program
 from .verilator import Cycles, VerilatorSimulator

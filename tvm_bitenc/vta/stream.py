@@ -12,10 +12,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..accelerator import BUFFERS
 from ..encoding import WORD_BITS
 from ..errors import UnsupportedError
 from . import isa
-from .config import BUFFERS
 from .program import Program
 from .tiling import Tiling
 

@@ -15,9 +15,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..accelerator import Accelerator, load_accelerator
 from ..data import data_folder
 from ..errors import BitencError, LibraryError
-from .config import Accelerator, load_accelerator
 from .verilator import parameters
 
 # LUTs of other cells: memories of LUTs, and inverters. Carry chains and MUXF have their own place.

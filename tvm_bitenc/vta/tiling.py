@@ -8,9 +8,9 @@ from functools import cached_property
 
 import numpy as np
 
+from ..accelerator import Accelerator
 from ..errors import UnsupportedError
 from ..te.conv_layer import BranchGeometry
-from .config import Accelerator
 
 ACCUMULATOR_BITS = 32
 _MAY_WAIT = ("act", "weight")

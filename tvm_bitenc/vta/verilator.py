@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ..accelerator import BUFFERS, Accelerator
 from ..data import data_folder
 from ..encoding import WORD_BITS
 from ..errors import LibraryError
 from . import isa
-from .config import BUFFERS, Accelerator
 from .functional import AcceleratorError
 
 ERRORS = {

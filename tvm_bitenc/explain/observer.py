@@ -10,12 +10,14 @@ from pathlib import Path
 import tvm
 from tvm import relax
 
+from ..accelerator import Accelerator
 from ..encoding import WORD_BITS
 from ..errors import UnsupportedError
 from ..op.matmul import branch_matmul_op
 from ..op.packed import conv_layer_of, packed_conv2d_op, packed_max_pool2d_op
 from ..op.quantize import quantize_op
 from ..op.registration import describe, is_call_to
+from ..report.report import FloatLayer, FloatOps, LayerRow, Report
 from ..schedule.rule import sizes_of
 from ..target import ACCELERATOR, Target, load_target
 from ..te.conv_layer import ConvLayer
@@ -24,13 +26,11 @@ from ..transform.lower import is_layer, lower_layer, reason_for_float
 from ..transform.pipeline import Pipeline, default_pipeline
 from ..transform.rewrite import Graph, is_external, merge_equal, rewrite_calls
 from ..tuning.apply import schedule_of
-from ..vta.config import Accelerator
 from ..vta.counters import predicted
 from ..vta.offloaded import Offloaded, offloaded, window_of
 from ..vta.work import work_of
 from .edges import edges_of
 from .reasons import diagnose
-from .report import FloatLayer, FloatOps, LayerRow, Report
 
 FLOAT_BYTES = 4
 # Ops that only move or reinterpret numbers.

@@ -6,14 +6,14 @@ import numpy as np
 import tvm
 from tvm import relax
 
+from ..accelerator import Accelerator
 from ..target import Target
 from ..transform.pipeline import default_pipeline
 from ..transform.rewrite import Graph, is_external, rewrite_calls
-from .config import Accelerator
-from .counters import predicted
-from .offloaded import Offloaded, offloaded
-from .program import Program
-from .verilator import Cycles, VerilatorSimulator
+from ..vta.counters import predicted
+from ..vta.offloaded import Offloaded, offloaded
+from ..vta.program import Program
+from ..vta.verilator import Cycles, VerilatorSimulator
 
 
 def parts_of(mod: tvm.IRModule, target: Target) -> list[Offloaded]:

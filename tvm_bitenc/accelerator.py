@@ -6,9 +6,9 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..data import data_folder
-from ..encoding import WORD_BITS
-from ..errors import TargetError
+from .data import data_folder
+from .encoding import WORD_BITS
+from .errors import TargetError
 
 if sys.version_info >= (3, 11):
     import tomllib

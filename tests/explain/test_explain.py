@@ -10,9 +10,10 @@ from tvm import relax
 
 import tvm_bitenc as be
 from tvm_bitenc.encoding import Encoding
+from tvm_bitenc.explain import explain
 from tvm_bitenc.nn import QConv2d, QLinear
 from tvm_bitenc.op import quantize
-from tvm_bitenc.report import FloatOps, Report, explain
+from tvm_bitenc.report import FloatOps, Report
 
 TWO = dict(weight_bits=2, act_bits=2)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..accelerator import BUFFERS, Accelerator
 from ..report.figure import new_figure, write_figure
-from . import isa
-from .config import BUFFERS, Accelerator
-from .cost import timeline
-from .functional import MODULES
-from .program import Program
+from ..vta import isa
+from ..vta.cost import timeline
+from ..vta.functional import MODULES
+from ..vta.program import Program
 
 _COLORS = dict(zip((*BUFFERS, "conv", "pool", "store"), (f"C{i}" for i in range(10))))
 
