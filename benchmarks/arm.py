@@ -13,11 +13,11 @@ from collections.abc import Sequence
 
 from tvm import relax
 
+from tvm_bitenc.layer import ConvLayer
 from tvm_bitenc.op.packed import conv_layer_of, packed_conv2d_op
 from tvm_bitenc.op.registration import constant_value, is_call_to
 from tvm_bitenc.schedule import strategy_costs
 from tvm_bitenc.target import Target, load_target
-from tvm_bitenc.te.conv_layer import ConvLayer
 from tvm_bitenc.transform.rewrite import rewrite_calls
 from tvm_bitenc.transform.strategy import STRATEGIES
 

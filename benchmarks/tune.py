@@ -29,8 +29,8 @@ from tvm_bitenc.op.packed import (
 )
 from tvm_bitenc.op.registration import is_call_to
 from tvm_bitenc.schedule import Kernel, schedule_rule
-from tvm_bitenc.schedule.rule import prim_func
 from tvm_bitenc.target import Target, load_target
+from tvm_bitenc.te.function import prim_func
 from tvm_bitenc.tuning.api import DEFAULT_TRIALS, NEAR_LIMIT, LayerResult, tune
 from tvm_bitenc.tuning.artifact import Artifact
 from tvm_bitenc.tuning.builder import BuilderPool, Workshop

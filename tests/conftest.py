@@ -15,9 +15,9 @@ from tvm.relax.expr_functor import PyExprVisitor, visitor
 import tvm_bitenc
 from tvm_bitenc import encoding
 from tvm_bitenc.encoding import Encoding, along, pads, pair
+from tvm_bitenc.layer import BranchGeometry
 from tvm_bitenc.op import quantize
-from tvm_bitenc.schedule.rule import prim_func
-from tvm_bitenc.te.conv_layer import BranchGeometry
+from tvm_bitenc.te.function import prim_func
 from tvm_bitenc.transform import Pipeline, default_pipeline
 
 KINDS = {

@@ -15,8 +15,8 @@ from tvm_bitenc.op.packed import packed_conv2d_op, unscheduled_compute
 from tvm_bitenc.op.quantize import quantize
 from tvm_bitenc.op.registration import constant_value, is_call_to, with_attributes
 from tvm_bitenc.schedule import Kernel, rule_sets, schedule_rule
-from tvm_bitenc.schedule.rule import prim_func
 from tvm_bitenc.target import native_target
+from tvm_bitenc.te.function import prim_func
 from tvm_bitenc.transform import canonicalize, default_pipeline, no_lowering, quantizer_spelling
 from tvm_bitenc.transform.analysis.float32 import op_name
 from tvm_bitenc.transform.rewrite import rewrite_calls

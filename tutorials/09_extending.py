@@ -32,8 +32,8 @@ from tvm_bitenc.op.packed import packed_conv2d_op, unscheduled_compute
 from tvm_bitenc.op.quantize import quantize
 from tvm_bitenc.op.registration import constant_value, is_call_to
 from tvm_bitenc.schedule import Kernel, schedule_rule
-from tvm_bitenc.schedule.rule import prim_func
 from tvm_bitenc.target import native_target
+from tvm_bitenc.te.function import prim_func
 from tvm_bitenc.transform import quantizer_spelling
 from tvm_bitenc.transform.analysis.float32 import op_name
 

@@ -9,7 +9,7 @@ import numpy as np
 import tvm
 from tvm.script import tirx as T
 
-from .kernel.counts import counts_of, operations
+from .kernel.product.branch_cover import counts_of, operations
 from .target import host_features, native_target
 
 VPOPCNT_VNNI = "avx512 vpopcntdq+vnni"

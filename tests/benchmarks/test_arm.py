@@ -14,8 +14,8 @@ from benchmarks.emulated import missing_model, missing_tools
 from benchmarks.emulated.cycles import estimated_cycles
 from benchmarks.emulated.program import Plan, Program
 from benchmarks.workloads import Workload
-from tvm_bitenc.schedule.rule import prim_func
 from tvm_bitenc.target import load_target
+from tvm_bitenc.te.function import prim_func
 
 TINY = Workload("tiny", "3x3", 64, 64, 4, 3, 1, 1)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from tvm_bitenc.kernel.window import Tile
+from tvm_bitenc.kernel.nest.tile import Tile
 from tvm_bitenc.nn import QConv2d
 from tvm_bitenc.target import load_target
 from tvm_bitenc.tuning.records import Record, Trial, read_lines, write_lines

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from tvm_bitenc.layer import BranchGeometry, ConvLayer
 from tvm_bitenc.target import host_features, load_target
-from tvm_bitenc.te.conv_layer import BranchGeometry, ConvLayer
 
 VECTOR = ("avx", "fma", "bmi", "f16c")
 

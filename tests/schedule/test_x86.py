@@ -7,13 +7,13 @@ import pytest
 import tvm
 
 from tvm_bitenc.encoding import Encoding
-from tvm_bitenc.kernel.window import padded_blocks
+from tvm_bitenc.kernel.nest.geometry import padded_blocks
+from tvm_bitenc.layer import BranchGeometry, ConvLayer
 from tvm_bitenc.op.packed import conv_layer_of, packed_conv2d_op
 from tvm_bitenc.op.registration import is_call_to
 from tvm_bitenc.schedule import avx2, avx512, find_kernel, rule_sets, strategy_costs, x86
 from tvm_bitenc.schedule.vector import default_tile
 from tvm_bitenc.target import DEFAULT_RULES, Target, load_target, native_target
-from tvm_bitenc.te.conv_layer import BranchGeometry, ConvLayer
 from tvm_bitenc.transform import default_pipeline
 from tvm_bitenc.transform.rewrite import rewrite_calls
 from tvm_bitenc.transform.strategy import STRATEGIES

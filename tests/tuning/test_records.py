@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from tvm_bitenc.kernel.window import Tile
+from tvm_bitenc.kernel.nest.tile import Tile
 from tvm_bitenc.target import load_target
 from tvm_bitenc.tuning.records import (
     Journal,

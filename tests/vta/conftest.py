@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tvm_bitenc.encoding import pack
-from tvm_bitenc.te.conv_layer import ConvLayer
+from tvm_bitenc.layer import ConvLayer
 
 
 def _conv_layer(layer, out_bits: int = 0, seed: int = 0) -> ConvLayer:

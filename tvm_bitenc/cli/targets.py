@@ -14,9 +14,9 @@ from rich.text import Text
 
 from ..compiled import check_runs_here
 from ..errors import TargetError
+from ..layer import BranchGeometry, ConvLayer
 from ..schedule import rule_sets, strategy_costs
 from ..target import Target, load_target, target_names
-from ..te.conv_layer import BranchGeometry, ConvLayer
 
 BITS = ((1, 1), (1, 2), (2, 2), (4, 4), (8, 8))  # That strategies are shown for.
 CHANNELS, SIZE = 256, 14  # Of the layer that they are chosen for.

@@ -13,14 +13,14 @@ from tvm import relax
 from ..accelerator import Accelerator
 from ..encoding import WORD_BITS
 from ..errors import UnsupportedError
+from ..layer import ConvLayer
 from ..op.matmul import branch_matmul_op
 from ..op.packed import conv_layer_of, packed_conv2d_op, packed_max_pool2d_op
 from ..op.quantize import quantize_op
 from ..op.registration import describe, is_call_to
 from ..report.report import FloatLayer, FloatOps, LayerRow, Report
-from ..schedule.rule import sizes_of
 from ..target import ACCELERATOR, Target, load_target
-from ..te.conv_layer import ConvLayer
+from ..te.function import sizes_of
 from ..transform.analysis.float32 import evaluate, op_name
 from ..transform.lower import is_layer, lower_layer, reason_for_float
 from ..transform.pipeline import Pipeline, default_pipeline

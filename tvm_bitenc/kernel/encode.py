@@ -9,9 +9,9 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
 from ..encoding import WORD_BITS
-from ..schedule.rule import Kernel
 from ..te.threshold import planes_of_reached
 from .isa import Isa
+from .kernel import Kernel
 from .tir import flat, load, reinterpret, splat
 
 CHUNK = 64  # Pixels to a task.

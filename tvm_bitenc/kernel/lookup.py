@@ -18,8 +18,8 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
 from ..encoding import WORD_BITS
-from ..schedule.rule import Kernel
 from ..te.threshold import planes_of_reached
+from .kernel import Kernel
 from .tir import flat
 
 CHUNK = 256  # Words to a task.

@@ -9,8 +9,8 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
 from ..encoding import WORD_BITS
-from ..schedule.rule import Kernel
 from .isa import Isa
+from .kernel import Kernel
 from .tir import Register, constant, flat, load, reinterpret
 from .transpose import planes_of_bytes
 

@@ -17,7 +17,7 @@ from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from ..encoding import WORD_BITS
-from ..te.conv_layer import ConvLayer
+from ..layer import ConvLayer
 from .isa import Isa
 from .tir import constant, reinterpret, store, vector
 

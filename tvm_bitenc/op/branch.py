@@ -6,8 +6,8 @@ import numpy as np
 from tvm import relax, te
 
 from ..encoding import Encoding
+from ..layer import BranchGeometry
 from ..te.conv2d import branch_conv2d as te_branch_conv2d
-from ..te.conv_layer import BranchGeometry
 from .registration import describe, make_call, register_op, tensor_shape
 
 

@@ -10,13 +10,13 @@ from tvm import relax, te, tirx
 from tvm.ir import Op
 
 from ..encoding import WORD_BITS
+from ..layer import RESIDUAL, STEP_CONSTANTS, ConvLayer, FloatStep
 from ..te import conv2d as te_conv2d
 from ..te import int_conv2d as te_int_conv2d
 from ..te import lut_conv2d as te_lut_conv2d
 from ..te import pack as te_pack
 from ..te import pool as te_pool
-from ..te.conv_layer import ConvLayer
-from ..te.float_steps import CONSTANTS, RESIDUAL, FloatStep, float_steps
+from ..te.float_steps import float_steps
 from ..te.threshold import threshold as te_threshold
 from .branch import geometry_of
 from .matmul import branch_matmul_op
@@ -124,7 +124,7 @@ def conv_layer_of(call: relax.Call) -> ConvLayer:
     weight_codes, weight_offset, *epilogue = map(constant_value, constants)
     left = iter(epilogue)
     steps = tuple(
-        FloatStep(name, tuple(next(left) for _ in range(CONSTANTS[name])))
+        FloatStep(name, tuple(next(left) for _ in range(STEP_CONSTANTS[name])))
         for name in map(str, call.attrs["steps"])
     )
     geometry = geometry_of(call)

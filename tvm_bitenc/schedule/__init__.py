@@ -10,8 +10,8 @@ are registered in named sets; a target file lists the sets to try, in order::
         return Kernel(prim_func, constants)
 """
 
+from ..kernel.kernel import Kernel
 from .rule import (
-    Kernel,
     Rule,
     Space,
     cost_model,

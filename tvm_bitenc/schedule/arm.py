@@ -6,17 +6,17 @@ import math
 from dataclasses import astuple, dataclass
 
 from ..encoding import WORD_BITS
-from ..kernel import lut, xnor
-from ..kernel.byte_xnor import AT_ONCE, ByteXnor, byte_counts, counts_by_factor
-from ..kernel.counts import Square
-from ..kernel.depthwise import Depthwise
 from ..kernel.isa import Isa
-from ..kernel.lut import Lut
-from ..kernel.neon_int8 import NeonInt8
-from ..kernel.planar import MAX_CHANNELS
-from ..kernel.window import Tile
+from ..kernel.nest.tile import Tile
+from ..kernel.product import lut, xnor
+from ..kernel.product.branch_cover import Square
+from ..kernel.product.byte_xnor import AT_ONCE, ByteXnor, byte_counts, counts_by_factor
+from ..kernel.product.depthwise import Depthwise
+from ..kernel.product.lut import Lut
+from ..kernel.product.nchw import MAX_CHANNELS
+from ..kernel.product.neon_int8 import NeonInt8
+from ..layer import ConvLayer
 from ..target import Core, Target
-from ..te.conv_layer import ConvLayer
 from .vector import OCTET, Family, fewest_tiles
 
 MAX_PIXELS = 4

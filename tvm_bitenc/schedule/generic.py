@@ -8,7 +8,9 @@ from typing import NamedTuple
 from tvm import relax, s_tir, tirx
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
+from ..kernel.kernel import Kernel
 from ..kernel.lookup import lookup_kernel
+from ..layer import ConvLayer
 from ..op.lookup import packed_lookup_op
 from ..op.matmul import branch_matmul_op
 from ..op.packed import (
@@ -23,10 +25,10 @@ from ..op.packed import (
 )
 from ..op.registration import constant_value, is_call_to
 from ..target import Target
-from ..te.conv_layer import ConvLayer
+from ..te.function import prim_func, sizes_of
 from ..te.int_matmul import LANES, ROWS
 from ..te.threshold import MAX_COUNTED, search_stages
-from .rule import Kernel, cost_model, prim_func, schedule_rule, sizes_of
+from .rule import cost_model, schedule_rule
 
 XNOR_LANES = 8  # Output channels side by side: 8 x 64 bits fill the widest vectors there are.
 INT_LANES = 16  # The same in 32-bit accumulators.

@@ -4,33 +4,16 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
-from tvm import relax, te, tirx
+from tvm import relax
 
 from ..errors import TargetError
-from ..kernel.window import Tile
+from ..kernel.kernel import Kernel
+from ..kernel.nest.tile import Tile
+from ..layer import ConvLayer
 from ..target import Target
-from ..te.conv_layer import ConvLayer
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """A scheduled function for one call.
-
-    Parameters
-    ----------
-    function : tirx.PrimFunc
-        Takes the call's tensor inputs, then `constants`, then the output.
-    constants : sequence of ndarray
-        Weights and the like, laid out as the function reads them.
-    """
-
-    function: tirx.PrimFunc
-    constants: Sequence[np.ndarray] = ()
-
 
 Rule = Callable[[relax.Call, Target], "Kernel | None"]
 _rules: dict[str, list[Rule]] = {}
@@ -155,31 +138,3 @@ def find_kernel(call: relax.Call, target: Target) -> Kernel:
         f"no rule of {', '.join(target.rules)} applies to {call.op.name}",
         'Add "generic" at the end of its rules',
     )
-
-
-def sizes_of(shape: Sequence, batch: tirx.Var | int) -> tuple:
-    """Sizes of a tensor as kernels want them, `batch` in place of the only dynamic one.
-
-    Plain integers make every index int32; the 64-bit ones of Relax would add casts.
-    """
-    first, *others = shape
-    is_fixed = isinstance(first, (int, tirx.IntImm))
-    return (int(first) if is_fixed else batch, *(int(size) for size in others))
-
-
-def prim_func(compute: Callable[..., te.Tensor], inputs: Sequence) -> tirx.PrimFunc:
-    """Make a function from a TE definition.
-
-    Parameters
-    ----------
-    compute : callable
-        From tensors to the output tensor.
-    inputs : sequence of ndarray or relax.Expr
-        What the tensors' shapes and dtypes are taken from.
-    """
-    tensors, batch = [], tirx.Var("batch", "int32")
-    for i, value in enumerate(inputs):
-        described = value if isinstance(value, np.ndarray) else value.ty
-        shape = sizes_of(described.shape, batch)
-        tensors.append(te.placeholder(shape, str(described.dtype), name=f"input{i}"))
-    return te.create_prim_func([*tensors, compute(*tensors)])

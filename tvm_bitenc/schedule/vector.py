@@ -9,27 +9,28 @@ from functools import partial
 
 from tvm import relax, tirx
 
-from ..kernel import depthwise, int8, lut, xnor
-from ..kernel.conv2d import conv2d_kernel
-from ..kernel.depthwise import Depthwise, is_depthwise, seen_as_one_group
+from ..kernel.accumulator import MAX_COMPARED
 from ..kernel.encode import encode_kernel
-from ..kernel.epilogue import (
-    MAX_COMPARED,
-    MAX_COMPARED_AT_ALL,
-    ComparedPlanes,
-    Floats,
-    Integers,
-)
+from ..kernel.epilogue.affine import AffinePlanes
+from ..kernel.epilogue.compared import MAX_COMPARED_AT_ALL, ComparedPlanes
+from ..kernel.epilogue.floats import Floats
+from ..kernel.epilogue.integers import Integers
+from ..kernel.epilogue.searched import SearchedPlanes
 from ..kernel.isa import Isa
-from ..kernel.lines import AffinePlanes, SearchedPlanes
+from ..kernel.kernel import Kernel
+from ..kernel.nest.conv2d import conv2d_kernel
+from ..kernel.nest.geometry import flattened, padded_blocks, rows_at_once
+from ..kernel.nest.tile import Tile, divisors
 from ..kernel.pack import pack_kernel
-from ..kernel.planar import Planar
-from ..kernel.window import Tile, divisors, flattened, padded_blocks, rows_at_once
+from ..kernel.product import depthwise, int8, lut, xnor
+from ..kernel.product.depthwise import Depthwise, is_depthwise, seen_as_one_group
+from ..kernel.product.nchw import Planar
+from ..layer import ConvLayer
 from ..op.packed import conv_layer_of, pack_op, packed_conv2d_op, packed_encode_op, takes_codes
 from ..op.registration import constant_value, is_call_to
 from ..target import Target
-from ..te.conv_layer import ConvLayer
-from .rule import Kernel, Space, cost_model, schedule_rule, search_space, sizes_of
+from ..te.function import sizes_of
+from .rule import Space, cost_model, schedule_rule, search_space
 
 ROW_BYTES = {
     "xnor": xnor.row_bytes,

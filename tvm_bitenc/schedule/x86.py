@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 
-from ..kernel import lut, xnor
-from ..kernel.counts import operations
-from ..kernel.depthwise import Depthwise
-from ..kernel.epilogue import MAX_COMPARED
-from ..kernel.int8 import Int8
+from ..kernel.accumulator import MAX_COMPARED
 from ..kernel.isa import Isa
-from ..kernel.lut import Lut
-from ..kernel.window import Tile
-from ..kernel.xnor import Xnor
+from ..kernel.nest.tile import Tile
+from ..kernel.product import lut, xnor
+from ..kernel.product.branch_cover import operations
+from ..kernel.product.depthwise import Depthwise
+from ..kernel.product.int8 import Int8
+from ..kernel.product.lut import Lut
+from ..kernel.product.xnor import Xnor
+from ..layer import ConvLayer
 from ..target import Target
-from ..te.conv_layer import ConvLayer
 from .vector import Family, whole_tiles
 
 WEIGHT_BYTE = 0.16  # Instructions that could start while a byte of weights comes from a far cache.

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..encoding import Encoding
 from ..errors import BitencError
-from ..te.conv_layer import BranchGeometry, ConvLayer
+from ..layer import BranchGeometry, ConvLayer
 
 _LAYER = re.compile(r"(\d+)x(\d+) (\d+)->(\d+) @(\d+)(?:x(\d+))?(?:/(\d+))?")
 _BITS = re.compile(r"W([1-8])A([1-8])")

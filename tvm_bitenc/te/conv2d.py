@@ -6,7 +6,7 @@ import numpy as np
 from tvm import te, tirx
 
 from ..encoding import WORD_BITS, pack
-from .conv_layer import BranchGeometry, ConvLayer
+from ..layer import BranchGeometry, ConvLayer
 
 
 def _bipolar(code, coefficients) -> tirx.PrimExpr:

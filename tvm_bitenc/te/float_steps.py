@@ -3,40 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import numpy as np
 from tvm import te, tirx
 from tvm.target import codegen
 
-RESIDUAL = "residual"  # Adds a tensor of the same shape.
-CONSTANTS = {
-    "astype": 0,
-    "multiply": 1,
-    "add": 1,
-    "maximum": 1,
-    "minimum": 1,
-    "prelu": 1,
-    "clip": 2,
-    "multiply_add": 2,
-    RESIDUAL: 0,
-}
-
-
-@dataclass(frozen=True, eq=False)
-class FloatStep:
-    """One elementwise float32 op.
-
-    Parameters
-    ----------
-    name : str
-        A key of `CONSTANTS`.
-    constants : tuple of ndarray of float32
-        Each of shape (channels,).
-    """
-
-    name: str
-    constants: tuple[np.ndarray, ...] = ()
+from ..layer import RESIDUAL, FloatStep
 
 
 def apply_step(name: str, value, constants: Sequence, dtype: str, residual=None):

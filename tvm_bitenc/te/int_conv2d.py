@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from tvm import te, tirx
 
-from .conv_layer import ConvLayer
+from ..layer import ConvLayer
 from .pack import unpack
 
 

@@ -6,8 +6,8 @@ import numpy as np
 from tvm import te, tirx
 
 from ..encoding import planes as planes_of
+from ..layer import ConvLayer
 from .conv2d import accumulator_of, pad_planes, regroup
-from .conv_layer import ConvLayer
 from .pack import unpack
 
 GROUP = 4  # Channels to a table.

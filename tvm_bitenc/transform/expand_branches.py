@@ -21,9 +21,9 @@ import tvm
 from tvm import relax
 
 from ..encoding import Encoding, conv2d, dense
+from ..layer import BranchGeometry
 from ..op.branch import branch_conv2d, branch_conv2d_op, branch_dense, branch_dense_op, geometry_of
 from ..op.registration import constant_value, is_call_to
-from ..te.conv_layer import BranchGeometry
 from .rewrite import Graph, rewrite_calls
 
 SIGN = Encoding.symmetric(1)

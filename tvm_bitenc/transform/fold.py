@@ -30,11 +30,11 @@ import tvm
 from tvm import relax
 
 from ..encoding import INT32_MAX, Encoding
+from ..layer import accumulator_range
 from ..op.branch import geometry_of
 from ..op.quantize import encode_op, encoding_of
 from ..op.registration import constant_value, is_call_to
 from ..op.threshold import threshold
-from ..te.conv_layer import accumulator_range
 from .analysis.float32 import op_name
 from .analysis.shaping import SHAPING
 from .analysis.steps import Chain, elementwise_step, trace

@@ -19,9 +19,9 @@ import tvm
 import tvm_ffi
 from tvm import relax
 
+from ..layer import RESIDUAL, STEP_CONSTANTS
 from ..op.packed import conv_layer_of, packed_conv2d_op, with_step
 from ..op.registration import is_call_to
-from ..te.float_steps import CONSTANTS, RESIDUAL
 from .analysis.float32 import evaluate, op_name
 from .fuse_epilogue import use_counts
 from .rewrite import Graph, rewrite_calls
@@ -57,7 +57,7 @@ def _fused(call: relax.Call, graph: Graph, uses: dict) -> relax.Expr | None:
         name, constants = "maximum", [np.float32(0)]
     elif name == "leakyrelu":
         name, constants = "prelu", [np.float32(call.attrs.alpha)]
-    elif name not in CONSTANTS:
+    elif name not in STEP_CONSTANTS:
         return None
     for i, argument in enumerate(call.args):
         convolution = graph.definition(argument)

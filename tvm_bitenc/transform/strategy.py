@@ -17,11 +17,11 @@ import tvm
 from tvm import relax
 
 from ..errors import UnsupportedError
+from ..layer import ConvLayer
 from ..op.packed import conv_layer_of, packed_conv2d_op
 from ..op.registration import is_call_to, with_attributes
 from ..schedule import strategy_costs
 from ..target import Target
-from ..te.conv_layer import ConvLayer
 from ..tuning.apply import record_of
 from ..vta.offloaded import offloaded
 from .rewrite import is_external, rewrite_calls

@@ -17,7 +17,7 @@ from functools import lru_cache
 import tvm
 from tvm import s_tir, te
 
-from ..kernel.window import Tile
+from ..kernel.nest.tile import Tile
 from .records import STRATEGIES
 from .task import DEFAULT, Candidate, Task
 

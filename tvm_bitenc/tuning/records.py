@@ -22,7 +22,7 @@ from pathlib import Path
 
 from ..data import data_folder
 from ..errors import BitencError
-from ..kernel.window import Tile
+from ..kernel.nest.tile import Tile
 from ..target import Target
 from .workload import parse_workload, target_key, tvm_version
 

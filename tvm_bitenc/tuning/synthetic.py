@@ -8,11 +8,11 @@ import numpy as np
 from tvm import relax, tirx
 
 from ..encoding import WORD_BITS
+from ..layer import RESIDUAL, STEP_CONSTANTS
 from ..op.packed import conv_layer_of, packed_conv2d_op
 from ..op.registration import make_call, with_attributes
 from ..schedule import find_space, strategy_costs
 from ..target import Target
-from ..te.float_steps import CONSTANTS, RESIDUAL
 from ..transform.strategy import STRATEGIES
 from .task import Task
 from .workload import Workload, parse_workload
@@ -89,7 +89,7 @@ def _ending(workload: Workload, weights: np.ndarray, rng: np.random.Generator) -
     return [
         relax.const(rng.standard_normal(channels).astype(np.float32), "float32")
         for step in workload.steps
-        for _ in range(CONSTANTS[step])
+        for _ in range(STEP_CONSTANTS[step])
     ]
 
 

@@ -13,12 +13,12 @@ from tvm import relax
 
 from ..encoding import WORD_BITS
 from ..errors import BitencError
-from ..kernel.window import Tile
+from ..kernel.nest.tile import Tile
+from ..layer import ConvLayer
 from ..op.packed import conv_layer_of, packed_conv2d_op, takes_codes, tensor_inputs
 from ..op.registration import is_call_to, with_attributes
 from ..schedule import Kernel, Space, find_kernel, find_space, strategy_costs
 from ..target import Target
-from ..te.conv_layer import ConvLayer
 from ..transform.pipeline import Pipeline
 from ..transform.rewrite import rewrite_calls
 from ..transform.strategy import STRATEGIES

@@ -10,9 +10,9 @@ from functools import lru_cache
 import tvm
 from tvm import relax
 
+from ..layer import BranchGeometry, ConvLayer
 from ..op.packed import conv_layer_of, takes_codes
 from ..target import Target
-from ..te.conv_layer import BranchGeometry, ConvLayer
 
 # CPU features that rules of `tvm_bitenc.schedule` ask for.
 X86_FEATURES = {"avx2", "avxvnni", "avx512f", "avx512bw", "avx512vnni", "avx512vbmi", "gfni"}

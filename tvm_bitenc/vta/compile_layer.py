@@ -10,7 +10,7 @@ import numpy as np
 from ..accelerator import Accelerator
 from ..encoding import INT32_MAX, pack
 from ..errors import UnsupportedError
-from ..te.conv_layer import ConvLayer
+from ..layer import ConvLayer
 from . import isa
 from .functional import FACTOR_BITS, ONES_BITS
 from .program import Program

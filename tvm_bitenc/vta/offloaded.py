@@ -9,10 +9,10 @@ import tvm
 from tvm import relax
 
 from ..accelerator import Accelerator
+from ..layer import BranchGeometry, ConvLayer
 from ..op.lookup import packed_lookup_op
 from ..op.packed import conv_layer_of, packed_conv2d_op
 from ..op.registration import constant_value, is_call_to
-from ..te.conv_layer import BranchGeometry, ConvLayer
 from .compile_layer import compile_conv
 from .compile_pool import compile_pool
 from .program import Program

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..accelerator import Accelerator
 from ..errors import UnsupportedError
-from ..te.conv_layer import BranchGeometry
+from ..layer import BranchGeometry
 
 ACCUMULATOR_BITS = 32
 _MAY_WAIT = ("act", "weight")

@@ -16,9 +16,9 @@ from functools import cached_property
 import numpy as np
 
 from ...errors import BitencError
+from ...layer import BranchGeometry, ConvLayer
 from ...schedule import strategy_costs
 from ...target import Target, load_target
-from ...te.conv_layer import BranchGeometry, ConvLayer
 from .knapsack import Choice, within_cost, within_error
 from .layer import Layer, weight_bytes
 from .report import ErrorMeter

@@ -16,7 +16,7 @@ from ...encoding import WORD_BITS
 from ...op.interleave import interleave, interleave_op
 from ...op.packed_channels import packed_concat, packed_slice
 from ...op.registration import constant_value
-from ...schedule.rule import prim_func
+from ...te.function import prim_func
 from ..analysis.constant_shaping import slices
 from ..analysis.float32 import op_name
 from ..analysis.shaping import PAD, RESHAPING, constant_pad, is_nearest, pad_widths, sources

@@ -19,12 +19,13 @@ import numpy as np
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
-from ..te.conv_layer import ConvLayer
-from .isa import Isa
-from .raw import Raw
-from .tir import Register, constant, load, reinterpret, splat, vector
-from .transpose import unpack_codes
-from .window import Tile, by_block, divisors, padded_blocks, padded_width
+from ...layer import ConvLayer
+from ..accumulator import Raw
+from ..isa import Isa
+from ..nest.geometry import by_block, padded_blocks, padded_width
+from ..nest.tile import Tile, divisors
+from ..tir import Register, constant, load, reinterpret, splat, vector
+from ..transpose import unpack_codes
 
 QUAD = 4  # Products that one 32-bit lane sums.
 SHIFT = 128

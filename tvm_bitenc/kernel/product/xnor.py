@@ -11,15 +11,15 @@ import numpy as np
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
-from ..encoding import WORD_BITS
-from ..te.conv2d import xnor_weights
-from ..te.conv_layer import ConvLayer
-from .counts import Single, Square, counts_of
-from .epilogue import MAX_COMPARED
-from .isa import Isa
-from .raw import Raw, differing_bits, inverted_channels
-from .tir import Register, load, reinterpret, splat, vector
-from .window import Tile, by_block, divisors, padded_width
+from ...encoding import WORD_BITS
+from ...layer import ConvLayer
+from ...te.conv2d import xnor_weights
+from ..accumulator import MAX_COMPARED, Raw, differing_bits, inverted_channels
+from ..isa import Isa
+from ..nest.geometry import by_block, padded_width
+from ..nest.tile import Tile, divisors
+from ..tir import Register, load, reinterpret, splat, vector
+from .branch_cover import Single, Square, counts_of
 
 OCTET = 8
 MAX_UNROLL = 6  # Words written out one after another.

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tvm_bitenc.encoding import Encoding, pack, unpack
+from tvm_bitenc.layer import ConvLayer
 from tvm_bitenc.te.conv2d import xnor_weights
-from tvm_bitenc.te.conv_layer import ConvLayer
 
 
 def conv_layer(layer) -> ConvLayer:

@@ -19,13 +19,13 @@ import numpy as np
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
-from ..te.conv_layer import ConvLayer
-from .byte_counter import ByteCounter, neighbours_added
-from .counts import OffsetSquare, Single, Square, counts_of
-from .isa import Isa
-from .pixel import PixelWords
-from .tir import load, splat, store
-from .window import Tile, divisors
+from ...layer import ConvLayer
+from ..isa import Isa
+from ..nest.pixel_words import PixelWords
+from ..nest.tile import Tile, divisors
+from ..tir import load, splat, store
+from .branch_cover import OffsetSquare, Single, Square, counts_of
+from .widening_counter import ByteCounter, neighbours_added
 from .xnor import MAX_BYTE_COUNTS, OCTET, Xnor
 
 PAIR = 2  # Words of a vector.

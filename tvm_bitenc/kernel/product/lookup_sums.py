@@ -5,8 +5,8 @@ from __future__ import annotations
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
-from .isa import Isa
-from .tir import Register, constant, joined, reinterpret, vector
+from ..isa import Isa
+from ..tir import Register, constant, joined, reinterpret, vector
 
 SLOT = 16  # Bytes of a table, and output channels that a vector looks up in it.
 

@@ -10,11 +10,12 @@ import numpy as np
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
-from ..te.conv_layer import ConvLayer
+from ...layer import ConvLayer
+from ..isa import Isa
+from ..nest.geometry import by_block, padded_blocks, padded_width, prepared_rows
+from ..nest.tile import Tile
+from ..tir import Register, constant, load, reinterpret, splat, vector
 from .int8 import Int8
-from .isa import Isa
-from .tir import Register, constant, load, reinterpret, splat, vector
-from .window import Tile, by_block, padded_blocks, padded_width, prepared_rows
 
 ALIGNMENT = 64
 MAX_CHANNELS = 8  # Beyond, channels fill the depth well enough.

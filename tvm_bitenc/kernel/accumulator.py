@@ -15,7 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..te.conv_layer import ConvLayer
+from ..layer import ConvLayer
+
+MAX_COMPARED = 3  # Thresholds up to which comparing with each is cheapest.
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,13 +9,14 @@ import numpy as np
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
-from ..encoding import WORD_BITS
-from ..te.conv_layer import ConvLayer
-from .isa import Isa
-from .raw import Raw
-from .tir import Register, constant, load, vector
-from .transpose import unpack_codes
-from .window import Tile, by_block, padded_width
+from ...encoding import WORD_BITS
+from ...layer import ConvLayer
+from ..accumulator import Raw
+from ..isa import Isa
+from ..nest.geometry import by_block, padded_width
+from ..nest.tile import Tile
+from ..tir import Register, constant, load, vector
+from ..transpose import unpack_codes
 
 MAX_WORD = 32767
 MAX_BYTE = 255

@@ -3,7 +3,13 @@ import itertools
 import numpy as np
 import pytest
 
-from tvm_bitenc.kernel.counts import OffsetSquare, Single, Square, counts_of, operations
+from tvm_bitenc.kernel.product.branch_cover import (
+    OffsetSquare,
+    Single,
+    Square,
+    counts_of,
+    operations,
+)
 
 SIDES = [(1,), (1, 2), (1, 2, 4), (1, 2, 4, 8), (1, 1), (1, 3), (2, 4), (2, 1), (1, 1, 2)]
 

@@ -7,8 +7,20 @@ from functools import cached_property
 
 import numpy as np
 
-from ..encoding import WORD_BITS
-from .float_steps import RESIDUAL, FloatStep
+from .encoding import WORD_BITS
+
+RESIDUAL = "residual"  # Adds a tensor of the same shape.
+STEP_CONSTANTS = {  # How many of them each step takes, by its name.
+    "astype": 0,
+    "multiply": 1,
+    "add": 1,
+    "maximum": 1,
+    "minimum": 1,
+    "prelu": 1,
+    "clip": 2,
+    "multiply_add": 2,
+    RESIDUAL: 0,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +51,22 @@ class BranchGeometry:
         window = self.dilation[axis] * (kernel - 1) + 1
         padded = size + self.padding[axis] + self.padding[axis + 2]
         return (padded - window) // self.strides[axis] + 1
+
+
+@dataclass(frozen=True, eq=False)
+class FloatStep:
+    """One elementwise float32 op.
+
+    Parameters
+    ----------
+    name : str
+        A key of `STEP_CONSTANTS`.
+    constants : tuple of ndarray of float32
+        Each of shape (channels,).
+    """
+
+    name: str
+    constants: tuple[np.ndarray, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

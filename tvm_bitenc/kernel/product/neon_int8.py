@@ -21,11 +21,11 @@ import numpy as np
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
-from ..te.conv_layer import ConvLayer
+from ...layer import ConvLayer
+from ..isa import Isa
+from ..nest.tile import Tile, divisors
+from ..tir import Register, joined, load, reinterpret, splat, vector
 from .int8 import MAX_WORD, Int8
-from .isa import Isa
-from .tir import Register, joined, load, reinterpret, splat, vector
-from .window import Tile, divisors
 
 ROWS = 2  # Pixels of a matrix product.
 MAX_UNROLL = {"matrix": 4, "dot": 4, "pairs": 8}

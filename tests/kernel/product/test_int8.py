@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tvm_bitenc.encoding import Encoding
-from tvm_bitenc.kernel.int8 import Int8, byte_weights
-from tvm_bitenc.kernel.window import Tile
+from tvm_bitenc.kernel.nest.tile import Tile
+from tvm_bitenc.kernel.product.int8 import Int8, byte_weights
 from tvm_bitenc.schedule import avx2, avx512
 from tvm_bitenc.target import load_target
 

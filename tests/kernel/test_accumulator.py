@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tvm_bitenc.encoding import planes
-from tvm_bitenc.kernel.raw import Raw, differing_bits, inverted_channels, thresholds_of
+from tvm_bitenc.kernel.accumulator import Raw, differing_bits, inverted_channels, thresholds_of
 
 DIRECTION = np.array([1, -1, 1, -1, -1, 1])
 PER_GROUP, SIZE, PADDED_CHANNELS = 5, (4, 4), 8

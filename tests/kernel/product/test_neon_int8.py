@@ -7,11 +7,11 @@ from benchmarks.arm import run_layer
 from benchmarks.emulated import missing_tools
 from benchmarks.workloads import Workload
 from tests.kernel.test_arm import expected_planes
-from tvm_bitenc.kernel.neon_int8 import NeonInt8
-from tvm_bitenc.kernel.window import Tile
+from tvm_bitenc.kernel.nest.tile import Tile
+from tvm_bitenc.kernel.product.neon_int8 import NeonInt8
+from tvm_bitenc.layer import BranchGeometry, ConvLayer
 from tvm_bitenc.schedule import dotprod, i8mm, neon
 from tvm_bitenc.target import load_target
-from tvm_bitenc.te.conv_layer import BranchGeometry, ConvLayer
 
 
 def product(module, target, weight_codes, bits):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tvm_bitenc.kernel.lines import fit_line, line_below
+from tvm_bitenc.kernel.epilogue.affine_fit import fit_line, line_below
 from tvm_bitenc.te.threshold import planes_of_reached
 
 OUT_CHANNELS = 6

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
-from .isa import Isa
-from .tir import constant, lane_constants, load
+from ..isa import Isa
+from ..tir import constant, lane_constants, load
 
 LANES = 8  # Words to add up at once.
 

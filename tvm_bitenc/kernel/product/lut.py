@@ -23,22 +23,14 @@ import numpy as np
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
-from ..encoding import planes
-from ..te.conv_layer import ConvLayer
-from .epilogue import MAX_COMPARED
-from .isa import Isa
-from .pixel_sum import PixelSum
-from .raw import Raw, differing_bits, inverted_channels
-from .tir import (
-    constant,
-    lane_constants,
-    load,
-    reinterpret,
-    splat,
-    store,
-    vector,
-)
-from .window import Tile, by_block, divisors, padded_blocks, padded_width
+from ...encoding import planes
+from ...layer import ConvLayer
+from ..accumulator import MAX_COMPARED, Raw, differing_bits, inverted_channels
+from ..isa import Isa
+from ..nest.geometry import by_block, padded_blocks, padded_width
+from ..nest.tile import Tile, divisors
+from ..tir import constant, lane_constants, load, reinterpret, splat, store, vector
+from .lookup_sums import PixelSum
 
 GROUP = 4  # Channels to a table.
 TABLE = 16  # Its entries.

@@ -7,7 +7,8 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
 from tvm_bitenc.encoding import Encoding
-from tvm_bitenc.kernel.lut import (
+from tvm_bitenc.kernel.product.lookup_sums import add_slots
+from tvm_bitenc.kernel.product.lut import (
     GROUP,
     MAX_ENTRY_SUM,
     MAX_PAIR_SUM,
@@ -15,7 +16,6 @@ from tvm_bitenc.kernel.lut import (
     lut_weights,
     parts_of,
 )
-from tvm_bitenc.kernel.pixel_sum import add_slots
 from tvm_bitenc.kernel.tir import flat, load, store
 
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
-from .isa import Isa
-from .tir import Register, constant, reinterpret, vector
+from ..isa import Isa
+from ..tir import Register, constant, reinterpret, vector
 
 BYTE_BITS = 8
 MAX_BYTE, MAX_PAIR = 255, 65535

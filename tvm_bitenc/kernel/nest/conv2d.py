@@ -18,13 +18,14 @@ from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
-from ..encoding import WORD_BITS
-from ..schedule.rule import Kernel
-from ..te.conv_layer import ConvLayer
-from .pixel import PixelWords
-from .tir import flat
-from .window import Tile, padded_blocks, padded_width, prepared_rows
-from .window_sum import WindowSums
+from ...encoding import WORD_BITS
+from ...layer import ConvLayer
+from ..kernel import Kernel
+from ..tir import flat
+from .geometry import padded_blocks, padded_width, prepared_rows
+from .pixel_words import PixelWords
+from .tile import Tile
+from .window_sums import WindowSums
 
 FEW_PIXELS = 32  # See `_Nest.counts`.
 SLACK = 64  # Elements behind the last prepared pixel that whole vectors may write.

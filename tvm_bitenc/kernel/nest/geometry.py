@@ -1,12 +1,13 @@
-"""The geometry that a kernel sees, and the tile that it works on."""
+"""The geometry that a kernel sees: images as rows, rows with padding, blocks of channels."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
-from ..te.conv_layer import ConvLayer
+from ...layer import ConvLayer
+from .tile import divisors
 
 
 def flattened(layer: ConvLayer) -> ConvLayer:
@@ -35,32 +36,6 @@ def flattened(layer: ConvLayer) -> ConvLayer:
     )
 
 
-@dataclass(frozen=True)
-class Tile:
-    """How much a kernel does at once.
-
-    Parameters
-    ----------
-    pixels : int
-        Neighbouring output pixels of a row.
-    vectors : int
-        Vectors of output channels; a *block* of channels has ``vectors * lanes`` of them.
-    rows : int
-        Output rows whose input is prepared together; a divisor of the output height.
-    splits : int
-        Parts of the blocks of channels that run in parallel; a divisor of their number.
-    unroll : int
-        Most steps of the innermost sum that are written out one after another; 0 leaves it to the
-        product.
-    """
-
-    pixels: int
-    vectors: int
-    rows: int = 1
-    splits: int = 1
-    unroll: int = 0
-
-
 def prepared_rows(layer: ConvLayer, rows: int) -> int:
     """Input rows under the windows of `rows` output rows."""
     geometry = layer.geometry
@@ -70,11 +45,6 @@ def prepared_rows(layer: ConvLayer, rows: int) -> int:
 def padded_width(layer: ConvLayer) -> int:
     """Input columns with padding."""
     return layer.input_shape[2] + layer.geometry.padding[1] + layer.geometry.padding[3]
-
-
-def divisors(number: int) -> list[int]:
-    """All divisors, rising."""
-    return [d for d in range(1, number + 1) if number % d == 0]
 
 
 def rows_at_once(layer: ConvLayer, row_bytes: int, budget: int, tasks: int) -> int:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
-from ..te.conv_layer import ConvLayer
-from .window import padded_width, prepared_rows
+from ...layer import ConvLayer
+from .geometry import padded_width, prepared_rows
 
 
 class WindowSums:

@@ -1,0 +1,103 @@
+"""Affine functions that give the codes of thresholds, or stay close below them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...layer import ConvLayer
+
+
+def line_below(layer: ConvLayer) -> tuple[np.ndarray, np.ndarray, int]:
+    """A line under the codes of a layer, by as little as can be.
+
+    Returns
+    -------
+    slope, intercept : ndarray of float32, shape (out_channels,)
+        ``floor(slope * acc + intercept)``, clipped, is never above the code of acc.
+    rounds : int
+        The code is at most ``2^rounds - 1`` above it.
+    """
+    direction, steps = layer.direction.astype(np.int64), len(layer.thresholds)
+    ends = np.stack(layer.accumulator_range) * direction
+    low, high = ends.min(axis=0), ends.max(axis=0)
+    at = np.clip(layer.thresholds.astype(np.int64), low, high + 1)
+    codes = np.arange(1, steps + 1)[:, None]
+    slope = _regression(at, codes, (at > low) & (at <= high))
+    rounding = 8 * np.finfo(np.float32).eps * (2 * np.abs(slope * at).max() + steps)
+    # As high as it may be: just below a threshold it doesn't reach the threshold's code. One that
+    # is always reached has no accumulator below it, and one that never is has none above.
+    rises = np.where(at > low, slope * (at - 1) - codes, -steps - 1)
+    intercept = -rises.max(axis=0) - rounding
+    missing = np.where(at <= high, codes - (slope * at + intercept - rounding), 0)
+    missing = np.ceil(missing.max())
+    rounds = min(max(int(missing), 1).bit_length(), steps.bit_length())
+    return slope * direction.astype(np.float32), intercept.astype(np.float32), rounds
+
+
+def _regression(x: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Slope of y over x, by column, of the points that count; float32."""
+    number = np.maximum(counts.sum(axis=0), 1)
+    dx, dy = (
+        np.where(counts, value - (value * counts).sum(axis=0) / number, 0) for value in (x, y)
+    )
+    return ((dx * dy).sum(axis=0) / np.maximum((dx**2).sum(axis=0), 1)).astype(np.float32)
+
+
+def fit_line(layer: ConvLayer) -> tuple[np.ndarray, np.ndarray] | None:
+    """Slope and intercept per channel, float32 or float64, whose line gives a layer's codes.
+
+    The code is ``clip(floor(slope * acc + intercept), 0, steps)``, in float32 if that is exact and
+    else in float64, and by a margin beyond all rounding. It never falls as ``direction * acc``
+    rises; so it is right everywhere if it is right at both ends of the reachable range, at every
+    threshold, and just below each. None if a channel has no such line.
+    """
+    direction = layer.direction.astype(np.int64)
+    thresholds = layer.thresholds.astype(np.int64)
+    ends = np.stack(layer.accumulator_range) * direction
+    low, high = ends.min(axis=0), ends.max(axis=0)
+    # A threshold that is always or never reached binds at the end of the range alone.
+    at, below = np.maximum(thresholds, low), np.minimum(thresholds - 1, high)
+    always, never = thresholds <= low, thresholds > high
+    codes = np.arange(1, len(thresholds) + 1)[:, None]
+
+    def margin(slope: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Lowest and highest intercept that the thresholds allow."""
+        lowest = np.where(never, -np.inf, codes - slope * at).max(axis=0)
+        highest = np.where(always, np.inf, codes - slope * below).min(axis=0)
+        return np.maximum(lowest, -1e9), np.minimum(highest, 1e9)
+
+    slope = _widest(margin, len(thresholds))
+    lowest, highest = margin(slope)
+    # A code that no threshold bounds on one side is bounded by clipping.
+    lowest = np.where(lowest <= -1e9, highest - 1, lowest)
+    highest = np.where(highest >= 1e9, lowest + 1, highest)
+    slope, intercept = slope * direction, (lowest + highest) / 2
+    is_constant = np.all(always | never, axis=0)
+    slope = np.where(is_constant, 0, slope)
+    intercept = np.where(is_constant, always.sum(axis=0) + 0.5, intercept)
+    # Points out of reach would ask for codes that no accumulator gets.
+    points = np.clip(np.concatenate([at, below, [low, high]]), low, high)
+    acc = (points * direction).astype(np.int32)
+    expected = np.stack(
+        [np.searchsorted(t, x, side="right") for t, x in zip(thresholds.T, points.T)], axis=1
+    )
+    for dtype in (np.float32, np.float64):
+        line = slope.astype(dtype), intercept.astype(dtype)
+        value = acc.astype(np.float64) * line[0] + line[1]
+        largest = np.abs(value).max() + np.abs(line[1]).max()
+        margin = 4 * np.finfo(dtype).eps * largest
+        bounds = (np.floor(np.clip(value + e, 0, len(thresholds))) for e in (-margin, margin))
+        if largest < 2**31 and all(np.array_equal(bound, expected) for bound in bounds):
+            return line
+    return None
+
+
+def _widest(margin, steps: int, rounds: int = 100) -> np.ndarray:
+    """Slopes at which the margin is widest: it is a concave function of the slope."""
+    low = np.zeros_like(margin(0.0)[0])
+    high = np.full_like(low, steps + 1.0)
+    for _ in range(rounds):
+        a, b = low + (high - low) / 3, high - (high - low) / 3
+        rises = np.subtract(*margin(a)[::-1]) < np.subtract(*margin(b)[::-1])
+        low, high = np.where(rises, a, low), np.where(rises, high, b)
+    return (low + high) / 2

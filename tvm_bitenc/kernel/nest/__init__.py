@@ -1,0 +1,1 @@
+"""The loops of convolution kernels, and what they prepare."""
