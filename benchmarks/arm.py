@@ -17,9 +17,9 @@ from tvm_bitenc.layer import ConvLayer
 from tvm_bitenc.op.packed import conv_layer_of, packed_conv2d_op
 from tvm_bitenc.op.registration import constant_value, is_call_to
 from tvm_bitenc.schedule import strategy_costs
+from tvm_bitenc.strategy import STRATEGIES
 from tvm_bitenc.target import Target, load_target
 from tvm_bitenc.transform.rewrite import rewrite_calls
-from tvm_bitenc.transform.strategy import STRATEGIES
 
 from .emulated import EmulatedKernel, Run, missing_model, missing_tools
 from .machine import this_machine

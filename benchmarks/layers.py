@@ -14,7 +14,7 @@ import numpy as np
 import tvm_bitenc
 from tvm_bitenc.compiled import CompiledModel
 from tvm_bitenc.errors import BitencError
-from tvm_bitenc.transform.strategy import STRATEGIES
+from tvm_bitenc.strategy import STRATEGIES
 
 from .machine import Machine, this_machine
 from .peers import layer_peers

@@ -28,6 +28,7 @@ from tvm_bitenc.op.packed import (
     xnor_kernel,
 )
 from tvm_bitenc.op.registration import is_call_to
+from tvm_bitenc.records.file import Trial, read_lines, records_for
 from tvm_bitenc.schedule import Kernel, schedule_rule
 from tvm_bitenc.target import Target, load_target
 from tvm_bitenc.te.function import prim_func
@@ -37,7 +38,6 @@ from tvm_bitenc.tuning.builder import BuilderPool, Workshop
 from tvm_bitenc.tuning.compare import comparison
 from tvm_bitenc.tuning.devices import device_for
 from tvm_bitenc.tuning.measure import Times
-from tvm_bitenc.tuning.records import Trial, read_lines, records_for
 from tvm_bitenc.tuning.task import DEFAULT, Task, tasks_of
 
 from .machine import this_machine

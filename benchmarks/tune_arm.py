@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from tvm_bitenc.records.file import Journal, Record, merged, read_lines, write_lines
 from tvm_bitenc.target import Target, load_target
 from tvm_bitenc.tuning.measure import Job, random_input
-from tvm_bitenc.tuning.records import Journal, Record, merged, read_lines, write_lines
 from tvm_bitenc.tuning.task import DEFAULT, Candidate, Task, distance, tasks_of
 
 from .emulated import EmulatedKernel, Run, missing_tools

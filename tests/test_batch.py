@@ -15,10 +15,10 @@ from tvm_bitenc.errors import BitencError, UnsupportedError
 from tvm_bitenc.nn import QConv2d, QLinear
 from tvm_bitenc.nn.quantize_op import quantize as quantized
 from tvm_bitenc.op import quantize
+from tvm_bitenc.strategy import STRATEGIES
 from tvm_bitenc.target import Target, native_target
 from tvm_bitenc.te.function import prim_func
 from tvm_bitenc.transform import no_lowering
-from tvm_bitenc.transform.strategy import STRATEGIES
 
 op = relax.op
 TWO = dict(weight_bits=2, act_bits=2)

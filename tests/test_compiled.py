@@ -8,9 +8,9 @@ from tvm import relax, runtime
 import tvm_bitenc as be
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.errors import BitencError, TargetError, UnsupportedError
+from tvm_bitenc.strategy import STRATEGIES
 from tvm_bitenc.target import native_target
 from tvm_bitenc.transform import no_lowering
-from tvm_bitenc.transform.strategy import STRATEGIES
 
 ACT, WEIGHT = Encoding.unsigned(2, 2.0), Encoding.symmetric(3, 2.0)
 

@@ -11,7 +11,7 @@ from tvm import relax
 
 import tvm_bitenc
 from tvm_bitenc.encoding import Encoding
-from tvm_bitenc.transform.strategy import STRATEGIES
+from tvm_bitenc.strategy import STRATEGIES
 
 ALL_BITS = list(itertools.product(range(1, 9), range(1, 9)))
 CHANNELS = (1, 3, 17, 64, 65, 130)

@@ -30,9 +30,9 @@ from torch import nn
 
 import tvm_bitenc as be
 from tvm_bitenc.nn import QConv2d
+from tvm_bitenc.records.file import Record, Trial, read_lines
 from tvm_bitenc.report.roof import measure_roof
 from tvm_bitenc.report.timing import layer_seconds
-from tvm_bitenc.tuning.records import Record, Trial, read_lines
 
 console = Console(width=110)
 torch.manual_seed(0)

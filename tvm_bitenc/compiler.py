@@ -13,9 +13,9 @@ from .batch import largest_batch, specs_of, without_bounds
 from .compiled import CompiledModel
 from .errors import UnsupportedError
 from .explain import Observer
+from .records.file import load_records
 from .target import Target, load_target
 from .transform.pipeline import Pipeline, code_generation, default_pipeline
-from .tuning.records import load_records
 from .vta.model import model_kind
 
 
@@ -41,7 +41,7 @@ def build(
         ``"vta"`` is the accelerator of targets/vta/default.toml: it runs the layers that it
         supports, the CPU all others.
     strategy : str or mapping
-        How branch sums are computed: ``"auto"`` or one of `transform.strategy.STRATEGIES`; or one
+        How branch sums are computed: ``"auto"`` or one of `strategy.STRATEGIES`; or one
         of these by layer name, with ``"*"`` for all others. On an accelerator ``"auto"`` takes
         it where it can, and any other name the CPU.
     threads : int, optional

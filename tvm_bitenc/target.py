@@ -24,7 +24,7 @@ else:
     import tomli as tomllib
 
 if TYPE_CHECKING:
-    from .tuning.records import Records
+    from .records.file import Records
 
 ACCELERATOR = "vta"
 SIMULATORS = ("functional", "verilog")

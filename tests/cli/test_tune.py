@@ -8,9 +8,9 @@ from torch import nn
 
 from tvm_bitenc.kernel.nest.tile import Tile
 from tvm_bitenc.nn import QConv2d
+from tvm_bitenc.records.file import Record, Trial, read_lines, write_lines
+from tvm_bitenc.records.workload import target_key, tvm_version
 from tvm_bitenc.target import load_target
-from tvm_bitenc.tuning.records import Record, Trial, read_lines, write_lines
-from tvm_bitenc.tuning.workload import target_key, tvm_version
 
 pytest.importorskip("xgboost", reason="pip install 'tvm-bitenc[tune]'")
 

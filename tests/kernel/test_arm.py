@@ -17,8 +17,8 @@ from tests.models import randomised
 from tvm_bitenc import encoding
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.nn import DigitsCNN, ResNet18
+from tvm_bitenc.strategy import STRATEGIES
 from tvm_bitenc.target import load_target
-from tvm_bitenc.transform.strategy import STRATEGIES
 
 # QEMU runs them as cortex-a53, cortex-a72, neoverse-n1, max and cortex-a15.
 TARGETS = ("cortex-a53", "cortex-a72", "cortex-a76", "neoverse-n2", "armv7-neon")

@@ -9,7 +9,7 @@ from tests.kernel.cases import WIDTHS, A, W, codes_of, layers_of, steps_of, thre
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.op import branch_conv2d, threshold
 from tvm_bitenc.schedule import vector
-from tvm_bitenc.transform.strategy import STRATEGIES
+from tvm_bitenc.strategy import STRATEGIES
 
 SLOW = pytest.mark.slow  # Compiling many kernels takes minutes.
 

@@ -6,8 +6,8 @@ from benchmarks.arm import layer_of, run_layer
 from benchmarks.emulated import missing_model, missing_tools
 from benchmarks.workloads import Workload
 from tvm_bitenc.schedule import arm, dotprod, i8mm, neon, strategy_costs
+from tvm_bitenc.strategy import STRATEGIES
 from tvm_bitenc.target import load_target
-from tvm_bitenc.transform.strategy import STRATEGIES
 
 SMALL = Workload("3x3 128 @8", "3x3", 128, 128, 8, 3, 1, 1)
 LARGE = Workload("3x3 256 @14", "3x3", 256, 256, 14, 3, 1, 1)

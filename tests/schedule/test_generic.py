@@ -13,9 +13,9 @@ from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.errors import TargetError
 from tvm_bitenc.op import pack
 from tvm_bitenc.schedule import find_kernel, rule_sets
+from tvm_bitenc.strategy import STRATEGIES
 from tvm_bitenc.target import Target, native_target
 from tvm_bitenc.transform import default_pipeline
-from tvm_bitenc.transform.strategy import STRATEGIES
 
 OUT_CHANNELS = (1, 2, 7, 8, 12, 65)
 SIZES = ((1, 1), (3, 7), (2, 12), (5, 1))

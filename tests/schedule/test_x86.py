@@ -13,10 +13,10 @@ from tvm_bitenc.op.packed import conv_layer_of, packed_conv2d_op
 from tvm_bitenc.op.registration import is_call_to
 from tvm_bitenc.schedule import avx2, avx512, find_kernel, rule_sets, strategy_costs, x86
 from tvm_bitenc.schedule.vector import default_tile
+from tvm_bitenc.strategy import STRATEGIES
 from tvm_bitenc.target import DEFAULT_RULES, Target, load_target, native_target
 from tvm_bitenc.transform import default_pipeline
 from tvm_bitenc.transform.rewrite import rewrite_calls
-from tvm_bitenc.transform.strategy import STRATEGIES
 
 X86_TARGETS = ("x86-64-v3", "x86-64-v4", "znver5")
 RULES = {

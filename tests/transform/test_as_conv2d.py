@@ -10,10 +10,10 @@ from tvm import relax
 
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.op import interleave, quantize
+from tvm_bitenc.strategy import STRATEGIES
 from tvm_bitenc.transform import no_lowering
 from tvm_bitenc.transform.as_conv2d import AsConv2d
 from tvm_bitenc.transform.conv_transpose import phases
-from tvm_bitenc.transform.strategy import STRATEGIES
 
 op, rng = relax.op, np.random.default_rng(0)
 ACT, WEIGHT = Encoding.symmetric(3, 2.0), Encoding.symmetric(2, 2.0)

@@ -9,10 +9,10 @@ import tvm_bitenc
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.errors import BitencError
 from tvm_bitenc.op import quantize
+from tvm_bitenc.strategy import STRATEGIES
 from tvm_bitenc.target import native_target
 from tvm_bitenc.transform import Pipeline, default_pipeline, no_lowering
 from tvm_bitenc.transform.expand_branches import ExpandBranches
-from tvm_bitenc.transform.strategy import STRATEGIES
 
 op = relax.op
 PASSES = default_pipeline(native_target()).names

@@ -10,10 +10,11 @@ from tvm_bitenc.op import branch_conv2d, packed_conv2d
 from tvm_bitenc.op.packed import conv_layer_of, packed_conv2d_op
 from tvm_bitenc.op.registration import is_call_to, with_attributes
 from tvm_bitenc.schedule import strategy_costs
+from tvm_bitenc.strategy import STRATEGIES
 from tvm_bitenc.target import DEFAULT_RULES, Target, native_target
 from tvm_bitenc.transform.pipeline import default_pipeline
 from tvm_bitenc.transform.rewrite import rewrite_calls
-from tvm_bitenc.transform.strategy import STRATEGIES, Strategy
+from tvm_bitenc.transform.strategy import Strategy
 
 TARGET = Target("here", native_target().tvm_target, ("generic",))
 

@@ -6,7 +6,7 @@ import pytest
 import tvm_bitenc as be
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.kernel.nest.tile import Tile
-from tvm_bitenc.tuning.records import Record, write_lines
+from tvm_bitenc.records.file import Record, write_lines
 from tvm_bitenc.tuning.task import tasks_of
 
 

@@ -19,6 +19,13 @@ def test_a_trace_says_the_candidate(tiny_tasks):
         assert candidate_of(again.mod) == candidate
 
 
+def test_a_trace_has_the_name_of_the_strategy(tiny_tasks):
+    """Not its number, which another release might give to another strategy."""
+    (task,) = tiny_tasks()
+    trace = schedule_of(task, task.candidates[1]).trace.as_json()
+    assert task.candidates[1][0] in str(trace)
+
+
 def test_a_workload_names_itself(tiny_tasks):
     (task,) = tiny_tasks()
     assert workload_key(workload_module(task)) == task.workload

@@ -17,10 +17,10 @@ pytest.importorskip("tornado", reason="pip install 'tvm-bitenc[tune]'")
 import tvm_bitenc as be
 from benchmarks.workloads import planes_pipeline
 from tvm_bitenc.errors import BitencError
+from tvm_bitenc.records.file import Trial, read_lines
 from tvm_bitenc.tuning import farm as farm_module
 from tvm_bitenc.tuning.farm import Farm, FarmError, parse_address
 from tvm_bitenc.tuning.measure import Job, Times, WrongResult, sleep
-from tvm_bitenc.tuning.records import Trial, read_lines
 
 HOST, KEY = "127.0.0.1", "board"
 START_SECONDS = 90

@@ -4,8 +4,8 @@ pytest.importorskip("xgboost", reason="pip install 'tvm-bitenc[tune]'")
 
 import tvm_ffi
 
+from tvm_bitenc.records.file import Trial
 from tvm_bitenc.tuning.model import SpeedModel
-from tvm_bitenc.tuning.records import Trial
 from tvm_bitenc.tuning.search import Search
 from tvm_bitenc.tuning.task import DEFAULT, distance
 

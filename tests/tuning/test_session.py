@@ -12,9 +12,9 @@ pytest.importorskip("xgboost", reason="pip install 'tvm-bitenc[tune]'")
 import tvm_bitenc as be
 from benchmarks.workloads import planes_pipeline
 from tvm_bitenc.errors import BitencError
+from tvm_bitenc.records.file import Journal, Record, Trial, read_lines
 from tvm_bitenc.tuning.model import SpeedModel
 from tvm_bitenc.tuning.progress import Silent
-from tvm_bitenc.tuning.records import Journal, Record, Trial, read_lines
 from tvm_bitenc.tuning.session import Session
 from tvm_bitenc.tuning.task import DEFAULT
 
@@ -169,7 +169,7 @@ from benchmarks.tune import layers_module
 from benchmarks.workloads import planes_pipeline
 from tvm_bitenc.target import load_target
 from tvm_bitenc.tuning.progress import Silent
-from tvm_bitenc.tuning.records import Journal
+from tvm_bitenc.records.file import Journal
 from tvm_bitenc.tuning.session import Session
 from tvm_bitenc.tuning.api import _stopping
 from tvm_bitenc.tuning.task import tasks_of

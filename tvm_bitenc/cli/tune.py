@@ -75,7 +75,7 @@ def merge(
     records_only: Annotated[bool, typer.Option(help="Leave out the trials.")] = False,
 ) -> None:
     """Put records of several files into one; of equal ones the last counts."""
-    from ..tuning.records import Record, merged, read_lines, write_lines
+    from ..records.file import Record, merged, read_lines, write_lines
 
     lines = merged(line for file in files for line in read_lines(file))
     lines = [line for line in lines if isinstance(line, Record) or not records_only]

@@ -35,13 +35,13 @@ from ..errors import UnsupportedError
 from ..op.lookup import packed_lookup_op
 from ..op.packed import packed_conv2d_op, packed_max_pool2d_op
 from ..op.registration import is_call_to, with_attributes
+from ..strategy import AUTO, OTHERS, by_layer
 from ..target import Target
 from ..vta.codegen import NAME
 from ..vta.offloaded import Offloaded, fused_lookup
 from .rewrite import Graph, rewrite_calls
 
 REASON = "cpu_reason"
-OTHERS = "*"
 
 
 @tvm.transform.module_pass(opt_level=0, name="bitenc.Partition")
@@ -58,7 +58,7 @@ class Partition:
 
     def __init__(self, target: Target, strategy: str | Mapping[str, str] = "auto"):
         self.accelerator = target.accelerator
-        self.by_layer = {OTHERS: strategy} if isinstance(strategy, str) else dict(strategy)
+        self.by_layer = by_layer(strategy)
 
     def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
         """Rewrite the module."""
@@ -79,8 +79,8 @@ class Partition:
 
     def _reason(self, call: relax.Call) -> str:
         """Why a call can't run on the accelerator; empty if it can."""
-        wanted = self.by_layer.get(str(call.attrs["layer"]), self.by_layer.get(OTHERS, "auto"))
-        if wanted != "auto":
+        wanted = self.by_layer.get(str(call.attrs["layer"]), self.by_layer[OTHERS])
+        if wanted != AUTO:
             return f"strategy {wanted!r} was asked for"
         try:
             Offloaded(call).program(self.accelerator)

@@ -21,13 +21,11 @@ from ..layer import ConvLayer
 from ..op.packed import conv_layer_of, packed_conv2d_op
 from ..op.registration import is_call_to, with_attributes
 from ..schedule import strategy_costs
+from ..strategy import AUTO, OTHERS, by_layer
 from ..target import Target
 from ..tuning.apply import record_of
 from ..vta.offloaded import offloaded
 from .rewrite import is_external, rewrite_calls
-
-STRATEGIES = ("xnor", "lut", "int8")
-OTHERS = "*"  # Key of all layers that a mapping doesn't name.
 
 
 @tvm.transform.module_pass(opt_level=0, name="bitenc.Strategy")
@@ -49,13 +47,7 @@ class Strategy:
     """
 
     def __init__(self, strategy: str | Mapping[str, str], target: Target):
-        by_layer = {OTHERS: strategy} if isinstance(strategy, str) else dict(strategy)
-        for name in by_layer.values():
-            if name not in ("auto", *STRATEGIES):
-                raise UnsupportedError(
-                    f"strategy {name!r}", "isn't known", f"Use 'auto' or one of {STRATEGIES}"
-                )
-        self.by_layer, self.target = by_layer, target
+        self.by_layer, self.target = by_layer(strategy), target
 
     def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
         """Rewrite the module."""
@@ -81,8 +73,8 @@ class Strategy:
         return chosen
 
     def _choice(self, layer: ConvLayer, call: relax.Call) -> str:
-        wanted = self.by_layer.get(layer.name, self.by_layer.get(OTHERS, "auto"))
-        if wanted != "auto":
+        wanted = self.by_layer.get(layer.name, self.by_layer[OTHERS])
+        if wanted != AUTO:
             return wanted
         record = record_of(call, self.target)
         if record is not None:

@@ -14,12 +14,12 @@ import tvm
 
 from ..data import data_folder
 from ..errors import BitencError
+from ..records.file import FILE_IN_FOLDER, Journal, RecordError, Trial, read_lines
+from ..records.workload import target_key
 from ..target import Target, load_target
 from ..transform.pipeline import Pipeline, default_pipeline
 from .progress import Progress, shown
-from .records import FILE_IN_FOLDER, Journal, RecordError, Trial, read_lines
 from .task import tasks_of
-from .workload import target_key
 
 DEFAULT_TRIALS = 64
 NEAR_LIMIT = 0.97  # Of what the hardware allows: then a layer is left alone.

@@ -9,10 +9,10 @@ from tvm import relax
 
 from ..op.packed import packed_conv2d_op
 from ..op.registration import is_call_to
+from ..records.file import Record
+from ..records.workload import workload_of
 from ..schedule import Kernel, find_kernel, find_space
 from ..target import Target
-from .records import Record
-from .workload import workload_of
 
 DEFAULT_RULE = "default rule"
 

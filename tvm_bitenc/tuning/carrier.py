@@ -1,10 +1,11 @@
 """Candidates as MetaSchedule knows them: schedules with sampled decisions.
 
-The workload is the plain definition of the layer. Each knob is a sampled categorical decision that
-annotates its root block; the builder reads the annotations and writes the kernel, so that a trace
-in MetaSchedule's database says all that is needed to make it again::
+The workload is the plain definition of the layer. The strategy's name annotates its root block, and
+so does each knob, a sampled categorical decision; the builder reads the annotations and writes the
+kernel, so that a trace in MetaSchedule's database says all that is needed to make it again::
 
     b0 = sch.get_sblock("root")
+    sch.annotate(b0, "bitenc.strategy", "xnor")
     v1 = sch.sample_categorical([1, 2, 3, 4], probs, decision=3)
     sch.annotate(b0, "bitenc.pixels", v1)
 """
@@ -18,7 +19,6 @@ import tvm
 from tvm import s_tir, te
 
 from ..kernel.nest.tile import Tile
-from .records import STRATEGIES
 from .task import DEFAULT, Candidate, Task
 
 PREFIX = "bitenc."
@@ -56,12 +56,10 @@ def schedule_of(task: Task, candidate: Candidate) -> s_tir.Schedule:
     schedule = s_tir.Schedule(workload_module(task))
     root = schedule.get_sblock("root")
     strategy, tile = candidate
-    choices = [("strategy", range(len(STRATEGIES)), STRATEGIES.index(strategy))]
-    if candidate != DEFAULT:
-        space = task.spaces[strategy]
-        choices += [(name, space.knobs[name], getattr(tile, name)) for name in space.knobs]
-    for name, values, value in choices:
-        values = list(values)
+    schedule.annotate(root, PREFIX + "strategy", strategy)
+    knobs = {} if candidate == DEFAULT else task.spaces[strategy].knobs
+    for name, choices in knobs.items():
+        values, value = list(choices), getattr(tile, name)
         even = [1 / len(values)] * len(values)
         chosen = schedule.sample_categorical(values, even, decision=values.index(value))
         schedule.annotate(root, PREFIX + name, chosen)
@@ -70,11 +68,11 @@ def schedule_of(task: Task, candidate: Candidate) -> s_tir.Schedule:
 
 def candidate_of(mod: tvm.IRModule) -> Candidate:
     """Read the candidate off a scheduled workload."""
-    marks = {str(k): int(v) for k, v in mod["main"].body.block.annotations.items()}
-    strategy = STRATEGIES[marks[PREFIX + "strategy"]]
+    marks = mod["main"].body.block.annotations
+    strategy = str(marks[PREFIX + "strategy"])
     if strategy == DEFAULT[0]:
         return DEFAULT
-    return strategy, Tile(**{name: marks[PREFIX + name] for name in KNOBS})
+    return strategy, Tile(**{name: int(marks[PREFIX + name]) for name in KNOBS})
 
 
 def workload_key(mod: tvm.IRModule) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from statistics import median
 
+from ..records.file import Record
 from .measure import Job, Times
-from .records import Record
 from .task import Candidate, Task
 
 PLACEMENTS, TURNS = 9, 5

@@ -14,11 +14,11 @@ from tvm.ir.utils import derived_object
 from tvm.s_tir import meta_schedule as ms
 
 from ..errors import BitencError
-from ..transform.strategy import STRATEGIES
+from ..records.file import Line, Trial
+from ..records.workload import FEATURES, numbers_of
+from ..strategy import STRATEGIES
 from .carrier import candidate_of
-from .records import Line, Trial
 from .task import DEFAULT, Candidate, Task, distance
-from .workload import FEATURES, numbers_of
 
 PARAMETERS = {
     "max_depth": 6,

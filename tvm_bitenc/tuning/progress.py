@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from .records import Trial
+from ..records.file import Trial
 from .task import Task
 
 

@@ -11,11 +11,11 @@ from ..encoding import WORD_BITS
 from ..layer import RESIDUAL, STEP_CONSTANTS
 from ..op.packed import conv_layer_of, packed_conv2d_op
 from ..op.registration import make_call, with_attributes
+from ..records.workload import Workload, parse_workload
 from ..schedule import find_space, strategy_costs
+from ..strategy import STRATEGIES
 from ..target import Target
-from ..transform.strategy import STRATEGIES
 from .task import Task
-from .workload import Workload, parse_workload
 
 
 def task_of(text: str, target: Target) -> Task | None:

@@ -17,15 +17,15 @@ from ..kernel.nest.tile import Tile
 from ..layer import ConvLayer
 from ..op.packed import conv_layer_of, packed_conv2d_op, takes_codes, tensor_inputs
 from ..op.registration import is_call_to, with_attributes
+from ..records.workload import target_key, tvm_version, workload_of
 from ..schedule import Kernel, Space, find_kernel, find_space, strategy_costs
+from ..strategy import BY_RULES, STRATEGIES
 from ..target import Target
 from ..transform.pipeline import Pipeline
 from ..transform.rewrite import rewrite_calls
-from ..transform.strategy import STRATEGIES
-from .workload import target_key, tvm_version, workload_of
 
 Candidate = tuple[str, Tile]  # Strategy and tile.
-DEFAULT: Candidate = ("default", Tile(0, 0))  # What the rules choose: always the first trial.
+DEFAULT: Candidate = (BY_RULES, Tile(0, 0))  # What the rules choose: always the first trial.
 
 
 @dataclass(eq=False)

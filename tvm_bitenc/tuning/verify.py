@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from ..records.file import Record, file_of, read_lines, write_lines
+from ..records.workload import target_key, tvm_version
 from ..target import Target, load_target
 from .artifact import Artifact
 from .builder import BuilderPool, Workshop
 from .compare import beats_default, comparison
 from .devices import device_for
 from .measure import Times
-from .records import Record, file_of, read_lines, write_lines
 from .runner import Device
 from .synthetic import task_of
-from .workload import target_key, tvm_version
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,11 @@ from pathlib import Path
 from ..data import data_folder
 from ..errors import BitencError
 from ..kernel.nest.tile import Tile
+from ..strategy import BY_RULES, STRATEGIES
 from ..target import Target
 from .workload import parse_workload, target_key, tvm_version
 
 FILE_IN_FOLDER = "bitenc.jsonl"  # Beside the files of MetaSchedule's own database.
-STRATEGIES = ("default", "xnor", "lut", "int8")
 WAYS = ("measured", "instructions")  # How a record beat the default.
 
 
@@ -42,7 +42,7 @@ class Trial:
     Parameters
     ----------
     workload, target, tvm : str
-        See `tuning.workload`.
+        See `records.workload`.
     strategy : str
         ``"default"`` for what the rules choose by themselves.
     tile : Tile
@@ -81,7 +81,7 @@ class Record:
     Parameters
     ----------
     workload, target, tvm : str
-        See `tuning.workload`.
+        See `records.workload`.
     strategy : {"xnor", "lut", "int8"}
     tile : Tile
     speedup : float
@@ -135,7 +135,7 @@ def from_json(text: str) -> Line:
     if wrong:
         raise ValueError(f"has missing or unknown keys {sorted(wrong)}")
     content["tile"] = _tile(content["tile"])
-    if content["strategy"] not in STRATEGIES or content.get("by", WAYS[0]) not in WAYS:
+    if content["strategy"] not in (BY_RULES, *STRATEGIES) or content.get("by", WAYS[0]) not in WAYS:
         raise ValueError("has an unknown strategy, or an unknown way of measuring")
     for name in required - {"tile"}:
         content[name] = _checked(name, content[name], bool(content.get("error")))

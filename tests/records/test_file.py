@@ -5,8 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tvm_bitenc.kernel.nest.tile import Tile
-from tvm_bitenc.target import load_target
-from tvm_bitenc.tuning.records import (
+from tvm_bitenc.records.file import (
     Journal,
     Record,
     RecordError,
@@ -18,7 +17,8 @@ from tvm_bitenc.tuning.records import (
     to_json,
     write_lines,
 )
-from tvm_bitenc.tuning.workload import target_key, tvm_version
+from tvm_bitenc.records.workload import target_key, tvm_version
+from tvm_bitenc.target import load_target
 
 WORKLOAD = (
     "conv2d 1x6x6x64->64 3x3 W2A2 stride=1,1 padding=1,1,1,1 dilation=1,1 groups=1 from=planes"

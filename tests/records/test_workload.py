@@ -1,16 +1,14 @@
 import pytest
 
-from benchmarks.workloads import planes_pipeline
-from tvm_bitenc.target import load_target
-from tvm_bitenc.tuning.synthetic import call_of, task_of
-from tvm_bitenc.tuning.task import tasks_of
-from tvm_bitenc.tuning.workload import (
+from tvm_bitenc.records.workload import (
     numbers_of,
     parse_workload,
     target_key,
     tvm_version,
     workload_of,
 )
+from tvm_bitenc.target import load_target
+from tvm_bitenc.tuning.synthetic import call_of
 
 TEXTS = [
     "conv2d 1x6x6x64->64 3x3 W2A2 stride=1,1 padding=1,1,1,1 dilation=1,1 groups=1 from=planes"
@@ -55,15 +53,3 @@ def test_keys_tell_cpus_apart():
     keys = {target_key(load_target(name)) for name in ("x86-64-v3", "x86-64-v4", "cortex-a72")}
     assert len(keys) == 3
     assert tvm_version().count(".") == 1
-
-
-def test_a_synthetic_task_has_the_space_of_the_real_one(tiny_module, native, tiny_tasks):
-    (real,) = tasks_of(tiny_module(), native, planes_pipeline)
-    made = task_of(real.workload, native)
-    assert made.candidates == real.candidates
-    assert (made.shapes, made.default_strategy) == (real.shapes, real.default_strategy)
-
-
-def test_layers_of_one_kind_are_one_task(tiny_tasks):
-    same, other = tiny_tasks((2, 2), (6, 6, 5))
-    assert (same.count, other.count) == (2, 1)
