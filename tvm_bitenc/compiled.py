@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import tvm
-from tvm import relax
 
-from .batch import TensorSpec, check_batches
+from .arrays import checked_arrays
+from .batch import TensorSpec
 from .errors import BitencError, TargetError
+from .machines import Machines
 from .report import Report
 from .target import Target, host_features
-from .threads import prepare_pool, use_threads
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,9 @@ class Benchmark:
 class CompiledModel:
     """A compiled network. Call it with arrays; see `tvm_bitenc.build`.
 
+    Any number of threads may call one model, time it and read its report, all at the same time:
+    each call gets the numbers that it would get alone, and other Python code runs meanwhile.
+
     Parameters
     ----------
     executable : relax.VMExecutable or tvm.runtime.Module
@@ -83,7 +86,7 @@ class CompiledModel:
         self._report = report_
         self.largest_batch = largest_batch
         self.scheduled = scheduled
-        self._machine: relax.VirtualMachine | None = None
+        self._machines = Machines(executable, target.threads, lambda: check_runs_here(target))
 
     def __call__(self, *inputs):
         """Run on numpy arrays, torch tensors or any DLPack tensors; numpy out.
@@ -99,7 +102,7 @@ class CompiledModel:
         TargetError
             If the model was compiled for another CPU than this one.
         """
-        result = self._virtual_machine()["main"](*self._tensors(inputs))
+        result = self._machines.run(*self._tensors(inputs))
         if isinstance(result, tvm.runtime.Tensor):
             return result.numpy()
         arrays = tuple(tensor.numpy() for tensor in result)
@@ -119,13 +122,15 @@ class CompiledModel:
         repeat : int
             Measurements.
         """
-        tensors, machine = self._tensors(inputs), self._virtual_machine()
-        machine["main"](*tensors)
+        if number < 1 or repeat < 1:
+            raise BitencError("benchmark", f"of {number} x {repeat} runs", "Use numbers from 1 up")
+        tensors, run = self._tensors(inputs), self._machines.run
+        run(*tensors)
         seconds = np.empty(repeat)
         for i in range(repeat):
             start = time.perf_counter()
             for _ in range(number):
-                machine["main"](*tensors)
+                run(*tensors)
             seconds[i] = (time.perf_counter() - start) / number
         calls = self._call_times(tensors, number * repeat)
         layers: dict[str, float] = defaultdict(float)
@@ -183,15 +188,13 @@ class CompiledModel:
 
         return write_bundle(self, Path(folder), name)
 
-    def _virtual_machine(self) -> relax.VirtualMachine:
-        if self._machine is None:
-            check_runs_here(self.target)
-            prepare_pool()
-            threads = self.target.threads or 1
-            if threads > 1:
-                use_threads(threads)
-            self._machine = relax.VirtualMachine(self.executable, tvm.cpu())
-        return self._machine
+    def __reduce_ex__(self, _protocol):
+        """Refuse to be pickled or copied; there is no way to do it but a library file."""
+        raise BitencError(
+            "model",
+            "can't be pickled or copied",
+            "Write it with export_library and read it with tvm_bitenc.load; threads may share it",
+        )
 
     def _tensors(self, inputs: Sequence) -> list[tvm.runtime.Tensor]:
         arrays = checked_arrays(inputs, self.inputs, self.largest_batch)
@@ -199,7 +202,7 @@ class CompiledModel:
 
     def _call_times(self, tensors: list, runs: int) -> tuple[tuple[str, float], ...]:
         """Kernel and mean seconds of every call of a run, in order."""
-        machine = relax.VirtualMachine(self.executable, tvm.cpu())
+        machine = self._machines.new_machine()
         names: list[str] = []
         seconds: list[float] = []
         started = 0.0
@@ -218,34 +221,6 @@ class CompiledModel:
             machine["main"](*tensors)
         means = np.reshape(seconds, (runs, -1)).mean(0).tolist()
         return tuple(zip(names, means))
-
-
-def checked_arrays(
-    inputs: Sequence, specs: Sequence[TensorSpec], largest_batch: int | None = None
-) -> list[np.ndarray]:
-    """Return inputs as arrays in C order; `BitencError` unless they are what a model takes."""
-    names = [spec.name for spec in specs]
-    if len(inputs) != len(names):
-        raise BitencError(
-            "model", f"takes {len(names)} inputs, not {len(inputs)}", f"Give {', '.join(names)}"
-        )
-    arrays = [_array(value, spec) for value, spec in zip(inputs, specs)]
-    check_batches(specs, [array.shape for array in arrays], largest_batch)
-    return arrays
-
-
-def _array(value, spec: TensorSpec) -> np.ndarray:
-    if not isinstance(value, np.ndarray):
-        if hasattr(value, "detach"):  # A torch tensor that needs gradients refuses DLPack.
-            value = value.detach()
-        value = np.from_dlpack(value) if hasattr(value, "__dlpack__") else np.asarray(value)
-    if not spec.fits(value.shape) or str(value.dtype) != spec.dtype:
-        raise BitencError(
-            f"input {spec.name!r}",
-            f"is {value.dtype} {value.shape}, but the model was compiled for {spec}",
-            "Convert it, or compile the model with an example of this shape",
-        )
-    return np.ascontiguousarray(value)
 
 
 def check_runs_here(target: Target) -> None:

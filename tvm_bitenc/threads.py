@@ -1,30 +1,40 @@
-"""TVM's thread pool: one per process, as large as the machine, set up before its first use."""
+"""TVM's thread pools: each thread that runs models has one, as large as the machine."""
 
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import tvm
 
 _ALL_CORES = 1  # TVM's name for a pool that takes any core.
+_NO_LIMIT = 0
+_calling = threading.local()  # What the pool of the calling thread was last set to.
 
 
 def prepare_pool() -> None:
-    """Let the pool have every physical core, and pin nothing.
+    """Let pools have every physical core, and pin nothing.
 
     TVM takes half of the logical CPUs, which leaves cores idle where a core has one thread. And it
     pins the calling thread, so that threads which other libraries start later all share one core.
-    Both settings are read once, when the pool is first used; those of the user's environment win.
+    Both settings are read when a pool is first used; those of the user's environment win.
     """
-    os.environ.setdefault("TVM_NUM_THREADS", str(physical_cores()))
+    if "TVM_NUM_THREADS" not in os.environ:
+        os.environ["TVM_NUM_THREADS"] = str(physical_cores())
     os.environ.setdefault("TVM_BIND_THREADS", "0")
 
 
-def use_threads(count: int) -> None:
-    """Limit the pool to `count` threads; the latest call decides."""
+def use_threads(count: int | None) -> None:
+    """Let parallel loops that the calling thread starts use `count` threads; None for every core.
+
+    The pool, and so its size, belongs to the calling thread: models ask before each run.
+    """
+    if getattr(_calling, "count", None) == count:
+        return
     prepare_pool()
-    tvm.get_global_func("runtime.config_threadpool")(_ALL_CORES, count)
+    tvm.get_global_func("runtime.config_threadpool")(_ALL_CORES, count or _NO_LIMIT)
+    _calling.count = count
 
 
 def physical_cores(cpus: Path = Path("/sys/devices/system/cpu")) -> int:

@@ -9,7 +9,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from ..deploy.library import written_whole
+from ..files import written_whole
 from .libraries import inputs_of, open_library
 from .options import AsJson, Inputs, Runnable, Shapes
 

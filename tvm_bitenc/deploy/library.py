@@ -20,6 +20,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -27,11 +28,13 @@ from pathlib import Path
 from typing import NoReturn
 
 import tvm
+import tvm_ffi
 
 from ..accelerator import Accelerator
 from ..batch import TensorSpec
 from ..compiled import CompiledModel, check_runs_here
 from ..errors import LibraryError, TargetError
+from ..files import scratch_folder, written_whole
 from ..report import Report
 from ..target import Target
 from ..vta.model import model_kind
@@ -39,35 +42,10 @@ from .linker import find_linker, gnu_compiler, gnu_package, shared_library_comma
 
 MAGIC = b"BITENC01"
 FORMAT_VERSION = 1
+_STANDARD_ERROR = threading.Lock()
 _SCOPE_WARNING = re.compile(rb"Warning: Scope (Saving|Loaded):")
 _LENGTH = struct.Struct("<Q")
 _TRAILER = _LENGTH.size + hashlib.sha256().digest_size + len(MAGIC)
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path` to write to; it becomes `path` only on success."""
-    try:
-        handle, name = tempfile.mkstemp(
-            prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent
-        )
-    except OSError as error:
-        raise LibraryError(
-            str(path), f"can't be written ({error.strerror})", "Use another folder"
-        ) from None
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o644)
-        try:
-            temporary.replace(path)
-        except OSError as error:
-            raise LibraryError(
-                str(path), f"can't be written ({error.strerror})", "Use another name"
-            ) from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_library(model: CompiledModel, path: Path, cc: str | None = None) -> Path:
@@ -79,7 +57,7 @@ def write_library(model: CompiledModel, path: Path, cc: str | None = None) -> Pa
     command = find_linker(model.target, cc)
     if command is None:
         _write_objects(model, path)
-    with written_whole(path) as temporary:
+    with written_whole(path, LibraryError) as temporary:
         try:
             _export(model, temporary, _linked_by(command))
         except RuntimeError as error:
@@ -94,7 +72,7 @@ def write_library(model: CompiledModel, path: Path, cc: str | None = None) -> Pa
 
 def _export(model: CompiledModel, path: Path, link: Callable[..., None]) -> None:
     with _without_scope_warnings():
-        model.executable.export_library(str(path), fcompile=link)
+        model.executable.export_library(str(path), fcompile=link, workspace_dir=str(path.parent))
 
 
 def _linked_by(command: list[str]) -> Callable[..., None]:
@@ -102,7 +80,10 @@ def _linked_by(command: list[str]) -> Callable[..., None]:
 
     def link(output: str, objects: list[str], **_options) -> None:
         done = subprocess.run(
-            shared_library_command(command, output, objects), capture_output=True, text=True
+            shared_library_command(command, output, objects),
+            capture_output=True,
+            text=True,
+            env={**os.environ, "TMPDIR": str(Path(output).parent)},
         )
         if done.returncode:
             raise RuntimeError(done.stderr)
@@ -117,12 +98,13 @@ def _write_objects(model: CompiledModel, path: Path) -> NoReturn:
     def keep(_output: str, objects: list[str], **_options) -> None:
         for file in objects:
             names.append(str(path.with_suffix(f".{Path(file).name}")))
-            with written_whole(Path(names[-1])) as temporary:
+            with written_whole(Path(names[-1]), LibraryError) as temporary:
                 shutil.copy(file, temporary)
 
-    _export(model, path, keep)
+    with scratch_folder(path.parent, path.name, LibraryError) as folder:
+        _export(model, folder / path.name, keep)
     description = path.with_suffix(".json")
-    with written_whole(description) as temporary:
+    with written_whole(description, LibraryError) as temporary:
         temporary.write_text(json.dumps(_description(model)), encoding="utf-8")
     compiler = gnu_compiler(model.target)
     link = shlex.join(shared_library_command([compiler], str(path), names))
@@ -262,14 +244,18 @@ def _load_module(path: Path) -> tvm.runtime.Module:
     The dynamic loader knows libraries by path: for a path that was written again since, it would
     return the old one. A copy has a path of its own.
     """
-    with tempfile.TemporaryDirectory() as folder, _without_scope_warnings():
-        return tvm.runtime.load_module(shutil.copy(path, Path(folder) / path.name))
+    with scratch_folder(Path(tempfile.gettempdir()), "bitenc-load") as folder:
+        copy = shutil.copy(path, folder / "model.so")
+        with _without_scope_warnings():
+            # TVM's own `load_module` would keep the code mapped until the process ends.
+            return tvm_ffi.load_module(copy, keep_module_alive=False)
 
 
 @contextmanager
 def _without_scope_warnings() -> Iterator[None]:
     """Drop the warning of TVM 0.27 for every constant it saves or loads; keep all others."""
-    with tempfile.TemporaryFile() as captured:
+    # Standard error is the process's: two threads that put it aside would lose it.
+    with _STANDARD_ERROR, tempfile.TemporaryFile() as captured:
         sys.stderr.flush()
         standard_error = os.dup(2)
         os.dup2(captured.fileno(), 2)

@@ -13,8 +13,9 @@ import numpy as np
 import tvm
 from tvm import relax
 
+from ..arrays import checked_arrays
 from ..batch import BATCH, TensorSpec
-from ..compiled import Benchmark, checked_arrays, missing_instructions
+from ..compiled import Benchmark, missing_instructions
 from ..errors import BitencError, RemoteError, TargetError
 from ..target import Target
 from .connection import Connection, within

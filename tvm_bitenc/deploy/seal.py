@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from ..errors import BitencError, LibraryError
-from .library import seal, written_whole
+from ..files import written_whole
+from .library import seal
 
 
 def main(arguments: list[str]) -> None:
@@ -18,7 +19,7 @@ def main(arguments: list[str]) -> None:
     library, description = map(Path, arguments)
     try:
         content = json.loads(description.read_text(encoding="utf-8"))
-        with written_whole(library) as temporary:
+        with written_whole(library, LibraryError) as temporary:
             shutil.copy(library, temporary)
             seal(temporary, content)
     except (OSError, ValueError) as error:

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from ..data import data_folder
 from ..errors import BitencError
+from ..files import written_whole
 from ..kernel.nest.tile import Tile
 from ..strategy import BY_RULES, STRATEGIES
 from ..target import Target
@@ -202,9 +203,8 @@ def file_of(database: str | Path) -> Path:
 
 def write_lines(lines: Iterable[Line], path: Path) -> None:
     """Write a file, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text("".join(to_json(line) + "\n" for line in lines), encoding="utf-8")
-    os.replace(temporary, path)
+    with written_whole(path, RecordError) as temporary:
+        temporary.write_text("".join(to_json(line) + "\n" for line in lines), encoding="utf-8")
 
 
 def merged(lines: Iterable[Line]) -> list[Line]:

@@ -6,8 +6,8 @@ import base64
 import io
 from pathlib import Path
 
-from ..deploy.library import written_whole
 from ..errors import BitencError
+from ..files import written_whole
 
 
 def new_figure(width: float, height: float):

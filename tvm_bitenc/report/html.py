@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..deploy.library import written_whole
 from ..errors import BitencError
+from ..files import written_whole
 from .figure import data_url
 from .report import Report, layer_line, ops_line
 from .roofline import draw_roofline

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from pathlib import Path
 
 from ...compiled import CompiledModel
 from ...errors import LibraryError
+from ...files import scratch_folder
 from ...transform.pipeline import memory_planning
 from ..linker import gnu_compiler
 from .interface import interface, make_ports
@@ -36,8 +36,7 @@ def write_bundle(model: CompiledModel, folder: Path, name: str = "net") -> Path:
     plan = make_plan(planned)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".export_c.", dir=folder) as temporary:
-            scratch = Path(temporary)
+        with scratch_folder(folder, "export_c", LibraryError) as scratch:
             workspace = compile_kernels(planned, target, name, scratch / f"{name}_kernels.o")
             _write_sources(scratch, model, plan, workspace, name)
             for file in sorted(scratch.iterdir()):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import BitencError
+from ...files import written_whole
 
 VERSION = 1
 SAVE_EVERY = 2.0  # Seconds.
@@ -65,13 +65,12 @@ class Checkpoint:
         return self.steps[step]
 
     def save(self) -> None:
-        """Write the file under a temporary name and rename it."""
+        """Write the file, whole or not at all."""
         if self.path is None:
             return
         content = json.dumps({"version": VERSION, "key": self.key, "steps": self.steps})
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        temporary.write_text(content)
-        temporary.replace(self.path)
+        with written_whole(self.path) as temporary:
+            temporary.write_text(content)
         self.saved_at = time.monotonic()
 
     def _load(self) -> dict[str, object]:
