@@ -100,17 +100,17 @@ def _remove_abandoned(parent: Path, name: str) -> None:
     except OSError:
         return
     for entry in entries:
-        is_ours = entry.name.endswith(_SUFFIX) and entry.is_dir(follow_symlinks=False)
-        if is_ours and entry.stat(follow_symlinks=False).st_uid == os.getuid():
+        if entry.name.endswith(_SUFFIX):
             _remove_unless_locked(entry.path)
 
 
 def _remove_unless_locked(folder: str) -> None:
-    with suppress(OSError):  # Locked, removed by another process, or without locks at all.
+    with suppress(OSError):  # No folder, locked, removed meanwhile, or without locks at all.
         lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
+            if os.fstat(lock).st_uid == os.getuid():  # Nothing of another user.
+                shutil.rmtree(folder, ignore_errors=True)
         finally:
             os.close(lock)
 

@@ -15,8 +15,6 @@ from tvm import relax
 
 from .threads import prepare_pool, use_threads
 
-Result = tvm.runtime.Tensor | tvm_ffi.Array
-
 
 class Machines:
     """The machines of an executable, made on demand and kept.
@@ -35,8 +33,8 @@ class Machines:
         self._idle: list[tvm_ffi.Function] = []
         self._making = threading.Lock()
 
-    def run(self, *tensors: tvm.runtime.Tensor) -> Result:
-        """Run `main` in a machine that no other call is in."""
+    def run(self, *tensors: tvm.runtime.Tensor):
+        """Run `main` in a machine that no other call is in; a tensor, or an array of them."""
         if self.threads != 1:
             use_threads(self.threads)
         try:

@@ -10,19 +10,23 @@ import tvm
 
 _ALL_CORES = 1  # TVM's name for a pool that takes any core.
 _NO_LIMIT = 0
+_LOOKS = 4000  # About 1 ms: longer than it is from one parallel loop of a network to the next.
 _calling = threading.local()  # What the pool of the calling thread was last set to.
 
 
 def prepare_pool() -> None:
-    """Let pools have every physical core, and pin nothing.
+    """Let pools have every physical core, pin nothing, and rest when there is nothing to do.
 
-    TVM takes half of the logical CPUs, which leaves cores idle where a core has one thread. And it
+    TVM takes half of the logical CPUs, which leaves cores idle where a core has one thread. It
     pins the calling thread, so that threads which other libraries start later all share one core.
-    Both settings are read when a pool is first used; those of the user's environment win.
+    And behind each loop its workers look for the next one for some 100 ms: many callers' workers
+    take the cores from those that compute, and a thread that ends waits for its own.
+    These settings are read when a pool is first used; those of the user's environment win.
     """
     if "TVM_NUM_THREADS" not in os.environ:
         os.environ["TVM_NUM_THREADS"] = str(physical_cores())
     os.environ.setdefault("TVM_BIND_THREADS", "0")
+    os.environ.setdefault("TVM_THREAD_POOL_SPIN_COUNT", str(_LOOKS))
 
 
 def use_threads(count: int | None) -> None:

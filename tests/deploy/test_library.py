@@ -1,8 +1,10 @@
 """Libraries: written whole or not at all, checked before any code is loaded, run without torch."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -203,6 +205,92 @@ def test_an_interrupted_export_leaves_nothing(model, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         model.export_library(tmp_path / "net.so")
     assert_nothing_else(tmp_path)
+
+
+HANGING = """#!/bin/sh
+while [ "$1" != -o ]; do shift; done
+touch "$(dirname "$2")/ccHalf.res" "$TMPDIR/ccTemporary"
+echo linking >&2
+exec sleep 60
+"""
+EXPORT = """
+import sys
+import numpy as np
+import tvm_bitenc as be
+from tvm import relax
+
+builder, x = relax.BlockBuilder(), relax.Var("x", relax.TensorType((1, 4), "float32"))
+with builder.function("main", [x]):
+    with builder.dataflow():
+        y = builder.emit_output(relax.op.add(x, relax.const(np.ones((1, 4), np.float32))))
+    builder.emit_func_output(y)
+be.build(builder.get()).export_library(sys.argv[1], cc=sys.argv[2])
+"""
+
+
+SLOW = [pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGTERM, signal.SIGINT)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, *SLOW])
+def test_an_export_that_is_killed(number, model, tmp_path):
+    """Nothing is left for long, beside the library or in the folder for temporary files."""
+    linker, folder, temporary = tmp_path / "linker", tmp_path / "nets", tmp_path / "tmp"
+    linker.write_text(HANGING)
+    linker.chmod(0o755)
+    folder.mkdir()
+    temporary.mkdir()
+    root = str(Path(be.__file__).parents[1])
+    process = subprocess.Popen(
+        [sys.executable, "-c", EXPORT, str(folder / "net.so"), str(linker)],
+        env={**os.environ, "PYTHONPATH": root, "TMPDIR": str(temporary)},
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        while not list(folder.glob(".net.so.*/ccHalf.res")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        os.killpg(process.pid, number)
+        assert process.wait(60) == -number
+    finally:
+        process.kill()
+    left = os.listdir(folder)
+    assert len(left) == (number == signal.SIGKILL) and os.listdir(temporary) == []
+    model.export_library(folder / "net.so")
+    assert_nothing_else(folder, "net.so")
+
+
+def test_a_bundle_removes_what_a_killed_export_left(model, tmp_path):
+    (tmp_path / ".export_c.killed.part").mkdir()
+    model.export_c(tmp_path)
+    assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]
+
+
+def mapped_libraries():
+    return [line for line in Path("/proc/self/maps").read_text().splitlines() if "model.so" in line]
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="run on Linux")
+def test_a_library_is_unmapped_with_its_model(path, layer, same):
+    loaded = be.load(path)
+    y = loaded(layer.input)
+    assert mapped_libraries()
+    del loaded
+    assert not mapped_libraries() and same(y, layer.reference())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="run on Linux")
+def test_ten_thousand_loads_take_no_more_memory(path, layer, same):
+    def pages():
+        return int(Path("/proc/self/statm").read_text().split()[1])
+
+    sizes = []
+    for _ in range(10_000):
+        assert same(be.load(path)(layer.input), layer.reference())
+        sizes.append(pages())
+    growth = (sizes[-1] - sizes[100]) * os.sysconf("SC_PAGE_SIZE")
+    assert growth < 100 * path.stat().st_size and not mapped_libraries()
 
 
 def test_places_that_cannot_be_written(model, path, tmp_path):
