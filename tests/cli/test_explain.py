@@ -4,13 +4,13 @@ import json
 import os
 import subprocess
 import sys
-import zipfile
 
 import pytest
 import torch
 from torch import nn
 
 import tvm_bitenc as be
+from tests import archives
 from tvm_bitenc.explain import explain
 from tvm_bitenc.nn import QConv2d
 
@@ -92,41 +92,12 @@ def test_files_that_are_no_models(bitenc, file, tmp_path):
     assert "there is no such name" in bitenc("explain", file, "--target", "z80")[0]
 
 
-def test_nothing_is_unpickled(bitenc, file, tmp_path):
-    """Neither objects of the archive's own, nor weights that say they are pickled."""
-    path = tmp_path / "evil.pt2"
-    path.write_bytes(file.read_bytes())
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr("net/data/constants/opaque_obj_0", b"cos\nsystem\n.")
-    assert "holds pickled objects" in bitenc("explain", path)[0]
-    assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ
-
-
-class Marker:
-    """Leaves a file behind when it is unpickled."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (str(self.path), "w")
-
-
-def test_weights_that_are_pickles(bitenc, file, tmp_path):
-    """A weight's bytes replaced by a pickle that runs code: it never does."""
-    path, marker = tmp_path / "evil.pt2", tmp_path / "ran"
-    with zipfile.ZipFile(file) as old, zipfile.ZipFile(path, "w") as new:
-        for name in old.namelist():
-            content = old.read(name)
-            if name.endswith("model_weights_config.json"):
-                config = json.loads(content)
-                for entry in config["config"].values():
-                    entry["use_pickle"] = True
-                content = json.dumps(config).encode()
-            elif "/data/weights/weight_" in name:
-                buffer = tmp_path / "weight"
-                torch.save(Marker(marker), buffer)
-                content = buffer.read_bytes()
-            new.writestr(name, content)
-    code, _ = bitenc("explain", path)
-    assert code and not marker.exists()
+@pytest.mark.parametrize("attack", archives.ATTACKS, ids=lambda attack: attack.__name__)
+def test_archives_that_would_run_code(attack, bitenc, tmp_path, monkeypatch):
+    path, mark = archives.good_archive(tmp_path / "net.pt2"), tmp_path / "ran"
+    monkeypatch.syspath_prepend(tmp_path)
+    archive = archives.Archive(path)
+    attack(archive, str(mark))
+    code, printed = bitenc("explain", archive.write(path))
+    assert not mark.exists()
+    assert code.startswith(f"bitenc: {path}") and "\n" not in code and not printed.err

@@ -16,7 +16,7 @@ from pathlib import Path
 DEBIAN = ["python3-minimal", "libpython3-stdlib", "libstdc++6"]
 # As in the extra `deploy` and what TVM needs.
 WHEELS = ["apache-tvm", "apache-tvm-ffi", "numpy", "ml_dtypes", "typing_extensions"]
-WHEELS += ["cloudpickle", "psutil", "tornado"]
+WHEELS += ["cloudpickle", "msgspec", "psutil", "tornado"]
 PLATFORMS = ["manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux2014_aarch64", "any"]
 PROGRAM = """#!/bin/sh
 export PYTHONHOME={folder}/root/usr PYTHONPATH="{folder}/site:$PYTHONPATH"

@@ -253,7 +253,7 @@ def test_a_board_that_hangs(program, path, digits, monkeypatch, wait_until):
 def test_servers_bind_to_loopback_and_refuse_taken_ports(server):
     bound = [
         x.laddr.ip
-        for process in [psutil.Process(server._rpc.proc._proc.pid)]
+        for process in [psutil.Process(server.process.pid)]
         for x in process.net_connections("tcp")
         if x.status == psutil.CONN_LISTEN
     ]

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from ..errors import BitencError, RemoteError, first_line
-from .serve import LOOPBACK, PORT, need_rpc
+from .serve import LOOPBACK, PORT, PROBE, need_rpc
 
 _MAGIC, _MISMATCH = 0xFF271, 0xFF271 + 2  # RPC_MAGIC and RPC_CODE_MISMATCH of TVM's protocol.
 _PATIENCE = 10  # Seconds to wait for an answer of a server that has nothing to do.
@@ -89,7 +89,7 @@ class Connection:
         TVM's client would wait without end for a server that is busy or hangs.
         """
         with socket.create_connection((self.host, self.port), _PATIENCE) as probe:
-            key = b"client:bitenc-probe"
+            key = f"client:{PROBE}".encode()
             try:
                 probe.sendall(struct.pack("<ii", _MAGIC, len(key)) + key)
                 answer = probe.recv(4)

@@ -1,35 +1,29 @@
-"""`Server`: TVM's RPC server that cleans up after itself, with a clock around kernels."""
+"""`Server`: a process that listens for clients of TVM's RPC, and cleans up after itself."""
 
 from __future__ import annotations
 
-import ctypes
-import functools
-import json
 import os
 import shutil
-import signal
 import socket
+import subprocess
 import sys
 import tempfile
-import threading
-import time
-from collections import defaultdict
 from pathlib import Path
 
-import tvm
+import msgspec
 
 from ..errors import RemoteError, first_line
-from ..threads import prepare_pool
-from .machine import describe_machine
 
 LOOPBACK, PORT = "127.0.0.1", 9090
+# Functions for clients.
 CLOCK, TIMES = "tvm_bitenc.clock_kernels", "tvm_bitenc.kernel_times"
 MACHINE = "tvm_bitenc.machine"
-_PR_SET_PDEATHSIG = 1  # prctl: the signal that a process gets when its parent dies.
+PROBE = "bitenc-probe"  # Key of a client that only asks whether the server is free.
+_BACKLOG = 128
 
 
 class Server:
-    """TVM's RPC server in processes of its own, which end with this object or this process.
+    """An RPC server in processes of its own, which end with this object or this process.
 
     Whoever reaches the server can run code on this machine: TVM's RPC has no passwords. Use it as
     a context manager, or call `close`.
@@ -64,9 +58,10 @@ class Server:
         need_rpc()
         self.host, self.key, self.tracker = host, key, tracker
         self.public_host = public_host
-        self.port = port or free_port(host)
+        self._listening = _listen(host, port)
+        self.port = self._listening.getsockname()[1]
         self.folder = Path(tempfile.mkdtemp(prefix="bitenc-serve-"))
-        self._rpc = None
+        self.process: subprocess.Popen | None = None
         try:
             self._start()
         except BaseException:
@@ -74,51 +69,81 @@ class Server:
             raise
 
     def _start(self) -> None:
-        from tvm import rpc
+        """Start the process that listens. The socket is ours: while it starts, clients wait."""
+        from .listen import Settings
 
-        prepare = functools.partial(_prepare_process, str(self.folder), os.getpid())
-        try:
-            self._rpc = rpc.Server(
-                self.host,
-                self.port,
-                self.port + 1,
-                key=self.key,
-                tracker_addr=self.tracker,
-                custom_addr=self.public_host,
-                silent=True,
-                server_init_callback=prepare,
-            )
-        except Exception as error:  # TVM's own errors have no common class.
-            raise RemoteError(
-                f"RPC server {self.host}:{self.port}",
-                f"can't be started ({str(error).strip().splitlines()[-1]})",
-                "Use another --port, and an address of this machine as --host",
-            ) from None
+        settings = Settings(
+            str(self.folder), os.getpid(), self.port, self.key, self.tracker, self.public_host
+        )
+        is_ready, ready = os.pipe()
+        listening = self._listening.fileno()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tvm_bitenc.deploy.listen",
+             msgspec.json.encode(settings).decode(), str(listening), str(ready)],
+            stdin=subprocess.DEVNULL,
+            pass_fds=(listening, ready),
+            start_new_session=True,  # Ctrl-C is for this process, which ends that one.
+        )  # fmt: skip
+        os.close(ready)
+        with os.fdopen(is_ready, "rb") as pipe:
+            if not pipe.read():  # It has ended without a word.
+                raise RemoteError(
+                    f"RPC server {self.host}:{self.port}",
+                    "can't be started",
+                    "See above what its process says, and bitenc doctor",
+                )
 
     def serve_forever(self) -> None:
-        """Start again whenever a client's session takes the server down with it."""
+        """Start again whenever the process that listens has ended."""
         while True:
-            self._rpc.proc.join()
-            self._rpc.terminate()
-            self._empty_folder()
+            self.process.wait()
+            self._end_processes()
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder.mkdir(mode=0o700)
             self._start()
 
     def close(self) -> None:
         """End all processes of the server and remove all that clients uploaded."""
-        if self._rpc is not None:
-            self._rpc.terminate()
-            self._rpc = None
+        self._listening.close()
+        self._end_processes()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _empty_folder(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(mode=0o700)
+    def _end_processes(self) -> None:
+        import psutil
+
+        if self.process is None:
+            return
+        try:
+            running = psutil.Process(self.process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            running = []
+        for each in running:
+            try:
+                each.kill()
+            except psutil.NoSuchProcess:
+                continue
+        self.process.kill()
+        self.process.wait()
+        self.process = None
 
     def __enter__(self) -> Server:
         return self
 
     def __exit__(self, *_error) -> None:
         self.close()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    where = f"RPC server {host}:{port}"
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except (OSError, OverflowError) as error:
+        raise RemoteError(
+            where,
+            f"can't be started ({first_line(error)})",
+            "Use another --port, and an address of this machine as --host",
+        ) from None
 
 
 def need_rpc() -> None:
@@ -143,65 +168,3 @@ def free_port(host: str = LOOPBACK) -> int:
         raise RemoteError(
             f"address {host}", f"can't be listened at ({first_line(error)})", "Give another --host"
         ) from None
-
-
-def _prepare_process(folder: str, parent: int) -> None:
-    """Set up the server's process, of which each session is a fork."""
-    import multiprocessing
-
-    multiprocessing.set_start_method("fork", force=True)  # Else sessions lack our functions.
-    tempfile.tempdir = folder
-    os.chdir(folder)
-    prepare_pool()
-    os.register_at_fork(after_in_child=_die_with_parent)
-    threading.excepthook = _end_process
-    threading.Thread(target=_end_with, args=(parent, folder), daemon=True).start()
-    _register_functions()
-
-
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _end_process(_arguments) -> None:
-    """End the server when its listening thread has failed: else it would be there, but deaf."""
-    os._exit(1)
-
-
-def _end_with(parent: int, folder: str) -> None:
-    """Clean up in the parent's stead when it was killed."""
-    import psutil
-
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    for child in psutil.Process().children(recursive=True):
-        child.kill()
-    shutil.rmtree(folder, ignore_errors=True)
-    os._exit(1)
-
-
-def _register_functions() -> None:
-    """Make kernels' times and facts about the machine known to clients."""
-    total: dict[str, float] = defaultdict(float)
-    started = 0.0
-
-    def clock(_function, name: str, before: bool, _result, *_arguments) -> int:
-        nonlocal started
-        if before:
-            started = time.perf_counter()
-        elif not name.startswith("vm.builtin"):
-            total[name] += time.perf_counter() - started
-        return 0
-
-    def times() -> str:
-        result = json.dumps({name: s for name, s in total.items() if name != "main"})
-        total.clear()
-        return result
-
-    def clock_kernels(machine: tvm.runtime.Module) -> None:
-        machine["set_instrument"](clock)  # A client can't pass functions.
-
-    tvm.register_global_func(CLOCK, clock_kernels, override=True)
-    tvm.register_global_func(TIMES, times, override=True)
-    tvm.register_global_func(MACHINE, lambda: json.dumps(describe_machine()), override=True)

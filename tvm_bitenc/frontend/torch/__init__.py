@@ -7,6 +7,8 @@
 `fake_quantize`     torch's own quantizers: fake-quantize, and quantize/dequantize of PT2E
 `modules`           observers and fake-quantize modules, as an export needs them
 `files`             exported programs in files
+`archive`           the members of such a file that are checked, and written again for torch
+`schema`            what their documents may say; `expressions`: what their sizes may be
 ==================  ==========================================================================
 """
 
