@@ -19,7 +19,7 @@ from tvm_bitenc.op.registration import constant_value, is_call_to
 from tvm_bitenc.schedule import strategy_costs
 from tvm_bitenc.strategy import STRATEGIES
 from tvm_bitenc.target import Target, load_target
-from tvm_bitenc.transform.rewrite import rewrite_calls
+from tvm_bitenc.transform.visit import visit_calls
 
 from .emulated import EmulatedKernel, Run, missing_model, missing_tools
 from .machine import this_machine
@@ -131,7 +131,7 @@ def layer_of(workload: Workload, bits: tuple[int, int], target: Target) -> ConvL
             found.append(conv_layer_of(call))
 
     passes = planes_pipeline(target, "auto").until("bitenc.Strategy")
-    rewrite_calls(passes.run(layer_module(workload, *bits)), look)
+    visit_calls(passes.run(layer_module(workload, *bits)), look)
     return found[0]
 
 

@@ -16,6 +16,7 @@ from tvm_bitenc.encoding import WORD_BITS, Encoding
 from tvm_bitenc.op import branch_conv2d, pack, threshold, unpack
 from tvm_bitenc.op.packed import pack_op, unpack_op
 from tvm_bitenc.op.registration import is_call_to
+from tvm_bitenc.records.file import Records
 from tvm_bitenc.target import Target
 from tvm_bitenc.transform.fuse_epilogue import FuseEpilogue
 from tvm_bitenc.transform.layout import NCHW, NHWC, Layout
@@ -218,11 +219,10 @@ def library_run(library: CompiledModel, value: np.ndarray) -> Callable[[], objec
     return lambda: main_function(tensor)
 
 
-def planes_pipeline(target: Target, strategy: str) -> Pipeline:
+def planes_pipeline(target: Target, strategy: str, records: Records | None = None) -> Pipeline:
     """Return the compiler's passes from `bitenc.Layout` on, for modules of `layer_module`."""
-    return Pipeline(
-        [Layout(), EndPacked(), FuseEpilogue(), Strategy(strategy, target), Schedule(target)]
-    )
+    chosen = Strategy(strategy, target, records or Records())
+    return Pipeline([Layout(), EndPacked(), FuseEpilogue(), chosen, Schedule(target)])
 
 
 @tvm.transform.module_pass(opt_level=0, name="benchmarks.EndPacked")

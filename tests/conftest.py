@@ -192,11 +192,11 @@ def _run_te(compute, *arrays: np.ndarray) -> np.ndarray:
 
 
 def _until(name: str):
-    return lambda target, strategy: default_pipeline(target, strategy).until(name)
+    return lambda *arguments: default_pipeline(*arguments).until(name)
 
 
 def _only(*passes):
-    return lambda target, strategy: Pipeline(list(passes))
+    return lambda *arguments: Pipeline(list(passes))
 
 
 @pytest.fixture(scope="session")

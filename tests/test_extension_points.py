@@ -95,9 +95,9 @@ class LastLayerBy:
 def test_a_pass_is_one_class_and_a_place(strategies, signs, spelling, same):
     mod, x, expected = signs
 
-    def pipeline(target, strategy):
+    def pipeline(target, strategy, records):
         added = LastLayerBy(strategies[1])
-        return default_pipeline(target, strategy).insert_after("bitenc.Strategy", added)
+        return default_pipeline(target, strategy, records).insert_after("bitenc.Strategy", added)
 
     lib = be.build(mod, strategy=strategies[0], pipeline=pipeline)
     assert tuple(row.strategy for row in lib.report().layers) == strategies

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import tvm
@@ -15,6 +14,7 @@ from .errors import UnsupportedError
 from .explain import Observer
 from .records.file import load_records
 from .target import Target, load_target
+from .transform.dump import Dump
 from .transform.pipeline import Pipeline, code_generation, default_pipeline
 from .vta.model import model_kind
 
@@ -27,6 +27,7 @@ def build(
     database: str | Path | bool | None = None,
     *,
     simulator: str | None = None,
+    dump: str | Path | None = None,
     pipeline: Callable[..., Pipeline] = default_pipeline,
 ) -> CompiledModel:
     """Compile a Relax module.
@@ -53,9 +54,12 @@ def build(
     simulator : {"functional", "verilog"}, optional
         What stands for the accelerator of the target: numpy (the default), or its Verilog, cycle by
         cycle, which needs Verilator.
+    dump : path, optional
+        A folder: the module is written there as imported and after every pass, as text.
     pipeline : callable
-        From target and strategy to the passes to run; ``no_lowering`` compiles the module as it
-        is, ``lambda *a: default_pipeline(*a).insert_after("bitenc.Fold", MyPass())`` adds one.
+        From target, strategy and records to the passes to run. ``no_lowering`` compiles the module
+        as it is; ``lambda *a: default_pipeline(*a).insert_after("bitenc.Fold", MyPass())`` adds a
+        pass.
 
     Returns
     -------
@@ -70,11 +74,14 @@ def build(
     """
     _check_module(mod)
     target = load_target(target, threads, simulator)
-    target = replace(target, records=load_records(database, target))
-    observer, passes = Observer(target), pipeline(target, strategy)
+    passes = pipeline(target, strategy, load_records(database, target))
+    observer = Observer(target)
     inputs, outputs = specs_of(mod["main"])
     mod = without_bounds(mod)
-    scheduled = passes.run(mod, observer)
+    after = None if dump is None else Dump(dump)
+    if after is not None:
+        after("imported", mod)
+    scheduled = passes.run(mod, observer, after)
     if "bitenc.Lower" not in passes.names:
         observer("bitenc.Lower", mod)
     with target.tvm_target:

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import platform
 import sys
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import tvm
 from tvm.target import codegen
@@ -22,9 +21,6 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
-
-if TYPE_CHECKING:
-    from .records.file import Records
 
 ACCELERATOR = "vta"
 SIMULATORS = ("functional", "verilog")
@@ -76,8 +72,6 @@ class Target:
     emulator : str
         Command that runs its programs on other machines, e.g. ``qemu-aarch64 -cpu cortex-a53``;
         empty if there is none.
-    records : Records, optional
-        What tuning found for it; without them, rules choose alone.
     accelerator : Accelerator, optional
         Runs the layers that it supports; `tvm_target` is then the CPU beside it.
     simulator : {"functional", "verilog"}
@@ -91,7 +85,6 @@ class Target:
     description: str = ""
     core: Core = Core()
     emulator: str = ""
-    records: Records | None = field(default=None, compare=False, repr=False)
     accelerator: Accelerator | None = None
     simulator: str = SIMULATORS[0]
 

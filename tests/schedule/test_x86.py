@@ -16,7 +16,7 @@ from tvm_bitenc.schedule.vector import default_tile
 from tvm_bitenc.strategy import STRATEGIES
 from tvm_bitenc.target import DEFAULT_RULES, Target, load_target, native_target
 from tvm_bitenc.transform import default_pipeline
-from tvm_bitenc.transform.rewrite import rewrite_calls
+from tvm_bitenc.transform.visit import visit_calls
 
 X86_TARGETS = ("x86-64-v3", "x86-64-v4", "znver5")
 RULES = {
@@ -40,7 +40,7 @@ def call_of(random_layer, layers_module, target, strategy, **window):
         if is_call_to(call, packed_conv2d_op):
             found.append(call)
 
-    rewrite_calls(default_pipeline(target, strategy).until("bitenc.DirectCodes").run(mod), look)
+    visit_calls(default_pipeline(target, strategy).until("bitenc.DirectCodes").run(mod), look)
     (call,) = found
     return call
 

@@ -13,6 +13,7 @@ from tvm_bitenc.strategy import STRATEGIES
 from tvm_bitenc.target import native_target
 from tvm_bitenc.transform import Pipeline, default_pipeline, no_lowering
 from tvm_bitenc.transform.expand_branches import ExpandBranches
+from tvm_bitenc.transform.fold import Fold
 
 op = relax.op
 PASSES = default_pipeline(native_target()).names
@@ -86,8 +87,8 @@ STAGES = [
 def test_the_answer_after_each_pass(count, strategy, network, oracle, outputs_of, same):
     mod, x = network
 
-    def first(target, chosen):
-        return Pipeline(default_pipeline(target, chosen).passes[:count])
+    def first(*arguments):
+        return Pipeline(default_pipeline(*arguments).passes[:count])
 
     outputs = outputs_of(mod, [x], pipeline=first, strategy=strategy)
     assert all(map(same, outputs, oracle))
@@ -125,6 +126,31 @@ def test_places(network):
     assert pipeline.names == PASSES
     with pytest.raises(BitencError, match=r"'bitenc.Fuse'.*Its passes are bitenc.Canonicalize"):
         pipeline.insert_after("bitenc.Fuse", fold)
+
+
+def test_phases_are_listed_with_their_passes():
+    lines = str(default_pipeline(native_target())).splitlines()
+    assert [line.strip() for line in lines if line.startswith("  ")] == PASSES
+    phases = [line for line in lines if not line.startswith("  ")]
+    assert lines[0] == phases[0] and len(phases) == 4
+    alone = Pipeline([Fold(), *default_pipeline(native_target()).parts])
+    assert alone.names == ["bitenc.Fold", *PASSES]
+    assert alone.until("bitenc.Lower").names == ["bitenc.Fold", *PASSES[:3]]
+
+
+def test_a_dump_has_the_module_after_every_pass(network, tmp_path):
+    tvm_bitenc.build(network[0], threads=1, dump=tmp_path / "dump")
+    files = sorted((tmp_path / "dump").iterdir())
+    assert [file.stem.partition("_")[2] for file in files] == [
+        "imported",
+        *(name.removeprefix("bitenc.") for name in PASSES),
+    ]
+    assert "bitenc.quantize" in files[1].read_text()
+    assert "strategy" in files[PASSES.index("bitenc.Strategy") + 1].read_text()
+    assert "packed_conv2d_" in files[-1].read_text()
+    (tmp_path / "file").touch()
+    with pytest.raises(BitencError, match=r"file.*can't be written"):
+        tvm_bitenc.build(network[0], threads=1, dump=tmp_path / "file")
 
 
 def test_observe_sees_the_module_in_front_of_each_pass(network, ops_of):

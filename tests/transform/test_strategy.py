@@ -1,4 +1,4 @@
-"""Pass 6: every convolution is told how to compute its sum."""
+"""Every convolution is told how to compute its sum."""
 
 import numpy as np
 import pytest
@@ -13,8 +13,8 @@ from tvm_bitenc.schedule import strategy_costs
 from tvm_bitenc.strategy import STRATEGIES
 from tvm_bitenc.target import DEFAULT_RULES, Target, native_target
 from tvm_bitenc.transform.pipeline import default_pipeline
-from tvm_bitenc.transform.rewrite import rewrite_calls
 from tvm_bitenc.transform.strategy import Strategy
+from tvm_bitenc.transform.visit import visit_calls
 
 TARGET = Target("here", native_target().tvm_target, ("generic",))
 
@@ -25,7 +25,8 @@ def packed(builder, planes, bits, channels, strategy=""):
     encoding = Encoding.symmetric(bits, 2.0)
     call = branch_conv2d(codes, encoding, weight, encoding)
     call = packed_conv2d(planes, relax.BlockBuilder().normalize(call))
-    return builder.emit(with_attributes(call, strategy=strategy))
+    decision = dict(strategy=strategy, tile=[], origin="default rule") if strategy else {}
+    return builder.emit(with_attributes(call, **decision))
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -66,7 +67,7 @@ def strategies_of(mod, strategy, target=TARGET):
             layer = conv_layer_of(call)
             found[layer.name] = (layer.strategy, layer)
 
-    rewrite_calls(default_pipeline(target, strategy).until("bitenc.DirectCodes").run(mod), look)
+    visit_calls(default_pipeline(target, strategy).until("bitenc.DirectCodes").run(mod), look)
     return found
 
 

@@ -26,6 +26,9 @@ def compile_command(
     threads: Threads = None,
     shape: Shapes = None,
     html: Annotated[Path | None, typer.Option(help="Write the report as a page, too.")] = None,
+    dump: Annotated[
+        Path | None, typer.Option(help="Write the module after every pass into this folder.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compile a model to a shared library, and say what each layer became.
@@ -34,7 +37,7 @@ def compile_command(
     """
     if model.suffix.lower() not in READERS:
         raise BitencError(str(model), "is no model", f"Give one of {', '.join(READERS)}")
-    lib = open_library(model, shape or (), target, strategy, threads)
+    lib = open_library(model, shape or (), target, strategy, threads, dump)
     path = lib.export_library(output or model.with_suffix(".so"))
     report = lib.report()
     if html is not None:

@@ -25,6 +25,7 @@ def open_library(
     target: str = "native",
     strategy: str = "auto",
     threads: int | None = None,
+    dump: Path | None = None,
 ) -> CompiledModel:
     """Load a library, or compile a model, with a bar of its passes on a terminal.
 
@@ -39,7 +40,7 @@ def open_library(
         return load(file)
     names = default_pipeline(load_target(target, threads), strategy).names
     with compiling(file, names):
-        return build(read_model(file, shapes), target, strategy, threads)
+        return build(read_model(file, shapes), target, strategy, threads, dump=dump)
 
 
 @tvm.ir.instrument.pass_instrument

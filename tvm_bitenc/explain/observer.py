@@ -18,6 +18,7 @@ from ..op.matmul import branch_matmul_op
 from ..op.packed import conv_layer_of, packed_conv2d_op, packed_max_pool2d_op
 from ..op.quantize import quantize_op
 from ..op.registration import describe, is_call_to
+from ..records.decision import origin_of
 from ..report.report import FloatLayer, FloatOps, LayerRow, Report
 from ..target import ACCELERATOR, Target, load_target
 from ..te.function import sizes_of
@@ -25,9 +26,10 @@ from ..transform.analysis.float32 import evaluate, op_name
 from ..transform.lower import is_layer, lower_layer, reason_for_float
 from ..transform.pipeline import Pipeline, default_pipeline
 from ..transform.rewrite import Graph, is_external, merge_equal, rewrite_calls
-from ..tuning.apply import schedule_of
+from ..transform.visit import visit_calls
 from ..vta.counters import predicted
-from ..vta.offloaded import Offloaded, offloaded, window_of
+from ..vta.offloaded import Offloaded, offloaded, program_of, window_of
+from ..vta.program import Program
 from ..vta.work import work_of
 from .edges import edges_of
 from .reasons import diagnose
@@ -121,7 +123,7 @@ def _before_lowering(mod: tvm.IRModule) -> tuple[list[FloatLayer], list[str]]:
         elif _is_of_signs(call.args[0], graph):
             notes.append(f"{name_of(call, graph)}: {SIGN}")
 
-    rewrite_calls(mod, note)
+    visit_calls(mod, note)
     return left, notes
 
 
@@ -163,9 +165,11 @@ def _before_scheduling(mod: tvm.IRModule, target: Target) -> tuple[list[LayerRow
         if is_call_to(call, packed_conv2d_op):
             reason = str(call.attrs.get("cpu_reason", ""))
             row = row_of(conv_layer_of(call))
-            rows.append(replace(row, schedule=schedule_of(call, target), cpu_reason=reason))
+            rows.append(replace(row, schedule=origin_of(call), cpu_reason=reason))
         elif isinstance(call.op, tvm.ir.GlobalVar) and is_external(mod[call.op]):
-            rows.append(offloaded_row(offloaded(mod[call.op]), target.accelerator))
+            function = mod[call.op]
+            row = offloaded_row(offloaded(function), program_of(function), target.accelerator)
+            rows.append(row)
         elif is_call_to(call, packed_max_pool2d_op) and target.accelerator is not None:
             reason = str(call.attrs["cpu_reason"])
             rows.append(replace(row_of_pool(Offloaded(call)), cpu_reason=reason))
@@ -174,7 +178,7 @@ def _before_scheduling(mod: tvm.IRModule, target: Target) -> tuple[list[LayerRow
         elif _is_float_op(call, graph):
             ops.setdefault(op_name(call).split(".")[-1], []).append(graph.name)
 
-    rewrite_calls(mod, note)
+    visit_calls(mod, note)
     return rows, [
         FloatOps(op, len(names), sorted({name for name in names if name}))
         for op, names in ops.items()
@@ -233,11 +237,10 @@ def moved_bytes(layer: ConvLayer) -> int:
     return stored + samples * (read + written) // 8
 
 
-def offloaded_row(part: Offloaded, accelerator: Accelerator) -> LayerRow:
+def offloaded_row(part: Offloaded, program: Program, accelerator: Accelerator) -> LayerRow:
     """Describe a layer on the accelerator, with its cost by the cycle model."""
-    program, samples = part.program(accelerator), part.samples
-    cycles = predicted(program, accelerator).times(samples)
-    work = work_of(cycles, program.macs * samples, accelerator.macs_per_cycle)
+    cycles = predicted(program, accelerator).times(part.samples)
+    work = work_of(cycles, program.macs * part.samples, accelerator.macs_per_cycle)
     row = row_of_pool(part) if part.layer is None else row_of(conv_layer_of(part.call))
     if part.table is not None:
         residual = " + residual" if len(part.operands) > 1 else ""

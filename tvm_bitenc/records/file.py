@@ -287,6 +287,9 @@ class Records:
         )
 
 
+NO_RECORDS = Records()
+
+
 def records_for(lines: Iterable[Line], target: Target, source: str) -> Records:
     """Choose the records of a target, made with this release of TVM."""
     key, version, chosen = target_key(target), tvm_version(), {}

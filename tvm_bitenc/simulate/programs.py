@@ -9,29 +9,35 @@ from tvm import relax
 from ..accelerator import Accelerator
 from ..target import Target
 from ..transform.pipeline import default_pipeline
-from ..transform.rewrite import Graph, is_external, rewrite_calls
+from ..transform.rewrite import Graph, is_external
+from ..transform.visit import visit_calls
 from ..vta.counters import predicted
-from ..vta.offloaded import Offloaded, offloaded
+from ..vta.offloaded import Offloaded, offloaded, program_of
 from ..vta.program import Program
 from ..vta.verilator import Cycles, VerilatorSimulator
 
 
 def parts_of(mod: tvm.IRModule, target: Target) -> list[Offloaded]:
     """What the target's accelerator runs of a module, in order."""
+    return [offloaded(function) for function in _functions_of(mod, target)]
+
+
+def _functions_of(mod: tvm.IRModule, target: Target) -> list[relax.Function]:
     mod = default_pipeline(target).until("bitenc.FuseFloat").run(mod)
-    found: list[Offloaded] = []
+    found: list[relax.Function] = []
 
     def note(call: relax.Call, _graph: Graph) -> None:
         if isinstance(call.op, tvm.ir.GlobalVar) and is_external(mod[call.op]):
-            found.append(offloaded(mod[call.op]))
+            found.append(mod[call.op])
 
-    rewrite_calls(mod, note)
+    visit_calls(mod, note)
     return found
 
 
 def programs_of(mod: tvm.IRModule, target: Target) -> list[tuple[str, Program]]:
     """Layer names and programs of a module, for one sample, in the order in which they run."""
-    return [(part.name, part.program(target.accelerator)) for part in parts_of(mod, target)]
+    functions = _functions_of(mod, target)
+    return [(offloaded(function).name, program_of(function)) for function in functions]
 
 
 def counters(program: Program, accelerator: Accelerator, simulator: str) -> Cycles:

@@ -36,6 +36,7 @@ from .analysis.float32 import evaluate, function_of, op_name
 from .analysis.steps import trace
 from .lower import encoder_of
 from .rewrite import Graph, merge_equal, rewrite_calls
+from .visit import visit_calls
 
 MAX_BITS = 4  # Of each tensor: beyond, float arithmetic is faster than so many bit operations.
 
@@ -52,7 +53,7 @@ class Codes:
             if is_call_to(call, encode_op):
                 encoded.add(_key(call))
 
-        rewrite_calls(mod, note)
+        visit_calls(mod, note)
         mod = rewrite_calls(mod, lambda call, graph: _rewrite(call, graph, encoded))
         return merge_equal(mod)
 

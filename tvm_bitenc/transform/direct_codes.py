@@ -12,13 +12,16 @@ After::
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import tvm
 from tvm import relax
 
-from ..errors import TargetError
 from ..op.packed import pack_op, packed_conv2d_op
 from ..op.registration import is_call_to, make_call
-from ..schedule import find_kernel
+from ..records.decision import decided
+from ..records.file import NO_RECORDS, Records
+from ..schedule import find_space
 from ..target import Target
 from .analysis.float32 import op_name
 from .layout import NHWC
@@ -26,16 +29,19 @@ from .rewrite import Graph, rewrite_calls
 
 
 @tvm.transform.module_pass(opt_level=0, name="bitenc.DirectCodes")
+@dataclass(frozen=True)
 class DirectCodes:
     """Leave out packing where the target has a kernel that takes codes.
 
     Parameters
     ----------
     target : Target
+    records : Records
+        Those of convolutions on codes aren't those of convolutions on planes.
     """
 
-    def __init__(self, target: Target):
-        self.target = target
+    target: Target
+    records: Records = NO_RECORDS
 
     def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
         """Rewrite the module."""
@@ -47,11 +53,9 @@ class DirectCodes:
             direct = graph.typed(
                 make_call(packed_conv2d_op, [codes, *call.args[1:]], **dict(call.attrs.items()))
             )
-            try:
-                find_kernel(direct, self.target)
-            except TargetError:
+            if find_space(direct, self.target) is None:
                 return None  # Planes suit every target.
-            return direct
+            return decided(direct, str(call.attrs["strategy"]), self.target, self.records)
 
         return rewrite_calls(mod, rewrite)
 

@@ -39,6 +39,7 @@ from .analysis.float32 import op_name
 from .analysis.shaping import SHAPING
 from .analysis.steps import Chain, elementwise_step, trace
 from .rewrite import Graph, rewrite_calls
+from .visit import visit_calls
 
 CodesOf = Callable[[np.ndarray], "np.ndarray | None"]
 MAX_ENUMERATED = 1 << 23  # Integers to try, all channels together, before a layer stays in float.
@@ -67,7 +68,7 @@ def _only_encoded(mod: tvm.IRModule) -> set[relax.Var]:
         elif op_name(call) in SHAPING or elementwise_step(call, graph) is not None:
             folding.add(graph.var)
 
-    rewrite_calls(mod, note)
+    visit_calls(mod, note)
     found: set[relax.Var] = set()
     for function in mod.functions.values():
         if not isinstance(function, relax.Function):

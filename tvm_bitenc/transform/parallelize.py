@@ -14,6 +14,7 @@ Kernels from schedule rules are marked as scheduled, and left alone.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import tvm
 from tvm import s_tir, tirx
@@ -25,6 +26,7 @@ MAX_TASKS = 64
 
 
 @tvm.transform.module_pass(opt_level=0, name="bitenc.Parallelize")
+@dataclass(frozen=True)
 class Parallelize:
     """Fuse the outer spatial loops of every large block, and run them in parallel.
 
@@ -34,8 +36,7 @@ class Parallelize:
         With one thread nothing changes.
     """
 
-    def __init__(self, target: Target):
-        self.target = target
+    target: Target
 
     def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
         """Rewrite the module."""

@@ -17,12 +17,15 @@ After::
     def main(planes, residual):
         out = fused(planes, residual)
 
-A convolution or pooling that stays keeps the reason in its attribute ``cpu_reason``.
+The function has its finished program, as text, in the attribute ``program``. A convolution or
+pooling that stays keeps the reason in its attribute ``cpu_reason``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import tvm
 from tvm import relax
@@ -37,14 +40,18 @@ from ..op.packed import packed_conv2d_op, packed_max_pool2d_op
 from ..op.registration import is_call_to, with_attributes
 from ..strategy import AUTO, OTHERS, by_layer
 from ..target import Target
+from ..vta.binary import dumps
 from ..vta.codegen import NAME
-from ..vta.offloaded import Offloaded, fused_lookup
-from .rewrite import Graph, rewrite_calls
+from ..vta.offloaded import PROGRAM, Offloaded, fused_lookup, offloaded
+from ..vta.program import Program
+from .rewrite import Graph, is_external, rewrite_calls
 
 REASON = "cpu_reason"
+NUMBER = "number"  # Of a call that an accelerator might run.
 
 
 @tvm.transform.module_pass(opt_level=0, name="bitenc.Partition")
+@dataclass(frozen=True)
 class Partition:
     """Cut out what the accelerator supports.
 
@@ -56,46 +63,88 @@ class Partition:
         As for `Strategy`; a layer with one that isn't ``"auto"`` stays on the CPU.
     """
 
-    def __init__(self, target: Target, strategy: str | Mapping[str, str] = "auto"):
-        self.accelerator = target.accelerator
-        self.by_layer = by_layer(strategy)
+    target: Target
+    strategy: str | Mapping[str, str] = "auto"
+
+    def __post_init__(self):
+        by_layer(self.strategy)
 
     def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
         """Rewrite the module."""
+        programs, wanted = _Programs(self.target.accelerator), by_layer(self.strategy)
         pools = 0
 
         def decide(call: relax.Call, graph: Graph) -> relax.Expr | None:
             nonlocal pools
-            if is_call_to(call, packed_conv2d_op):
-                return with_attributes(call, **{REASON: self._reason(call)})
             if is_call_to(call, packed_max_pool2d_op):
                 call = with_attributes(call, layer=f"max_pool{pools}")
                 pools += 1
-                return with_attributes(call, **{REASON: self._reason(call)})
-            return None
+            elif not is_call_to(call, packed_conv2d_op):
+                return None
+            strategy = wanted.get(str(call.attrs["layer"]), wanted[OTHERS])
+            reason = f"strategy {strategy!r} was asked for" if strategy != AUTO else ""
+            call = with_attributes(call, **{REASON: reason, NUMBER: programs.new_number()})
+            return call if reason else with_attributes(call, **{REASON: programs.refusal(call)})
 
-        fuse = relax.transform.FuseOpsByPattern(patterns(self.accelerator), annotate_codegen=True)
-        return fuse(rewrite_calls(mod, decide))
+        mod = rewrite_calls(mod, decide)
+        mod = relax.transform.FuseOpsByPattern(patterns(programs), annotate_codegen=True)(mod)
+        for global_var, function in list(mod.functions_items()):
+            if isinstance(function, relax.Function) and is_external(function):
+                text = programs.text(offloaded(function))
+                mod[global_var] = function.with_attr(PROGRAM, text)
+        return mod
 
-    def _reason(self, call: relax.Call) -> str:
+
+@dataclass(frozen=True, eq=False)
+class _Programs:
+    """What was compiled in one run of the pass: each program once.
+
+    Parameters
+    ----------
+    accelerator : Accelerator
+    made : dict
+        Programs, or why there is none, by the number of their call and whether a table follows.
+    numbers : iterator of int
+    """
+
+    accelerator: Accelerator
+    made: dict[tuple[int, bool], Program | UnsupportedError] = field(default_factory=dict)
+    numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def new_number(self) -> int:
+        """Tell calls apart: `FuseOpsByPattern` makes new ones of them, with their attributes."""
+        return next(self.numbers)
+
+    def refusal(self, call: relax.Call) -> str:
         """Why a call can't run on the accelerator; empty if it can."""
-        wanted = self.by_layer.get(str(call.attrs["layer"]), self.by_layer[OTHERS])
-        if wanted != AUTO:
-            return f"strategy {wanted!r} was asked for"
-        try:
-            Offloaded(call).program(self.accelerator)
-        except UnsupportedError as error:
-            return f"{error.cause}. {error.cure}"
-        return ""
+        found = self._made(Offloaded(call))
+        return f"{found.cause}. {found.cure}" if isinstance(found, UnsupportedError) else ""
+
+    def fits(self, part: Offloaded) -> bool:
+        """Whether there is a program."""
+        return not isinstance(self._made(part), UnsupportedError)
+
+    def text(self, part: Offloaded) -> str:
+        """Return the program of a function that was cut out."""
+        return dumps(self._made(part), self.accelerator)
+
+    def _made(self, part: Offloaded) -> Program | UnsupportedError:
+        key = int(part.call.attrs[NUMBER]), part.table is not None
+        if key not in self.made:
+            try:
+                self.made[key] = part.program(self.accelerator)
+            except UnsupportedError as error:
+                self.made[key] = error
+        return self.made[key]
 
 
 def patterns(
-    accelerator: Accelerator,
+    programs: _Programs,
 ) -> list[tuple[str, DFPattern, dict, Callable[[PatternCheckContext], bool]]]:
     """What `FuseOpsByPattern` looks for, the largest first."""
 
     def fits(context: PatternCheckContext) -> bool:
-        return _table_fits(context, accelerator)
+        return _table_fits(context, programs)
 
     def convolution() -> DFPattern:
         return is_op(packed_conv2d_op.name)(wildcard(), varg_default_wildcard=True)
@@ -117,15 +166,9 @@ def _is_supported(context: PatternCheckContext) -> bool:
     return not str(context.matched_expr.attrs[REASON])
 
 
-def _table_fits(context: PatternCheckContext, accelerator: Accelerator) -> bool:
+def _table_fits(context: PatternCheckContext, programs: _Programs) -> bool:
     """Whether a convolution and the table behind it, which alone reads it, make one program."""
     if has_leaking_intermediate_variables(context):
         return False
     part = fused_lookup(context.matched_expr, context.matched_bindings.get, lambda _expr: 0)
-    if str(part.call.attrs[REASON]):
-        return False
-    try:
-        part.program(accelerator)
-    except UnsupportedError:
-        return False
-    return True
+    return not str(part.call.attrs[REASON]) and programs.fits(part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from tvm.ir.transform import Pass
 from tvm.relax.backend.cpu_generic import pipeline as cpu_pipeline
 
 from ..errors import BitencError
+from ..records.file import NO_RECORDS, Records
 from ..target import Target
 from ..vta.codegen import run_codegen
 from .as_conv2d import AsConv2d
@@ -32,17 +34,39 @@ from .schedule import Schedule
 from .strategy import Strategy
 from .strict_float import STRICT_LEGALIZATION
 
+Observe = Callable[[str, tvm.IRModule], None]
+_logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
-class Pipeline:
-    """Passes in order, named by their `info.name`.
+class Phase:
+    """Passes that serve one end.
 
     Parameters
     ----------
-    passes : sequence of tvm.ir.transform.Pass
+    name : str
+    passes : tuple of tvm.ir.transform.Pass
     """
 
-    passes: Sequence[Pass]
+    name: str
+    passes: tuple[Pass, ...]
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Passes in order, named by their `info.name`; `str` lists them.
+
+    Parameters
+    ----------
+    parts : sequence of Phase or tvm.ir.transform.Pass
+    """
+
+    parts: Sequence[Phase | Pass]
+
+    @property
+    def passes(self) -> list[Pass]:
+        """All passes, whatever phase they are in."""
+        return [step for _, step in self._steps()]
 
     @property
     def names(self) -> list[str]:
@@ -50,28 +74,75 @@ class Pipeline:
         return [step.info.name for step in self.passes]
 
     def insert_after(self, name: str, *passes: Pass) -> Pipeline:
-        """Return a pipeline with passes added behind the one called `name`."""
-        position = self._position(name) + 1
-        return Pipeline([*self.passes[:position], *passes, *self.passes[position:]])
+        """Return a pipeline with passes added behind the one called `name`, in its phase."""
+        return self._replaced(name, lambda found: (found, *passes))
 
     def insert_before(self, name: str, *passes: Pass) -> Pipeline:
-        """Return a pipeline with passes added in front of the one called `name`."""
-        position = self._position(name)
-        return Pipeline([*self.passes[:position], *passes, *self.passes[position:]])
+        """Return a pipeline with passes added in front of the one called `name`, in its phase."""
+        return self._replaced(name, lambda found: (*passes, found))
 
     def until(self, name: str) -> Pipeline:
         """Return the pipeline that stops in front of the pass called `name`."""
-        return Pipeline(list(self.passes[: self._position(name)]))
+        left, parts = self._position(name), list[Phase | Pass]()
+        for part in self.parts:
+            if isinstance(part, Phase):
+                parts += [Phase(part.name, part.passes[:left])] if left else []
+                left = max(left - len(part.passes), 0)
+            else:
+                parts += [part] if left else []
+                left = max(left - 1, 0)
+        return Pipeline(parts)
 
     def run(
-        self, mod: tvm.IRModule, observe: Callable[[str, tvm.IRModule], None] | None = None
+        self,
+        mod: tvm.IRModule,
+        observe: Observe | None = None,
+        after: Observe | None = None,
     ) -> tvm.IRModule:
-        """Run every pass; ``observe(name, module)`` is called in front of each."""
-        for step in self.passes:
+        """Run every pass.
+
+        Parameters
+        ----------
+        mod : tvm.IRModule
+        observe, after : callable (name, module), optional
+            Called in front of each pass, and behind it.
+        """
+        for phase, step in self._steps():
+            _logger.info("%s: %s", phase or "pass", step.info.name)
             if observe is not None:
                 observe(step.info.name, mod)
             mod = step(mod)
+            if after is not None:
+                after(step.info.name, mod)
         return mod
+
+    def __str__(self) -> str:
+        lines = []
+        for part in self.parts:
+            steps = part.passes if isinstance(part, Phase) else (part,)
+            lines += [part.name] if isinstance(part, Phase) else []
+            lines += [f"  {step.info.name}" for step in steps]
+        return "\n".join(lines)
+
+    def _steps(self) -> list[tuple[str, Pass]]:
+        """Every pass with the name of its phase, empty where it has none."""
+        found: list[tuple[str, Pass]] = []
+        for part in self.parts:
+            name, passes = (part.name, part.passes) if isinstance(part, Phase) else ("", (part,))
+            found += [(name, step) for step in passes]
+        return found
+
+    def _replaced(self, name: str, put: Callable[[Pass], tuple[Pass, ...]]) -> Pipeline:
+        """Return the pipeline with other passes in place of the first one called `name`."""
+        place, parts, count = self._position(name), list[Phase | Pass](), 0
+        for part in self.parts:
+            passes = part.passes if isinstance(part, Phase) else (part,)
+            inside = place - count
+            count += len(passes)
+            if 0 <= inside < len(passes):
+                passes = (*passes[:inside], *put(passes[inside]), *passes[inside + 1 :])
+            parts += [Phase(part.name, passes)] if isinstance(part, Phase) else passes
+        return Pipeline(parts)
 
     def _position(self, name: str) -> int:
         if name not in self.names:
@@ -81,33 +152,59 @@ class Pipeline:
         return self.names.index(name)
 
 
-def default_pipeline(target: Target, strategy: str | Mapping[str, str] = "auto") -> Pipeline:
+def default_pipeline(
+    target: Target,
+    strategy: str | Mapping[str, str] = "auto",
+    records: Records = NO_RECORDS,
+) -> Pipeline:
     """Return the passes of `tvm_bitenc.build`."""
     # layers that an accelerator supports -> functions of their own
-    for_accelerator = [] if target.accelerator is None else [Partition(target, strategy)]
+    for_accelerator = () if target.accelerator is None else (Partition(target, strategy),)
     return Pipeline(
         [
-            Canonicalize(),  # every spelling of a quantizer -> bitenc.quantize
-            AsConv2d(),  # layers of other shapes -> 2-d convolutions and matrix products
-            PushQuantizers(),  # in front of concatenations, padding and the like: codes flow
-            Lower(),  # layers of two quantized tensors -> sums of {-1,+1} branches
-            LowerPool(),  # average pooling of codes -> sums of codes
-            Codes(),  # arithmetic between quantized tensors -> tables of codes
-            Fold(),  # batch-norm, activation, re-quantization -> integer thresholds
-            Layout(),  # codes -> packed planes, channels last
-            ChannelsLast(),  # float arithmetic between layers -> channels last as well
-            FuseEncode(),  # float images -> planes by thresholds on the floats
-            FuseEpilogue(),  # thresholds join the convolution before them
-            *for_accelerator,
-            FuseFloat(),  # float arithmetic joins it, where there are none
-            Strategy(strategy, target),  # how each branch sum is computed
-            DirectCodes(target),  # first layers of few channels read codes, not planes
-            Schedule(target),  # packed ops -> kernels of the target
+            Phase(
+                "read: what the model computes, in bits",
+                (
+                    Canonicalize(),  # every spelling of a quantizer -> bitenc.quantize
+                    AsConv2d(),  # layers of other shapes -> 2-d convolutions, matrix products
+                    PushQuantizers(),  # in front of concatenations and the like: codes flow
+                ),
+            ),
+            Phase(
+                "integers: sums of branches in place of float arithmetic",
+                (
+                    Lower(),  # layers of two quantized tensors -> sums of {-1,+1} branches
+                    LowerPool(),  # average pooling of codes -> sums of codes
+                    Codes(),  # arithmetic between quantized tensors -> tables of codes
+                    Fold(),  # batch-norm, activation, re-quantization -> integer thresholds
+                ),
+            ),
+            Phase(
+                "memory: how numbers lie and travel",
+                (
+                    Layout(),  # codes -> packed planes, channels last
+                    ChannelsLast(),  # float arithmetic between layers -> channels last as well
+                    FuseEncode(),  # float images -> planes by thresholds on the floats
+                    FuseEpilogue(),  # thresholds join the convolution before them
+                    *for_accelerator,
+                    FuseFloat(),  # float arithmetic joins it, where there are none
+                ),
+            ),
+            Phase(
+                "kernels: code of the target",
+                (
+                    Strategy(strategy, target, records),  # how each branch sum is computed
+                    DirectCodes(target, records),  # layers of few channels read codes, not planes
+                    Schedule(target),  # packed ops -> kernels of the target
+                ),
+            ),
         ]
     )
 
 
-def no_lowering(target: Target, strategy: str = "auto") -> Pipeline:
+def no_lowering(
+    target: Target, strategy: str | Mapping[str, str] = "auto", records: Records = NO_RECORDS
+) -> Pipeline:
     """Return no passes at all: the module runs as imported. The oracle of every other pipeline."""
     return Pipeline([])
 

@@ -12,20 +12,25 @@ After::
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 import tvm
 from tvm import relax
 from tvm.ir import Op
 
+from ..errors import TargetError
 from ..op import packed
+from ..op.registration import describe
+from ..records.decision import origin_of, tile_of
+from ..schedule import Kernel, find_kernel, find_space
 from ..target import Target
-from ..tuning.apply import kernel_of
 from .rewrite import Graph, rewrite_calls
 
 OPAQUE = 8  # TVM's pattern kind of a function that must not be fused with others.
 
 
 @tvm.transform.module_pass(opt_level=0, name="bitenc.Schedule")
+@dataclass(frozen=True)
 class Schedule:
     """Replace every packed op by a call to a scheduled function.
 
@@ -34,8 +39,7 @@ class Schedule:
     target : Target
     """
 
-    def __init__(self, target: Target):
-        self.target = target
+    target: Target
 
     def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
         """Rewrite the module."""
@@ -52,6 +56,26 @@ class Schedule:
             return graph.call_kernel(function, [*tensors, *constants], call.ty, _kernel_name(call))
 
         return rewrite_calls(mod, schedule)
+
+
+def kernel_of(call: relax.Call, target: Target) -> Kernel:
+    """Make the kernel that was decided on.
+
+    Raises
+    ------
+    TargetError
+        If the target has none.
+    """
+    tile = tile_of(call)
+    if tile is None:
+        return find_kernel(call, target)
+    space = find_space(call, target)
+    kernel = space.kernel(tile) if space is not None and space.allows(tile) else None
+    if kernel is None:
+        raise TargetError(
+            describe(call), f"has no kernel for its {origin_of(call)}", "Build with database=False"
+        )
+    return kernel
 
 
 def _kernel_name(call: relax.Call) -> str:

@@ -1,4 +1,4 @@
-"""Each convolution is told how its branch sum is computed.
+"""Each convolution is told how its branch sum is computed, and by which tile.
 
 Before::
 
@@ -6,39 +6,45 @@ Before::
 
 After::
 
-    out = bitenc.packed_conv2d(planes, w, o, t, d)  # strategy="xnor"
+    out = bitenc.packed_conv2d(planes, w, o, t, d)
+    # strategy="xnor", tile=[], origin="default rule"
+
+With a tuned record ``tile`` has its values, and ``origin`` says what it promises.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import tvm
 from tvm import relax
 
 from ..errors import UnsupportedError
-from ..layer import ConvLayer
 from ..op.packed import conv_layer_of, packed_conv2d_op
-from ..op.registration import is_call_to, with_attributes
+from ..op.registration import is_call_to
+from ..records.decision import decided, record_of
+from ..records.file import NO_RECORDS, Records
 from ..schedule import strategy_costs
 from ..strategy import AUTO, OTHERS, by_layer
 from ..target import Target
-from ..tuning.apply import record_of
 from ..vta.offloaded import offloaded
 from .rewrite import is_external, rewrite_calls
 
 
 @tvm.transform.module_pass(opt_level=0, name="bitenc.Strategy")
+@dataclass(frozen=True)
 class Strategy:
     """Choose a kernel strategy for every layer.
 
     Parameters
     ----------
     strategy : {"auto", "xnor", "lut", "int8"} or mapping
-        ``auto`` takes what the target's tuned records say, and where there is none what costs
-        least by the cost model of its rule set, layer by layer.
+        ``auto`` takes what tuned records say, and where there is none what costs least by the cost
+        model of the target's rule set, layer by layer.
         A mapping gives layers by name, and all others by ``"*"`` (default: auto).
     target : Target
+    records : Records
 
     Raises
     ------
@@ -46,24 +52,30 @@ class Strategy:
         For an unknown strategy, or a mapping that names a layer which isn't there.
     """
 
-    def __init__(self, strategy: str | Mapping[str, str], target: Target):
-        self.by_layer, self.target = by_layer(strategy), target
+    strategy: str | Mapping[str, str]
+    target: Target
+    records: Records = NO_RECORDS
+
+    def __post_init__(self):
+        by_layer(self.strategy)
 
     def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
         """Rewrite the module."""
         names: set[str] = set()
+        wanted = by_layer(self.strategy)
 
         def choose(call: relax.Call, _graph) -> relax.Expr | None:
             if isinstance(call.op, tvm.ir.GlobalVar) and is_external(mod[call.op]):
                 names.add(offloaded(mod[call.op]).name)  # An accelerator has no choice.
             if not is_call_to(call, packed_conv2d_op):
                 return None
-            layer = conv_layer_of(call)
-            names.add(layer.name)
-            return with_attributes(call, strategy=self._choice(layer, call))
+            name = str(call.attrs["layer"])
+            names.add(name)
+            strategy = self._chosen(call, wanted.get(name, wanted[OTHERS]))
+            return decided(call, strategy, self.target, self.records)
 
         chosen = rewrite_calls(mod, choose)
-        unknown = sorted(set(self.by_layer) - names - {OTHERS})
+        unknown = sorted(set(wanted) - names - {OTHERS})
         if unknown:
             raise UnsupportedError(
                 f"strategy of layers {unknown}",
@@ -72,12 +84,11 @@ class Strategy:
             )
         return chosen
 
-    def _choice(self, layer: ConvLayer, call: relax.Call) -> str:
-        wanted = self.by_layer.get(layer.name, self.by_layer[OTHERS])
+    def _chosen(self, call: relax.Call, wanted: str) -> str:
         if wanted != AUTO:
             return wanted
-        record = record_of(call, self.target)
+        record = record_of(call, self.target, self.records)
         if record is not None:
             return record.strategy
-        costs = strategy_costs(layer, self.target)
-        return min(costs, key=costs.get)
+        costs = strategy_costs(conv_layer_of(call), self.target)
+        return min(costs, key=costs.__getitem__)

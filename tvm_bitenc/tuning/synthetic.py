@@ -29,7 +29,7 @@ def task_of(text: str, target: Target) -> Task | None:
     """
     workload = parse_workload(text)
     threads = None if workload.threads == "pool" else int(workload.threads)
-    target = replace(target, threads=threads, records=None)
+    target = replace(target, threads=threads)
     names = ("int8",) if workload.source == "codes" else STRATEGIES
     plain = call_of(workload)
     calls = {name: _typed(with_attributes(plain, strategy=name)) for name in names}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import tvm
@@ -17,12 +17,13 @@ from ..kernel.nest.tile import Tile
 from ..layer import ConvLayer
 from ..op.packed import conv_layer_of, packed_conv2d_op, takes_codes, tensor_inputs
 from ..op.registration import is_call_to, with_attributes
+from ..records.file import Records
 from ..records.workload import target_key, tvm_version, workload_of
 from ..schedule import Kernel, Space, find_kernel, find_space, strategy_costs
 from ..strategy import BY_RULES, STRATEGIES
 from ..target import Target
 from ..transform.pipeline import Pipeline
-from ..transform.rewrite import rewrite_calls
+from ..transform.visit import visit_calls
 
 Candidate = tuple[str, Tile]  # Strategy and tile.
 DEFAULT: Candidate = (BY_RULES, Tile(0, 0))  # What the rules choose: always the first trial.
@@ -144,7 +145,6 @@ def tasks_of(
     strategy : str
         Of the default.
     """
-    target = replace(target, records=None)
     found: dict[str, Task] = {}
 
     def collect(call: relax.Call, graph) -> None:
@@ -164,7 +164,7 @@ def tasks_of(
             name = str(call.attrs["layer"]) or f"layer {len(found) + 1}"
             found[workload] = Task(name, workload, target, default, calls, spaces)
 
-    rewrite_calls(pipeline(target, strategy).until("bitenc.Schedule").run(mod), collect)
+    visit_calls(pipeline(target, strategy, Records()).until("bitenc.Schedule").run(mod), collect)
     return list(found.values())
 
 

@@ -8,15 +8,12 @@ the CPU with the same name, which gives it to `runtime.run`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 
 import tvm
 from tvm import relax, te, tirx
 
-from ..accelerator import Accelerator
 from ..target import Target
-from .binary import dumps
-from .offloaded import offloaded
+from .offloaded import PROGRAM, offloaded
 from .runtime import RUN
 
 NAME = "bitenc_vta"
@@ -24,8 +21,7 @@ NAME = "bitenc_vta"
 
 def run_codegen(target: Target) -> tvm.ir.transform.Pass:
     """Return TVM's pass that calls `codegen`."""
-    options = {"simulator": target.simulator, **asdict(target.accelerator)}
-    return relax.transform.RunCodegen({NAME: options})
+    return relax.transform.RunCodegen({NAME: {"simulator": target.simulator}})
 
 
 @tvm.register_global_func(f"relax.ext.{NAME}", override=True)
@@ -38,24 +34,19 @@ def codegen(
     ----------
     functions : sequence of relax.Function
     options : mapping
-        ``simulator``, and the sizes of the `Accelerator`.
+        ``simulator``.
 
     Returns
     -------
     list of tvm.runtime.Module
         One per function, with a function of its global symbol.
     """
-    sizes = {str(name): value for name, value in options.items()}
-    simulator = str(sizes.pop("simulator"))
-    accelerator = Accelerator(**{name: int(value) for name, value in sizes.items()})
-    return [_host_function(each, accelerator, simulator) for each in functions]
+    return [_host_function(each, str(options["simulator"])) for each in functions]
 
 
-def _host_function(
-    function: relax.Function, accelerator: Accelerator, simulator: str
-) -> tvm.runtime.Module:
+def _host_function(function: relax.Function, simulator: str) -> tvm.runtime.Module:
     part, symbol = offloaded(function), str(function.attrs["global_symbol"])
-    strings = part.name, simulator, dumps(part.program(accelerator), accelerator)
+    strings = part.name, simulator, str(function.attrs[PROGRAM])
     inputs = [te.placeholder(list(x.ty.shape), str(x.ty.dtype), x.name) for x in function.params]
 
     def call(ins: Sequence[tirx.Buffer], outs: Sequence[tirx.Buffer]) -> tirx.PrimExpr:

@@ -13,12 +13,14 @@ from ..layer import BranchGeometry, ConvLayer
 from ..op.lookup import packed_lookup_op
 from ..op.packed import conv_layer_of, packed_conv2d_op
 from ..op.registration import constant_value, is_call_to
+from .binary import loads
 from .compile_layer import compile_conv
 from .compile_pool import compile_pool
 from .program import Program
 from .tiling import Window
 
 COMPOSITE = "Composite"  # TVM's attribute of the inner function, which holds the ops themselves.
+PROGRAM = "program"  # Attribute of the outer one: its finished program, by `binary.dumps`.
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,11 @@ class Offloaded:
         if layer is None:
             return compile_pool(window_of(self.call), accelerator)
         return compile_conv(layer, accelerator, self.table)
+
+
+def program_of(function: relax.Function) -> Program:
+    """Return the finished program of a function that was cut out."""
+    return loads(str(function.attrs[PROGRAM]))[0]
 
 
 def window_of(call: relax.Call) -> Window:

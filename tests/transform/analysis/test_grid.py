@@ -9,7 +9,7 @@ from tvm import relax
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.op import quantize
 from tvm_bitenc.transform.analysis.grid import bounds_of, fit, grid_of, integers_of, levels_of
-from tvm_bitenc.transform.rewrite import rewrite_calls
+from tvm_bitenc.transform.visit import visit_calls
 
 f32, op = np.float32, relax.op
 scales = st.floats(2.0**-20, 2.0**20, width=32)
@@ -51,7 +51,7 @@ def ask(module_of, question, body, shape=(2, 3)):
         if call.op.name == "relax.sigmoid":
             answers.append(question(call.args[0], graph))
 
-    rewrite_calls(module_of([shape], lambda b, x: b.emit(op.sigmoid(body(b, x)))), note)
+    visit_calls(module_of([shape], lambda b, x: b.emit(op.sigmoid(body(b, x)))), note)
     return answers[0]
 
 
@@ -125,7 +125,7 @@ def test_signs_of_weights_take_one_bit(module_of):
     for values, count in (f32([[1, -2, 3]]), 2), (f32([[1, 0, -3]]), 3):
         answers = []
         mod = module_of([(2, 3)], body(relax.const(values)))
-        rewrite_calls(
+        visit_calls(
             mod,
             lambda call, graph, answers=answers: (
                 answers.append(integers_of(call.args[0], graph))

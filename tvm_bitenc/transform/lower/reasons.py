@@ -6,7 +6,8 @@ import tvm
 from tvm import relax
 
 from ..analysis.float32 import evaluate, op_name
-from ..rewrite import Graph, rewrite_calls
+from ..rewrite import Graph
+from ..visit import visit_calls
 from .operands import quantized_sources, weight_quantizer
 from .padding import split_padding
 
@@ -69,5 +70,5 @@ def float_layers(mod: tvm.IRModule) -> list[tuple[relax.Call, str]]:
         if is_layer(call):
             found.append((call, reason_for_float(call, graph)))
 
-    rewrite_calls(mod, note)
+    visit_calls(mod, note)
     return [(call, reason) for call, reason in found if reason]

@@ -1,3 +1,5 @@
+"""What is decided of a convolution is written into its call, and obeyed."""
+
 from dataclasses import replace
 
 import numpy as np
@@ -5,8 +7,15 @@ import pytest
 
 import tvm_bitenc as be
 from tvm_bitenc.encoding import Encoding
+from tvm_bitenc.errors import TargetError
 from tvm_bitenc.kernel.nest.tile import Tile
-from tvm_bitenc.records.file import Record, write_lines
+from tvm_bitenc.op.packed import packed_conv2d_op
+from tvm_bitenc.op.registration import is_call_to, with_attributes
+from tvm_bitenc.records.decision import origin_of, tile_of
+from tvm_bitenc.records.file import Record, load_records, write_lines
+from tvm_bitenc.transform.pipeline import default_pipeline
+from tvm_bitenc.transform.schedule import kernel_of
+from tvm_bitenc.transform.visit import visit_calls
 from tvm_bitenc.tuning.task import tasks_of
 
 
@@ -17,8 +26,6 @@ def network(random_layer, layers_module, native):
         0, Encoding.symmetric(2), Encoding.unsigned(2), channels=64, out_channels=64, padding=1
     )
     mod = layers_module([layer])
-    from tvm_bitenc.transform.pipeline import default_pipeline
-
     tasks = tasks_of(mod, native, default_pipeline)
     if not tasks:
         pytest.skip("no rules with anything to tune on this CPU: run on one with AVX2 or NEON")
@@ -40,6 +47,23 @@ def test_a_record_is_applied_and_exact(network, native, tmp_path, strategy):
     (row,) = library.report().layers
     assert row.strategy == strategy
     assert "pixels=1" in row.schedule and "1.50 x by measured" in row.schedule
+
+
+def test_the_call_says_what_was_decided(network, native, tmp_path):
+    """Whoever makes or describes the kernel reads it there."""
+    mod, _, task = network
+    record = record_of(task, "xnor", pixels=1, rows=2)
+    write_lines([record], tmp_path / "r.jsonl")
+    records = load_records(tmp_path / "r.jsonl", native)
+    passes = default_pipeline(native, "auto", records)
+    calls = []
+    visit_calls(passes.until("bitenc.Schedule").run(mod), lambda call, _: calls.append(call))
+    (call,) = [call for call in calls if is_call_to(call, packed_conv2d_op)]
+    assert str(call.attrs["strategy"]) == "xnor" and tile_of(call) == record.tile
+    assert origin_of(call).startswith("record: pixels=1")
+    other = with_attributes(call, strategy="lut", tile=[99, 1, 1, 1, 0])
+    with pytest.raises(TargetError, match="no kernel for its record"):
+        kernel_of(other, native)
 
 
 def test_without_records_the_report_says_so(network, native):
