@@ -9,7 +9,7 @@ import numpy as np
 import tvm
 from tvm.script import tirx as T
 
-from .kernel.product.branch_cover import counts_of, operations
+from .kernel.product.branch_cover import cover, operations
 from .target import host_features, native_target
 
 VPOPCNT_VNNI = "avx512 vpopcntdq+vnni"
@@ -91,7 +91,7 @@ def xnor_counts(weight_bits: int, act_bits: int) -> int:
 
 
 def _counts(weight_bits: int, act_bits: int) -> list:
-    return counts_of(*([2**bit for bit in range(bits)] for bits in (act_bits, weight_bits)))
+    return cover(*([2**bit for bit in range(bits)] for bits in (act_bits, weight_bits)))
 
 
 def instruction_set(features: frozenset[str] | None = None) -> str:

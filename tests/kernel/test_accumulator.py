@@ -1,10 +1,15 @@
-"""What raw sums mean, and thresholds in their terms; all by brute force."""
+"""What sums mean, and thresholds in their terms; all by brute force."""
 
 import numpy as np
 import pytest
 
 from tvm_bitenc.encoding import planes
-from tvm_bitenc.kernel.accumulator import Raw, differing_bits, inverted_channels, thresholds_of
+from tvm_bitenc.kernel.accumulator import (
+    AccumulatorTerms,
+    differing_bits,
+    inverted_channels,
+    thresholds_of,
+)
 
 DIRECTION = np.array([1, -1, 1, -1, -1, 1])
 PER_GROUP, SIZE, PADDED_CHANNELS = 5, (4, 4), 8
@@ -26,15 +31,15 @@ def codes_of(layer, channel, acc):
 
 
 @pytest.mark.parametrize("factor", [-2, 2, 4, -1, 1, 3])
-def test_thresholds_of_raw_sums(factor, layer):
+def test_thresholds_of_sums(factor, layer):
     rng = np.random.default_rng(1)
     limits = np.sort(rng.integers(-90, 90, (7, len(DIRECTION))), axis=0)
     limits[:, 1], limits[:3, 2], limits[4:, 3] = 10**6, -(10**6), 10**6  # Never, always, never.
     made = layer(limits)
     constant = rng.integers(-30, 30, (2, 3, len(DIRECTION)))
     low, high = -20, 40
-    raw = Raw(constant, factor, np.zeros(len(DIRECTION), np.int64), low, high)
-    found, flip = thresholds_of(made, raw, factor, low, high)
+    terms = AccumulatorTerms(constant, factor, np.zeros(len(DIRECTION), np.int64), low, high)
+    found, flip = thresholds_of(made, terms, factor, low, high)
     assert found.min() >= low and found.max() <= high + 1 and np.all(np.diff(found, axis=2) >= 0)
     x = np.arange(low, high + 1)
     for row, column, channel in np.ndindex(constant.shape):
@@ -59,17 +64,17 @@ def window_of(act_codes, row, column, padding):
 @pytest.mark.parametrize("is_inverted", [False, True])
 @pytest.mark.parametrize("offset", [0, -3])
 def test_differing_bits_lead_to_accumulators(offset, is_inverted, layer):
-    """The formula at the head of `raw.py`, for every pixel, border classes and padding included."""
+    """The formula at the head of `accumulator.py`, for every pixel, border and padding included."""
     made = layer(offset=offset, act_offset=1, padding=(1, 1, 1, 1))
     inverted = DIRECTION > 0 if is_inverted else None
-    raw = differing_bits(made, inverted, PADDED_CHANNELS)
+    terms = differing_bits(made, inverted, PADDED_CHANNELS)
     _, row_class, column_class = made.border
     act_codes = np.random.default_rng(2).integers(0, 4, (PER_GROUP, *SIZE))
     missing = [(0, PADDED_CHANNELS - PER_GROUP), (0, 0), (0, 0)]
     weight_planes = np.pad(planes(made.weight_codes, 2) > 0, [(0, 0), (0, 0), *missing])
     if is_inverted:
         weight_planes ^= inverted[:, None, None, None]
-    factors = np.broadcast_to(raw.factor_by_channel, len(DIRECTION))
+    factors = np.broadcast_to(terms.factor_by_channel, len(DIRECTION))
     for row, column in np.ndindex(SIZE):
         codes, inside = window_of(act_codes, row, column, 1)
         act_planes = np.pad(planes(codes.astype(np.uint8), 2) > 0, [(0, 0), *missing])
@@ -82,11 +87,11 @@ def test_differing_bits_lead_to_accumulators(offset, is_inverted, layer):
                 for k in range(2)
                 for m in range(2)
             )
-            assert raw.low <= r <= raw.high
+            assert terms.low <= r <= terms.high
             acc = (
-                raw.constant[row_class[row], column_class[column], channel]
+                terms.constant[row_class[row], column_class[column], channel]
                 + factors[channel] * r
-                + raw.act_factor[channel] * codes.sum()
+                + terms.act_factor[channel] * codes.sum()
             )
             assert acc == np.sum(integers * made.weight_integers[channel])
 
@@ -95,8 +100,8 @@ def test_falling_channels_are_inverted_where_that_saves_flipping(layer):
     limits = np.sort(np.random.default_rng(3).integers(-90, 90, (3, len(DIRECTION))), axis=0)
     assert np.array_equal(inverted_channels(layer(limits), 3), DIRECTION > 0)
     made = layer(limits)
-    raw = differing_bits(made, inverted_channels(made, 3), PADDED_CHANNELS)
-    _, flip = thresholds_of(made, raw, raw.factor_by_channel, raw.low, raw.high)
+    terms = differing_bits(made, inverted_channels(made, 3), PADDED_CHANNELS)
+    _, flip = thresholds_of(made, terms, terms.factor_by_channel, terms.low, terms.high)
     assert not flip.any()
     assert inverted_channels(layer(limits), 2) is None
     assert inverted_channels(layer(limits, offset=1), 3) is None

@@ -1,11 +1,11 @@
 r"""What the sums of a kernel mean: how they lead to accumulators, and thresholds in their terms.
 
-Every strategy computes a *raw* sum r, and
+Every product computes a sum r, and
 
 .. math:: acc = C + f\,r + g_o\,U
 
 with constants C by border class and output channel, one factor f, a factor :math:`g_o` per output
-channel, and U the sum of the activation codes under the window. Thresholds move to the raw side,
+channel, and U the sum of the activation codes under the window. Thresholds move to the side of r,
 so that comparing costs nothing but the comparison.
 """
 
@@ -21,8 +21,8 @@ MAX_COMPARED = 3  # Thresholds up to which comparing with each is cheapest.
 
 
 @dataclass(frozen=True, eq=False)
-class Raw:
-    """Meaning of a raw sum.
+class AccumulatorTerms:
+    """How a sum leads to an accumulator.
 
     Parameters
     ----------
@@ -66,8 +66,10 @@ def inverted_channels(layer: ConvLayer, most_steps: int) -> np.ndarray | None:
     return layer.direction > 0
 
 
-def differing_bits(layer: ConvLayer, inverted: np.ndarray | None, channels: int) -> Raw:
-    """Raw sums that count differing bits: sum over branches of coefficients times popcount.
+def differing_bits(
+    layer: ConvLayer, inverted: np.ndarray | None, channels: int
+) -> AccumulatorTerms:
+    """Terms of sums that count differing bits: sum over branches of coefficients times popcount.
 
     Against inverted weights the bits that differ are all others: those of the padding included.
 
@@ -84,11 +86,13 @@ def differing_bits(layer: ConvLayer, inverted: np.ndarray | None, channels: int)
     high *= sum(geometry.act_coefficients) * sum(geometry.weight_coefficients)
     if inverted is not None:
         constant = np.where(inverted, constant - 2 * high, constant)
-    return Raw(constant, -2, 2 * layer.weight_offset.astype(np.int64), 0, high, inverted)
+    return AccumulatorTerms(
+        constant, -2, 2 * layer.weight_offset.astype(np.int64), 0, high, inverted
+    )
 
 
 def thresholds_of(
-    layer: ConvLayer, raw: Raw, factor: int, low: int, high: int
+    layer: ConvLayer, terms: AccumulatorTerms, factor: np.ndarray | int, low: int, high: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Thresholds in terms of x, where acc = constant + factor * x.
 
@@ -108,7 +112,7 @@ def thresholds_of(
     """
     direction = layer.direction.astype(np.int64)
     slope = factor * direction
-    distance = layer.thresholds.astype(np.int64) - (direction * raw.constant)[:, :, None, :]
+    distance = layer.thresholds.astype(np.int64) - (direction * terms.constant)[:, :, None, :]
     reached_from = -(-distance // slope)
     reached_until = np.floor_divide(distance, slope) + 1
     flip = slope < 0

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import tvm
 from tvm import tirx
 from tvm.target import codegen
 from tvm.tirx.script import builder as T
+
+Expr: TypeAlias = "tirx.PrimExpr | int"
 
 
 def vector(dtype: str, lanes: int) -> str:
@@ -15,32 +18,32 @@ def vector(dtype: str, lanes: int) -> str:
     return dtype if lanes == 1 else f"{dtype}x{lanes}"
 
 
-def load(buffer, start, lanes: int):
+def load(buffer: tirx.Buffer, start: Expr, lanes: int) -> Expr:
     """`lanes` neighbouring elements of a flat buffer."""
     return buffer[start] if lanes == 1 else buffer[tirx.Ramp(start, 1, lanes)]
 
 
-def store(buffer, value, start, lanes: int) -> None:
+def store(buffer: tirx.Buffer, value: Expr, start: Expr, lanes: int) -> None:
     """Write `lanes` neighbouring elements of a flat buffer."""
     T.buffer_store(buffer, value, [start if lanes == 1 else tirx.Ramp(start, 1, lanes)])
 
 
-def splat(value, lanes: int):
+def splat(value: Expr, lanes: int) -> Expr:
     """Repeat one value in every lane."""
     return value if lanes == 1 else tirx.Broadcast(value, lanes)
 
 
-def constant(value, dtype: str, lanes: int = 1):
+def constant(value: float, dtype: str, lanes: int = 1) -> Expr:
     """A number in every lane."""
     return splat(tirx.const(value, dtype), lanes)
 
 
-def reinterpret(dtype: str, value):
+def reinterpret(dtype: str, value: Expr) -> Expr:
     """Same bits, another type; a vector of booleans becomes an integer with one bit a lane."""
     return tvm.ir.Call("tirx.reinterpret", [value], ret_ty=dtype)
 
 
-def intrinsic(dtype: str, name: str, *arguments):
+def intrinsic(dtype: str, name: str, *arguments: Expr) -> Expr:
     """Call an LLVM intrinsic by name."""
     found = codegen.llvm_lookup_intrinsic_id(name)
     if not found:
@@ -48,7 +51,7 @@ def intrinsic(dtype: str, name: str, *arguments):
     return tirx.call_llvm_pure_intrin(dtype, tirx.const(found, "uint32"), *arguments)
 
 
-def joined(dtype: str, lanes: int, parts: Sequence):
+def joined(dtype: str, lanes: int, parts: Sequence[Expr]) -> Expr:
     """Put vectors of `lanes` lanes each side by side, pair by pair."""
     parts = list(parts)
     while len(parts) > 1:
@@ -60,12 +63,12 @@ def joined(dtype: str, lanes: int, parts: Sequence):
     return parts[0]
 
 
-def lane_constants(values: Sequence[int], dtype: str):
+def lane_constants(values: Sequence[int], dtype: str) -> Expr:
     """A vector of given constants, built from the longest ramps: no table in memory is needed."""
     return tirx.Shuffle([tirx.const(v, dtype) for v in values], list(range(len(values))))
 
 
-def flat(buffer, size: int, dtype: str):
+def flat(buffer: tirx.Buffer, size: Expr, dtype: str) -> tirx.Buffer:
     """The memory of a buffer as one row of `size` elements of `dtype`."""
     return T.decl_buffer((size,), dtype, data=buffer.data)
 
@@ -76,25 +79,25 @@ class Register:
     Buffers from 1 KiB up would come from the heap, so every vector has one of its own.
     """
 
-    def __init__(self, dtype: str, lanes: int, value=None):
+    def __init__(self, dtype: str, lanes: int, value: Expr | None = None):
         self.dtype, self.lanes = dtype, lanes
         self._buffer = T.alloc_buffer((lanes,), dtype)
         if value is not None:
             self.set(value)
 
-    def get(self):
+    def get(self) -> Expr:
         """Its value."""
         return load(self._buffer, 0, self.lanes)
 
-    def set(self, value) -> None:
+    def set(self, value: Expr) -> None:
         """Replace its value."""
         store(self._buffer, value, 0, self.lanes)
 
-    def part(self, first: int, lanes: int):
+    def part(self, first: int, lanes: int) -> Expr:
         """Some neighbouring lanes."""
         return load(self._buffer, first, lanes)
 
-    def put(self, value, lane) -> None:
+    def put(self, value: Expr, lane: Expr) -> None:
         """Replace one lane."""
         store(self._buffer, value, lane, 1)
 
@@ -102,6 +105,6 @@ class Register:
         """Set every lane to 0."""
         self.set(constant(0, self.dtype, self.lanes))
 
-    def add(self, value) -> None:
+    def add(self, value: Expr) -> None:
         """Add a vector."""
         self.set(self.get() + value)

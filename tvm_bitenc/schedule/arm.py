@@ -8,9 +8,9 @@ from dataclasses import astuple, dataclass
 from ..encoding import WORD_BITS
 from ..kernel.isa import Isa
 from ..kernel.nest.tile import Tile
-from ..kernel.product import lut, xnor
+from ..kernel.product import lut, lut_plan, xnor
 from ..kernel.product.branch_cover import Square
-from ..kernel.product.byte_xnor import AT_ONCE, ByteXnor, byte_counts, counts_by_factor
+from ..kernel.product.byte_xnor import AT_ONCE, ByteXnor, byte_cover, counts_by_factor
 from ..kernel.product.depthwise import Depthwise
 from ..kernel.product.lut import Lut
 from ..kernel.product.nchw import MAX_CHANNELS
@@ -89,7 +89,7 @@ ENTRY = 60  # Largest entry of a table of four bits.
 
 def _xnor_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
     """Sums of every coefficient, pixel and vector in registers, beside planes and weights."""
-    factors = counts_by_factor(byte_counts(layer))
+    factors = counts_by_factor(byte_cover(layer))
     sums = (isa.registers - 12) // (AT_ONCE * len(factors))
     return OCTET // ByteXnor.lanes_of(layer, isa), max(min(sums, MAX_PIXELS), 1)
 
@@ -99,7 +99,7 @@ def _lut_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
 
 
 def _int8_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
-    if layer.input_shape[3] <= MAX_CHANNELS:  # `Planar` has many sums of 32 bits.
+    if layer.input_shape[3] <= MAX_CHANNELS:  # `Nchw` has many sums of 32 bits.
         return (4, 4) if isa.registers >= 32 else (2, 3)
     product = NeonInt8(layer, isa, Tile(1, 1))
     if product.method == "matrix":
@@ -135,7 +135,7 @@ def costs(layer: ConvLayer, isa: Isa, target: Target) -> dict[str, float]:
 
 def works(layer: ConvLayer, isa: Isa) -> dict[str, Work]:
     """Work of a layer by strategy, input channels rounded up to what each takes at once."""
-    if Depthwise.applies(layer):
+    if Depthwise.applies(layer, isa):
         vectors = layer.macs / Depthwise.lanes_of(layer, isa)
         return {"int8": Work(vector=vectors, product=vectors, other=vectors)}
     table = AARCH64 if "lookup" in isa.intrinsics else ARMV7
@@ -148,8 +148,8 @@ def works(layer: ConvLayer, isa: Isa) -> dict[str, Work]:
     if Lut.applies(layer, isa):
         tables = lut.groups_of(layer, isa.vector_bytes // lut.TABLE)
         each = _lut_work(layer, table, tables)
-        making = Work(vector=4, lookup=1, other=1).times(inputs * lut.GROUP * layer.act_bits)
-        found["lut"] = each.times(of_channel * tables * lut.GROUP * layer.weight_bits) + making
+        making = Work(vector=4, lookup=1, other=1).times(inputs * lut_plan.GROUP * layer.act_bits)
+        found["lut"] = each.times(of_channel * tables * lut_plan.GROUP * layer.weight_bits) + making
     if NeonInt8.applies(layer, isa):
         product = NeonInt8(layer, isa, Tile(1, 1))
         each = table[product.method]
@@ -164,7 +164,7 @@ def works(layer: ConvLayer, isa: Isa) -> dict[str, Work]:
 
 def _xnor_work(layer: ConvLayer, table: dict[str, Work]) -> Work:
     """Work of all branches: squares keep so many sums that several of them leave registers."""
-    counts = xnor.counts_of_layer(layer)
+    counts = xnor.cover_of(layer)
     squares = sum(isinstance(count, Square) for count in counts)
     work = table["single"].times(len(counts) - squares) + table["square"].times(squares)
     return work + table["spilled"].times(squares) if squares > 1 else work
@@ -172,7 +172,7 @@ def _xnor_work(layer: ConvLayer, table: dict[str, Work]) -> Work:
 
 def _lut_work(layer: ConvLayer, table: dict[str, Work], tables: int) -> Work:
     """Work of a weight plane: the larger the entries of tables, the more often bytes are full."""
-    parts = lut.parts_of(layer.geometry.act_coefficients, tables)
+    parts = lut_plan.parts_of(layer.geometry.act_coefficients, tables)
     widening = sum(part.most for part in parts) / ENTRY
     return table["lookup"].times(len(parts)) + table["widening"].times(widening)
 

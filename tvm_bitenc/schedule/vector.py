@@ -10,6 +10,7 @@ from functools import partial
 from tvm import relax, tirx
 
 from ..kernel.accumulator import MAX_COMPARED
+from ..kernel.contract import Epilogue, Product
 from ..kernel.encode import encode_kernel
 from ..kernel.epilogue.affine import AffinePlanes
 from ..kernel.epilogue.compared import MAX_COMPARED_AT_ALL, ComparedPlanes
@@ -22,9 +23,8 @@ from ..kernel.nest.conv2d import conv2d_kernel
 from ..kernel.nest.geometry import flattened, padded_blocks, rows_at_once
 from ..kernel.nest.tile import Tile, divisors
 from ..kernel.pack import pack_kernel
-from ..kernel.product import depthwise, int8, lut, xnor
 from ..kernel.product.depthwise import Depthwise, is_depthwise, seen_as_one_group
-from ..kernel.product.nchw import Planar
+from ..kernel.product.nchw import Nchw
 from ..layer import ConvLayer
 from ..op.packed import conv_layer_of, pack_op, packed_conv2d_op, packed_encode_op, takes_codes
 from ..op.registration import constant_value, is_call_to
@@ -32,12 +32,6 @@ from ..target import Target
 from ..te.function import sizes_of
 from .rule import Space, cost_model, schedule_rule, search_space
 
-ROW_BYTES = {
-    "xnor": xnor.row_bytes,
-    "lut": lut.row_bytes,
-    "int8": int8.row_bytes,
-    "depthwise": depthwise.row_bytes,
-}
 PREPARED_BYTES = 192 << 10  # What prepared rows may take of the second-level cache.
 TASKS_PER_THREAD = 2
 MIN_PARALLEL_MACS = 1 << 22
@@ -65,7 +59,7 @@ class Family:
         Width of a tile, from that of the image and what registers hold.
     """
 
-    products: Mapping[str, type]
+    products: Mapping[str, type[Product]]
     sizes: Mapping[str, Callable[[ConvLayer, Isa], tuple[int, int]]]
     costs: Callable[[ConvLayer, Isa, Target], dict[str, float]]
     pixels: Callable[[int, int], int]
@@ -112,7 +106,7 @@ def conv2d(
     threads = _threads(layer, target)
     tile = tile or default_tile(layer, isa, threads, product_class, family)
     product = product_class(layer, isa, tile)
-    if layer.geometry.groups > 1 and product.raw.has_act_sum:
+    if layer.geometry.groups > 1 and product.terms.has_act_sum:
         return None  # Sums of activations are made for all groups at once.
     epilogue = _epilogue(layer, product)
     if epilogue is None:
@@ -140,7 +134,7 @@ def space(call: relax.Call, target: Target, isa: Isa, family: Family) -> Space |
 
     fewest = max(OCTET // lanes, 1)
     vectors = [v for v in (fewest * 2**i for i in range(4)) if v * lanes <= max(WORD, lanes)]
-    row_bytes = ROW_BYTES[product.name](layer, isa)
+    row_bytes = product.row_bytes(layer, isa)
     knobs = {
         "pixels": range(1, min(layer.output_size[1], MAX_PIXELS) + 1),
         "vectors": vectors,
@@ -152,13 +146,13 @@ def space(call: relax.Call, target: Target, isa: Isa, family: Family) -> Space |
     return Space(knobs, default, is_legal, partial(conv2d, call, target, isa, family))
 
 
-def _seen(call: relax.Call, isa: Isa, family: Family) -> tuple[ConvLayer, type | None]:
+def _seen(call: relax.Call, isa: Isa, family: Family) -> tuple[ConvLayer, type[Product] | None]:
     """Return a layer as its kernel sees it, and its product; None where no product applies."""
     layer = conv_layer_of(call)
     if takes_codes(call):
-        return layer, Planar if Planar.applies(layer, isa) else None
+        return layer, Nchw if Nchw.applies(layer, isa) else None
     if is_depthwise(layer):
-        is_served = layer.strategy == "int8" and Depthwise.applies(layer)
+        is_served = layer.strategy == "int8" and Depthwise.applies(layer, isa)
         return seen_as_one_group(layer), Depthwise if is_served else None
     layer = flattened(layer)
     product_class = family.products[layer.strategy]
@@ -192,26 +186,28 @@ def _threads(layer: ConvLayer, target: Target) -> int:
     return target.threads or 4
 
 
-def _epilogue(layer: ConvLayer, product):
+def _epilogue(layer: ConvLayer, product: Product) -> Epilogue | None:
     """Choose how sums end, None where no epilogue fits."""
-    raw, block = product.raw, product.block
+    terms, block = product.terms, product.block
     if layer.steps:
-        return Floats(layer, raw, block)
+        return Floats(layer, terms, block)
     if layer.thresholds is None:
-        return Integers(layer, raw, block)
+        return Integers(layer, terms, block)
     if layer.geometry.groups > 1 and layer.out_channels // layer.geometry.groups % block:
         return None  # Bits of two groups would share an integer.
     steps = len(layer.thresholds)
     if steps > MAX_COMPARED:
-        affine = AffinePlanes(layer, raw, block, product.isa)
-        if affine.applies:
+        affine = AffinePlanes.fit(layer, terms, block, product.isa)
+        if affine is not None:
             return affine
     if steps > MAX_COMPARED_AT_ALL:
-        return SearchedPlanes(layer, raw, block, product.isa)
-    return ComparedPlanes(layer, raw, block, product.sum_dtype)
+        return SearchedPlanes(layer, terms, block, product.isa)
+    return ComparedPlanes(layer, terms, block, product.sum_dtype)
 
 
-def default_tile(layer: ConvLayer, isa: Isa, threads: int, product: type, family: Family) -> Tile:
+def default_tile(
+    layer: ConvLayer, isa: Isa, threads: int, product: type[Product], family: Family
+) -> Tile:
     """Tile sizes that keep all sums in registers and prepared rows in the second-level cache."""
     vectors, pixels = family.sizes[product.name](layer, isa)
     lanes = product.lanes_of(layer, isa)
@@ -221,7 +217,7 @@ def default_tile(layer: ConvLayer, isa: Isa, threads: int, product: type, family
         vectors //= 2
     pixels = family.pixels(layer.output_size[1], pixels)
     tasks = 1 if threads == 1 else threads * TASKS_PER_THREAD
-    rows = rows_at_once(layer, ROW_BYTES[product.name](layer, isa), PREPARED_BYTES, tasks)
+    rows = rows_at_once(layer, product.row_bytes(layer, isa), PREPARED_BYTES, tasks)
     done = layer.input_shape[0] * layer.output_size[0] // rows
     blocks = layer.geometry.groups * padded_blocks(layer, vectors * lanes)
     splits = next(

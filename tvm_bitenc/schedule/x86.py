@@ -7,7 +7,7 @@ import math
 from ..kernel.accumulator import MAX_COMPARED
 from ..kernel.isa import Isa
 from ..kernel.nest.tile import Tile
-from ..kernel.product import lut, xnor
+from ..kernel.product import lut, lut_plan, xnor
 from ..kernel.product.branch_cover import operations
 from ..kernel.product.depthwise import Depthwise
 from ..kernel.product.int8 import Int8
@@ -22,7 +22,7 @@ BYTE_COUNT = 7  # Instructions that count bits by two look-ups.
 
 
 def _xnor_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
-    factors = {factor for count in xnor.counts_of_layer(layer) for factor in count.factors}
+    factors = {factor for count in xnor.cover_of(layer) for factor in count.factors}
     if len(factors) == 1 and isa.has_popcount:
         return 2, 4
     # Short sums leave little to hide the end of a tile behind: small tiles overlap better.
@@ -58,9 +58,9 @@ SIZES = {
 def costs(layer: ConvLayer, isa: Isa, _target: Target) -> dict[str, float]:
     """Vector instructions of a layer by strategy, those that prepare its input included.
 
-    Per vector: `xnor` takes what `counts.operations` says for 64 products a 64-bit lane; `lut` a
-    shuffle and a sum for 4 products a byte lane and weight plane, where shuffles are twice as
-    scarce as sums, and three for each widening; `int8` a product, two of which start per cycle
+    Per vector: `xnor` takes what `branch_cover.operations` says for 64 products a 64-bit lane;
+    `lut` a shuffle and a sum for 4 products a byte lane and weight plane, where shuffles are twice
+    as scarce as sums, and three for each widening; `int8` a product, two of which start per cycle
     where four others do, for all bits at once. And every weight is loaded once: with few pixels
     that takes longest, and favours few bits.
     """
@@ -69,20 +69,20 @@ def costs(layer: ConvLayer, isa: Isa, _target: Target) -> dict[str, float]:
     groups = layer.geometry.groups
     inputs = math.prod(layer.input_shape)
     found = {}
-    if Depthwise.applies(layer):
+    if Depthwise.applies(layer, isa):
         return {"int8": 3 * layer.macs / Depthwise.lanes_of(layer, isa)}
     if Xnor.applies(layer, isa):
         blocks = groups * -(-layer.out_channels // groups // (n // 8))
-        each = operations(xnor.counts_of_layer(layer), 1 if isa.has_popcount else BYTE_COUNT)
+        each = operations(xnor.cover_of(layer), 1 if isa.has_popcount else BYTE_COUNT)
         found["xnor"] = pixels * blocks * window * layer.words * each
     if Lut.applies(layer, isa):
         slots = n // lut.TABLE
         tables = lut.groups_of(layer, slots)
         blocks = groups * -(-layer.out_channels // groups // lut.TABLE)
         looked_up = pixels * blocks * window * tables / slots * layer.weight_bits
-        parts = lut.parts_of(layer.geometry.act_coefficients, tables)
-        each = sum(3.3 + 3 * part.most / lut.MAX_ENTRY_SUM for part in parts)
-        found["lut"] = looked_up * each + inputs / lut.GROUP / slots * 6 * layer.act_bits
+        parts = lut_plan.parts_of(layer.geometry.act_coefficients, tables)
+        each = sum(3.3 + 3 * part.most / lut_plan.MAX_ENTRY_SUM for part in parts)
+        found["lut"] = looked_up * each + inputs / lut_plan.GROUP / slots * 6 * layer.act_bits
     if Int8.applies(layer, isa):
         product = Int8(layer, isa, Tile(1, 1))
         blocks = groups * -(-layer.out_channels // groups // (n // 4))

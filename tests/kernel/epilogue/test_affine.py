@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tvm_bitenc.kernel.epilogue.affine_fit import fit_line, line_below
+from tvm_bitenc.kernel.epilogue.affine_fit import affine_below, fit_affine
 from tvm_bitenc.te.threshold import planes_of_reached
 
 OUT_CHANNELS = 6
@@ -35,9 +35,9 @@ DIRECTION = [1, -1, 1, -1, -1, 1]
 @pytest.mark.parametrize("spread, shift", [(60, 0), (200, 7), (3000, -900), (40, 5000)])
 def test_a_line_is_right_at_every_accumulator(bits, spread, shift, layer_of):
     layer = layer_of(even(bits, spread, shift), DIRECTION)
-    line = fit_line(layer)
-    assert line is not None
-    slope, intercept = line
+    affine = fit_affine(layer)
+    assert affine is not None
+    slope, intercept = affine.slope, affine.intercept
     low, high = layer.accumulator_range
     for channel in range(OUT_CHANNELS):
         acc = np.arange(low[channel], high[channel] + 1)
@@ -49,8 +49,8 @@ def test_a_line_is_right_at_every_accumulator(bits, spread, shift, layer_of):
 def test_thresholds_on_no_line_have_none(layer_of):
     limits = even(3, 60, 0)
     limits[3:, 2] += 40
-    assert fit_line(layer_of(limits, DIRECTION)) is None
-    assert fit_line(layer_of(even(3, 60, 0), DIRECTION)) is not None
+    assert fit_affine(layer_of(limits, DIRECTION)) is None
+    assert fit_affine(layer_of(even(3, 60, 0), DIRECTION)) is not None
 
 
 @pytest.mark.parametrize("bits", range(1, 9))
@@ -63,8 +63,9 @@ def test_planes_of_reached(bits):
 
 def test_constant_channels_have_a_line(layer_of):
     limits = np.tile(np.array([[-(10**6)], [-(10**6)], [10**6]]), OUT_CHANNELS)
-    slope, intercept = fit_line(layer_of(limits, DIRECTION))
-    assert not slope.any() and np.array_equal(np.floor(intercept), np.full(OUT_CHANNELS, 2))
+    affine = fit_affine(layer_of(limits, DIRECTION))
+    assert not affine.slope.any()
+    assert np.array_equal(np.floor(affine.intercept), np.full(OUT_CHANNELS, 2))
 
 
 def test_a_line_beyond_float32_is_float64(conv_layer):
@@ -72,7 +73,8 @@ def test_a_line_beyond_float32_is_float64(conv_layer):
     codes = np.full((2, 4096, 1, 1), 255, np.uint8)
     limits = 2**24 + np.arange(15)[:, None] * 3 + np.array([1, 2])
     layer = conv_layer(codes, 255, limits, [1, 1], act_bits=8, weight_bits=8)
-    slope, intercept = fit_line(layer)
+    affine = fit_affine(layer)
+    slope, intercept = affine.slope, affine.intercept
     assert slope.dtype == np.float64
     acc = np.arange(2**24 - 50, 2**24 + 100)
     for channel in range(2):
@@ -82,10 +84,11 @@ def test_a_line_beyond_float32_is_float64(conv_layer):
 
 @pytest.mark.parametrize("bits", range(2, 9))
 @pytest.mark.parametrize("spread, shift", [(60, 0), (200, 7), (3000, -900), (40, 5000)])
-def test_codes_lie_little_above_the_line_below(bits, spread, shift, layer_of):
+def test_codes_lie_little_above_the_affine_below(bits, spread, shift, layer_of):
     noise = np.random.default_rng(bits).integers(-1, 2, (2**bits - 1, OUT_CHANNELS))
     layer = layer_of(np.sort(even(bits, spread, shift) + noise, axis=0), DIRECTION)
-    slope, intercept, rounds = line_below(layer)
+    affine, rounds = affine_below(layer)
+    slope, intercept = affine.slope, affine.intercept
     for channel, (low, high) in enumerate(zip(*layer.accumulator_range)):
         acc = np.arange(low, high + 1)
         line = np.float32(slope[channel]) * acc.astype(np.float32) + intercept[channel]
@@ -98,8 +101,8 @@ def test_one_comparison_is_left_where_thresholds_lie_near_a_line(layer_of):
     limits = even(3, 60, 0)
     limits[1::2] += 1  # No line gives these.
     layer = layer_of(limits, DIRECTION)
-    assert fit_line(layer) is None
-    assert line_below(layer)[2] == 1
+    assert fit_affine(layer) is None
+    assert affine_below(layer)[1] == 1
 
 
 def test_constant_channels_do_not_widen_the_search(layer_of):
@@ -107,6 +110,7 @@ def test_constant_channels_do_not_widen_the_search(layer_of):
     limits = even(3, 60, 0)
     limits[1::2] += 1
     limits[:, 1], limits[:, 2] = -(10**6), 10**6
-    slope, intercept, rounds = line_below(layer_of(limits, DIRECTION))
+    affine, rounds = affine_below(layer_of(limits, DIRECTION))
     assert rounds == 1
-    assert slope[1] == slope[2] == 0 and intercept[1] > 7 and intercept[2] < 1
+    assert affine.slope[1] == affine.slope[2] == 0
+    assert affine.intercept[1] > 7 and affine.intercept[2] < 1

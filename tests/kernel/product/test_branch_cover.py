@@ -7,7 +7,7 @@ from tvm_bitenc.kernel.product.branch_cover import (
     OffsetSquare,
     Single,
     Square,
-    counts_of,
+    cover,
     operations,
 )
 
@@ -37,7 +37,7 @@ def differing(counts, act, weight) -> int:
 @pytest.mark.parametrize("weight_side", SIDES)
 @pytest.mark.parametrize("may_offset", [False, True])
 def test_counts_equal_the_sum_of_all_branches(act_side, weight_side, may_offset):
-    counts = counts_of(act_side, weight_side, may_offset)
+    counts = cover(act_side, weight_side, may_offset)
     for act in itertools.product((0, 1), repeat=len(act_side)):
         for weight in itertools.product((0, 1), repeat=len(weight_side)):
             branches = np.bitwise_xor.outer(act, weight) * np.multiply.outer(act_side, weight_side)
@@ -45,24 +45,22 @@ def test_counts_equal_the_sum_of_all_branches(act_side, weight_side, may_offset)
 
 
 def test_two_by_two_planes_take_three_counts():
-    assert counts_of((1, 2), (1, 2)) == [Square(0, 0, high=2, low=3, mixed=4)]
-    assert operations(counts_of((1, 2), (1, 2))) == 9
-    assert operations(counts_of((1,), (1, 2))) == 6
+    assert cover((1, 2), (1, 2)) == [Square(0, 0, high=2, low=3, mixed=4)]
+    assert operations(cover((1, 2), (1, 2))) == 9
+    assert operations(cover((1,), (1, 2))) == 6
 
 
 def test_offsets_leave_coefficients_that_are_shared():
-    assert counts_of((1, 2), (1, 2), may_offset=True) == [
-        OffsetSquare(0, 0, high=4, low=1, mixed=4)
-    ]
-    assert counts_of((1, 1), (1, 1), may_offset=True) == counts_of((1, 1), (1, 1))
+    assert cover((1, 2), (1, 2), may_offset=True) == [OffsetSquare(0, 0, high=4, low=1, mixed=4)]
+    assert cover((1, 1), (1, 1), may_offset=True) == cover((1, 1), (1, 1))
 
 
 def test_ternary_values_take_two_counts():
-    assert counts_of((1, 1), (1, 1))[0].factors == (2, 2)
+    assert cover((1, 1), (1, 1))[0].factors == (2, 2)
 
 
 def test_planes_left_over_are_counted_alone():
-    counts = counts_of((1, 2, 4), (1, 2, 4))
+    counts = cover((1, 2, 4), (1, 2, 4))
     squares = [count for count in counts if isinstance(count, Square)]
     assert len(squares) == 1 and len(counts) == 6
     assert operations(counts) == 24

@@ -8,14 +8,8 @@ from tvm.tirx.script import builder as T
 
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.kernel.product.lookup_sums import add_slots
-from tvm_bitenc.kernel.product.lut import (
-    GROUP,
-    MAX_ENTRY_SUM,
-    MAX_PAIR_SUM,
-    TABLE,
-    lut_weights,
-    parts_of,
-)
+from tvm_bitenc.kernel.product.lut import TABLE, lut_weights
+from tvm_bitenc.kernel.product.lut_plan import GROUP, MAX_ENTRY_SUM, MAX_PAIR_SUM, parts_of
 from tvm_bitenc.kernel.tir import flat, load, store
 
 

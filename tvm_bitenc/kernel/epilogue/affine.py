@@ -2,88 +2,141 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from ...encoding import WORD_BITS
 from ...layer import ConvLayer
-from ..accumulator import Raw
+from ..accumulator import AccumulatorTerms
+from ..contract import Epilogue, Sums, TileContext
 from ..isa import Isa
 from ..nest.geometry import by_block
-from ..tir import constant, intrinsic, joined, load, reinterpret, vector
+from ..tir import Expr, constant, intrinsic, joined, load, reinterpret, vector
 from ..transpose import planes_of_parts
-from .affine_fit import fit_line
-from .integers import Integers
+from .accumulators import Accumulators
+from .affine_fit import Affine, fit_affine
+from .planes import PlaneStore
 
 
-class AffinePlanes(Integers):
-    """Codes of more bits: a line, rounded down and clipped, where that gives them exactly.
+class AffinePlanes(Epilogue):
+    """Codes of more bits, where an affine function gives them exactly.
 
     It does if it gives the right code at every threshold and just below it, for both rise.
+
+    Parameters
+    ----------
+    layer : ConvLayer
+    terms : AccumulatorTerms
+    block : int
+    isa : Isa
+    affine : Affine
+        See `fit`.
     """
 
     out_dtype = "uint64"
 
-    def __init__(self, layer: ConvLayer, raw: Raw, block: int, isa: Isa):
-        super().__init__(layer, raw, block)
-        self.isa, self.bits = isa, layer.out_bits
-        self.line = fit_line(layer)
+    def __init__(
+        self, layer: ConvLayer, terms: AccumulatorTerms, block: int, isa: Isa, affine: Affine
+    ):
+        super().__init__(layer, terms, block)
+        self.accumulators = Accumulators(layer, terms, block)
+        self.affine, self.writer = affine, CodeWriter(layer, block, isa)
 
-    @property
-    def applies(self) -> bool:
-        """Whether a line gives every code."""
-        return self.line is not None
+    @classmethod
+    def fit(
+        cls, layer: ConvLayer, terms: AccumulatorTerms, block: int, isa: Isa
+    ) -> AffinePlanes | None:
+        """Return it for a layer, None where no affine function gives every code."""
+        affine = fit_affine(layer)
+        return None if affine is None else cls(layer, terms, block, isa, affine)
 
     @property
     def constants(self) -> list[np.ndarray]:
         """Those of accumulators, then slope and intercept."""
-        lines = [by_block(values, self.layer, self.block) for values in self.line]
-        return [*super().constants, *lines]
-
-    def finish(self, tile, p: int, parts: list) -> None:
-        """Write the planes of one pixel."""
-        codes = [
-            (lanes, self._code(tile, tile.block * self.block + channel, lanes, acc))
-            for channel, lanes, acc in self.accumulators(tile, p, parts)
+        return [
+            *self.accumulators.constants,
+            *affine_constants(self.affine, self.layer, self.block),
         ]
-        width, values = codes[0][0], [code for _, code in codes]
+
+    def finish(self, tile: TileContext, p: int, sums: Sums) -> None:
+        """Write the planes of one pixel."""
+        slope, intercept = tile.memory.epilogue_constants[-2:]
+        codes = []
+        for part in self.accumulators.of(tile, p, sums):
+            first = tile.block * self.block + part.first
+            codes.append(rounded(part.value, slope, intercept, first, part.lanes))
+        self.writer.write(tile, p, codes)
+
+
+def affine_constants(affine: Affine, layer: ConvLayer, block: int) -> list[np.ndarray]:
+    """Slope and intercept by block."""
+    return [by_block(values, layer, block) for values in (affine.slope, affine.intercept)]
+
+
+def rounded(acc: Expr, slope: tirx.Buffer, intercept: tirx.Buffer, first: Expr, lanes: int) -> Expr:
+    """Affine function of a vector of accumulators: int32, rounded, not clipped yet.
+
+    Rounded towards 0, which differs from rounding down only for what is clipped anyway.
+    """
+    floats = vector(str(slope.dtype), lanes)
+    factors = (load(buffer, first, lanes) for buffer in (slope, intercept))
+    value = intrinsic(floats, "llvm.fma", tirx.Cast(floats, acc), *factors)
+    return T.Bind(tirx.Cast(vector("int32", lanes), value))
+
+
+@dataclass(frozen=True, eq=False)
+class CodeWriter:
+    """Codes of a block, int32, to planes.
+
+    Parameters
+    ----------
+    layer : ConvLayer
+    block : int
+    isa : Isa
+    """
+
+    layer: ConvLayer
+    block: int
+    isa: Isa
+
+    def write(self, tile: TileContext, p: int, codes: list[Expr]) -> None:
+        """Clip the codes of the p-th pixel, vectors of one width, and write their planes."""
+        width = self.block // len(codes)
         whole = self.isa.vector_bytes // width
-        if self.isa.transposes_bits and whole == 4 and len(values) % whole == 0:
-            for i in range(0, len(values), whole):
-                self._write_turned(tile, p, i * width, values[i : i + whole])
+        if self.isa.transposes_bits and whole == 4 and len(codes) % whole == 0:
+            for i in range(0, len(codes), whole):
+                self._write_transposed(tile, p, i * width, codes[i : i + whole])
         else:
-            self._write_bit_by_bit(tile, p, width, values)
+            self._write_bit_by_bit(tile, p, width, codes)
 
-    def _write_turned(self, tile, p: int, channel: int, values: list) -> None:
+    def _write_transposed(self, tile: TileContext, p: int, channel: int, codes: list[Expr]) -> None:
         """Write all planes of a word of channels."""
-        planes = planes_of_parts(self.isa, values, self.bits)
-        for bit in range(self.bits):
-            plane = tirx.Shuffle([planes], [bit])
-            tile.store_plane(p, bit, channel, WORD_BITS, plane)
+        planes, output = planes_of_parts(self.isa, codes, self.layer.out_bits), self._output
+        for bit in range(self.layer.out_bits):
+            output.put(tile, p, bit, channel, WORD_BITS, tirx.Shuffle([planes], [bit]))
 
-    def _write_bit_by_bit(self, tile, p: int, width: int, values: list) -> None:
+    def _write_bit_by_bit(self, tile: TileContext, p: int, width: int, codes: list[Expr]) -> None:
         """Compare with each bit, for as many channels as a word of a plane holds."""
-        octets = [T.Bind(tirx.Cast(vector("uint8", width), self._clipped(v))) for v in values]
+        octets = [
+            T.Bind(tirx.Cast(vector("uint8", width), self._clipped(code, width))) for code in codes
+        ]
         together = min(WORD_BITS // width, len(octets))
+        lanes = width * together
         for i in range(0, len(octets), together):
-            codes = T.Bind(joined("uint8", width, octets[i : i + together]))
-            lanes = width * together
-            for bit in range(self.bits):
-                is_set = (codes & constant(1 << bit, "uint8", lanes)) != constant(0, "uint8", lanes)
+            whole = T.Bind(joined("uint8", width, octets[i : i + together]))
+            for bit in range(self.layer.out_bits):
+                is_set = (whole & constant(1 << bit, "uint8", lanes)) != constant(0, "uint8", lanes)
                 plane = reinterpret(f"uint{lanes}", is_set)
-                tile.store_plane(p, bit, i * width, lanes, plane)
+                self._output.put(tile, p, bit, i * width, lanes, plane)
 
-    def _code(self, tile, first, lanes: int, acc):
-        """Codes of accumulators, int32, not clipped yet."""
-        floats = vector(str(self.line[0].dtype), lanes)
-        slope, intercept = (load(b, first, lanes) for b in tile.finishing[-2:])
-        value = intrinsic(floats, "llvm.fma", tirx.Cast(floats, acc), slope, intercept)
-        # Rounded towards 0, which differs from rounding down only for what is clipped anyway.
-        return T.Bind(tirx.Cast(vector("int32", lanes), value))
-
-    def _clipped(self, code):
+    def _clipped(self, code: Expr, lanes: int) -> Expr:
         """Codes within their range, int32."""
-        lanes = int(str(code.ty.dtype).partition("x")[2] or 1)
         code = tirx.max(code, constant(0, "int32", lanes))
-        return tirx.min(code, constant(2**self.bits - 1, "int32", lanes))
+        return tirx.min(code, constant(2**self.layer.out_bits - 1, "int32", lanes))
+
+    @property
+    def _output(self) -> PlaneStore:
+        return PlaneStore(self.layer, self.block)

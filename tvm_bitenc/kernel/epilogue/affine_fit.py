@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 
 from ...layer import ConvLayer
 
+Margin = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # Of intercepts, by slope.
 
-def line_below(layer: ConvLayer) -> tuple[np.ndarray, np.ndarray, int]:
-    """A line under the codes of a layer, by as little as can be.
+
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """The function ``slope * acc + intercept`` of every output channel.
+
+    Parameters
+    ----------
+    slope, intercept : ndarray of float32 or float64, shape (out_channels,)
+    """
+
+    slope: np.ndarray
+    intercept: np.ndarray
+
+
+def affine_below(layer: ConvLayer) -> tuple[Affine, int]:
+    """Return an affine function that is below the codes of a layer, by as little as can be.
 
     Returns
     -------
-    slope, intercept : ndarray of float32, shape (out_channels,)
-        ``floor(slope * acc + intercept)``, clipped, is never above the code of acc.
+    affine : Affine
+        In float32. Rounded down and clipped, it is never above the code of an accumulator.
     rounds : int
         The code is at most ``2^rounds - 1`` above it.
     """
-    direction, steps = layer.direction.astype(np.int64), len(layer.thresholds)
+    thresholds, direction = thresholds_and_direction(layer)
+    steps = len(thresholds)
     ends = np.stack(layer.accumulator_range) * direction
     low, high = ends.min(axis=0), ends.max(axis=0)
-    at = np.clip(layer.thresholds.astype(np.int64), low, high + 1)
+    at = np.clip(thresholds, low, high + 1)
     codes = np.arange(1, steps + 1)[:, None]
     slope = _regression(at, codes, (at > low) & (at <= high))
     rounding = 8 * np.finfo(np.float32).eps * (2 * np.abs(slope * at).max() + steps)
@@ -29,9 +48,15 @@ def line_below(layer: ConvLayer) -> tuple[np.ndarray, np.ndarray, int]:
     rises = np.where(at > low, slope * (at - 1) - codes, -steps - 1)
     intercept = -rises.max(axis=0) - rounding
     missing = np.where(at <= high, codes - (slope * at + intercept - rounding), 0)
-    missing = np.ceil(missing.max())
-    rounds = min(max(int(missing), 1).bit_length(), steps.bit_length())
-    return slope * direction.astype(np.float32), intercept.astype(np.float32), rounds
+    rounds = min(max(int(np.ceil(missing.max())), 1).bit_length(), steps.bit_length())
+    slope = slope * direction.astype(np.float32)
+    return Affine(slope, intercept.astype(np.float32)), rounds
+
+
+def thresholds_and_direction(layer: ConvLayer) -> tuple[np.ndarray, np.ndarray]:
+    """Those of a layer that ends in codes, int64."""
+    assert layer.thresholds is not None and layer.direction is not None
+    return layer.thresholds.astype(np.int64), layer.direction.astype(np.int64)
 
 
 def _regression(x: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -43,16 +68,15 @@ def _regression(x: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return ((dx * dy).sum(axis=0) / np.maximum((dx**2).sum(axis=0), 1)).astype(np.float32)
 
 
-def fit_line(layer: ConvLayer) -> tuple[np.ndarray, np.ndarray] | None:
-    """Slope and intercept per channel, float32 or float64, whose line gives a layer's codes.
+def fit_affine(layer: ConvLayer) -> Affine | None:
+    """Return an affine function that gives a layer's codes, None if a channel has none.
 
     The code is ``clip(floor(slope * acc + intercept), 0, steps)``, in float32 if that is exact and
     else in float64, and by a margin beyond all rounding. It never falls as ``direction * acc``
     rises; so it is right everywhere if it is right at both ends of the reachable range, at every
-    threshold, and just below each. None if a channel has no such line.
+    threshold, and just below each.
     """
-    direction = layer.direction.astype(np.int64)
-    thresholds = layer.thresholds.astype(np.int64)
+    thresholds, direction = thresholds_and_direction(layer)
     ends = np.stack(layer.accumulator_range) * direction
     low, high = ends.min(axis=0), ends.max(axis=0)
     # A threshold that is always or never reached binds at the end of the range alone.
@@ -82,19 +106,24 @@ def fit_line(layer: ConvLayer) -> tuple[np.ndarray, np.ndarray] | None:
         [np.searchsorted(t, x, side="right") for t, x in zip(thresholds.T, points.T)], axis=1
     )
     for dtype in (np.float32, np.float64):
-        line = slope.astype(dtype), intercept.astype(dtype)
-        value = acc.astype(np.float64) * line[0] + line[1]
-        largest = np.abs(value).max() + np.abs(line[1]).max()
-        margin = 4 * np.finfo(dtype).eps * largest
-        bounds = (np.floor(np.clip(value + e, 0, len(thresholds))) for e in (-margin, margin))
-        if largest < 2**31 and all(np.array_equal(bound, expected) for bound in bounds):
-            return line
+        affine = Affine(slope.astype(dtype), intercept.astype(dtype))
+        if _is_exact(affine, acc, expected, len(thresholds)):
+            return affine
     return None
 
 
-def _widest(margin, steps: int, rounds: int = 100) -> np.ndarray:
+def _is_exact(affine: Affine, acc: np.ndarray, expected: np.ndarray, steps: int) -> bool:
+    """Whether it gives codes by a margin beyond all rounding."""
+    value = acc.astype(np.float64) * affine.slope + affine.intercept
+    largest = np.abs(value).max() + np.abs(affine.intercept).max()
+    margin = 4 * np.finfo(affine.slope.dtype).eps * largest
+    bounds = (np.floor(np.clip(value + e, 0, steps)) for e in (-margin, margin))
+    return largest < 2**31 and all(np.array_equal(bound, expected) for bound in bounds)
+
+
+def _widest(margin: Margin, steps: int, rounds: int = 100) -> np.ndarray:
     """Slopes at which the margin is widest: it is a concave function of the slope."""
-    low = np.zeros_like(margin(0.0)[0])
+    low = np.zeros_like(margin(np.zeros(()))[0])
     high = np.full_like(low, steps + 1.0)
     for _ in range(rounds):
         a, b = low + (high - low) / 3, high - (high - low) / 3

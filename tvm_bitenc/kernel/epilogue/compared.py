@@ -2,37 +2,48 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from tvm.tirx.script import builder as T
 
 from ...layer import ConvLayer
 from ...te.threshold import planes_of_reached
-from ..accumulator import Raw, thresholds_of
+from ..accumulator import AccumulatorTerms, thresholds_of
+from ..contract import Epilogue, Sums, TileContext
 from ..nest.geometry import by_block
-from ..tir import constant, load, reinterpret, splat
-from .integers import as_int32
+from ..tir import Expr, constant, load, reinterpret, splat
+from .accumulators import Channels, as_int32
+from .planes import PlaneStore
 
-MAX_COMPARED_AT_ALL = 7  # Thresholds, where no line gives the codes.
+MAX_COMPARED_AT_ALL = 7  # Thresholds, where no affine function gives the codes.
 
 
-class ComparedPlanes:
+class ComparedPlanes(Epilogue):
     """Codes of few bits: compare with every threshold, in terms of the sums themselves.
 
     A code counts the thresholds that are reached; they rise, so its bit b is the parity of those
     reached among every 2^b-th.
+
+    Parameters
+    ----------
+    layer : ConvLayer
+    terms : AccumulatorTerms
+    block : int
+    dtype : str
+        Type of the sums.
     """
 
     out_dtype = "uint64"
 
-    def __init__(self, layer: ConvLayer, raw: Raw, block: int, dtype: str):
-        self.layer, self.raw, self.block = layer, raw, block
-        self.classes = raw.constant.shape[:2]
-        self.bits, self.steps = layer.out_bits, len(layer.thresholds)
-        self.dtype = "int32" if raw.has_act_sum else dtype
-        low, high, factor = raw.low, raw.high, raw.factor_by_channel
-        if raw.has_act_sum:
+    def __init__(self, layer: ConvLayer, terms: AccumulatorTerms, block: int, dtype: str):
+        super().__init__(layer, terms, block)
+        self.steps, self.output = len(layer.thresholds), PlaneStore(layer, block)
+        self.dtype = "int32" if terms.has_act_sum else dtype
+        low, high, factor = terms.low, terms.high, terms.factor_by_channel
+        if terms.has_act_sum:
             low, high, factor = -(2**31), 2**31 - 2, 1
-        self.thresholds, self.flip = thresholds_of(layer, raw, factor, low, high)
+        self.thresholds, self.flip = thresholds_of(layer, terms, factor, low, high)
 
     @property
     def constants(self) -> list[np.ndarray]:
@@ -43,39 +54,43 @@ class ComparedPlanes:
         thresholds = np.where(real == 1, thresholds, np.iinfo(self.dtype).max)
         flip = by_block(self.flip.astype(np.uint8), self.layer, self.block)
         found = [thresholds.astype(self.dtype), np.packbits(flip, bitorder="little")]
-        if self.raw.has_act_sum:
-            found.append(by_block(self.raw.act_factor, self.layer, self.block).astype(np.int32))
+        if self.terms.has_act_sum:
+            found.append(by_block(self.terms.act_factor, self.layer, self.block).astype(np.int32))
         return found
 
-    def finish(self, tile, p: int, parts: list) -> None:
+    def finish(self, tile: TileContext, p: int, sums: Sums) -> None:
         """Write the planes of one pixel."""
-        size = tile.blocks * self.block
-        lanes = self.block // len(parts)
-        vectors = [(i * lanes, lanes, part) for i, part in enumerate(parts)]
+        lanes = self.block // len(sums)
+        parts = [Channels(i * lanes, lanes, value) for i, value in enumerate(sums)]
         if self.dtype == "int32":
-            vectors = as_int32(parts, self.block)
-        if self.raw.has_act_sum:
-            vectors = [self._with_act_sum(tile, p, *v) for v in vectors]
-        for channel, lanes, value in vectors:
-            first = tile.block * self.block + channel
-            reached = []
-            for step in range(self.steps):
-                start = (tile.border_class(p) * self.steps + step) * size + first
-                is_reached = value >= load(tile.finishing[0], start, lanes)
-                reached.append(T.Bind(reinterpret(f"uint{lanes}", is_reached)))
-            self._write(tile, p, channel, lanes, reached, first)
+            parts = as_int32(sums, self.block)
+        if self.terms.has_act_sum:
+            parts = [self._with_act_sum(tile, p, part) for part in parts]
+        for part in parts:
+            self._write(tile, p, part, self._reached(tile, p, part))
 
-    def _with_act_sum(self, tile, p: int, channel: int, lanes: int, value):
-        factor = load(tile.finishing[2], tile.block * self.block + channel, lanes)
-        total = value * constant(self.raw.factor, "int32", lanes)
-        return channel, lanes, T.Bind(total + factor * splat(tile.act_sum(p), lanes))
+    def _with_act_sum(self, tile: TileContext, p: int, part: Channels) -> Channels:
+        first = tile.block * self.block + part.first
+        factor = load(tile.memory.epilogue_constants[2], first, part.lanes)
+        total = part.value * constant(self.terms.factor, "int32", part.lanes)
+        return replace(part, value=T.Bind(total + factor * splat(tile.act_sum(p), part.lanes)))
 
-    def _write(self, tile, p: int, channel: int, lanes: int, reached: list, first) -> None:
-        flipped = None
+    def _reached(self, tile: TileContext, p: int, part: Channels) -> list[Expr]:
+        """Channels that reach each threshold, as bits of one integer."""
+        size, first = tile.blocks * self.block, tile.block * self.block + part.first
+        thresholds, found = tile.memory.epilogue_constants[0], []
+        for step in range(self.steps):
+            start = (tile.border_class(p) * self.steps + step) * size + first
+            is_reached = part.value >= load(thresholds, start, part.lanes)
+            found.append(T.Bind(reinterpret(f"uint{part.lanes}", is_reached)))
+        return found
+
+    def _write(self, tile: TileContext, p: int, part: Channels, reached: list[Expr]) -> None:
+        flipped, lanes = None, part.lanes
         if self.flip.any():
-            flips = tile.alias(tile.finishing[1], f"uint{lanes}")
-            flipped = T.Bind(flips[first // lanes])
+            flips = tile.memory.epilogue_views[1][f"uint{lanes}"]
+            flipped = T.Bind(flips[(tile.block * self.block + part.first) // lanes])
         for bit, plane in enumerate(planes_of_reached(reached)):
             if flipped is not None:
                 plane = plane ^ flipped
-            tile.store_plane(p, bit, channel, lanes, plane)
+            self.output.put(tile, p, bit, part.first, lanes, plane)

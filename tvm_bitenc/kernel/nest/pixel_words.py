@@ -8,7 +8,7 @@ from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from ..isa import Isa
-from ..tir import constant, lane_constants, load
+from ..tir import Expr, constant, lane_constants, load
 
 LANES = 8  # Words to add up at once.
 
@@ -26,15 +26,15 @@ class PixelWords:
         The pixel's first word.
     """
 
-    def __init__(self, per_plane: int, source=None, start=None):
+    def __init__(self, per_plane: int, source: tirx.Buffer | None = None, start: Expr = 0):
         self.per_plane, self.source, self.start = per_plane, source, start
-        self._loaded: dict[tuple[int, int], object] = {}
+        self._loaded: dict[tuple[int, int], Expr] = {}
 
-    def word(self, plane: int, word: int):
+    def word(self, plane: int, word: int) -> Expr:
         """One word of a plane."""
         return self.neighbours(plane * self.per_plane + word, 1)
 
-    def neighbours(self, first: int, lanes: int):
+    def neighbours(self, first: int, lanes: int) -> Expr:
         """A vector of neighbouring words."""
         if self.source is None:
             return constant(0, "uint64", lanes)
@@ -42,7 +42,7 @@ class PixelWords:
             self._loaded[first, lanes] = T.Bind(load(self.source, self.start + first, lanes))
         return self._loaded[first, lanes]
 
-    def code_sum(self, coefficients: Sequence[int], isa: Isa):
+    def code_sum(self, coefficients: Sequence[int], isa: Isa) -> Expr:
         """Sum of the pixel's codes, int32."""
         if self.source is None:
             return tirx.const(0, "int32")
@@ -57,7 +57,7 @@ class PixelWords:
             total = total + count * kappa
         return total
 
-    def _sum_of_vectors(self, factors: list[int]):
+    def _sum_of_vectors(self, factors: list[int]) -> Expr:
         """Sum of whole vectors of words, added up in halves last."""
         total = None
         for i in range(0, len(factors), LANES):

@@ -97,7 +97,7 @@ def operations(counts: Sequence[Single | Square], popcount: int = 1) -> int:
     return logic + (popcount + 1) * sum(len(count.factors) for count in counts)
 
 
-def counts_of(
+def cover(
     act_coefficients: Sequence[int], weight_coefficients: Sequence[int], may_offset: bool = False
 ) -> list[Single | Square]:
     """Cover all branches, with squares where planes allow.

@@ -12,21 +12,24 @@ is an offset by output channel and by pixel.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from ...layer import ConvLayer
+from ..contract import Sums, TileContext
 from ..isa import Isa
+from ..neon import Neon
 from ..nest.pixel_words import PixelWords
 from ..nest.tile import Tile, divisors
-from ..tir import load, splat, store
-from .branch_cover import OffsetSquare, Single, Square, counts_of
-from .widening_counter import ByteCounter, neighbours_added
-from .xnor import MAX_BYTE_COUNTS, OCTET, Xnor
+from ..tir import Expr, load, splat, store
+from .branch_cover import OffsetSquare, Single, Square, cover
+from .widening_counter import WideningCounter, neighbours_added
+from .xnor import MAX_BYTE_COUNTS, OCTET, Tap, Xnor
 
 PAIR = 2  # Words of a vector.
 AT_ONCE = 4  # Vectors of channels: as many as give one vector of sums.
@@ -44,9 +47,11 @@ class ByteXnor(Xnor):
     tile : Tile
     """
 
-    def __init__(self, layer: ConvLayer, isa: Isa, tile: Tile):
+    isa: Neon
+
+    def __init__(self, layer: ConvLayer, isa: Neon, tile: Tile):
         super().__init__(layer, isa, tile)
-        self.counts = byte_counts(layer)
+        self.counts = byte_cover(layer)
         self.per_step = counts_by_factor(self.counts)
         self.depth = PAIR // self.lanes
         self.steps = layer.words // self.depth  # Vectors under a tap.
@@ -58,7 +63,7 @@ class ByteXnor(Xnor):
     @staticmethod
     def applies(layer: ConvLayer, isa: Isa) -> bool:
         """Whether every group of channels starts a word, and a byte holds the counts of a step."""
-        most = max(counts_by_factor(byte_counts(layer)).values())
+        most = max(counts_by_factor(byte_cover(layer)).values())
         return Xnor.applies(layer, isa) and most <= MAX_BYTE_COUNTS
 
     @staticmethod
@@ -69,7 +74,7 @@ class ByteXnor(Xnor):
     @property
     def is_narrow(self) -> bool:
         """Whether whole sums fit 16 bits."""
-        return self.raw.high <= MAX_WORD_SUM
+        return self.terms.high <= MAX_WORD_SUM
 
     @property
     def sum_dtype(self) -> str:
@@ -92,7 +97,7 @@ class ByteXnor(Xnor):
         # Were the number of other rows known, LLVM would write them out, where paired loads don't
         # reach.
         rows = np.array([self.layer.kernel_size[0] - 1], np.int32)
-        offsets = [self._offsets(weights)] if self.needs_offset else []
+        offsets = [self._offsets(weights)] if self.has_offsets else []
         return [np.ascontiguousarray(planes), rows, *offsets]
 
     @staticmethod
@@ -102,7 +107,7 @@ class ByteXnor(Xnor):
         return ~differing if kind is OffsetSquare else differing
 
     @property
-    def needs_offset(self) -> bool:
+    def has_offsets(self) -> bool:
         """Whether sums of one side alone are part of the sums."""
         return OffsetSquare in self.squares.values()
 
@@ -118,15 +123,15 @@ class ByteXnor(Xnor):
     def _offset_squares(self) -> list[OffsetSquare]:
         return [count for count in self.counts if isinstance(count, OffsetSquare)]
 
-    def prepare_pixel(self, pixel: PixelWords, target, base) -> None:
+    def prepare_pixel(self, words: PixelWords, target: tirx.Buffer, base: Expr) -> None:
         """Copy the words of a pixel: those that a step reads lie together, plane by plane."""
         bits, depth = self.layer.act_bits, self.depth
         for word in range(0, self.words, depth):
             for k in range(bits):
-                value = pixel.neighbours(k * self.words + word, depth)
+                value = words.neighbours(k * self.words + word, depth)
                 store(target, value, base + (word * bits + k * depth), depth)
 
-    def pixel_offset(self, words: PixelWords):
+    def pixel_offset(self, words: PixelWords) -> Expr:
         """Weighted bits in which the planes of a pixel differ: C x summed up."""
         total = tirx.const(0, "int32")
         if words.source is None:
@@ -138,108 +143,120 @@ class ByteXnor(Xnor):
                 total = total + tirx.Cast("int32", tirx.popcount(differing)) * factor
         return total
 
-    def sums(self, tile) -> list[list]:
+    def sums(self, tile: TileContext) -> list[Sums]:
         """Sums of every pixel of a tile, in vectors of eight channels."""
         parts = [
             self._sums_of_part(tile, range(v, v + self.at_once))
             for v in range(0, self.tile.vectors, self.at_once)
         ]
         found = []
-        for p, values in enumerate(zip(*parts)):
+        for p, values in enumerate(map(list, zip(*parts))):
             while len(values) > self.block // OCTET:
                 values = neighbours_added(self.isa, values)
             found.append([self._with_offset(tile, p, v, value) for v, value in enumerate(values)])
         return found
 
-    def _with_offset(self, tile, p: int, octet: int, value):
-        if not self.needs_offset:
+    def _with_offset(self, tile: TileContext, p: int, octet: int, value: Expr) -> Expr:
+        if not self.has_offsets:
             return value
-        of_channels = load(tile.constants[2], tile.block * self.block + octet * OCTET, OCTET)
+        first = tile.block * self.block + octet * OCTET
+        of_channels = load(tile.memory.product_constants[2], first, OCTET)
         of_pixel = tirx.Cast(self.sum_dtype, tile.offset(p))
         return T.Bind(value + (of_channels - splat(of_pixel, OCTET)))
 
-    def _sums_of_part(self, tile, vectors: range) -> list:
+    def _sums_of_part(self, tile: TileContext, vectors: range) -> Sums:
         """Sums of some vectors of channels under every pixel: one vector of eight lanes each."""
         (kernel_h, kernel_w), steps = self.layer.kernel_size, self.steps
         row, whole = kernel_w * steps, kernel_h * kernel_w * steps
         if whole <= self.limit:
-            counters = self._counters(tile, vectors, whole)
-            self._count_row(tile, counters, vectors, 0)  # The first counts: nothing is cleared.
-            with T.serial(0, tile.constants[1][0]) as i:
-                self._count_row(tile, counters, vectors, i + 1)
+            part = self._part(tile, vectors, whole)
+            self._count_row(part, 0)  # The first counts: nothing is cleared.
+            with T.serial(0, tile.memory.product_constants[1][0]) as i:
+                self._count_row(part, i + 1)
         elif row <= self.limit:
-            counters = self._counters(tile, vectors, row)
-            _settle(counters)
-            with T.serial(0, kernel_h) as i, _flushed(counters):
-                self._count_row(tile, counters, vectors, i)
+            part = self._part(tile, vectors, row)
+            part.settle()
+            with T.serial(0, kernel_h) as i, part.flushed():
+                self._count_row(part, i)
         else:
             late = max(d for d in divisors(steps) if d <= self.limit)
-            counters = self._counters(tile, vectors, late)
-            _settle(counters)
-            with T.grid(kernel_h, kernel_w, steps // late) as (i, j, part), _flushed(counters):
-                self._count_steps(tile, counters, vectors, i, j, part * late, late)
-        return [counter.finish() for counter in counters]
+            part = self._part(tile, vectors, late)
+            part.settle()
+            with T.grid(kernel_h, kernel_w, steps // late) as (i, j, outer), part.flushed():
+                self._count_steps(part, (i, j, outer * late), late)
+        return [counter.finish() for counter in part.counters]
 
-    def _counters(self, tile, vectors: range, between: int) -> list[ByteCounter]:
+    def _part(self, tile: TileContext, vectors: range, between: int) -> _Part:
+        """Counters of some vectors of channels that are flushed after so many steps."""
         whole = self.layer.kernel_size[0] * self.layer.kernel_size[1] * self.steps
-        return [
-            ByteCounter(self.isa, vectors, self.per_step, whole, between, self.sum_dtype)
+        counters = [
+            WideningCounter(self.isa, vectors, self.per_step, whole, between, self.sum_dtype)
             for _ in range(tile.pixels)
         ]
+        return _Part(tile, vectors, counters)
 
-    def _count_row(self, tile, counters, vectors: range, i) -> None:
+    def _count_row(self, part: _Part, i: Expr) -> None:
         """Count under a row of taps."""
         kernel_w = self.layer.kernel_size[1]
         if kernel_w * self.steps <= (self.tile.unroll or MAX_UNROLL):
             # Neighbouring taps read the same pixels: each is loaded once.
             for step in range(self.steps):
                 for j in range(kernel_w):
-                    self._count_step(tile, counters, vectors, i, j, step)
+                    self._count_step(part, (i, j, step))
         else:
-            _settle(counters)
+            part.settle()
             with T.serial(0, kernel_w) as j:
-                self._count_steps(tile, counters, vectors, i, j, 0, self.steps)
+                self._count_steps(part, (i, j, 0), self.steps)
 
-    def _count_steps(self, tile, counters, vectors: range, i, j, first, count: int) -> None:
+    def _count_steps(self, part: _Part, first: Tap, count: int) -> None:
         """Count neighbouring vectors under one tap."""
+        i, j, start = first
         step = max(d for d in divisors(count) if d <= (self.tile.unroll or MAX_UNROLL))
         if step < count:
-            _settle(counters)
+            part.settle()
         with T.serial(0, count // step) as outer:
             for t in range(step):
-                self._count_step(tile, counters, vectors, i, j, first + outer * step + t)
+                self._count_step(part, (i, j, start + outer * step + t))
 
-    def _count_step(self, tile, counters, vectors: range, i, j, step) -> None:
+    def _count_step(self, part: _Part, at: Tap) -> None:
         """Count one vector of every branch under one tap."""
-        (kernel_h, kernel_w), n = self.layer.kernel_size, PAIR
-        part = tile.block * (self.tile.vectors // self.at_once) + vectors.start // self.at_once
-        tap = ((part * kernel_h + i) * kernel_w + j) * self.steps + step
-        base = T.Bind(tap * (self.columns * self.at_once * n))
+        (i, j, step), tile, (kernel_h, kernel_w) = at, part.tile, self.layer.kernel_size
+        number = tile.block * (self.tile.vectors // self.at_once)
+        number = number + part.vectors.start // self.at_once
+        tap = ((number * kernel_h + i) * kernel_w + j) * self.steps + step
+        base = T.Bind(tap * (self.columns * self.at_once * PAIR))
         acts = [self._acts(tile, tile.address(i, j, p), step) for p in range(tile.pixels)]
         squares = {c.act for c in self.counts if isinstance(c, Square)}
         differing = [{k: T.Bind(a[k] ^ a[k + 1]) for k in squares} for a in acts]
         # Weights take part one vector after another: registers hold the pixels.
-        for place, v in enumerate(vectors):
-            starts = [base + (m * self.at_once + place) * n for m in range(self.columns)]
-            planes = [T.Bind(load(tile.constants[0], start, n)) for start in starts]
-            for p, counter in enumerate(counters):
+        for place, v in enumerate(part.vectors):
+            starts = [base + (m * self.at_once + place) * PAIR for m in range(self.columns)]
+            weights = tile.memory.product_constants[0]
+            planes = [T.Bind(load(weights, start, PAIR)) for start in starts]
+            for p, counter in enumerate(part.counters):
                 for count in self.counts:
                     for factor, bits in self._bits(count, acts[p], differing[p], planes):
                         counter.add(v, factor, bits)
 
-    def _acts(self, tile, pixel, step) -> list:
+    def _acts(self, tile: TileContext, pixel: Expr, step: Expr) -> list[Expr]:
         """Planes of a pixel, one vector of each."""
-        bits, depth = self.layer.act_bits, self.depth
+        bits, depth, buffer = self.layer.act_bits, self.depth, tile.prepared.buffer
         word = tile.group * self.layer.words + step * depth
-        if tile.needs_copy:
+        if tile.prepared.is_copy:
             starts = [pixel + word * bits + k * depth for k in range(bits)]
         else:
             starts = [pixel + k * self.words + word for k in range(bits)]
         if depth == PAIR:
-            return [T.Bind(load(tile.prepared, start, PAIR)) for start in starts]
-        return [T.Bind(splat(tile.prepared[start], PAIR)) for start in starts]
+            return [T.Bind(load(buffer, start, PAIR)) for start in starts]
+        return [T.Bind(splat(buffer[start], PAIR)) for start in starts]
 
-    def _bits(self, count, acts: list, differing: dict, planes: list) -> list[tuple]:
+    def _bits(
+        self,
+        count: Single | Square,
+        acts: Sequence[Expr],
+        differing: Mapping[int, Expr],
+        planes: Sequence[Expr],
+    ) -> list[tuple[int, Expr]]:
         """Factors of a count, each with the bits that are counted."""
         low = T.Bind(acts[count.act] ^ planes[count.weight])
         if isinstance(count, Single):
@@ -254,29 +271,45 @@ class ByteXnor(Xnor):
         return [(factor, bits) for factor, bits in found if factor]
 
 
-@contextmanager
-def _flushed(counters: list[ByteCounter]):
-    """Counters that are cleared first, and flushed last."""
-    for counter in counters:
-        counter.begin()
-    yield
-    for counter in counters:
-        counter.flush()
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Some vectors of channels under the pixels of a tile, and their counters.
+
+    Parameters
+    ----------
+    tile : TileContext
+    vectors : range
+    counters : list of WideningCounter
+        One for each pixel.
+    """
+
+    tile: TileContext
+    vectors: range
+    counters: list[WideningCounter]
+
+    def settle(self) -> None:
+        """Clear registers that have no value yet."""
+        for counter in self.counters:
+            counter.settle()
+
+    @contextmanager
+    def flushed(self) -> Iterator[None]:
+        """Scope whose counts are moved on at its end."""
+        for counter in self.counters:
+            counter.begin()
+        yield
+        for counter in self.counters:
+            counter.flush()
 
 
-def _settle(counters: list[ByteCounter]) -> None:
-    for counter in counters:
-        counter.settle()
-
-
-def byte_counts(layer: ConvLayer) -> list[Single | Square]:
+def byte_cover(layer: ConvLayer) -> list[Single | Square]:
     """Counts that cover the branches of a layer.
 
     Offsets by pixel are the same for all groups of channels: there must be one.
     """
     geometry = layer.geometry
     sides = geometry.act_coefficients, geometry.weight_coefficients
-    return counts_of(*sides, may_offset=geometry.groups == 1)
+    return cover(*sides, may_offset=geometry.groups == 1)
 
 
 def counts_by_factor(counts: Sequence[Single | Square]) -> dict[int, int]:

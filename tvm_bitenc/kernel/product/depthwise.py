@@ -11,12 +11,15 @@ from tvm.tirx.script import builder as T
 
 from ...encoding import WORD_BITS
 from ...layer import ConvLayer
-from ..accumulator import Raw
+from ..accumulator import AccumulatorTerms
+from ..contract import Sums, TileContext
 from ..isa import Isa
 from ..nest.geometry import by_block, padded_width
+from ..nest.pixel_words import PixelWords
 from ..nest.tile import Tile
-from ..tir import Register, constant, load, vector
+from ..tir import Expr, Register, constant, load, vector
 from ..transpose import unpack_codes
+from .pixelwise import PixelwiseProduct
 
 MAX_WORD = 32767
 MAX_BYTE = 255
@@ -34,7 +37,7 @@ def seen_as_one_group(layer: ConvLayer) -> ConvLayer:
     return replace(layer, geometry=replace(layer.geometry, groups=1))
 
 
-class Depthwise:
+class Depthwise(PixelwiseProduct):
     """Product of codes and weights lane by lane, in int16 where it can't overflow, else in int32.
 
     With codes u and the integers of the weights w, ``acc = 2 sum(u w) + e sum(w)``, where e is the
@@ -49,17 +52,13 @@ class Depthwise:
     """
 
     name = "depthwise"
-    source_dtype = "uint64"
 
     def __init__(self, layer: ConvLayer, isa: Isa, tile: Tile):
-        self.layer, self.isa, self.tile = layer, isa, tile
+        super().__init__(layer, isa, tile)
         self.top = sum(layer.geometry.act_coefficients)
-        self.sum_dtype = sum_dtype(layer)
-        self.lanes = self.lanes_of(layer, isa)
-        self.block = self.lanes * tile.vectors
 
     @staticmethod
-    def applies(layer: ConvLayer) -> bool:
+    def applies(layer: ConvLayer, _isa: Isa) -> bool:
         """Whether codes fit unsigned bytes, and accumulators 32 bits."""
         coefficients = layer.geometry.act_coefficients
         fits = min(coefficients) > 0 and sum(coefficients) <= MAX_BYTE
@@ -70,13 +69,23 @@ class Depthwise:
         """Channels to a vector."""
         return isa.vector_bytes // np.dtype(sum_dtype(layer)).itemsize
 
+    @staticmethod
+    def row_bytes(layer: ConvLayer, _isa: Isa) -> int:
+        """Size of a prepared input row."""
+        return padded_width(layer) * _padded_channels(layer)
+
     @cached_property
-    def raw(self) -> Raw:
-        """Meaning of the sums."""
+    def sum_dtype(self) -> str:
+        """Type of the sums."""
+        return sum_dtype(self.layer)
+
+    @cached_property
+    def terms(self) -> AccumulatorTerms:
+        """How sums lead to accumulators."""
         layer, bound = self.layer, _bound(self.layer)
         zero = layer.geometry.act_offset - self.top
         none = np.zeros(layer.out_channels, np.int64)
-        return Raw(zero * layer.integers_inside, 2, none, -bound, bound)
+        return AccumulatorTerms(zero * layer.integers_inside, 2, none, -bound, bound)
 
     @property
     def constants(self) -> list[np.ndarray]:
@@ -89,11 +98,11 @@ class Depthwise:
         """Type and number of elements of a prepared pixel."""
         return "uint8", _padded_channels(self.layer)
 
-    def prepare_pixel(self, pixel, target, base) -> None:
+    def prepare_pixel(self, words: PixelWords, target: tirx.Buffer, base: Expr) -> None:
         """Unpack the codes of a pixel."""
-        unpack_codes(self.layer, self.isa, self.prepared, pixel, target, base)
+        unpack_codes(self.layer, self.isa, self.prepared, words, target, base)
 
-    def sums(self, tile) -> list[list]:
+    def sums(self, tile: TileContext) -> list[Sums]:
         """Sums of every pixel of a tile."""
         zero = constant(0, self.sum_dtype, self.lanes)
         totals = [
@@ -105,9 +114,10 @@ class Depthwise:
             for v in range(self.tile.vectors):
                 first = tile.block * self.block + v * self.lanes
                 tap = (i * self.layer.kernel_size[1] + j) * channels
-                weight = T.Bind(load(tile.constants[0], tap + first, self.lanes))
+                weight = T.Bind(load(tile.memory.product_constants[0], tap + first, self.lanes))
                 for p in range(tile.pixels):
-                    octets = load(tile.prepared, tile.address(i, j, p) + first, self.lanes)
+                    start = tile.address(i, j, p) + first
+                    octets = load(tile.prepared.buffer, start, self.lanes)
                     codes = tirx.Cast(vector(self.sum_dtype, self.lanes), octets)
                     totals[p][v].add(codes * weight)
         return [[T.Bind(total.get()) for total in pixel] for pixel in totals]
@@ -126,8 +136,3 @@ def sum_dtype(layer: ConvLayer) -> str:
 
 def _padded_channels(layer: ConvLayer) -> int:
     return -(-layer.out_channels // WORD_BITS) * WORD_BITS
-
-
-def row_bytes(layer: ConvLayer, isa: Isa) -> int:
-    """Size of a prepared input row."""
-    return padded_width(layer) * _padded_channels(layer)

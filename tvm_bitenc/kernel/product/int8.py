@@ -20,14 +20,18 @@ from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from ...layer import ConvLayer
-from ..accumulator import Raw
+from ..accumulator import AccumulatorTerms
+from ..contract import Sums, TileContext
 from ..isa import Isa
 from ..nest.geometry import by_block, padded_blocks, padded_width
+from ..nest.pixel_words import PixelWords
 from ..nest.tile import Tile, divisors
-from ..tir import Register, constant, load, reinterpret, splat, vector
+from ..tir import Expr, Register, constant, load, reinterpret, splat, vector
 from ..transpose import unpack_codes
+from .pixelwise import PixelwiseProduct
 
 QUAD = 4  # Products that one 32-bit lane sums.
+MAX_BYTE = 127
 SHIFT = 128
 DEPTHS = {"words": 2, "pairs": 2, "matrix": 8}
 MAX_WORD = 32767
@@ -67,7 +71,11 @@ def byte_weights(layer: ConvLayer, most: int) -> ByteWeights | None:
     return None
 
 
-class Int8:
+Totals = list[list[Register]]  # By pixel, and vector of output channels.
+Step = tuple[Expr, Expr, Expr]  # Row and column of the window, and a step of the channels.
+
+
+class Int8(PixelwiseProduct):
     """Product of bytes.
 
     Output channels lie in 32-bit lanes, four input channels deep. Three ways to sum, by what the
@@ -82,13 +90,10 @@ class Int8:
     """
 
     name = "int8"
-    source_dtype = "uint64"
 
     def __init__(self, layer: ConvLayer, isa: Isa, tile: Tile):
-        self.layer, self.isa, self.tile = layer, isa, tile
-        self.lanes = isa.vector_bytes // QUAD
-        self.block = self.lanes * tile.vectors
-        self.weights = byte_weights(layer, 127)
+        super().__init__(layer, isa, tile)
+        self.weights = _weights(layer)
         self.top = sum(layer.geometry.act_coefficients)
         self.shift = SHIFT if self.top > isa.most_code else 0
         self.method = self._method()
@@ -105,15 +110,24 @@ class Int8:
             (geometry.groups == 1 or per_group % QUAD == 0)
             and min(geometry.act_coefficients) > 0
             and sum(geometry.act_coefficients) <= 255
-            and byte_weights(layer, 127) is not None
+            and byte_weights(layer, MAX_BYTE) is not None
         )
-
-    sum_dtype = "int32"
 
     @staticmethod
     def lanes_of(_layer: ConvLayer, isa: Isa) -> int:
         """Output channels to a vector."""
         return isa.vector_bytes // QUAD
+
+    @staticmethod
+    def row_bytes(layer: ConvLayer, isa: Isa) -> int:
+        """Size of a prepared input row."""
+        steps = -(-layer.weight_codes.shape[1] // QUAD)
+        return padded_width(layer) * layer.geometry.groups * steps * QUAD * 2
+
+    @property
+    def sum_dtype(self) -> str:
+        """Type of the sums."""
+        return "int32"
 
     def _method(self) -> str:
         """``dot``, ``bytes`` or ``words``: the first that can't overflow."""
@@ -138,8 +152,8 @@ class Int8:
         return max(self.top - self.shift, self.shift)
 
     @cached_property
-    def raw(self) -> Raw:
-        """Meaning of the sums."""
+    def terms(self) -> AccumulatorTerms:
+        """How sums lead to accumulators."""
         geometry, weights = self.layer.geometry, self.weights
         zero = geometry.act_offset - self.top
         values = weights.values.astype(np.int64).reshape(len(weights.values), -1)
@@ -147,7 +161,7 @@ class Int8:
         constant = zero * self.layer.integers_inside
         if self.shift:
             constant = constant + 2 * weights.factor * self.shift * values.sum(axis=1)
-        return Raw(constant, 2 * weights.factor, 2 * weights.shift, -bound, bound)
+        return AccumulatorTerms(constant, 2 * weights.factor, 2 * weights.shift, -bound, bound)
 
     @property
     def constants(self) -> list[np.ndarray]:
@@ -167,11 +181,11 @@ class Int8:
         size = self.layer.geometry.groups * self.steps * self.depth
         return ("int16" if self.method == "words" else "uint8"), size
 
-    def prepare_pixel(self, pixel, target, base) -> None:
+    def prepare_pixel(self, words: PixelWords, target: tirx.Buffer, base: Expr) -> None:
         """Unpack the codes of a pixel."""
-        unpack_codes(self.layer, self.isa, self.prepared, pixel, target, base, self.shift)
+        unpack_codes(self.layer, self.isa, self.prepared, words, target, base, self.shift)
 
-    def sums(self, tile) -> list[list]:
+    def sums(self, tile: TileContext) -> list[Sums]:
         """Sums of every pixel of a tile, in vectors of int32."""
         totals = [[self._zero() for _ in range(self.tile.vectors)] for _ in range(tile.pixels)]
         if self.method == "bytes":
@@ -180,7 +194,7 @@ class Int8:
             step = max(d for d in divisors(self.steps) if d <= (self.tile.unroll or MAX_UNROLL))
             with T.grid(*self.layer.kernel_size, self.steps // step) as (i, j, part):
                 for t in range(step):
-                    self._add_step(tile, totals, i, j, part * step + t)
+                    self._add_step(tile, totals, (i, j, part * step + t))
         return [[T.Bind(total.get()) for total in pixel] for pixel in totals]
 
     def _zero(self, dtype: str = "int32") -> Register:
@@ -188,7 +202,7 @@ class Int8:
         register.clear()
         return register
 
-    def _sum_late(self, tile, totals) -> None:
+    def _sum_late(self, tile: TileContext, totals: Totals) -> None:
         """Sum pairs in 16 bits over as many steps as fit, then widen."""
         late = max(d for d in divisors(self.steps) if d <= self._widen_after)
         step = max(d for d in divisors(late) if d <= (self.tile.unroll or MAX_UNROLL))
@@ -197,27 +211,28 @@ class Int8:
             pairs = [[self._zero("int16") for _ in pixel] for pixel in totals]
             with T.serial(0, late // step) as inner:
                 for t in range(step):
-                    self._add_step(tile, pairs, i, j, (outer * (late // step) + inner) * step + t)
+                    number = (outer * (late // step) + inner) * step + t
+                    self._add_step(tile, pairs, (i, j, number))
             for pixel, narrow in zip(totals, pairs):
                 for total, pair in zip(pixel, narrow):
                     total.add(self.isa.multiply_add_words(pair.get(), one))
 
-    def _add_step(self, tile, totals, i, j, step) -> None:
+    def _add_step(self, tile: TileContext, totals: Totals, at: Step) -> None:
         """Add the products of a few input channels under one tap."""
-        kernel_h, kernel_w = self.layer.kernel_size
+        (i, j, step), (kernel_h, kernel_w) = at, self.layer.kernel_size
         size, vectors = self.lanes * self.depth, self.tile.vectors
         base = (((tile.block * kernel_h + i) * kernel_w + j) * self.steps + step) * vectors * size
         weights = [
-            T.Bind(self._weight(load(tile.constants[0], base + v * size, size)))
+            T.Bind(self._weight(load(tile.memory.product_constants[0], base + v * size, size)))
             for v in range(vectors)
         ]
         for p in range(tile.pixels):
             start = tile.address(i, j, p) + (tile.group * self.steps + step) * self.depth
-            act = self._repeated(load(tile.prepared, start, self.depth))
+            act = self._repeated(load(tile.prepared.buffer, start, self.depth))
             for total, weight in zip(totals[p], weights):
                 self._multiply(total, act, weight)
 
-    def _multiply(self, total: Register, act, weight) -> None:
+    def _multiply(self, total: Register, act: Expr, weight: Expr) -> None:
         """Add the products of one vector."""
         if self.method == "dot":
             total.set(self.isa.dot(total.get(), act, weight))
@@ -226,18 +241,20 @@ class Int8:
         else:
             total.add(self.isa.multiply_add_words(act, weight))
 
-    def _weight(self, octets):
+    def _weight(self, octets: Expr) -> Expr:
         if self.method != "words":
             return octets
         return tirx.Cast(vector("int16", self.lanes * self.depth), octets)
 
-    def _repeated(self, codes):
+    def _repeated(self, codes: Expr) -> Expr:
         """Codes of neighbouring channels in every lane."""
         repeated = splat(reinterpret("int32", codes), self.lanes)
         dtype = self.prepared[0]
         return T.Bind(reinterpret(vector(dtype, self.lanes * self.depth), repeated))
 
 
-def row_bytes(layer: ConvLayer, isa: Isa) -> int:
-    """Size of a prepared input row."""
-    return padded_width(layer) * layer.geometry.groups * -(-layer.weight_codes.shape[1] // 4) * 8
+def _weights(layer: ConvLayer) -> ByteWeights:
+    """Weights of a layer that `Int8` applies to."""
+    weights = byte_weights(layer, MAX_BYTE)
+    assert weights is not None
+    return weights

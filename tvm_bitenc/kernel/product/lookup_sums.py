@@ -6,12 +6,12 @@ from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from ..isa import Isa
-from ..tir import Register, constant, joined, reinterpret, vector
+from ..tir import Expr, Register, constant, joined, reinterpret, vector
 
 SLOT = 16  # Bytes of a table, and output channels that a vector looks up in it.
 
 
-class PixelSum:
+class LookupSums:
     """Sums of a block of output channels under one pixel.
 
     Bytes first, then pairs of bytes, then int32 if need be. A pair x counts two channels: the sum
@@ -36,7 +36,7 @@ class PixelSum:
         for register in self.octets:
             register.clear()
 
-    def look_up(self, v: int, tables, index) -> None:
+    def look_up(self, v: int, tables: Expr, index: Expr) -> None:
         """Add what a vector of tables holds at some indices."""
         register, found = self.octets[v], self.isa.lookup(tables, index)
         register.set(self.isa.add_in_place(register.get(), found))
@@ -54,7 +54,7 @@ class PixelSum:
             shift = constant(ratio.bit_length() - 1, register.dtype, register.lanes)
             register.set(register.get() << shift)
 
-    def _split(self) -> list:
+    def _split(self) -> list[Expr]:
         """Sums of both halves of the channels."""
         pairs, high = (
             T.Bind(add_slots([r.get() for r in registers], self.lanes, self.slots))
@@ -70,14 +70,14 @@ class PixelSum:
         for register in (*self.pairs, *self.high):
             register.clear()
 
-    def halves(self) -> list:
+    def halves(self) -> list[Expr]:
         """Sums of the low and the high half of the channels."""
         if self.wide:
             return [T.Bind(register.get()) for register in self.wide]
         return self._split()
 
 
-def add_slots(vectors: list, lanes: int, slots: int):
+def add_slots(vectors: list[Expr], lanes: int, slots: int) -> Expr:
     """Add up the slots of each vector (uint16), and put the results side by side.
 
     Two vectors at a time: the first halves of both next to each other, plus the second halves.

@@ -15,7 +15,8 @@ can't, then int32; the slots are added up last.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -25,60 +26,22 @@ from tvm.tirx.script import builder as T
 
 from ...encoding import planes
 from ...layer import ConvLayer
-from ..accumulator import MAX_COMPARED, Raw, differing_bits, inverted_channels
+from ..accumulator import MAX_COMPARED, AccumulatorTerms, differing_bits, inverted_channels
+from ..contract import Sums, TileContext
 from ..isa import Isa
 from ..nest.geometry import by_block, padded_blocks, padded_width
-from ..nest.tile import Tile, divisors
-from ..tir import constant, lane_constants, load, reinterpret, splat, store, vector
-from .lookup_sums import PixelSum
+from ..nest.pixel_words import PixelWords
+from ..nest.tile import Tile
+from ..tir import Expr, constant, lane_constants, load, reinterpret, splat, store, vector
+from .lookup_sums import LookupSums
+from .lut_plan import GROUP, MAX_PAIR_SUM, Level, LoopPlan, Part, loop_plan, parts_of
+from .pixelwise import PixelwiseProduct
 
-GROUP = 4  # Channels to a table.
-TABLE = 16  # Its entries.
+TABLE = 16  # Entries of a table.
 GROUPS_PER_WORD = 16
-MAX_ENTRY_SUM = 255  # What a byte holds; two look-ups must fit.
-MAX_PAIR_SUM = 65535
-MAX_UNROLL = 8  # Look-ups written out one after another.
 
 
-@dataclass(frozen=True)
-class Part:
-    """Activation planes that share a table: their entries must fit a byte.
-
-    Parameters
-    ----------
-    planes : range
-    factor : int
-        Common factor of their coefficients.
-    coefficients : tuple of int
-        Without that factor.
-    """
-
-    planes: range
-    factor: int
-    coefficients: tuple[int, ...]
-
-    @property
-    def most(self) -> int:
-        """Largest entry of a table."""
-        return GROUP * sum(self.coefficients)
-
-
-def parts_of(coefficients: Sequence[int], groups: int) -> list[Part]:
-    """Split planes into as few parts as bytes and pairs of bytes allow."""
-    start, parts = 0, []
-    while start < len(coefficients):
-        for stop in range(len(coefficients), start, -1):
-            factor = int(np.gcd.reduce(coefficients[start:stop]))
-            scaled = tuple(c // factor for c in coefficients[start:stop])
-            part = Part(range(start, stop), factor, scaled)
-            if 2 * part.most <= MAX_ENTRY_SUM and part.most * groups <= MAX_PAIR_SUM:
-                break
-        parts.append(part)
-        start = stop
-    return parts
-
-
-class Lut:
+class Lut(PixelwiseProduct):
     """Product by table look-up.
 
     Parameters
@@ -89,12 +52,10 @@ class Lut:
     """
 
     name = "lut"
-    source_dtype = "uint64"
 
     def __init__(self, layer: ConvLayer, isa: Isa, tile: Tile):
-        self.layer, self.isa, self.tile = layer, isa, tile
+        super().__init__(layer, isa, tile)
         self.slots = isa.vector_bytes // TABLE
-        self.block = TABLE * tile.vectors
         self.groups = groups_of(layer, self.slots)
         self.steps = self.groups // self.slots  # Look-ups per tap.
         self.parts = parts_of(layer.geometry.act_coefficients, self.groups)
@@ -120,14 +81,21 @@ class Lut:
         """Output channels to a vector."""
         return TABLE
 
+    @staticmethod
+    def row_bytes(layer: ConvLayer, isa: Isa) -> int:
+        """Size of a prepared input row."""
+        groups = groups_of(layer, isa.vector_bytes // TABLE)
+        parts = parts_of(layer.geometry.act_coefficients, groups)
+        return padded_width(layer) * len(parts) * layer.geometry.groups * groups * TABLE
+
     @property
     def sum_dtype(self) -> str:
         """Type of the sums."""
         return "uint16" if self.is_narrow else "int32"
 
     @cached_property
-    def raw(self) -> Raw:
-        """Meaning of the sums."""
+    def terms(self) -> AccumulatorTerms:
+        """How sums lead to accumulators."""
         return differing_bits(self.layer, self._inverted, self.groups * GROUP)
 
     @cached_property
@@ -137,7 +105,7 @@ class Lut:
     @property
     def is_narrow(self) -> bool:
         """Whether whole sums fit 16 bits."""
-        return len(self.parts) == 1 and self.parts[0].factor == 1 and self.raw.high < MAX_PAIR_SUM
+        return len(self.parts) == 1 and self.parts[0].factor == 1 and self.terms.high < MAX_PAIR_SUM
 
     @property
     def constants(self) -> list[np.ndarray]:
@@ -153,7 +121,7 @@ class Lut:
     def _all_groups(self) -> int:
         return self.layer.geometry.groups * self.groups
 
-    def prepare_pixel(self, pixel, target, base) -> None:
+    def prepare_pixel(self, words: PixelWords, target: tirx.Buffer, base: Expr) -> None:
         """Make the tables of a pixel, as many at once as a vector holds."""
         n = self.isa.vector_bytes
         for p, part in enumerate(self.parts):
@@ -161,14 +129,14 @@ class Lut:
                 word = first // GROUPS_PER_WORD
                 # The planes, each as the bytes of one word in every slot.
                 octets = {
-                    k: T.Bind(reinterpret(vector("uint8", n), splat(pixel.word(k, word), n // 8)))
+                    k: T.Bind(reinterpret(vector("uint8", n), splat(words.word(k, word), n // 8)))
                     for k in part.planes
                 }
                 for start in range(0, min(GROUPS_PER_WORD, self._all_groups - first), self.slots):
                     offset = (p * self._all_groups + first + start) * TABLE
                     store(target, self._tables(octets, part, start), base + offset, n)
 
-    def _tables(self, octets, part: Part, start: int):
+    def _tables(self, octets: Mapping[int, Expr], part: Part, start: int) -> Expr:
         """Tables of neighbouring groups, from the planes of their word."""
         n = self.isa.vector_bytes
         groups = [start + lane // TABLE for lane in range(n)]
@@ -183,101 +151,109 @@ class Lut:
             total = term if total is None else total + term
         return T.Bind(total)
 
-    def _popcount(self, value):
+    def _popcount(self, value: Expr) -> Expr:
         if self.isa.has_popcount:
             return tirx.popcount(value)
         return self.isa.popcount_bytes(value)
 
-    def sums(self, tile) -> list[list]:
+    def sums(self, tile: TileContext) -> list[Sums]:
         """Sums of every pixel of a tile: uint16 vectors, or int32 where those could overflow."""
-        state = [PixelSum(self.isa, self.tile.vectors, self.is_narrow) for _ in range(tile.pixels)]
+        pixels = [
+            LookupSums(self.isa, self.tile.vectors, self.is_narrow) for _ in range(tile.pixels)
+        ]
         for p, part in enumerate(self.parts):
-            self._add_part(tile, state, p, part)
-        return [pixel.halves() for pixel in state]
+            self._add_part(tile, pixels, p, part)
+        return [pixel.halves() for pixel in pixels]
 
-    def _add_part(self, tile, state, part_index: int, part: Part) -> None:
+    def _add_part(
+        self, tile: TileContext, pixels: list[LookupSums], number: int, part: Part
+    ) -> None:
         """Add the planes of the weight, highest first, with the sum doubled in between."""
         kappa = self.layer.geometry.weight_coefficients
-        kernel_h, kernel_w = self.layer.kernel_size
         is_whole = len(self.parts) == 1
-        widen, flush = self._widen_level(part), self._flush_level(part)
-
-        def enter(level: str) -> None:
-            if level == widen:
-                for pixel in state:
-                    pixel.clear_octets()
-
-        def leave(level: str, m: int) -> None:
-            if level == widen:
-                for pixel in state:
-                    pixel.widen()
-            if level == flush:
-                for pixel in state:
-                    pixel.flush(part.factor * (1 if is_whole else kappa[m]))
-
+        plan = loop_plan(
+            part, self.steps, self.slots, self.layer.kernel_size, self.is_narrow, self.tile.unroll
+        )
         for m in reversed(range(len(kappa))):
             if m + 1 < len(kappa) and is_whole:
-                for pixel in state:
+                for pixel in pixels:
                     pixel.scale(kappa[m + 1] // kappa[m])
-            enter("plane")
-            with T.serial(0, kernel_h) as i:
-                enter("row")
-                with T.serial(0, kernel_w) as j:
-                    enter("tap")
-                    self._look_up_tap(tile, state, part_index, part, m, i, j, enter, leave)
-                    leave("tap", m)
-                leave("row", m)
-            leave("plane", m)
+            factor = part.factor * (1 if is_whole else kappa[m])
+            self._add_plane(_Plane(tile, pixels, plan, number, m, factor))
 
-    def _widen_level(self, part: Part) -> str:
-        """How often bytes go over to pairs of bytes: as seldom as they may."""
-        kernel_h, kernel_w = self.layer.kernel_size
-        limit = MAX_ENTRY_SUM // part.most
-        if self.steps * kernel_h * kernel_w <= limit:
-            return "plane"
-        if self.steps * kernel_w <= limit:
-            return "row"
-        return "tap" if self.steps <= limit else "chunk"
+    def _add_plane(self, plane: _Plane) -> None:
+        """Look up all tables under the taps for one plane of the weight."""
+        (kernel_h, kernel_w), plan = self.layer.kernel_size, plane.plan
+        with (
+            plane.summed(Level.PLANE),
+            T.serial(0, kernel_h) as i,
+            plane.summed(Level.ROW),
+            T.serial(0, kernel_w) as j,
+            plane.summed(Level.TAP),
+            T.serial(0, plan.chunks) as outer,
+            plane.summed(Level.CHUNK),
+            T.serial(0, plan.steps) as inner,
+        ):
+            self._look_up(plane, i, j, (outer * plan.steps + inner) * plan.unrolled)
 
-    def _flush_level(self, part: Part) -> str:
-        """How often pairs of bytes go over to int32."""
-        if self.is_narrow:
-            return "never"
-        tap = self.groups * part.most
-        kernel_h, kernel_w = self.layer.kernel_size
-        if tap * kernel_h * kernel_w <= MAX_PAIR_SUM:
-            return "plane"
-        return "row" if tap * kernel_w <= MAX_PAIR_SUM else "tap"
-
-    def _look_up_tap(self, tile, state, part_index, part: Part, m, i, j, enter, leave) -> None:
-        """Look up every table of one tap."""
-        limit = MAX_ENTRY_SUM // part.most
-        even = [d for d in divisors(self.steps) if d % 2 == 0]
-        step = max(d for d in even if d <= min(limit, self.tile.unroll or MAX_UNROLL))
-        whole = self._widen_level(part) != "chunk"
-        late = max(d for d in divisors(self.steps // step) if whole or d * step <= limit)
-        with T.serial(0, self.steps // step // late) as outer:
-            enter("chunk")
-            with T.serial(0, late) as inner:
-                first = (outer * late + inner) * step
-                self._look_up(tile, state, part_index, m, i, j, first, step)
-            leave("chunk", m)
-
-    def _look_up(self, tile, state, part_index, m, i, j, first, step) -> None:
-        kernel_h, kernel_w = self.layer.kernel_size
-        weight_bits, n, vectors = self.layer.weight_bits, self.isa.vector_bytes, self.tile.vectors
-        tap = (((tile.block * weight_bits + m) * kernel_h + i) * kernel_w + j) * (self.steps // 2)
-        for t in range(step):
+    def _look_up(self, plane: _Plane, i: Expr, j: Expr, first: Expr) -> None:
+        """Look up some neighbouring tables of one tap."""
+        (kernel_h, kernel_w), tile = self.layer.kernel_size, plane.tile
+        n, vectors = self.isa.vector_bytes, self.tile.vectors
+        weights = tile.memory.product_constants[0]
+        number = tile.block * self.layer.weight_bits + plane.weight_plane
+        tap = ((number * kernel_h + i) * kernel_w + j) * (self.steps // 2)
+        group = plane.part_number * self._all_groups + tile.group * self.groups
+        for t in range(plane.plan.unrolled):
             if t % 2 == 0:
-                start = (tap + (first + t) // 2) * vectors * n
-                both = [T.Bind(load(tile.constants[0], start + v * n, n)) for v in range(vectors)]
+                start, weights = (
+                    (tap + (first + t) // 2) * vectors * n,
+                    tile.memory.product_constants[0],
+                )
+                both = [T.Bind(load(weights, start + v * n, n)) for v in range(vectors)]
                 indices = [[T.Bind(half) for half in self.isa.nibbles(octets)] for octets in both]
-            group = part_index * self._all_groups + tile.group * self.groups
-            for p in range(tile.pixels):
+            for p, pixel in enumerate(plane.pixels):
                 start = tile.address(i, j, p) + (group + (first + t) * self.slots) * TABLE
-                tables = T.Bind(load(tile.prepared, start, n))
+                tables = T.Bind(load(tile.prepared.buffer, start, n))
                 for v in range(vectors):
-                    state[p].look_up(v, tables, indices[v][t % 2])
+                    pixel.look_up(v, tables, indices[v][t % 2])
+
+
+@dataclass(frozen=True, eq=False)
+class _Plane:
+    """One plane of the weight, looked up in the tables of one part.
+
+    Parameters
+    ----------
+    tile : TileContext
+    pixels : list of LookupSums
+        What is added to, one for each pixel of the tile.
+    plan : LoopPlan
+    part_number, weight_plane : int
+    factor : int
+        Of what goes over to int32.
+    """
+
+    tile: TileContext
+    pixels: list[LookupSums]
+    plan: LoopPlan
+    part_number: int
+    weight_plane: int
+    factor: int
+
+    @contextmanager
+    def summed(self, level: Level) -> Iterator[None]:
+        """Scope of a loop whose sums are widened at its end, if that is the plan."""
+        if level is self.plan.widen:
+            for pixel in self.pixels:
+                pixel.clear_octets()
+        yield
+        if level is self.plan.widen:
+            for pixel in self.pixels:
+                pixel.widen()
+        if level is self.plan.flush:
+            for pixel in self.pixels:
+                pixel.flush(self.factor)
 
 
 def groups_of(layer: ConvLayer, slots: int) -> int:
@@ -314,10 +290,3 @@ def lut_weights(
     octet = octet.reshape(*octet.shape[:5], blocks, 2, block // TABLE, TABLE // 2)
     octet = octet.transpose(5, 0, 3, 4, 1, 7, 2, 8, 6)
     return np.ascontiguousarray(octet.reshape(*octet.shape[:6], -1))
-
-
-def row_bytes(layer: ConvLayer, isa: Isa) -> int:
-    """Size of a prepared input row."""
-    groups = groups_of(layer, isa.vector_bytes // TABLE)
-    parts = parts_of(layer.geometry.act_coefficients, groups)
-    return padded_width(layer) * len(parts) * layer.geometry.groups * groups * TABLE

@@ -14,6 +14,7 @@ repeated in every lane.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 
@@ -22,15 +23,19 @@ from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from ...layer import ConvLayer
-from ..isa import Isa
+from ..contract import Sums, TileContext
+from ..neon import Neon
 from ..nest.tile import Tile, divisors
-from ..tir import Register, joined, load, reinterpret, splat, vector
-from .int8 import MAX_WORD, Int8
+from ..tir import Expr, joined, load, reinterpret, splat, vector
+from .int8 import MAX_WORD, Int8, Step, Totals
 
 ROWS = 2  # Pixels of a matrix product.
 MAX_UNROLL = {"matrix": 4, "dot": 4, "pairs": 8}
 SEVERAL = 4  # Steps that share a widening where 16 bits fill up soon.
 MANY = 32  # Steps from which on registers of 16 bits are kept.
+
+
+Codes = tuple[Expr, int, int]  # A vector, how many lanes it has, and one of them.
 
 
 class NeonInt8(Int8):
@@ -43,7 +48,9 @@ class NeonInt8(Int8):
     tile : Tile
     """
 
-    def __init__(self, layer: ConvLayer, isa: Isa, tile: Tile):
+    isa: Neon
+
+    def __init__(self, layer: ConvLayer, isa: Neon, tile: Tile):
         super().__init__(layer, isa, tile)
         self.at_once = isa.vector_bytes // self.depth  # Steps whose codes a vector holds.
 
@@ -67,7 +74,7 @@ class NeonInt8(Int8):
         """Whether 16 bits sum so many products that registers of them are kept."""
         return self.late >= min(MANY, self.steps)
 
-    def sums(self, tile) -> list[list]:
+    def sums(self, tile: TileContext) -> list[Sums]:
         """Sums of every pixel of a tile, in vectors of int32."""
         if self.method == "pairs":
             return self._sums_of_pairs(tile)
@@ -77,7 +84,7 @@ class NeonInt8(Int8):
         add = self._add_matrix if self.method == "matrix" else self._add_dot
         step = max(d for d in divisors(self.steps) if d <= MAX_UNROLL[self.method])
         with T.grid(*self.layer.kernel_size, self.steps // step) as (i, j, part):
-            add(tile, totals, i, j, part * step, step)
+            add(tile, totals, (i, j, part * step), step)
         if self.method == "matrix":
             return self._rows_apart(totals, tile.pixels)
         return [[T.Bind(total.get()) for total in pixel] for pixel in totals]
@@ -86,32 +93,34 @@ class NeonInt8(Int8):
     def _rows(pixels: int) -> int:
         return -(-pixels // ROWS)
 
-    def _weights(self, tile, i, j, step, count: int) -> list:
+    def _weights(self, tile: TileContext, at: Step, count: int) -> list[Expr]:
         """Vectors of weights of one step, 16 bytes each."""
-        kernel_h, kernel_w = self.layer.kernel_size
+        (i, j, step), (kernel_h, kernel_w) = at, self.layer.kernel_size
         n, size = self.isa.vector_bytes, self.block * self.depth
         base = (((tile.block * kernel_h + i) * kernel_w + j) * self.steps + step) * size
-        return [T.Bind(load(tile.constants[0], base + v * n, n)) for v in range(count)]
+        return [
+            T.Bind(load(tile.memory.product_constants[0], base + v * n, n)) for v in range(count)
+        ]
 
-    def _codes(self, tile, i, j, p: int, first, count: int) -> list:
+    def _codes(self, tile: TileContext, at: Step, p: int, count: int) -> list[Codes]:
         """Codes of neighbouring steps under a pixel, each as (vector, its lanes, lane)."""
-        depth, dtype = self.depth, f"int{8 * self.depth}"
+        (i, j, first), depth, dtype = at, self.depth, f"int{8 * self.depth}"
         start = tile.address(i, j, p) + (tile.group * self.steps + first) * depth
         found = []
         for t in range(0, count, self.at_once):
             lanes = min(self.at_once, count - t)
             if lanes & (lanes - 1):  # No vector has as many.
                 singles = [
-                    load(tile.prepared, start + (t + k) * depth, depth) for k in range(lanes)
+                    load(tile.prepared.buffer, start + (t + k) * depth, depth) for k in range(lanes)
                 ]
                 found += [(T.Bind(reinterpret(dtype, single)), 1, 0) for single in singles]
             else:
-                codes = load(tile.prepared, start + t * depth, lanes * depth)
+                codes = load(tile.prepared.buffer, start + t * depth, lanes * depth)
                 codes = T.Bind(reinterpret(vector(dtype, lanes), codes))
                 found += [(codes, lanes, lane) for lane in range(lanes)]
         return found
 
-    def _repeated(self, codes, lanes: int, lane: int):
+    def _repeated_lane(self, codes: Expr, lanes: int, lane: int) -> Expr:
         """One lane in all of a vector. Made as late as can be: registers are few."""
         if lanes == self.at_once:
             repeated = tirx.Shuffle([codes], [lane] * lanes)
@@ -122,36 +131,37 @@ class NeonInt8(Int8):
 
     # Dot products.
 
-    def _add_dot(self, tile, totals, i, j, first, count: int) -> None:
-        codes = [self._codes(tile, i, j, p, first, count) for p in range(tile.pixels)]
+    def _add_dot(self, tile: TileContext, totals: Totals, at: Step, count: int) -> None:
+        codes = [self._codes(tile, at, p, count) for p in range(tile.pixels)]
         for t in range(count):
-            weights = self._weights(tile, i, j, first + t, self.tile.vectors)
+            weights = self._weights(tile, _later(at, t), self.tile.vectors)
             for pixel, of_pixel in zip(totals, codes):
-                repeated = self._repeated(*of_pixel[t])
+                repeated = self._repeated_lane(*of_pixel[t])
                 for total, weight in zip(pixel, weights):
                     total.set(self.isa.dot(total.get(), repeated, weight))
 
     # Matrix products.
 
-    def _add_matrix(self, tile, totals, i, j, first, count: int) -> None:
+    def _add_matrix(self, tile: TileContext, totals: Totals, at: Step, count: int) -> None:
         rows = [
-            self._pixel_pair(tile, i, j, range(p, min(p + ROWS, tile.pixels)), first, count)
+            self._pixel_pair(tile, at, range(p, min(p + ROWS, tile.pixels)), count)
             for p in range(0, tile.pixels, ROWS)
         ]
         for t in range(count):
-            weights = self._weights(tile, i, j, first + t, ROWS * self.tile.vectors)
+            weights = self._weights(tile, _later(at, t), ROWS * self.tile.vectors)
             for pixels, codes in zip(totals, rows):
                 for total, weight in zip(pixels, weights):
                     total.set(self.isa.matrix(total.get(), codes[t], weight))
 
-    def _pixel_pair(self, tile, i, j, pixels: range, first, count: int) -> list:
+    def _pixel_pair(self, tile: TileContext, at: Step, pixels: range, count: int) -> list[Expr]:
         """Codes of two pixels side by side, eight channels of each, for some steps."""
-        depth, at_once = self.depth, ROWS if count % ROWS == 0 else 1
+        (i, j, first), depth = at, self.depth
+        at_once = ROWS if count % ROWS == 0 else 1
         found = []
         for t in range(0, count, at_once):
             offset = (tile.group * self.steps + first + t) * depth
             sides = [
-                T.Bind(load(tile.prepared, tile.address(i, j, p) + offset, at_once * depth))
+                T.Bind(load(tile.prepared.buffer, tile.address(i, j, p) + offset, at_once * depth))
                 for p in (pixels[0], pixels[-1])
             ]
             if at_once == 1:
@@ -163,7 +173,7 @@ class NeonInt8(Int8):
                 found.append(T.Bind(tirx.Shuffle(sides, lanes)))
         return found
 
-    def _rows_apart(self, totals: list[list[Register]], pixels: int) -> list[list]:
+    def _rows_apart(self, totals: Totals, pixels: int) -> list[Sums]:
         """Vectors of four output channels of each pixel, from those of two by two."""
         found = []
         for p in range(pixels):
@@ -175,7 +185,7 @@ class NeonInt8(Int8):
 
     # Products of pairs.
 
-    def _sums_of_pairs(self, tile) -> list[list]:
+    def _sums_of_pairs(self, tile: TileContext) -> list[Sums]:
         totals = [[self._zero() for _ in range(self.tile.vectors)] for _ in range(tile.pixels)]
         (kernel_h, kernel_w), steps = self.layer.kernel_size, self.steps
         step = max(d for d in divisors(self.late) if d <= MAX_UNROLL["pairs"])
@@ -184,31 +194,32 @@ class NeonInt8(Int8):
             # Widened at once: registers of 16 bits last for a few steps alone.
             step = max(d for d in divisors(steps) if d <= SEVERAL)
             with T.grid(kernel_h, kernel_w, steps // step) as (i, j, part):
-                self._add_few(tile, totals, i, j, part * step, step)
+                self._add_few(tile, totals, (i, j, part * step), step)
         elif kernel_h * kernel_w * steps * most <= MAX_WORD:
             with (
                 self._widened(totals) as pairs,
                 T.grid(kernel_h, kernel_w, steps // step) as (i, j, part),
             ):
-                self._add_pairs(tile, pairs, i, j, part * step, step)
+                self._add_pairs(tile, pairs, (i, j, part * step), step)
         elif kernel_w * steps * most <= MAX_WORD:
             with (
                 T.serial(0, kernel_h) as i,
                 self._widened(totals) as pairs,
                 T.grid(kernel_w, steps // step) as (j, part),
             ):
-                self._add_pairs(tile, pairs, i, j, part * step, step)
+                self._add_pairs(tile, pairs, (i, j, part * step), step)
         else:
             with (
                 T.grid(kernel_h, kernel_w, steps // self.late) as (i, j, outer),
                 self._widened(totals) as pairs,
                 T.serial(0, self.late // step) as inner,
             ):
-                self._add_pairs(tile, pairs, i, j, outer * self.late + inner * step, step)
+                at = i, j, outer * self.late + inner * step
+                self._add_pairs(tile, pairs, at, step)
         return [[T.Bind(total.get()) for total in pixel] for pixel in totals]
 
     @contextmanager
-    def _widened(self, totals):
+    def _widened(self, totals: Totals) -> Iterator[Totals]:
         """Registers of 16 bits that are added to the totals at the end."""
         pairs = [[self._zero("int16") for _ in pixel] for pixel in totals]
         yield pairs
@@ -216,26 +227,24 @@ class NeonInt8(Int8):
             for total, pair in zip(wide, narrow):
                 total.set(self.isa.add_pairs_of_words(total.get(), pair.get()))
 
-    def _add_pairs(self, tile, pairs, i, j, first, count: int) -> None:
+    def _add_pairs(self, tile: TileContext, pairs: Totals, at: Step, count: int) -> None:
         """Add the products of some steps to registers of 16 bits."""
-        codes = [self._codes(tile, i, j, p, first, count) for p in range(tile.pixels)]
+        codes = [self._codes(tile, at, p, count) for p in range(tile.pixels)]
         for t in range(count):
-            weights = self._weights(tile, i, j, first + t, self.tile.vectors // 2)
+            weights = self._weights(tile, _later(at, t), self.tile.vectors // 2)
             for pixel, of_pixel in zip(pairs, codes):
-                repeated = self._repeated(*of_pixel[t])
+                repeated = self._repeated_lane(*of_pixel[t])
                 for v, pair in enumerate(pixel):
                     weight = weights[v // 2]
                     pair.set(self.isa.multiply_pairs(pair.get(), repeated, weight, v % 2))
 
-    def _add_few(self, tile, totals, i, j, first, count: int) -> None:
+    def _add_few(self, tile: TileContext, totals: Totals, at: Step, count: int) -> None:
         """Add the products of few steps, one output vector after another."""
         codes = [
-            [self._repeated(*code) for code in self._codes(tile, i, j, p, first, count)]
+            [self._repeated_lane(*code) for code in self._codes(tile, at, p, count)]
             for p in range(tile.pixels)
         ]
-        weights = [
-            self._weights(tile, i, j, first + t, self.tile.vectors // 2) for t in range(count)
-        ]
+        weights = [self._weights(tile, _later(at, t), self.tile.vectors // 2) for t in range(count)]
         together = max(d for d in divisors(count) if self._fits(d))
         for v in range(self.tile.vectors):
             for pixel, of_pixel in zip(totals, codes):
@@ -245,3 +254,9 @@ class NeonInt8(Int8):
                         weight = weights[k][v // 2]
                         pair = T.Bind(self.isa.multiply_pairs(pair, of_pixel[k], weight, v % 2))
                     pixel[v].set(self.isa.add_pairs_of_words(pixel[v].get(), pair))
+
+
+def _later(at: Step, steps: int) -> Step:
+    """Some steps further under the same tap."""
+    i, j, step = at
+    return i, j, step + steps

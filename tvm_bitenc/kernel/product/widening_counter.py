@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
-from ..isa import Isa
-from ..tir import Register, constant, reinterpret, vector
+from ..neon import Neon
+from ..tir import Expr, Register, constant, reinterpret, vector
 
 BYTE_BITS = 8
 MAX_BYTE, MAX_PAIR = 255, 65535
 LANES = 8  # Of the weighted sum.
 
 
-class ByteCounter:
-    """Counts by vector of weights and coefficient.
+class WideningCounter:
+    """Counts by vector of weights and coefficient, kept narrow as long as they fit.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class ByteCounter:
 
     def __init__(
         self,
-        isa: Isa,
+        isa: Neon,
         vectors: range,
         per_step: Mapping[int, int],
         steps: int,
@@ -79,7 +79,7 @@ class ByteCounter:
             register.clear()
         self._fresh.clear()
 
-    def add(self, v: int, factor: int, bits) -> None:
+    def add(self, v: int, factor: int, bits: Expr) -> None:
         """Count the bits of a vector."""
         octets = reinterpret(vector("uint8", self.isa.vector_bytes), bits)
         register, count = self.octets[factor][v - self._first], self.isa.popcount_bytes(octets)
@@ -99,7 +99,7 @@ class ByteCounter:
             else:
                 self._add(factor, [self.isa.add_pairs_of_bytes(value) for value in values])
 
-    def finish(self):
+    def finish(self) -> Expr:
         """Weighted sums, one vector of eight lanes."""
         for factor in self.octets:
             if factor not in self.early:
@@ -109,7 +109,7 @@ class ByteCounter:
                 self._add(factor, [register.get() for register in self._pairs[factor]])
         return T.Bind(self.total.get())
 
-    def _joined_bytes(self, factor: int, steps: int) -> list:
+    def _joined_bytes(self, factor: int, steps: int) -> list[Expr]:
         """Vectors of bytes, neighbours added up as often as they can't overflow."""
         values = [T.Bind(register.get()) for register in self.octets[factor]]
         most = self.most[factor] * steps
@@ -117,7 +117,7 @@ class ByteCounter:
             values, most = neighbours_added(self.isa, values), 2 * most
         return values
 
-    def _add(self, factor: int, values: list) -> None:
+    def _add(self, factor: int, values: list[Expr]) -> None:
         """Add vectors of 16 bits to the weighted sum."""
         values = [T.Bind(value) for value in values]
         while len(values) > 1:
@@ -130,6 +130,6 @@ class ByteCounter:
         self.total.add(value)
 
 
-def neighbours_added(isa: Isa, values: list) -> list:
+def neighbours_added(isa: Neon, values: list) -> list:
     """Sums of neighbouring lanes, of two vectors at a time."""
     return [T.Bind(isa.add_neighbours(*pair)) for pair in zip(values[::2], values[1::2])]

@@ -5,6 +5,7 @@ Two by two planes take three counts, see `counts.py`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
@@ -14,19 +15,27 @@ from tvm.tirx.script import builder as T
 from ...encoding import WORD_BITS
 from ...layer import ConvLayer
 from ...te.conv2d import xnor_weights
-from ..accumulator import MAX_COMPARED, Raw, differing_bits, inverted_channels
+from ..accumulator import MAX_COMPARED, AccumulatorTerms, differing_bits, inverted_channels
+from ..contract import Sums, TileContext
 from ..isa import Isa
 from ..nest.geometry import by_block, padded_width
+from ..nest.pixel_words import PixelWords
 from ..nest.tile import Tile, divisors
-from ..tir import Register, load, reinterpret, splat, vector
-from .branch_cover import Single, Square, counts_of
+from ..tir import Expr, Register, load, reinterpret, splat, vector
+from .branch_cover import Single, Square, cover
+from .pixelwise import PixelwiseProduct
 
 OCTET = 8
 MAX_UNROLL = 6  # Words written out one after another.
 MAX_BYTE_COUNTS = 31  # Counts of up to 8 that fit a byte.
 
 
-class Xnor:
+Tap = tuple[Expr, Expr, Expr]  # Row and column of the window, and a word of the channels.
+Counters = list[list[dict[int, Register]]]  # By pixel, vector of weights, and coefficient.
+Popcount = Callable[[Expr], Expr]
+
+
+class Xnor(PixelwiseProduct):
     """Product of packed planes, as they are.
 
     Output channels lie in 64-bit lanes. The counts of branches with the same coefficient share a
@@ -40,14 +49,12 @@ class Xnor:
     """
 
     name = "xnor"
-    source_dtype = "uint64"
+    reads_planes = True
 
     def __init__(self, layer: ConvLayer, isa: Isa, tile: Tile):
-        self.layer, self.isa, self.tile = layer, isa, tile
-        self.lanes = self.lanes_of(layer, isa)
-        self.block = self.lanes * tile.vectors
+        super().__init__(layer, isa, tile)
         self.words = layer.geometry.groups * layer.words
-        self.counts = counts_of_layer(layer)
+        self.counts = cover_of(layer)
         self.factors = sorted({factor for count in self.counts for factor in count.factors})
 
     @staticmethod
@@ -68,8 +75,8 @@ class Xnor:
         return "uint64" if self.lanes >= OCTET else "int32"
 
     @cached_property
-    def raw(self) -> Raw:
-        """Meaning of the sums."""
+    def terms(self) -> AccumulatorTerms:
+        """How sums lead to accumulators."""
         return differing_bits(self.layer, self._inverted, self.layer.words * WORD_BITS)
 
     @cached_property
@@ -86,18 +93,23 @@ class Xnor:
         mask = mask.reshape(*weights.shape[:2], *[1] * 4, self.block)
         return [np.where(mask, ~weights, weights)]
 
+    @staticmethod
+    def row_bytes(layer: ConvLayer, isa: Isa) -> int:
+        """Size of a prepared input row."""
+        return padded_width(layer) * layer.act_bits * layer.geometry.groups * layer.words * 8
+
     @property
     def prepared(self) -> tuple[str, int]:
         """Type and number of elements of a prepared pixel."""
         return "uint64", self.layer.act_bits * self.words
 
-    def prepare_pixel(self, pixel, target, base) -> None:
+    def prepare_pixel(self, words: PixelWords, target: tirx.Buffer, base: Expr) -> None:
         """Copy the words of a pixel."""
         for k in range(self.layer.act_bits):
             for word in range(self.words):
-                T.buffer_store(target, pixel.word(k, word), [base + (k * self.words + word)])
+                T.buffer_store(target, words.word(k, word), [base + (k * self.words + word)])
 
-    def sums(self, tile) -> list[list]:
+    def sums(self, tile: TileContext) -> list[Sums]:
         """Sums of every pixel of a tile, in vectors of uint64."""
         counts = [
             [{f: self._zero("uint64") for f in self.factors} for _ in range(self.tile.vectors)]
@@ -109,24 +121,24 @@ class Xnor:
             self._count_late(tile, counts)
         return [[self._total(by_factor) for by_factor in pixel] for pixel in counts]
 
-    def _count_taps(self, tile, counts) -> None:
+    def _count_taps(self, tile: TileContext, counts: Counters) -> None:
         """Count under every tap; short rows of taps are written out."""
         (kernel_h, kernel_w), words = self.layer.kernel_size, self.layer.words
         if kernel_w * words <= (self.tile.unroll or MAX_UNROLL):
             with T.serial(0, kernel_h) as i:
                 for j in range(kernel_w):
                     for word in range(words):
-                        self._count(tile, counts, i, j, word, tirx.popcount)
+                        self._count(tile, counts, (i, j, word), tirx.popcount)
         else:
             with T.grid(kernel_h, kernel_w, words) as (i, j, word):
-                self._count(tile, counts, i, j, word, tirx.popcount)
+                self._count(tile, counts, (i, j, word), tirx.popcount)
 
     def _zero(self, dtype: str) -> Register:
         register = Register(dtype, self.isa.vector_bytes // (8 if dtype == "uint64" else 1))
         register.clear()
         return register
 
-    def _count_late(self, tile, counts) -> None:
+    def _count_late(self, tile: TileContext, counts: Counters) -> None:
         """Count in bytes over as many words as fit, then widen."""
         (kernel_h, kernel_w), words = self.layer.kernel_size, self.layer.words
         shared = counts_per_factor(self.layer)
@@ -135,24 +147,26 @@ class Xnor:
         with T.grid(kernel_h, kernel_w, words // step) as (i, j, part):
             octets = [[{f: self._zero("uint8") for f in v} for v in pixel] for pixel in counts]
 
-            def popcount(x):
+            def popcount(x: Expr) -> Expr:
                 return self.isa.popcount_bytes(reinterpret(vector("uint8", n), x))
 
             with T.serial(0, step) as word:
-                self._count(tile, octets, i, j, part * step + word, popcount)
+                self._count(tile, octets, (i, j, part * step + word), popcount)
             for pixel, narrow in zip(counts, octets):
                 for by_factor, bytes_of in zip(pixel, narrow):
                     for factor, count in by_factor.items():
                         count.add(self.isa.sum_bytes(bytes_of[factor].get()))
 
-    def _count(self, tile, counts, i, j, word, popcount) -> None:
+    def _count(self, tile: TileContext, counts: Counters, at: Tap, popcount: Popcount) -> None:
         """Add one word of every branch under one tap."""
-        vectors, (kernel_h, kernel_w) = self.tile.vectors, self.layer.kernel_size
+        (i, j, word), vectors = at, self.tile.vectors
+        kernel_h, kernel_w = self.layer.kernel_size
         tap = ((tile.block * kernel_h + i) * kernel_w + j) * self.layer.words + word
         base = tap * (self.layer.weight_bits * self.block)
+        all_weights = tile.memory.product_constants[0]
         weights = [
             [
-                T.Bind(load(tile.constants[0], base + m * self.block + v * self.lanes, self.lanes))
+                T.Bind(load(all_weights, base + m * self.block + v * self.lanes, self.lanes))
                 for v in range(vectors)
             ]
             for m in range(self.layer.weight_bits)
@@ -166,7 +180,7 @@ class Xnor:
         for p in range(tile.pixels):
             pixel = tile.address(i, j, p) + tile.group * self.layer.words + word
             acts = [
-                T.Bind(splat(tile.prepared[pixel + k * self.words], self.lanes))
+                T.Bind(splat(tile.prepared.buffer[pixel + k * self.words], self.lanes))
                 for k in range(self.layer.act_bits)
             ]
             for count in self.counts:
@@ -176,7 +190,9 @@ class Xnor:
                     for factor, bits in self._differing_bits(count, acts, columns, unequal):
                         counts[p][v][factor].add(popcount(bits))
 
-    def _differing_bits(self, count: Single | Square, acts, weights, unequal) -> list[tuple]:
+    def _differing_bits(
+        self, count: Single | Square, acts: Sums, weights: Sums, unequal: Expr | None
+    ) -> list[tuple[int, Expr]]:
         """Factors of a count, each with the bits that are counted."""
         low = T.Bind(acts[count.act] ^ weights[count.weight])
         if isinstance(count, Single):
@@ -184,14 +200,14 @@ class Xnor:
         high = T.Bind(acts[count.act + 1] ^ weights[count.weight + 1])
 
         # `high`, but the lower weight plane in it where `low` and `high` agree.
-        def mix(high, low, unequal):
+        def mix(high: Expr, low: Expr, unequal: Expr) -> Expr:
             return high ^ (unequal & ~(low ^ high))
 
         mixed = self.isa.logic(mix, high, low, unequal)
         found = [(count.high, high), (count.low, low), (count.mixed, mixed)]
         return [(factor, bits) for factor, bits in found if factor]
 
-    def _total(self, by_factor: dict[int, Register]):
+    def _total(self, by_factor: dict[int, Register]) -> Expr:
         total = None
         for factor, count in by_factor.items():
             term = count.get()
@@ -201,17 +217,12 @@ class Xnor:
         return T.Bind(total)
 
 
-def counts_of_layer(layer: ConvLayer) -> list[Single | Square]:
+def cover_of(layer: ConvLayer) -> list[Single | Square]:
     """Counts that cover the branches of a layer."""
-    return counts_of(layer.geometry.act_coefficients, layer.geometry.weight_coefficients)
+    return cover(layer.geometry.act_coefficients, layer.geometry.weight_coefficients)
 
 
 def counts_per_factor(layer: ConvLayer) -> int:
     """How many counts are added up together at most, for they have the same coefficient."""
-    factors = [factor for count in counts_of_layer(layer) for factor in count.factors]
+    factors = [factor for count in cover_of(layer) for factor in count.factors]
     return max(factors.count(factor) for factor in factors)
-
-
-def row_bytes(layer: ConvLayer, isa: Isa) -> int:
-    """Size of a prepared input row."""
-    return padded_width(layer) * layer.act_bits * layer.geometry.groups * layer.words * 8

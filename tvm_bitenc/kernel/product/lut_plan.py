@@ -1,0 +1,130 @@
+"""Which activation planes share a table, and in which loops looked-up sums are widened."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+
+from ..nest.tile import divisors
+
+GROUP = 4  # Channels to a table.
+MAX_ENTRY_SUM = 255  # What a byte holds; two look-ups must fit.
+MAX_PAIR_SUM = 65535
+MAX_UNROLL = 8  # Look-ups written out one after another.
+
+
+@dataclass(frozen=True)
+class Part:
+    """Activation planes that share a table: their entries must fit a byte.
+
+    Parameters
+    ----------
+    planes : range
+    factor : int
+        Common factor of their coefficients.
+    coefficients : tuple of int
+        Without that factor.
+    """
+
+    planes: range
+    factor: int
+    coefficients: tuple[int, ...]
+
+    @property
+    def most(self) -> int:
+        """Largest entry of a table."""
+        return GROUP * sum(self.coefficients)
+
+    @property
+    def limit(self) -> int:
+        """Look-ups that a byte sums."""
+        return MAX_ENTRY_SUM // self.most
+
+
+def parts_of(coefficients: Sequence[int], groups: int) -> list[Part]:
+    """Split planes into as few parts as bytes and pairs of bytes allow."""
+    start, parts = 0, []
+    while start < len(coefficients):
+        for stop in range(len(coefficients), start, -1):
+            factor = int(np.gcd.reduce(coefficients[start:stop]))
+            scaled = tuple(c // factor for c in coefficients[start:stop])
+            part = Part(range(start, stop), factor, scaled)
+            if 2 * part.most <= MAX_ENTRY_SUM and part.most * groups <= MAX_PAIR_SUM:
+                break
+        parts.append(part)
+        start = stop
+    return parts
+
+
+class Level(Enum):
+    """A loop of the look-ups of one weight plane; at its end sums may be widened."""
+
+    PLANE = "all taps"
+    ROW = "a row of taps"
+    TAP = "a tap"
+    CHUNK = "some look-ups of a tap"
+
+
+@dataclass(frozen=True)
+class LoopPlan:
+    """Loops over the look-ups of one weight plane in the tables of one part.
+
+    Parameters
+    ----------
+    widen : Level
+        At its end bytes go over to pairs of bytes: as seldom as they may.
+    flush : Level or None
+        At its end pairs of bytes go over to int32; None where they hold the whole sum.
+    chunks, steps, unrolled : int
+        Look-ups of a tap: so many chunks, of so many steps, of so many written out.
+    """
+
+    widen: Level
+    flush: Level | None
+    chunks: int
+    steps: int
+    unrolled: int
+
+
+def loop_plan(
+    part: Part, lookups: int, slots: int, kernel_size: tuple[int, int], is_narrow: bool, unroll: int
+) -> LoopPlan:
+    """Plan the loops of one part.
+
+    Parameters
+    ----------
+    part : Part
+    lookups : int
+        Of a tap and vector of channels, an even number.
+    slots : int
+        Tables that one of them looks into.
+    kernel_size : (height, width)
+    is_narrow : bool
+        Whether 16 bits hold whole sums.
+    unroll : int
+        See `Tile`.
+    """
+    widen = _seldom(lookups, kernel_size, part.limit) or Level.CHUNK
+    flush = None
+    if not is_narrow:
+        flush = _seldom(lookups * slots * part.most, kernel_size, MAX_PAIR_SUM) or Level.TAP
+    most = min(part.limit, unroll or MAX_UNROLL)
+    unrolled = max(d for d in divisors(lookups) if d % 2 == 0 and d <= most)
+    whole = lookups // unrolled
+    steps = whole
+    if widen is Level.CHUNK:
+        steps = max(d for d in divisors(whole) if d * unrolled <= part.limit)
+    return LoopPlan(widen, flush, whole // steps, steps, unrolled)
+
+
+def _seldom(of_tap: int, kernel_size: tuple[int, int], limit: int) -> Level | None:
+    """Outermost loop whose sum stays within a limit, from what a tap adds; None for a tap's."""
+    taps = {
+        Level.PLANE: kernel_size[0] * kernel_size[1],
+        Level.ROW: kernel_size[1],
+        Level.TAP: 1,
+    }
+    return next((level for level, count in taps.items() if of_tap * count <= limit), None)

@@ -1,0 +1,129 @@
+"""Products that prepare their input pixel by pixel, from the words of its planes."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+from tvm import tirx
+from tvm.tirx.script import builder as T
+
+from ...encoding import WORD_BITS
+from ..contract import Prepared, Product, TaskContext
+from ..nest.geometry import padded_width, prepared_rows
+from ..nest.pixel_words import PixelWords
+from ..nest.window_sums import PixelNumbers
+from ..tir import Expr
+
+SLACK = 64  # Elements behind the last prepared pixel that whole vectors may write.
+
+
+class PixelwiseProduct(Product):
+    """A product whose pixels are prepared one by one."""
+
+    reads_planes: ClassVar[bool] = False
+    """Whether it takes planes as they are: without padding, nothing is copied."""
+
+    @property
+    @abstractmethod
+    def prepared(self) -> tuple[str, int]:
+        """Type and number of elements of a prepared pixel."""
+
+    @abstractmethod
+    def prepare_pixel(self, words: PixelWords, target: tirx.Buffer, base: Expr) -> None:
+        """Write a prepared pixel from element `base` of the target on."""
+
+    @property
+    def has_offsets(self) -> bool:
+        """Whether sums have an offset by pixel, see `pixel_offset`."""
+        return False
+
+    def pixel_offset(self, words: PixelWords) -> Expr:
+        """What an input pixel adds to the sums of every window that it lies under, int32."""
+        return tirx.const(0, "int32")
+
+    def prepare(self, task: TaskContext) -> Prepared:
+        """Write all pixels under the windows of a task, and sums of their codes."""
+        layer, (dtype, size) = self.layer, self.prepared
+        rows, width = prepared_rows(layer, self.tile.rows), padded_width(layer)
+        is_copy = any(layer.geometry.padding) or not self.reads_planes
+        if is_copy:
+            buffer, start = T.alloc_buffer((rows * width * size + SLACK,), dtype), 0
+        else:
+            first = task.image * layer.input_shape[1] + task.first_row * layer.geometry.strides[0]
+            buffer, start = task.memory.source, T.Bind(first * (width * size))
+        codes = PixelNumbers(layer, self.tile.rows) if self.terms.has_act_sum else None
+        offsets = PixelNumbers(layer, self.tile.rows) if self.has_offsets else None
+        if is_copy or codes or offsets:
+            writer = _PixelWriter(self, task, buffer if is_copy else None, codes, offsets)
+            writer.write_all(rows, width)
+        sums = [None if numbers is None else numbers.summed() for numbers in (codes, offsets)]
+        return Prepared(buffer, start, size, is_copy, *sums)
+
+
+@dataclass(frozen=True, eq=False)
+class _PixelWriter:
+    """Writes prepared pixels, and a number or two of each.
+
+    Parameters
+    ----------
+    product : PixelwiseProduct
+    task : TaskContext
+    target : flat buffer, optional
+        Of the prepared pixels; None where nothing is copied.
+    codes, offsets : PixelNumbers, optional
+    """
+
+    product: PixelwiseProduct
+    task: TaskContext
+    target: tirx.Buffer | None
+    codes: PixelNumbers | None
+    offsets: PixelNumbers | None
+
+    def write_all(self, rows: int, width: int) -> None:
+        """Write all pixels of some rows."""
+        if self.task.memory.pixel_count is not None:
+            with T.serial(0, self.task.memory.pixel_count[0]) as pixel:
+                self._write(pixel // width, pixel % width, pixel)
+        else:
+            with T.grid(rows, width) as (row, column):
+                self._write(row, column, row * width + column)
+
+    def _write(self, row: Expr, column: Expr, pixel: Expr) -> None:
+        """Write a pixel of the image, or one of the padding: its words are 0."""
+        layer, task = self.product.layer, self.task
+        _, height, width, channels = layer.input_shape
+        top, left, bottom, right = layer.geometry.padding
+        source_row = task.first_row * layer.geometry.strides[0] + row - top
+        source_column = column - left
+        inside = []
+        if top or bottom:
+            inside += [source_row >= 0, source_row < height]
+        if left or right:
+            inside += [source_column >= 0, source_column < width]
+        per_plane = -(-channels // WORD_BITS)
+        size = layer.act_bits * per_plane
+        start = ((task.image * height + source_row) * width + source_column) * size
+
+        def of_image() -> None:
+            self._put(PixelWords(per_plane, task.memory.source, T.Bind(start)), pixel)
+
+        if not inside:
+            of_image()
+            return
+        with T.If(tirx.all(*inside)):
+            with T.Then():
+                of_image()
+            with T.Else():
+                self._put(PixelWords(per_plane), pixel)
+
+    def _put(self, words: PixelWords, pixel: Expr) -> None:
+        product = self.product
+        if self.target is not None:
+            product.prepare_pixel(words, self.target, pixel * product.prepared[1])
+        if self.codes:
+            coefficients = product.layer.geometry.act_coefficients
+            self.codes.put(pixel, words.code_sum(coefficients, product.isa))
+        if self.offsets:
+            self.offsets.put(pixel, product.pixel_offset(words))
