@@ -113,8 +113,10 @@ class ConvLayer:
     @property
     def output_size(self) -> tuple[int, int]:
         """Output height and width."""
-        return tuple(
-            self.geometry.out_size(self.input_shape[1 + i], self.kernel_size[i], i) for i in (0, 1)
+        (_, height, width, _), kernel = self.input_shape, self.kernel_size
+        return (
+            self.geometry.out_size(height, kernel[0], 0),
+            self.geometry.out_size(width, kernel[1], 1),
         )
 
     @property
@@ -129,6 +131,13 @@ class ConvLayer:
     def out_bits(self) -> int:
         """Bits of the codes it ends in, 32 for accumulators and floats."""
         return 32 if self.thresholds is None else len(self.thresholds).bit_length()
+
+    @property
+    def threshold_unit(self) -> tuple[np.ndarray, np.ndarray]:
+        """Thresholds and direction of a layer that ends in codes, int64."""
+        if self.thresholds is None or self.direction is None:
+            raise ValueError(f"layer {self.name!r} doesn't end in codes")
+        return self.thresholds.astype(np.int64), self.direction.astype(np.int64)
 
     @property
     def has_residual(self) -> bool:

@@ -63,7 +63,7 @@ def inverted_channels(layer: ConvLayer, most_steps: int) -> np.ndarray | None:
     """
     if layer.thresholds is None or len(layer.thresholds) > most_steps or layer.has_act_sum:
         return None
-    return layer.direction > 0
+    return layer.threshold_unit[1] > 0
 
 
 def differing_bits(
@@ -110,9 +110,9 @@ def thresholds_of(
         Rising along the steps.
     flip : ndarray of bool, shape (out_channels,)
     """
-    direction = layer.direction.astype(np.int64)
+    thresholds, direction = layer.threshold_unit
     slope = factor * direction
-    distance = layer.thresholds.astype(np.int64) - (direction * terms.constant)[:, :, None, :]
+    distance = thresholds - (direction * terms.constant)[:, :, None, :]
     reached_from = -(-distance // slope)
     reached_until = np.floor_divide(distance, slope) + 1
     flip = slope < 0

@@ -33,9 +33,9 @@ from .isa import Isa
 from .nest.geometry import padded_width
 from .nest.memory import Memory
 from .nest.tile import Tile
-from .tir import Expr
+from .tir import Expr, Vector
 
-Sums = list[Expr]  # Of one pixel: vectors that hold a block's channels, in order.
+Sums = list[Vector]  # Of one pixel: vectors that hold a block's channels, in order.
 
 
 @dataclass(frozen=True, eq=False)

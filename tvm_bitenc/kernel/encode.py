@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
@@ -18,7 +19,9 @@ CHUNK = 64  # Pixels to a task.
 BYTE = 8  # Bits; planes are stored in whole bytes, from two vectors if one has fewer lanes.
 
 
-def encode_kernel(shape: tuple[int, ...], thresholds, isa: Isa, parallel: bool) -> Kernel | None:
+def encode_kernel(
+    shape: tuple[int, ...], thresholds: np.ndarray, isa: Isa, parallel: bool
+) -> Kernel | None:
     """Return the kernel of `bitenc.packed_encode`; None where channels don't fill vectors.
 
     Parameters

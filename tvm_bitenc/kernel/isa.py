@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tvm import tirx
 
-from .tir import constant, intrinsic, lane_constants, reinterpret, vector
+from .tir import Vector, constant, intrinsic, lane_constants, reinterpret, vector
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,14 @@ class Isa:
         """Whether one instruction turns 8 x 8 bits around."""
         return "affine_bits" in self.intrinsics
 
-    def transpose_bits(self, value):
+    def transpose_bits(self, value: Vector) -> Vector:
         """Bit c of byte 7 - r becomes bit r of byte c, in every 64-bit lane."""
         n = self.vector_bytes
         units = lane_constants([1 << lane % 8 for lane in range(n)], "uint8")
         name, none = self.intrinsics["affine_bits"], tirx.const(0, "int8")
         return intrinsic(vector("uint8", n), name, units, value, none)
 
-    def saturated_bytes(self, parts: Sequence):
+    def saturated_bytes(self, parts: Sequence[Vector]) -> Vector:
         """Four vectors of int32 as one of uint8, clipped to 0 .. 255.
 
         Every 16 bytes hold four lanes of each part.
@@ -68,7 +68,7 @@ class Isa:
         ]
         return intrinsic(vector("uint8", n), self.intrinsics["narrow_bytes"], *words)
 
-    def logic(self, function: Callable, a, b, c):
+    def logic(self, function: Callable, a: Vector, b: Vector, c: Vector) -> Vector:
         """``function(a, b, c)`` of 64-bit lanes, made of bit operations alone.
 
         One instruction, where there is one: LLVM doesn't find all that it could replace.
@@ -79,42 +79,42 @@ class Isa:
         dtype, name = vector("uint64", self.vector_bytes // 8), self.intrinsics["ternary"]
         return intrinsic(dtype, name, a, b, c, tirx.const(truth_table, "int32"))
 
-    def lookup(self, table, index):
+    def lookup(self, table: Vector, index: Vector) -> Vector:
         """Bytes of `table` (16 to a 128-bit block) at 4-bit indices; their bit 7 must be 0."""
         n = self.vector_bytes
         return intrinsic(vector("uint8", n), self.intrinsics["lookup"], table, index)
 
-    def sum_bytes(self, value):
+    def sum_bytes(self, value: Vector) -> Vector:
         """Sum of the eight bytes in every 64-bit lane, uint64."""
         n = self.vector_bytes
         zero = constant(0, "uint8", n)
         return intrinsic(vector("uint64", n // 8), self.intrinsics["sum_bytes"], value, zero)
 
-    def dot(self, total, unsigned, signed):
+    def dot(self, total: Vector, unsigned: Vector, signed: Vector) -> Vector:
         """``total`` (int32) plus the four products of bytes that lie in each 32-bit lane."""
         n = self.vector_bytes
         return intrinsic(vector("int32", n // 4), self.intrinsics["dot"], total, unsigned, signed)
 
-    def multiply_add_bytes(self, unsigned, signed):
+    def multiply_add_bytes(self, unsigned: Vector, signed: Vector) -> Vector:
         """Sums of two neighbouring products of bytes, int16; saturates beyond."""
         n = self.vector_bytes
         name = self.intrinsics["multiply_add_bytes"]
         return intrinsic(vector("int16", n // 2), name, unsigned, signed)
 
-    def multiply_add_words(self, a, b):
+    def multiply_add_words(self, a: Vector, b: Vector) -> Vector:
         """Sums of two neighbouring products of int16, int32."""
         n = self.vector_bytes
         return intrinsic(vector("int32", n // 4), self.intrinsics["multiply_add_words"], a, b)
 
-    def add_in_place(self, total, value):
+    def add_in_place(self, total: Vector, value: Vector) -> Vector:
         """Sum of bytes that doesn't overflow, in the register of `total`."""
         return total + value
 
-    def nibbles(self, value):
+    def nibbles(self, value: Vector) -> tuple[Vector, Vector]:
         """Low and high four bits of every byte."""
         return nibbles(value, self.vector_bytes)
 
-    def popcount_bytes(self, value):
+    def popcount_bytes(self, value: Vector) -> Vector:
         """Set bits of every byte, uint8, by two table look-ups."""
         n = self.vector_bytes
         counts = [0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4]
@@ -123,7 +123,7 @@ class Isa:
         return self.lookup(table, low) + self.lookup(table, high)
 
 
-def nibbles(value, lanes: int):
+def nibbles(value: Vector, lanes: int) -> tuple[Vector, Vector]:
     """Low and high four bits of every byte; shifts work on pairs of bytes, for want of others."""
     mask = constant(15, "uint8", lanes)
     pairs = reinterpret(vector("uint16", lanes // 2), value)

@@ -20,7 +20,7 @@ from tvm.tirx.script import builder as T
 from ..encoding import WORD_BITS
 from ..te.threshold import planes_of_reached
 from .kernel import Kernel
-from .tir import flat
+from .tir import Expr, Vector, flat
 
 CHUNK = 256  # Words to a task.
 ZERO, ONES = (tirx.const(value, "uint64") for value in (0, 2**WORD_BITS - 1))
@@ -61,7 +61,15 @@ def lookup_kernel(
     return Kernel(builder.get(), [])
 
 
-def _write(flats, target, index, words: int, table, bits: int, channels: int) -> None:
+def _write(
+    flats: list[tuple[tirx.Buffer, int]],
+    target: tirx.Buffer,
+    index: Expr,
+    words: int,
+    table: np.ndarray,
+    bits: int,
+    channels: int,
+) -> None:
     """Compute one word of every plane of the result."""
     pixel, word = T.Bind(index // words), T.Bind(index % words)
     codes = [
@@ -74,7 +82,7 @@ def _write(flats, target, index, words: int, table, bits: int, channels: int) ->
         T.buffer_store(target, value, [(pixel * bits + k) * words + word])
 
 
-def _mask(word, words: int, channels: int):
+def _mask(word: Expr, words: int, channels: int) -> Vector | None:
     """Bits of a word that are channels; all are where code 0 gives code 0."""
     rest = channels % WORD_BITS
     if not rest:
@@ -83,7 +91,7 @@ def _mask(word, words: int, channels: int):
     return T.Bind(tirx.Select(word == words - 1, last, ONES))
 
 
-def looked_up(codes: Sequence[Planes], table: np.ndarray, bits: int) -> list:
+def looked_up(codes: Sequence[Planes], table: np.ndarray, bits: int) -> list[Vector]:
     """Planes of the result."""
     if table.ndim == 2 and (sums := by_sum(table)) is not None:
         codes, table = [codes[0].plus(codes[1])], sums
@@ -98,7 +106,7 @@ def by_sum(table: np.ndarray) -> np.ndarray | None:
     return sums if np.array_equal(sums[a + b], table) else None
 
 
-def _reaches(codes: Sequence[Planes], table: np.ndarray, t: int):
+def _reaches(codes: Sequence[Planes], table: np.ndarray, t: int) -> Vector:
     """Whether the result is at least t, for 64 channels."""
     if table.ndim == 1:
         return codes[0].at_least(int(np.searchsorted(table, t)))
@@ -119,11 +127,11 @@ class Planes:
     words : list of PrimExpr of uint64
     """
 
-    def __init__(self, words: list):
+    def __init__(self, words: list[Vector]):
         self.words = words
-        self._reached: dict[int, tirx.PrimExpr] = {}
+        self._reached: dict[int, Vector] = {}
 
-    def at_least(self, limit: int):
+    def at_least(self, limit: int) -> Vector:
         """Bits of the channels whose code is at least `limit`."""
         if limit == 0 or limit >= 2 ** len(self.words):
             return ONES if limit == 0 else ZERO

@@ -9,7 +9,7 @@ from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from .isa import Isa
-from .tir import constant, intrinsic, joined, reinterpret, vector
+from .tir import Vector, constant, intrinsic, joined, reinterpret, vector
 
 MAX_SIGNED = 127
 
@@ -23,11 +23,11 @@ class Neon(Isa):
         """Whether LLVM must see into sums of bytes: cores in order depend on its schedule."""
         return "add_saturated" in self.intrinsics
 
-    def popcount_bytes(self, value):
+    def popcount_bytes(self, value: Vector) -> Vector:
         """Set bits of every byte, uint8."""
         return tirx.popcount(value)
 
-    def lookup(self, table, index):
+    def lookup(self, table: Vector, index: Vector) -> Vector:
         """Bytes of `table` at 4-bit indices."""
         if "lookup" in self.intrinsics:
             return super().lookup(table, index)
@@ -40,7 +40,7 @@ class Neon(Isa):
         ]
         return joined("uint8", 8, found)
 
-    def add_in_place(self, total, value):
+    def add_in_place(self, total: Vector, value: Vector) -> Vector:
         """Sum of bytes that doesn't overflow, in the register of `total`.
 
         Where LLVM schedules, the sum saturates, for it reorders others.
@@ -49,20 +49,22 @@ class Neon(Isa):
             return intrinsic(str(total.ty.dtype), self.intrinsics["add_saturated"], total, value)
         return self._call("bitenc_add_bytes", str(total.ty.dtype), total, value)
 
-    def select(self, mask, a, b):
+    def select(self, mask: Vector, a: Vector, b: Vector) -> Vector:
         """Bits of `a` where `mask` has ones, of `b` elsewhere, in the register of `mask`."""
         if self.is_scheduled:
             return b ^ (mask & (a ^ b))
         return self._call("bitenc_select", vector("uint64", self.vector_bytes // 8), mask, a, b)
 
-    def multiply_pairs(self, total, codes, weights, half: int):
+    def multiply_pairs(
+        self, total: Vector | None, codes: Vector, weights: Vector, half: int
+    ) -> Vector:
         """`total` (int16), if any, plus products of the low or high eight bytes, all signed."""
         if total is None:
             return self._product("int16", self._signed(codes), weights, half)
         name = ("bitenc_multiply_low", "bitenc_multiply_high")[half]
         return self._call(name, vector("int16", self.vector_bytes // 2), total, codes, weights)
 
-    def add_pairs_of_words(self, total, pairs):
+    def add_pairs_of_words(self, total: Vector, pairs: Vector) -> Vector:
         """`total` (int32) plus sums of neighbouring lanes of int16."""
         dtype = vector("int32", self.vector_bytes // 4)
         return self._call("bitenc_add_pairs", dtype, total, pairs)
@@ -72,35 +74,36 @@ class Neon(Isa):
         """Whether 2 x 8 bytes times 8 x 2 bytes take one instruction."""
         return "matrix" in self.intrinsics
 
-    def matrix(self, total, unsigned, signed):
+    def matrix(self, total: Vector, unsigned: Vector, signed: Vector) -> Vector:
         """`total` (int32, 2 x 2) plus products of two rows of eight bytes each."""
         dtype = vector("int32", self.vector_bytes // 4)
         return intrinsic(dtype, self.intrinsics["matrix"], total, unsigned, signed)
 
-    def _call(self, name: str, dtype: str, *operands):
+    def _call(self, name: str, dtype: str, *operands: Vector) -> Vector:
         """Call one of the `functions`."""
         return tirx.call_pure_extern(dtype, name, *operands)
 
-    def nibbles(self, value):
+    def nibbles(self, value: Vector) -> tuple[Vector, Vector]:
         """Low and high four bits of every byte."""
         low, four = (constant(number, "uint8", self.vector_bytes) for number in (15, 4))
         return value & low, value >> four
 
-    def add_pairs_of_bytes(self, value):
+    def add_pairs_of_bytes(self, value: Vector) -> Vector:
         """Sums of neighbouring bytes, uint16."""
         name = self.intrinsics["add_pairs_of_bytes"]
         return intrinsic(vector("uint16", self.vector_bytes // 2), name, value)
 
-    def add_neighbours(self, a, b):
+    def add_neighbours(self, a: Vector, b: Vector) -> Vector:
         """Sums of neighbouring lanes: those of `a`, then those of `b`."""
-        dtype, _, lanes = str(a.ty.dtype).partition("x")
-        lanes, is_whole = int(lanes), np.dtype(dtype).itemsize * int(lanes) == self.vector_bytes
+        dtype, _, count = str(a.ty.dtype).partition("x")
+        lanes = int(count)
+        is_whole = np.dtype(dtype).itemsize * lanes == self.vector_bytes
         if "add_neighbours" in self.intrinsics and is_whole:
             return intrinsic(str(a.ty.dtype), self.intrinsics["add_neighbours"], a, b)
         even, odd = (tirx.Shuffle([a, b], list(range(i, 2 * lanes, 2))) for i in (0, 1))
         return T.Bind(even) + T.Bind(odd)
 
-    def dot(self, total, unsigned, signed):
+    def dot(self, total: Vector, unsigned: Vector, signed: Vector) -> Vector:
         """``total`` (int32) plus the four products of bytes that lie in each 32-bit lane."""
         name, dtype = self.intrinsics["dot"], vector("int32", self.vector_bytes // 4)
         if self.most_code > MAX_SIGNED:
@@ -108,24 +111,24 @@ class Neon(Isa):
         # Only the last operand can be a lane that is repeated, which codes are.
         return intrinsic(dtype, name, total, signed, self._signed(unsigned))
 
-    def multiply_add_bytes(self, unsigned, signed):
+    def multiply_add_bytes(self, unsigned: Vector, signed: Vector) -> Vector:
         """Sums of two neighbouring products of bytes, int16."""
         return self._multiply_add("int16", self._signed(unsigned), signed)
 
-    def multiply_add_words(self, a, b):
+    def multiply_add_words(self, a: Vector, b: Vector) -> Vector:
         """Sums of two neighbouring products of int16, int32."""
         return self._multiply_add("int32", a, b)
 
-    def _signed(self, codes):
+    def _signed(self, codes: Vector) -> Vector:
         return reinterpret(vector("int8", self.vector_bytes), codes)
 
-    def _multiply_add(self, dtype: str, a, b):
+    def _multiply_add(self, dtype: str, a: Vector, b: Vector) -> Vector:
         """Products of both halves, neighbours added up."""
         a, b = T.Bind(a), T.Bind(b)
         products = [T.Bind(self._product(dtype, a, b, half)) for half in (0, 1)]
         return T.Bind(self.add_neighbours(*products))
 
-    def _product(self, dtype: str, a, b, half: int):
+    def _product(self, dtype: str, a: Vector, b: Vector, half: int) -> Vector:
         """Products of the low or the high half of the lanes, twice as wide."""
         lanes = self.vector_bytes // np.dtype(dtype).itemsize
         chosen = list(range(half * lanes, (half + 1) * lanes))

@@ -11,7 +11,7 @@ from tvm.tirx.script import builder as T
 from ..encoding import WORD_BITS
 from .isa import Isa
 from .kernel import Kernel
-from .tir import Register, constant, flat, load, reinterpret
+from .tir import Expr, Register, Vector, constant, flat, load, reinterpret
 from .transpose import planes_of_bytes
 
 CHUNK = 64  # Pixels to a task.
@@ -50,7 +50,7 @@ def pack_kernel(shape: tuple, bits: int, isa: Isa, parallel: bool) -> Kernel:
     return Kernel(builder.get(), [])
 
 
-def _octets(codes, start, count: int) -> Register:
+def _octets(codes: tirx.Buffer, start: Expr, count: int) -> Register:
     """Codes of up to a word of channels, those that aren't there 0."""
     octets = Register("uint8", WORD_BITS)
     if count == WORD_BITS:
@@ -62,7 +62,7 @@ def _octets(codes, start, count: int) -> Register:
     return octets
 
 
-def _planes(octets: Register, bits: int, isa: Isa) -> list:
+def _planes(octets: Register, bits: int, isa: Isa) -> list[Vector]:
     """One word of each plane."""
     if isa.transposes_bits and isa.vector_bytes == WORD_BITS:
         planes = planes_of_bytes(isa, T.Bind(octets.get()))
@@ -72,7 +72,7 @@ def _planes(octets: Register, bits: int, isa: Isa) -> list:
     return [_plane(parts, bit, n) for bit in range(bits)]
 
 
-def _plane(parts: list, bit: int, lanes: int):
+def _plane(parts: list[Vector], bit: int, lanes: int) -> Vector:
     """One bit of each code, as one word."""
     word = None
     for i, part in enumerate(parts):

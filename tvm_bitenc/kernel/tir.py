@@ -10,7 +10,8 @@ from tvm import tirx
 from tvm.target import codegen
 from tvm.tirx.script import builder as T
 
-Expr: TypeAlias = "tirx.PrimExpr | int"
+Expr: TypeAlias = "tirx.PrimExpr | int"  # An index or a number.
+Vector: TypeAlias = "tirx.PrimExpr"  # A vector, or a value that goes into one.
 
 
 def vector(dtype: str, lanes: int) -> str:
@@ -18,32 +19,32 @@ def vector(dtype: str, lanes: int) -> str:
     return dtype if lanes == 1 else f"{dtype}x{lanes}"
 
 
-def load(buffer: tirx.Buffer, start: Expr, lanes: int) -> Expr:
+def load(buffer: tirx.Buffer, start: Expr, lanes: int) -> Vector:
     """`lanes` neighbouring elements of a flat buffer."""
     return buffer[start] if lanes == 1 else buffer[tirx.Ramp(start, 1, lanes)]
 
 
-def store(buffer: tirx.Buffer, value: Expr, start: Expr, lanes: int) -> None:
+def store(buffer: tirx.Buffer, value: Vector, start: Expr, lanes: int) -> None:
     """Write `lanes` neighbouring elements of a flat buffer."""
     T.buffer_store(buffer, value, [start if lanes == 1 else tirx.Ramp(start, 1, lanes)])
 
 
-def splat(value: Expr, lanes: int) -> Expr:
+def splat(value: Vector, lanes: int) -> Vector:
     """Repeat one value in every lane."""
     return value if lanes == 1 else tirx.Broadcast(value, lanes)
 
 
-def constant(value: float, dtype: str, lanes: int = 1) -> Expr:
+def constant(value: float, dtype: str, lanes: int = 1) -> Vector:
     """A number in every lane."""
     return splat(tirx.const(value, dtype), lanes)
 
 
-def reinterpret(dtype: str, value: Expr) -> Expr:
+def reinterpret(dtype: str, value: Vector) -> Vector:
     """Same bits, another type; a vector of booleans becomes an integer with one bit a lane."""
     return tvm.ir.Call("tirx.reinterpret", [value], ret_ty=dtype)
 
 
-def intrinsic(dtype: str, name: str, *arguments: Expr) -> Expr:
+def intrinsic(dtype: str, name: str, *arguments: Vector) -> Vector:
     """Call an LLVM intrinsic by name."""
     found = codegen.llvm_lookup_intrinsic_id(name)
     if not found:
@@ -51,7 +52,7 @@ def intrinsic(dtype: str, name: str, *arguments: Expr) -> Expr:
     return tirx.call_llvm_pure_intrin(dtype, tirx.const(found, "uint32"), *arguments)
 
 
-def joined(dtype: str, lanes: int, parts: Sequence[Expr]) -> Expr:
+def joined(dtype: str, lanes: int, parts: Sequence[Vector]) -> Vector:
     """Put vectors of `lanes` lanes each side by side, pair by pair."""
     parts = list(parts)
     while len(parts) > 1:
@@ -63,7 +64,7 @@ def joined(dtype: str, lanes: int, parts: Sequence[Expr]) -> Expr:
     return parts[0]
 
 
-def lane_constants(values: Sequence[int], dtype: str) -> Expr:
+def lane_constants(values: Sequence[int], dtype: str) -> Vector:
     """A vector of given constants, built from the longest ramps: no table in memory is needed."""
     return tirx.Shuffle([tirx.const(v, dtype) for v in values], list(range(len(values))))
 
@@ -79,25 +80,25 @@ class Register:
     Buffers from 1 KiB up would come from the heap, so every vector has one of its own.
     """
 
-    def __init__(self, dtype: str, lanes: int, value: Expr | None = None):
+    def __init__(self, dtype: str, lanes: int, value: Vector | None = None):
         self.dtype, self.lanes = dtype, lanes
         self._buffer = T.alloc_buffer((lanes,), dtype)
         if value is not None:
             self.set(value)
 
-    def get(self) -> Expr:
+    def get(self) -> Vector:
         """Its value."""
         return load(self._buffer, 0, self.lanes)
 
-    def set(self, value: Expr) -> None:
+    def set(self, value: Vector) -> None:
         """Replace its value."""
         store(self._buffer, value, 0, self.lanes)
 
-    def part(self, first: int, lanes: int) -> Expr:
+    def part(self, first: int, lanes: int) -> Vector:
         """Some neighbouring lanes."""
         return load(self._buffer, first, lanes)
 
-    def put(self, value: Expr, lane: Expr) -> None:
+    def put(self, value: Vector, lane: Expr) -> None:
         """Replace one lane."""
         store(self._buffer, value, lane, 1)
 
@@ -105,6 +106,6 @@ class Register:
         """Set every lane to 0."""
         self.set(constant(0, self.dtype, self.lanes))
 
-    def add(self, value: Expr) -> None:
+    def add(self, value: Vector) -> None:
         """Add a vector."""
         self.set(self.get() + value)

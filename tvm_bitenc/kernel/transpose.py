@@ -19,15 +19,22 @@ from tvm.tirx.script import builder as T
 from ..encoding import WORD_BITS
 from ..layer import ConvLayer
 from .isa import Isa
-from .tir import constant, reinterpret, store, vector
+from .nest.pixel_words import PixelWords
+from .tir import Expr, Vector, constant, reinterpret, store, vector
 
 PLANES = 8  # What a turn takes; 0 stands for those that codes of fewer bits lack.
 MAX_TURNED_WORDS = 8  # Beyond, the words of a plane lie too far apart.
 
 
 def unpack_codes(
-    layer: ConvLayer, isa: Isa, prepared: tuple[str, int], pixel, target, base, shift: int = 0
-):
+    layer: ConvLayer,
+    isa: Isa,
+    prepared: tuple[str, int],
+    pixel: PixelWords,
+    target: tirx.Buffer,
+    base: Expr,
+    shift: int = 0,
+) -> None:
     """Write the codes of a pixel, one word of each plane at a time.
 
     Parameters
@@ -36,7 +43,7 @@ def unpack_codes(
     isa : Isa
     prepared : (dtype, size)
         What a prepared pixel is made of.
-    pixel : conv2d._PixelWords
+    pixel : PixelWords
     target, base
         Where the codes go.
     shift : int
@@ -65,7 +72,7 @@ def _turns(layer: ConvLayer, isa: Isa, per_plane: int) -> bool:
     return isa.transposes_bits and is_positional and is_whole and per_plane <= MAX_TURNED_WORDS
 
 
-def _chosen(layer: ConvLayer, pixel, word: int, start: int, lanes: int):
+def _chosen(layer: ConvLayer, pixel: PixelWords, word: int, start: int, lanes: int) -> Vector:
     """Codes of some channels, by adding up coefficients."""
     total, zero = None, constant(0, "uint8", lanes)
     for k, kappa in enumerate(layer.geometry.act_coefficients):
@@ -76,7 +83,7 @@ def _chosen(layer: ConvLayer, pixel, word: int, start: int, lanes: int):
     return total
 
 
-def _turned(layer: ConvLayer, isa: Isa, pixel, word: int):
+def _turned(layer: ConvLayer, isa: Isa, pixel: PixelWords, word: int) -> Vector:
     """Codes of a word of channels."""
     bits, per_plane = layer.act_bits, pixel.per_plane
     count = bits * per_plane
@@ -91,7 +98,7 @@ def _turned(layer: ConvLayer, isa: Isa, pixel, word: int):
     return isa.transpose_bits(T.Bind(tirx.Shuffle([octets], order)))
 
 
-def planes_of_parts(isa: Isa, parts: list, bits: int):
+def planes_of_parts(isa: Isa, parts: list[Vector], bits: int) -> Vector:
     """Planes of the codes of as many channels as a vector has bytes.
 
     Parameters
@@ -111,7 +118,7 @@ def planes_of_parts(isa: Isa, parts: list, bits: int):
     return planes_of_bytes(isa, T.Bind(codes), _saturated_places(isa.vector_bytes))
 
 
-def planes_of_bytes(isa: Isa, octets, places: Sequence[int] = range(WORD_BITS)):
+def planes_of_bytes(isa: Isa, octets: Vector, places: Sequence[int] = range(WORD_BITS)) -> Vector:
     """Planes of a word of channels, one 64-bit lane a plane.
 
     Parameters

@@ -35,7 +35,7 @@ def affine_below(layer: ConvLayer) -> tuple[Affine, int]:
     rounds : int
         The code is at most ``2^rounds - 1`` above it.
     """
-    thresholds, direction = thresholds_and_direction(layer)
+    thresholds, direction = layer.threshold_unit
     steps = len(thresholds)
     ends = np.stack(layer.accumulator_range) * direction
     low, high = ends.min(axis=0), ends.max(axis=0)
@@ -51,12 +51,6 @@ def affine_below(layer: ConvLayer) -> tuple[Affine, int]:
     rounds = min(max(int(np.ceil(missing.max())), 1).bit_length(), steps.bit_length())
     slope = slope * direction.astype(np.float32)
     return Affine(slope, intercept.astype(np.float32)), rounds
-
-
-def thresholds_and_direction(layer: ConvLayer) -> tuple[np.ndarray, np.ndarray]:
-    """Those of a layer that ends in codes, int64."""
-    assert layer.thresholds is not None and layer.direction is not None
-    return layer.thresholds.astype(np.int64), layer.direction.astype(np.int64)
 
 
 def _regression(x: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -76,7 +70,7 @@ def fit_affine(layer: ConvLayer) -> Affine | None:
     rises; so it is right everywhere if it is right at both ends of the reachable range, at every
     threshold, and just below each.
     """
-    thresholds, direction = thresholds_and_direction(layer)
+    thresholds, direction = layer.threshold_unit
     ends = np.stack(layer.accumulator_range) * direction
     low, high = ends.min(axis=0), ends.max(axis=0)
     # A threshold that is always or never reached binds at the end of the range alone.

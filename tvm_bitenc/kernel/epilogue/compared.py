@@ -38,7 +38,7 @@ class ComparedPlanes(Epilogue):
 
     def __init__(self, layer: ConvLayer, terms: AccumulatorTerms, block: int, dtype: str):
         super().__init__(layer, terms, block)
-        self.steps, self.output = len(layer.thresholds), PlaneStore(layer, block)
+        self.steps, self.output = len(layer.threshold_unit[0]), PlaneStore(layer, block)
         self.dtype = "int32" if terms.has_act_sum else dtype
         low, high, factor = terms.low, terms.high, terms.factor_by_channel
         if terms.has_act_sum:

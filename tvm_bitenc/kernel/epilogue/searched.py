@@ -42,10 +42,11 @@ class SearchedPlanes(Epilogue):
     @property
     def constants(self) -> list[np.ndarray]:
         """Those of accumulators; thresholds by channel, and directions; slope and intercept."""
-        thresholds = by_block(self.layer.thresholds, self.layer, self.block).T
-        direction = by_block(self.layer.direction, self.layer, self.block)
+        thresholds, direction = (
+            by_block(values, self.layer, self.block) for values in self.layer.threshold_unit
+        )
         real = by_block(np.ones(self.layer.out_channels, np.uint8), self.layer, self.block)
-        thresholds = np.where(real[:, None] == 1, thresholds, np.iinfo(np.int32).max)
+        thresholds = np.where(real[:, None] == 1, thresholds.T, np.iinfo(np.int32).max)
         steps = [np.ascontiguousarray(thresholds.astype(np.int32)), direction.astype(np.int32)]
         affine = affine_constants(self.affine, self.layer, self.block)
         return [*self.accumulators.constants, *steps, *affine]
