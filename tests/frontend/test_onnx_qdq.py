@@ -143,7 +143,7 @@ def test_layers_are_lowered_and_named(weight_dtype, per_channel):
     lib = be.build(be.from_onnx(model))
     bits = 4 if "4" in weight_dtype else 8
     found = [(n.name, n.weight_bits, n.act_bits, n.out_bits) for n in lib.report().layers]
-    assert found == [("conv", bits, 8, 8), ("head", 8, 8, 32)]
+    assert found == [("conv", bits, 8, 8), ("head", 4, 8, 32)]  # -8 ... 7 in int8.
     (expected,) = reference(model, x)
     np.testing.assert_allclose(lib(x), expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(unlowered(model, x)[0], expected, rtol=1e-5, atol=1e-5)

@@ -128,9 +128,9 @@ def _step(expr: relax.Expr, graph: Graph) -> _Step | None:
 
 
 def _is_alike(before: relax.Type, after: relax.Type) -> bool:
-    """Whether both are tensors of floats, of one rank."""
-    floats = str(before.dtype) == str(after.dtype) == "float32"
-    return floats and len(before.shape) == len(after.shape)
+    """Whether both are tensors of floats or of sums, of one rank."""
+    numbers = {str(before.dtype), str(after.dtype)} <= {"float32", "int32"}
+    return numbers and len(before.shape) == len(after.shape)
 
 
 def _moved(expr: relax.Expr, steps: list[_Step], graph: Graph) -> relax.Expr | None:

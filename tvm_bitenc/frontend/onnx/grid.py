@@ -86,6 +86,19 @@ class Grid:
         parameters = [np.broadcast_to(p, shape) for p in (self.scale, self.zero_point)]
         return replace(self, **dict(zip(("scale", "zero_point"), map(move, parameters))))
 
+    def narrowed(self, integers: np.ndarray) -> Grid:
+        """Grid of as few bits as given integers need: 8-bit storage says little of its contents."""
+        offsets = np.unique(integers - self.zero_point.astype(np.int64))
+        is_binary = offsets.size == 2 and offsets[0] == -offsets[1] and self.zero_point.size == 1
+        if is_binary and (offsets[1] == 1 or self.scale.size > 1 or self.scale != 1):
+            scale = self.scale * np.float32(offsets[1])
+            return replace(self, scale=scale, zero_point=0, bits=1, low=-1, high=1, rounding="sign")
+        low = int(min(integers.min(), self.zero_point.min()))
+        high = int(max(integers.max(), self.zero_point.max()))
+        if low == high:  # A grid has two levels or more.
+            low, high = (low - 1, high) if high == self.high else (low, high + 1)
+        return replace(self, low=low, high=high, bits=(high - low).bit_length())
+
     def encoding(self, ndim: int, is_constant: bool) -> tuple[Encoding, int]:
         """Encoding for a tensor of `ndim` axes, and the axis of the channels, -1 if it has none.
 

@@ -13,20 +13,11 @@ from tvm.relax.frontend.onnx import onnx_frontend
 
 from ...errors import UnsupportedError
 from ...op.quantize import quantize
+from .codes import Codes
 from .grid import MAX_BITS, Grid
 from .model import describe_node
 
 Converter = Callable[["Importer", NodeProto], None]
-
-
-@dataclass(frozen=True)
-class Codes:
-    """What QuantizeLinear makes of the tensor `source`."""
-
-    source: str
-    grid: Grid
-    dtype: str
-    layer: str
 
 
 @dataclass
@@ -46,7 +37,7 @@ class Importer:
     grids : dict of str to Grid
         Constants that a quantizer made.
     codes : dict of str to Codes
-        Integer tensors whose float source is known.
+        Integer tensors of which the real numbers behind are known.
     """
 
     builder: relax.BlockBuilder
@@ -62,7 +53,7 @@ class Importer:
         if name in self.constants:
             return relax.const(_storable(self.constants[name]))
         if name not in self.expressions:
-            self.expressions[name] = self._integers(self.codes[name])
+            self.expressions[name] = self.codes[name].integers(self.builder)
         return self.expressions[name]
 
     def operand(self, name: str, node: NodeProto) -> relax.Expr:
@@ -85,8 +76,8 @@ class Importer:
         """Sizes of a tensor, integers where they are fixed."""
         if name in self.constants:
             return list(self.constants[name].shape)
-        name = self.codes[name].source if name in self.codes else name
-        sizes = self.expression(name).ty.shape
+        tensor = self.codes[name].source if name in self.codes else self.expression(name)
+        sizes = tensor.ty.shape
         return [int(n) if isinstance(n, tvm.tirx.IntImm) else n for n in sizes]
 
     def parameter(self, node: NodeProto, index: int, what: str) -> np.ndarray:
@@ -132,14 +123,6 @@ class Importer:
             if output:
                 self.define(node, result if isinstance(result, relax.Expr) and
                             not isinstance(result, relax.Tuple) else result[i], i)  # fmt: skip
-
-    def _integers(self, codes: Codes) -> relax.Expr:
-        """Integers of QuantizeLinear that something else than DequantizeLinear reads."""
-        emit, grid = self.builder.emit, codes.grid
-        levels = self.quantized(codes.source, grid, codes.layer)
-        scale, zero_point = (relax.const(v) for v in (grid.scale, grid.zero_point))
-        position = emit(relax.op.round(emit(relax.op.divide(levels, scale))))
-        return emit(relax.op.astype(emit(relax.op.add(position, zero_point)), codes.dtype))
 
 
 def _storable(array: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from onnx import NodeProto, helper
 from tvm import relax
 
 from ...errors import UnsupportedError
+from .codes import narrow
 from .importer import Converter, Importer
 from .model import describe_node
 
@@ -15,17 +16,25 @@ _MOST = 2**20  # Of a stride or the like: beyond, int32 index arithmetic may ove
 
 
 def _conv(importer: Importer, node: NodeProto) -> None:
-    x, weight = (importer.shape(name) for name in node.input[:2])
-    window = _Window(importer, node, weight[2:])
-    spatial = len(x) - 2
-    if spatial not in (1, 2, 3) or len(weight) != len(x):
+    layer = convolution(importer, node, *(importer.operand(name, node) for name in node.input[:2]))
+    _with_bias(importer, node, layer, len(layer.attrs.strides))
+
+
+def convolution(
+    importer: Importer, node: NodeProto, x: relax.Expr, weight: relax.Expr
+) -> relax.Call:
+    """Return the convolution that a node asks for, on operands that stand for its own."""
+    kernel = [int(size) for size in weight.ty.shape]
+    spatial = len(x.ty.shape) - 2
+    if spatial not in (1, 2, 3) or len(kernel) != spatial + 2:
         raise UnsupportedError(
-            describe_node(node), f"has an input of {len(x)} axes", "Use 1 to 3 spatial axes"
+            describe_node(node), f"has an input of {spatial + 2} axes", "Use 1 to 3 spatial axes"
         )
+    window = _Window(importer, node, kernel[2:])
     dims = "DHW"[3 - spatial :]
-    convolution = getattr(relax.op.nn, f"conv{spatial}d")(
-        importer.operand(node.input[0], node),
-        importer.operand(node.input[1], node),
+    return getattr(relax.op.nn, f"conv{spatial}d")(
+        x,
+        weight,
         window.strides,
         window.pads,
         window.dilations,
@@ -33,7 +42,6 @@ def _conv(importer: Importer, node: NodeProto) -> None:
         f"NC{dims}",
         f"OI{dims}",
     )
-    _with_bias(importer, node, convolution, spatial)
 
 
 def _with_bias(importer: Importer, node: NodeProto, layer: relax.Call, spatial: int) -> None:
@@ -109,7 +117,8 @@ def _tile(importer: Importer, node: NodeProto) -> None:
     return importer.define(node, relax.op.tile(importer.expression(node.input[0]), repeats))
 
 
-def _pool(importer: Importer, node: NodeProto) -> None:
+def pool(importer: Importer, node: NodeProto) -> None:
+    """Convert a pooling over windows."""
     window = _Window(importer, node, None)
     importer.convert(
         node,
@@ -242,6 +251,8 @@ def _batch_normalization(importer: Importer, node: NodeProto) -> None:
 
 def _clip(importer: Importer, node: NodeProto) -> None:
     """Bounds one by one, as ops that later passes know; TVM's importer emits TE."""
+    if narrow(importer, node):
+        return
     attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     result = importer.expression(node.input[0])
     dtype = str(result.ty.dtype)
@@ -272,8 +283,8 @@ CONVERTERS: dict[str, Converter] = {
     "ConvTranspose": _conv_transpose,
     "Pad": _pad,
     "Tile": _tile,
-    "MaxPool": _pool,
-    "AveragePool": _pool,
+    "MaxPool": pool,
+    "AveragePool": pool,
     "Gemm": _gemm,
     "MatMul": _matmul,
     "BatchNormalization": _batch_normalization,

@@ -6,17 +6,20 @@ bias where they have 32 bits.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from onnx import NodeProto, TensorProto, helper
 from tvm import relax
 
 from ...errors import UnsupportedError
 from ...op.quantize import quantize
+from .codes import Codes, limits
 from .grid import Grid
-from .importer import Codes, Converter, Importer
+from .importer import Converter, Importer
 from .model import describe_node
 
-_BITS = {"int8": 8, "uint8": 8, "int4": 4, "uint4": 4, "int32": 32}
+_DTYPES = ("int8", "uint8", "int4", "uint4", "int32")
 
 
 def _quantize_linear(importer: Importer, node: NodeProto) -> None:
@@ -28,7 +31,7 @@ def _quantize_linear(importer: Importer, node: NodeProto) -> None:
     if x in importer.constants:
         importer.constants[output] = grid.integers(importer.constants[x]).astype(_numpy(dtype))
     else:
-        importer.codes[output] = Codes(x, grid, dtype, node.name)
+        importer.codes[output] = Codes(importer.expression(x), grid, dtype, node.name)
 
 
 def _dequantize_linear(importer: Importer, node: NodeProto) -> None:
@@ -44,19 +47,25 @@ def _dequantize_linear(importer: Importer, node: NodeProto) -> None:
     if integers is not None:
         difference = integers.astype(np.int64) - grid.zero_point.astype(np.int64)
         importer.constants[output] = difference.astype(np.float32) * grid.scale
-        importer.grids[output] = grid
+        is_narrow = grid.bits == 8 and integers.size
+        importer.grids[output] = grid.narrowed(integers) if is_narrow else grid
     elif codes is not None and _same(codes.grid, grid):
-        importer.expressions[output] = importer.quantized(codes.source, grid, codes.layer)
+        importer.expressions[output] = codes.levels(importer.builder)
     else:
         _dequantize(importer, node, grid)
 
 
 def _dequantize(importer: Importer, node: NodeProto, grid: Grid) -> None:
     """Arithmetic on integers of the graph; a quantizer then says that the result is on a grid."""
-    emit = importer.builder.emit
+    emit, codes = importer.builder.emit, importer.codes.get(node.input[0])
     scale, zero_point = (relax.const(value) for value in (grid.scale, grid.zero_point))
-    values = emit(relax.op.astype(importer.expression(node.input[0]), "float32"))
-    values = emit(relax.op.multiply(emit(relax.op.subtract(values, zero_point)), scale))
+    if codes is not None and codes.is_per_tensor and codes.grid.zero_point == grid.zero_point:
+        grid = replace(grid, bits=codes.grid.bits, low=codes.grid.low, high=codes.grid.high)
+        differences = codes.steps(importer.builder)
+    else:
+        values = emit(relax.op.astype(importer.expression(node.input[0]), "float32"))
+        differences = emit(relax.op.subtract(values, zero_point))
+    values = emit(relax.op.multiply(differences, scale))
     if grid.bits <= 8:
         encoding, axis = grid.encoding(len(values.ty.shape), is_constant=True)
         values = quantize(values, encoding, axis, node.name)
@@ -72,8 +81,8 @@ def _output_dtype(importer: Importer, node: NodeProto) -> str:
 
 def _grid(importer: Importer, node: NodeProto, dtype: str) -> Grid:
     where = describe_node(node)
-    if dtype not in _BITS:
-        raise UnsupportedError(where, f"has {dtype} codes", f"Use one of {', '.join(_BITS)}")
+    if dtype not in _DTYPES:
+        raise UnsupportedError(where, f"has {dtype} codes", f"Use one of {', '.join(_DTYPES)}")
     if _attribute(node, "block_size", 0):
         raise UnsupportedError(
             where, "quantizes in blocks", "Quantize per tensor or per channel (block_size=0)"
@@ -90,16 +99,8 @@ def _grid(importer: Importer, node: NodeProto, dtype: str) -> Grid:
     if zero_point.size > 1 and zero_point.size != scale.size:
         raise UnsupportedError(where, "has other zero points than scales", "Give one of each")
     scale, zero_point = (_along_axis(p, node, shape) for p in (scale, zero_point))
-    bits, low = _BITS[dtype], 0 if dtype[0] == "u" else -(2 ** (_BITS[dtype] - 1))
-    grid = Grid(
-        scale,
-        zero_point.astype(np.float32),
-        bits,
-        low,
-        low + 2**bits - 1,
-        is_zero_point_late=True,
-        where=where,
-    )
+    zero_point = zero_point.astype(np.float32)
+    grid = Grid(scale, zero_point, *limits(dtype), is_zero_point_late=True, where=where)
     grid.check_fits(shape)
     return grid
 
@@ -121,9 +122,7 @@ def _along_axis(parameter: np.ndarray, node: NodeProto, shape: list) -> np.ndarr
 
 def _same(a: Grid, b: Grid) -> bool:
     """Whether two nodes quantize and dequantize with the same numbers."""
-    return (a.bits, a.low) == (b.bits, b.low) and all(
-        np.array_equal(p, q) for p, q in ((a.scale, b.scale), (a.zero_point, b.zero_point))
-    )
+    return np.array_equal(a.scale, b.scale) and np.array_equal(a.zero_point, b.zero_point)
 
 
 def _attribute(node: NodeProto, name: str, default: int) -> int:

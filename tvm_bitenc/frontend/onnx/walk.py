@@ -9,7 +9,7 @@ from tvm import relax
 from tvm.relax.frontend.onnx import onnx_frontend
 
 from ...errors import BitencError, UnsupportedError, first_line
-from . import constants, layers, qdq, qonnx
+from . import codes, constants, integer, layers, qdq, qlinear, qonnx
 from .importer import Converter, Importer
 from .model import MICROSOFT, QONNX, STANDARD, describe_node, inputs_of, opset_of
 
@@ -18,6 +18,9 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     (domain, op): convert
     for domains, table in (
         (STANDARD, layers.CONVERTERS),
+        (STANDARD, integer.CONVERTERS),
+        (STANDARD, qlinear.CONVERTERS),
+        ((MICROSOFT,), qlinear.MICROSOFT_CONVERTERS),
         ((*STANDARD, MICROSOFT), qdq.CONVERTERS),  # ONNX Runtime uses its own for 4 bits.
         (QONNX, qonnx.CONVERTERS),
     )
@@ -87,7 +90,9 @@ def _convert(node: NodeProto, importer: Importer) -> None:
     own = CONVERTERS.get((node.domain, node.op_type))
     try:
         if not _fold(node, importer):
-            (own or Importer.convert)(importer, node)
+            convert = own or Importer.convert
+            if not codes.move(importer, node, convert):
+                convert(importer, node)
     except BitencError:
         raise
     except Exception as error:  # TVM's converters have no common class of errors.
@@ -135,9 +140,9 @@ def _name_of(output: str, graph: GraphProto) -> str:
 
 
 def _result(name: str, importer: Importer) -> relax.Expr:
-    codes = importer.codes.get(name)
-    if codes is not None and codes.dtype not in ("int8", "uint8"):
-        raise UnsupportedError(f"output {name!r}", f"is {codes.dtype}", "Dequantize it")
+    found = importer.codes.get(name)
+    if found is not None and found.dtype not in ("int8", "uint8"):
+        raise UnsupportedError(f"output {name!r}", f"is {found.dtype}", "Dequantize it")
     expr = importer.expression(name)
     if isinstance(expr.ty, relax.ShapeType):
         return relax.op.shape_to_tensor(expr)

@@ -62,6 +62,7 @@ MONOTONE: dict[str, Callable[..., np.ndarray]] = {
     "relax.trunc": np.trunc,
     "relax.sign": _sign,
     "relax.sqrt": np.sqrt,
+    "relax.right_shift": np.right_shift,
 }
 
 # Ops that are exact as well, but turn back, or tell numbers apart, or read several variables.

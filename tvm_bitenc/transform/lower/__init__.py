@@ -32,6 +32,7 @@ from ...op.branch import branch_conv2d, branch_dense
 from ...op.matmul import branch_matmul
 from ..analysis.float32 import op_name
 from ..rewrite import Graph, merge_equal, rewrite_calls
+from .integers import integer_sums
 from .operands import activation, encoder_of, layer_name, weight
 from .padding import split_padding
 from .reasons import float_layers, is_layer, is_product_of_activations, reason_for_float
@@ -52,7 +53,8 @@ class Lower:
 
     def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
         """Rewrite the module."""
-        return merge_equal(rewrite_calls(mod, lower_layer))
+        mod = rewrite_calls(mod, lower_layer)
+        return merge_equal(rewrite_calls(mod, integer_sums))
 
 
 def lower_layer(call: relax.Call, graph: Graph) -> relax.Expr | None:
