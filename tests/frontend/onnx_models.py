@@ -39,11 +39,16 @@ class ModelBuilder:
         return self.constant(scale, np.float32), self.constant(zero_point, dtype)
 
     def model(self, inputs: dict, outputs: dict) -> onnx.ModelProto:
-        """Return the model; inputs and outputs as ``{name: (dtype, shape)}``."""
+        """Return the model; inputs and outputs as ``{name: (dtype, shape)}``.
+
+        For an output, the number of its axes will do.
+        """
         infos = [
             [
                 helper.make_tensor_value_info(
-                    name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), shape
+                    name,
+                    helper.np_dtype_to_tensor_dtype(np.dtype(dtype)),
+                    [None] * shape if isinstance(shape, int) else shape,
                 )
                 for name, (dtype, shape) in values.items()
             ]

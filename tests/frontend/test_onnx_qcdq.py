@@ -1,6 +1,7 @@
 """QuantizeLinear, Clip, DequantizeLinear: fewer bits than their storage has, as in Brevitas."""
 
 import numpy as np
+import onnx
 import pytest
 
 import tvm_bitenc as be
@@ -23,7 +24,7 @@ def qcdq_model(act, weight, weight_values):
     a = clipped(g, "x", *act)
     w = clipped(g, g.constant(weight_values, np.float32), *weight)
     y = g.add("Conv", a, w, pads=[1] * 4)
-    return g.model({"x": (np.float32, (1, 8, 5, 5))}, {y: (np.float32, None)})
+    return g.model({"x": (np.float32, (1, 8, 5, 5))}, {y: (np.float32, 4)})
 
 
 @pytest.mark.parametrize(
@@ -38,6 +39,7 @@ def qcdq_model(act, weight, weight_values):
 )
 def test_clip_narrows_both_encodings(act, weight, bits):
     values = rng.normal(size=(4, 8, 3, 3)) * 40
+    values[0] = 0
     model = qcdq_model(act, weight, values)
     x = rng.normal(size=(1, 8, 5, 5)).astype(np.float32) * 2
     lib = be.build(be.from_onnx(model))
@@ -71,7 +73,7 @@ def test_stored_weights_have_the_bits_of_their_values(values, zero_point, bits):
     codes = np.resize(np.int8(values), (8, 6))
     w = g.add("DequantizeLinear", g.constant(codes), *g.grid(0.25, zero_point, np.int8))
     y = g.add("MatMul", a, w)
-    model = g.model({"x": (np.float32, (3, 8))}, {y: (np.float32, None)})
+    model = g.model({"x": (np.float32, (3, 8))}, {y: (np.float32, 2)})
     x = rng.normal(size=(3, 8)).astype(np.float32) * 20
     lib = be.build(be.from_onnx(model))
     (layer,) = lib.report().layers
@@ -92,9 +94,7 @@ def test_moved_and_clipped_codes_stay_codes():
         *g.grid(0.5, 0, np.int8),
     )
     y = g.add("MatMul", g.add("DequantizeLinear", flat, *grid), w)
-    model = g.model(
-        {"x": (np.float32, (1, 2, 6, 6))}, {y: (np.float32, None), flat: (np.uint8, None)}
-    )
+    model = g.model({"x": (np.float32, (1, 2, 6, 6))}, {y: (np.float32, 2), flat: (np.uint8, 2)})
     x = rng.normal(size=(1, 2, 6, 6)).astype(np.float32) * 2
     lib = be.build(be.from_onnx(model))
     (layer,) = lib.report().layers
@@ -105,30 +105,31 @@ def test_moved_and_clipped_codes_stay_codes():
     assert np.allclose(y, expected[0], rtol=1e-6)
 
 
-def test_brevitas_export():
+def test_brevitas_export(tmp_path):
     torch = pytest.importorskip("torch")
     qnn = pytest.importorskip("brevitas.nn", reason="pip install brevitas")
     from brevitas.export import export_onnx_qcdq
-    from brevitas.quant import Int8WeightPerTensorFloat, Uint8ActPerTensorFloat
+    from brevitas.quant import Int8WeightPerTensorFixedPoint, Uint8ActPerTensorFixedPoint
 
     torch.manual_seed(0)
     network = torch.nn.Sequential(
-        qnn.QuantIdentity(act_quant=Uint8ActPerTensorFloat, bit_width=4),
+        qnn.QuantIdentity(act_quant=Uint8ActPerTensorFixedPoint, bit_width=4),
         qnn.QuantConv2d(
-            3, 4, 3, bias=False, weight_quant=Int8WeightPerTensorFloat, weight_bit_width=3
+            3, 4, 3, bias=False, weight_quant=Int8WeightPerTensorFixedPoint, weight_bit_width=3
         ),
-        qnn.QuantReLU(bit_width=2),
+        qnn.QuantReLU(act_quant=Uint8ActPerTensorFixedPoint, bit_width=2),
         torch.nn.Flatten(),
         qnn.QuantLinear(
-            64, 5, bias=False, weight_quant=Int8WeightPerTensorFloat, weight_bit_width=2
+            64, 5, bias=False, weight_quant=Int8WeightPerTensorFixedPoint, weight_bit_width=2
         ),
     )
     x = torch.rand(1, 3, 6, 6)
     network(x)
     network.eval()
-    model = export_onnx_qcdq(network, args=x, dynamo=False)
+    export_onnx_qcdq(network, args=x, export_path=str(tmp_path / "net.onnx"), dynamo=False)
+    model = onnx.load(tmp_path / "net.onnx")
     lib = be.build(be.from_onnx(model))
     found = [(layer.weight_bits, layer.act_bits) for layer in lib.report().layers]
     assert found == [(3, 4), (2, 2)]
     (expected,) = onnx_runtime(model, {model.graph.input[0].name: x.numpy()})
-    assert np.allclose(lib(x.numpy()), expected, atol=1e-5)
+    assert np.array_equal(lib(x.numpy()), expected)  # Scales are powers of two.

@@ -6,7 +6,8 @@ scale of 1: later passes make sums of branches of it. Its sums are integers of 3
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from onnx import NodeProto
@@ -123,14 +124,27 @@ def matrix_product(
     importer: Importer, node: NodeProto, a: Operand, b: Operand, bias: np.ndarray | None = None
 ) -> relax.Expr:
     """Return the sums of a matrix product, int32."""
-    emit, sides = importer.builder.emit, [a.steps, b.steps]
-    vectors = [i for i, side in enumerate(sides) if len(side.ty.shape) == 1]
-    for i in vectors:  # As rows and columns, for layers have matrices.
-        sides[i] = emit(relax.op.expand_dims(sides[i], i))
-    terms = sides[0].ty.shape[-1:]
-    product = relax.op.matmul(*sides)
-    sums = _sums(importer, node, product, (a, b, terms), True, bias)
-    return emit(relax.op.squeeze(sums, [i - 2 for i in vectors])) if vectors else sums
+    (a, b), vectors = matrices(importer, [a, b])
+    terms = [a.steps.ty.shape[-1]]
+    product = relax.op.matmul(a.steps, b.steps)
+    return squeezed(importer, _sums(importer, node, product, (a, b, terms), True, bias), vectors)
+
+
+def matrices(importer: Importer, sides: Sequence[Operand]) -> tuple[list[Operand], list[int]]:
+    """See vectors as a row and a column, for layers have matrices; also returns which are some."""
+    found = list(sides)
+    vectors = [i for i, side in enumerate(sides) if len(side.steps.ty.shape) == 1]
+    for i in vectors:
+        steps = importer.builder.emit(relax.op.expand_dims(sides[i].steps, i))
+        values = None if sides[i].values is None else np.expand_dims(sides[i].values, i)
+        found[i] = replace(sides[i], steps=steps, values=values)
+    return found, vectors
+
+
+def squeezed(importer: Importer, product: relax.Expr, vectors: Sequence[int]) -> relax.Expr:
+    """Drop the axes that `matrices` added."""
+    axes = [i - 2 for i in vectors]
+    return importer.builder.emit(relax.op.squeeze(product, axes)) if vectors else product
 
 
 def _sums(
@@ -225,9 +239,9 @@ def integer_product(importer: Importer, node: NodeProto, zero_points=(2, 3)) -> 
     for name, index, at_run_time in zip(names, zero_points, moving):
         static = zero if at_run_time is not None else zero_point(importer, node, index, name)
         sides.append(operand(importer, node, name, static))
-    sums = matrix_product(importer, node, *sides)
     # (a - za)(b - zb) = (a - za) b - zb times the sums of a, less those of za.
-    a, b = sides
+    (a, b), vectors = matrices(importer, sides)
+    sums = matrix_product(importer, node, a, b)
     if moving[0] is not None:
         sums = _less(importer, sums, moving[0], _sums_along(importer, b, -2))
     if moving[1] is not None:
@@ -236,17 +250,15 @@ def integer_product(importer: Importer, node: NodeProto, zero_points=(2, 3)) -> 
             count = relax.const(int(a.steps.ty.shape[-1]), "int32")
             rows = _less(importer, rows, moving[0], count)
         sums = _less(importer, sums, moving[1], rows)
-    return sums
+    return squeezed(importer, sums, vectors)
 
 
 def _sums_along(importer: Importer, side: Operand, axis: int) -> relax.Expr:
     """Sums of an operand's integers along the axis that a matrix product sums over."""
-    emit, rank = importer.builder.emit, len(side.steps.ty.shape)
-    axis, keep = (axis, True) if rank > 1 else (0, False)
     if side.values is not None:
-        return relax.const(side.values.sum(axis=axis, keepdims=keep).astype(np.int32))
-    integers = emit(relax.op.astype(side.steps, "int32"))
-    return emit(relax.op.sum(integers, axis, keepdims=keep))
+        return relax.const(side.values.sum(axis=axis, keepdims=True).astype(np.int32))
+    integers = importer.builder.emit(relax.op.astype(side.steps, "int32"))
+    return importer.builder.emit(relax.op.sum(integers, axis, keepdims=True))
 
 
 def per_channel(parameter: np.ndarray, rank: int, axis: int) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Operators on int8: `QLinearConv`, `QLinearMatMul` and those of ONNX Runtime's domain.
 
-Each has the arithmetic of ONNX Runtime's vector kernels, operation by operation in float32: sums of
-32 bits times one factor ``x_scale * w_scale / y_scale``, rounded half to even. QDQ models of the same
-layers multiply in another order, which may differ at ties.
+Each has the arithmetic of ONNX Runtime's vector kernels, operation by operation in float32: sums
+of 32 bits times one factor ``x_scale * w_scale / y_scale``, rounded half to even. QDQ models of the
+same layers multiply in another order, which may differ at ties.
 """
 
 from __future__ import annotations
@@ -99,7 +99,9 @@ def _qlinear_conv(importer: Importer, node: NodeProto) -> None:
     x_scale, w_scale, y_scale = (scale(importer, node, i) for i in (1, 4, 6))
     factor = single(x_scale, node, "scales") * w_scale / single(y_scale, node, "scales")
     sums = convolution(importer, node, x, weight, bias)
-    _define(importer, node, _rescaled(importer, node, sums, per_channel(factor, rank, 1)), 7, x_name)
+    _define(
+        importer, node, _rescaled(importer, node, sums, per_channel(factor, rank, 1)), 7, x_name
+    )
 
 
 def _qlinear_matmul(importer: Importer, node: NodeProto) -> None:
@@ -232,7 +234,8 @@ def _average_pool(importer: Importer, node: NodeProto) -> None:
     pool.CopyFrom(node)
     pool.op_type, pool.domain = "AveragePool", ""
     del pool.input[1:]
-    with standing_for(importer, node.input[0], emit(relax.op.multiply(x.steps, relax.const(x_scale)))):
+    real = emit(relax.op.multiply(x.steps, relax.const(x_scale)))
+    with standing_for(importer, node.input[0], real):
         layers.pool(importer, pool)
     average = importer.expressions.pop(node.output[0])
     steps = emit(relax.op.divide(average, relax.const(y_scale)), node.name)

@@ -9,7 +9,7 @@ from tvm import relax
 from tvm.relax.frontend.onnx import onnx_frontend
 
 from ...errors import BitencError, UnsupportedError, first_line
-from . import codes, constants, integer, layers, qdq, qlinear, qonnx
+from . import codes, constants, dynamic, integer, layers, qdq, qlinear, qonnx
 from .importer import Converter, Importer
 from .model import MICROSOFT, QONNX, STANDARD, describe_node, inputs_of, opset_of
 
@@ -18,8 +18,10 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     (domain, op): convert
     for domains, table in (
         (STANDARD, layers.CONVERTERS),
+        (STANDARD, dynamic.CONVERTERS),
         (STANDARD, integer.CONVERTERS),
         (STANDARD, qlinear.CONVERTERS),
+        ((MICROSOFT,), dynamic.MICROSOFT_CONVERTERS),
         ((MICROSOFT,), qlinear.MICROSOFT_CONVERTERS),
         ((*STANDARD, MICROSOFT), qdq.CONVERTERS),  # ONNX Runtime uses its own for 4 bits.
         (QONNX, qonnx.CONVERTERS),

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 from tvm import relax
+from tvm.ir import Op
 
-from ...errors import UnsupportedError
 from ...op.registration import constant_value
 
 
@@ -33,10 +33,15 @@ def _strided_slice(call: relax.Call, x: np.ndarray) -> np.ndarray:
 
 
 def _take(call: relax.Call, x: np.ndarray) -> np.ndarray:
-    indices = constant_value(call.args[1])
-    if indices is None:
-        raise UnsupportedError("relax.take", "its indices aren't constant", "Use constant ones")
-    return np.take(x, indices, None if call.attrs.axis is None else int(call.attrs.axis))
+    axis = None if call.attrs.axis is None else int(call.attrs.axis)
+    return np.take(x, constant_value(call.args[1]), axis)
+
+
+def moves_constants(call: relax.Expr) -> bool:
+    """Whether an expression moves values to places known while compiling."""
+    name = call.op.name if isinstance(call, relax.Call) and isinstance(call.op, Op) else ""
+    is_chosen_later = name == "relax.take" and constant_value(call.args[1]) is None
+    return name in FUNCTIONS and not is_chosen_later
 
 
 FUNCTIONS: dict[str, Callable[[relax.Call, np.ndarray], np.ndarray]] = {

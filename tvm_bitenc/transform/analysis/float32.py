@@ -115,7 +115,7 @@ def evaluate(expr: relax.Expr, graph: Graph) -> np.ndarray | None:
     name = op_name(expr)
     if value is not None or not name:
         return value
-    if name in constant_shaping.FUNCTIONS:
+    if constant_shaping.moves_constants(expr):
         value = evaluate(expr.args[0], graph)
         return None if value is None else constant_shaping.FUNCTIONS[name](expr, value)
     if expr.op in (quantize_op, encode_op):

@@ -21,8 +21,8 @@ from tvm import relax
 from ...op.branch import branch_conv2d_op, branch_dense_op, geometry_of
 from ...op.matmul import branch_matmul_op
 from ...op.registration import constant_value, is_call_to
-from ..analysis.shaping import RESHAPING
 from ..analysis.float32 import op_name
+from ..analysis.shaping import RESHAPING
 from ..rewrite import Graph
 
 SHIFTS = {0.25: 2, 0.5: 1, 1.0: 0}

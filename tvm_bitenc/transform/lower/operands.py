@@ -11,7 +11,7 @@ from ...encoding import Encoding
 from ...errors import UnsupportedError
 from ...op.quantize import encode, encoding_of, quantize_op
 from ...op.registration import describe, is_call_to
-from ..analysis.constant_shaping import FUNCTIONS
+from ..analysis.constant_shaping import FUNCTIONS, moves_constants
 from ..analysis.float32 import evaluate, op_name
 from ..analysis.shaping import CHOOSING, constant_pad, on_sources, sources
 from ..rewrite import Graph
@@ -100,7 +100,7 @@ def encoder_of(quantizer: relax.Call) -> relax.Call:
 def weight_quantizer(call: relax.Call, graph: Graph) -> relax.Call | None:
     """Return the quantizer of a layer's second operand, behind ops that move values."""
     expr = graph.definition(call.args[1])
-    while op_name(expr) in FUNCTIONS:
+    while moves_constants(expr):
         expr = graph.definition(expr.args[0])
     return expr if is_call_to(expr, quantize_op) else None
 
