@@ -32,12 +32,13 @@ from tvm_bitenc.records.file import Trial, read_lines, records_for
 from tvm_bitenc.schedule import Kernel, schedule_rule
 from tvm_bitenc.target import Target, load_target
 from tvm_bitenc.te.function import prim_func
-from tvm_bitenc.tuning.api import DEFAULT_TRIALS, NEAR_LIMIT, LayerResult, tune
+from tvm_bitenc.tuning.api import DEFAULT_TRIALS, NEAR_LIMIT, tune
 from tvm_bitenc.tuning.artifact import Artifact
 from tvm_bitenc.tuning.builder import BuilderPool, Workshop
 from tvm_bitenc.tuning.compare import comparison
 from tvm_bitenc.tuning.devices import device_for
 from tvm_bitenc.tuning.measure import Times
+from tvm_bitenc.tuning.result import LayerResult
 from tvm_bitenc.tuning.task import DEFAULT, Task, tasks_of
 
 from .machine import this_machine

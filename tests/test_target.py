@@ -3,13 +3,12 @@
 import pytest
 import tvm
 
-from tvm_bitenc.compiled import check_runs_here
 from tvm_bitenc.errors import TargetError
+from tvm_bitenc.host import check_runs_here, host_features, missing_instructions
 from tvm_bitenc.schedule import rule_sets
 from tvm_bitenc.target import (
     DEFAULT_RULES,
     Target,
-    host_features,
     load_target,
     native_target,
     read_target,
@@ -17,6 +16,37 @@ from tvm_bitenc.target import (
 )
 
 GOOD = '[tvm]\nmtriple = "x86_64-linux-gnu"\nmcpu = "haswell"\n'
+
+
+def on(triple, *features):
+    added = {"mattr": [f"+{name}" for name in features]} if features else {}
+    return Target("board", tvm.target.Target({"kind": "llvm", "mtriple": triple, **added}))
+
+
+@pytest.mark.parametrize(
+    "triple, lacks",
+    [
+        ("riscv64-linux-gnu", "v"),
+        ("riscv64-linux-gnu", "zbb"),
+        ("aarch64-linux-gnu", "sve2"),
+        ("x86_64-linux-gnu", "avx2"),
+    ],
+    ids=str,
+)
+def test_code_needs_the_instructions_that_it_was_compiled_with(triple, lacks):
+    with_it, without = on(triple, lacks), on(triple)
+    assert lacks in missing_instructions(with_it, without.features)
+    assert missing_instructions(without, with_it.features) == []
+    assert missing_instructions(with_it, with_it.features) == []
+
+
+def test_what_only_says_how_fast_something_is_isnt_needed():
+    cpus = ("znver5", "znver4")
+    targets = [tvm.target.Target({"kind": "llvm", "mcpu": cpu}) for cpu in cpus]
+    znver5, znver4 = (Target("x", target) for target in targets)
+    fast = {name for name in znver5.features if name.startswith(("fast-", "slow-", "prefer-"))}
+    assert fast and missing_instructions(znver5, znver5.features - fast) == []
+    assert "avxvnni" in missing_instructions(znver5, znver4.features)
 
 
 def test_every_shipped_target_loads_and_names_known_rules():

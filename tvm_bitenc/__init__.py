@@ -12,7 +12,7 @@ _PUBLIC = {
     "build": "compiler",
     "from_onnx": "frontend.onnx",
     "from_torch": "frontend.torch",
-    "load": "deploy.library",
+    "load": "compiled",
     "quantize": "frontend.ptq",
     "tune": "tuning.api",
 }

@@ -4,52 +4,21 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import tvm
 
 from .arrays import checked_arrays
-from .batch import TensorSpec
-from .errors import BitencError, TargetError
+from .errors import BitencError
+from .host import check_runs_here
 from .machines import Machines
-from .report import Report
-from .target import Target, host_features
-
-
-@dataclass(frozen=True)
-class Benchmark:
-    """Times of a model.
-
-    Parameters
-    ----------
-    seconds : ndarray, shape (repeat,)
-        Per run, each the mean of `number` runs.
-    layers : dict of str to float
-        Seconds per run of each kernel, by its name, in a separate pass with a clock around each.
-    calls : tuple of (str, float)
-        Kernel and seconds of every call of a run, in order: layers that are alike share a kernel.
-        Empty where the clock wasn't around calls.
-    """
-
-    seconds: np.ndarray
-    layers: dict[str, float]
-    calls: tuple[tuple[str, float], ...] = ()
-
-    @property
-    def best(self) -> float:
-        """Smallest seconds per run."""
-        return float(self.seconds.min())
-
-    def __str__(self) -> str:
-        total = sum(self.layers.values())
-        rows = [
-            f"{1e6 * seconds:12.1f} us {100 * seconds / total:5.1f} %  {name}"
-            for name, seconds in self.layers.items()
-        ]
-        return "\n".join([f"{1e6 * self.best:12.1f} us per run, by kernel:", *rows])
+from .program import Benchmark, CompiledProgram
+from .report.data import LayerRow
+from .report.report import Report
+from .vta.work import Cycles, work_of
 
 
 class CompiledModel:
@@ -60,33 +29,17 @@ class CompiledModel:
 
     Parameters
     ----------
-    executable : relax.VMExecutable or tvm.runtime.Module
-    target : Target
-    inputs, outputs : sequence of TensorSpec
-    report_ : Report
-    largest_batch : int, optional
-        Where the batch is dynamic.
-    scheduled : tvm.IRModule, optional
-        What the executable was built from, for `export_c`; None for a loaded library.
+    program : CompiledProgram
     """
 
-    def __init__(
-        self,
-        executable,
-        target: Target,
-        inputs: Sequence[TensorSpec],
-        outputs: Sequence[TensorSpec],
-        report_: Report,
-        largest_batch: int | None = None,
-        scheduled: tvm.IRModule | None = None,
-    ):
-        self.executable = executable
-        self.target = target
-        self.inputs, self.outputs = list(inputs), list(outputs)
-        self._report = report_
-        self.largest_batch = largest_batch
-        self.scheduled = scheduled
-        self._machines = Machines(executable, target.threads, lambda: check_runs_here(target))
+    def __init__(self, program: CompiledProgram):
+        self.program = program
+        self.executable, self.target = program.executable, program.target
+        self.inputs, self.outputs = program.inputs, program.outputs
+        self.largest_batch, self.scheduled = program.largest_batch, program.scheduled
+        self._machines = Machines(
+            program.executable, self.target.threads, lambda: check_runs_here(self.target)
+        )
 
     def __call__(self, *inputs):
         """Run on numpy arrays, torch tensors or any DLPack tensors; numpy out.
@@ -140,7 +93,7 @@ class CompiledModel:
 
     def report(self) -> Report:
         """What each layer became."""
-        return self._report
+        return Report.from_dict(self.program.report)
 
     def export_library(self, path: str | Path, *, cc: str | None = None) -> Path:
         """Write a shared library that `tvm_bitenc.load`, or plain TVM, loads.
@@ -162,7 +115,7 @@ class CompiledModel:
         """
         from .deploy.library import write_library
 
-        return write_library(self, Path(path), cc)
+        return write_library(replace(self.program, report=self.report().to_dict()), Path(path), cc)
 
     def export_c(self, folder: str | Path, *, name: str = "net") -> Path:
         """Write C sources and objects that run the model without heap or TVM.
@@ -186,7 +139,7 @@ class CompiledModel:
         """
         from .deploy.bundle import write_bundle
 
-        return write_bundle(self, Path(folder), name)
+        return write_bundle(self.program, Path(folder), name)
 
     def __reduce_ex__(self, _protocol):
         """Refuse to be pickled or copied; there is no way to do it but a library file."""
@@ -223,30 +176,58 @@ class CompiledModel:
         return tuple(zip(names, means))
 
 
-def check_runs_here(target: Target) -> None:
-    """Raise `TargetError` if this machine can't run code for `target`."""
-    host = tvm.target.codegen.llvm_get_system_triple().split("-")[0]
-    if target.architecture != host:
-        raise TargetError(
-            f"target {target.name!r}",
-            f"is for {target.architecture}, and this machine is {host}",
-            "Export the library and run it there, or build with target='native'",
-        )
-    missing = missing_instructions(target, host_features())
-    if missing:
-        raise TargetError(
-            f"target {target.name!r}",
-            f"needs CPU features that this machine lacks: {', '.join(missing)}",
-            "Build with target='native'",
-        )
+class AcceleratedModel(CompiledModel):
+    """As `CompiledModel`; once it ran on the Verilog, its report holds that run's counters."""
+
+    def __init__(self, program: CompiledProgram):
+        from .vta.runtime import recorded
+
+        super().__init__(program)
+        self._recorded = recorded
+        self._runs: dict[str, Cycles] = {}
+
+    def __call__(self, *inputs):
+        """Run; see `CompiledModel`."""
+        with self._recorded() as runs:
+            result = super().__call__(*inputs)
+        self._runs = runs
+        return result
+
+    run = __call__
+
+    def report(self) -> Report:
+        """What each layer became, with cycles of the model or, after a run, of the Verilog."""
+        report = super().report()
+        layers = [_measured(row, self._runs, report.macs_per_cycle) for row in report.layers]
+        return replace(report, layers=layers)
 
 
-def missing_instructions(target: Target, present: Iterable[str]) -> list[str]:
-    """Instruction sets that code for `target` may use and a CPU with these features lacks."""
-    return sorted(instruction_sets(target.features) - instruction_sets(present))
+def _measured(row: LayerRow, runs: Mapping[str, Cycles], peak: int) -> LayerRow:
+    if row.work is None or row.name not in runs:
+        return row
+    return replace(row, work=work_of(runs[row.name], row.work.binary_macs, peak, True))
 
 
-def instruction_sets(features: Iterable[str]) -> set[str]:
-    """Features that are instruction sets, not hints for LLVM's tuning."""
-    prefixes = ("avx", "sse", "fma", "bmi", "popcnt", "lzcnt", "f16c", "gfni", "neon", "dotprod")
-    return {name for name in features if name.startswith((*prefixes, "i8mm", "sve", "vfp"))}
+def model_of(program: CompiledProgram) -> CompiledModel:
+    """Make a program callable."""
+    kind = CompiledModel if program.target.accelerator is None else AcceleratedModel
+    return kind(program)
+
+
+def load(path: str | Path) -> CompiledModel:
+    """Load a library written by `CompiledModel.export_library`.
+
+    Parameters
+    ----------
+    path : path of the file
+
+    Raises
+    ------
+    LibraryError
+        If the file is missing, truncated, altered, of another format, or of another TVM.
+    TargetError
+        If it was compiled for another CPU than this one.
+    """
+    from .deploy.library import load_program
+
+    return model_of(load_program(Path(path)))

@@ -9,14 +9,14 @@ import tvm
 from tvm import relax
 
 from .batch import largest_batch, specs_of, without_bounds
-from .compiled import CompiledModel
+from .compiled import CompiledModel, model_of
 from .errors import UnsupportedError
 from .explain import Observer
+from .program import CompiledProgram
 from .records.file import load_records
 from .target import Target, load_target
 from .transform.dump import Dump
 from .transform.pipeline import Pipeline, code_generation, default_pipeline
-from .vta.model import model_kind
 
 
 def build(
@@ -88,9 +88,8 @@ def build(
         executable = relax.build(
             scheduled, target.tvm_target, relax_pipeline=code_generation(target)
         )
-    report, batch = observer.report(), largest_batch(scheduled)
-    model = model_kind(target)
-    return model(executable, target, inputs, outputs, report, batch, scheduled)
+    report, batch = observer.report().to_dict(), largest_batch(scheduled)
+    return model_of(CompiledProgram(executable, target, inputs, outputs, report, batch, scheduled))
 
 
 def _check_module(mod: tvm.IRModule) -> None:

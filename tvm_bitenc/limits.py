@@ -9,8 +9,9 @@ import numpy as np
 import tvm
 from tvm.script import tirx as T
 
+from .host import host_features
 from .kernel.product.branch_cover import cover, operations
-from .target import host_features, native_target
+from .target import native_target
 
 VPOPCNT_VNNI = "avx512 vpopcntdq+vnni"
 AVX2 = "avx2"

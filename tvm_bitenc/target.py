@@ -272,8 +272,3 @@ def _hidden_features(claimed: set[str]) -> set[str]:
     present = {flag.replace("_", "") for flag in flags.partition(":")[2].split()}
     vector = {name for name in claimed if name.startswith(("avx", "fma", "f16c", "gfni", "vaes"))}
     return {name for name in vector if present and name.replace("_", "") not in present}
-
-
-def host_features() -> frozenset[str]:
-    """CPU features of this machine, in LLVM's spelling."""
-    return native_target().features

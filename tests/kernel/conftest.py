@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from tvm_bitenc.host import host_features
 from tvm_bitenc.layer import BranchGeometry, ConvLayer
-from tvm_bitenc.target import host_features, load_target
+from tvm_bitenc.target import load_target
 
 VECTOR = ("avx", "fma", "bmi", "f16c")
 

@@ -1,4 +1,5 @@
 import pytest
+import tvm
 
 from tvm_bitenc.records.workload import (
     numbers_of,
@@ -7,9 +8,10 @@ from tvm_bitenc.records.workload import (
     tvm_version,
     workload_of,
 )
-from tvm_bitenc.target import load_target
+from tvm_bitenc.target import Target, load_target
 from tvm_bitenc.tuning.synthetic import call_of
 
+ARM = {"kind": "llvm", "mtriple": "aarch64-linux-gnu"}
 TEXTS = [
     "conv2d 1x6x6x64->64 3x3 W2A2 stride=1,1 padding=1,1,1,1 dilation=1,1 groups=1 from=planes"
     " to=A2 offsets=3,0 threads=1",
@@ -52,4 +54,9 @@ def test_other_text_is_refused(text):
 def test_keys_tell_cpus_apart():
     keys = {target_key(load_target(name)) for name in ("x86-64-v3", "x86-64-v4", "cortex-a72")}
     assert len(keys) == 3
+    plain, *wider = (
+        target_key(Target("board", tvm.target.Target({**ARM, "mattr": list(features)})))
+        for features in (["+neon"], ["+neon", "+sve"], ["+neon", "+sve2"])
+    )
+    assert len({plain, *wider}) == 3 and plain == "aarch64 generic neon"
     assert tvm_version().count(".") == 1

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from tvm_bitenc.compiled import Benchmark
+from tvm_bitenc.program import Benchmark
 from tvm_bitenc.report import FloatLayer, LayerRow, Report
 from tvm_bitenc.report.page import bars, compare, duration, graph, roofline, write_comparison
 from tvm_bitenc.report.roof import Roof

@@ -11,7 +11,7 @@ import tvm
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ..compiled import CompiledModel
+from ..compiled import CompiledModel, load
 from ..compiler import build
 from ..errors import BitencError
 from ..target import load_target
@@ -35,8 +35,6 @@ def open_library(
         If the file is neither, or can't be loaded or compiled.
     """
     if file.suffix.lower() not in READERS:
-        from ..deploy.library import load
-
         return load(file)
     names = default_pipeline(load_target(target, threads), strategy).names
     with compiling(file, names):

@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from ..compiled import Benchmark, CompiledModel
+from ..compiled import CompiledModel
 from ..errors import BitencError
+from ..program import Benchmark
 from ..report.page import compare as compare_reports
 from ..report.page import write_comparison
 from .explain import print_report, text_table

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..compiled import check_runs_here
 from ..errors import TargetError
+from ..host import check_runs_here
 from ..layer import BranchGeometry, ConvLayer
 from ..schedule import rule_sets, strategy_costs
 from ..target import Target, load_target, target_names

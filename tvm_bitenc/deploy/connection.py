@@ -10,7 +10,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from ..errors import BitencError, RemoteError, first_line
-from .serve import LOOPBACK, PORT, PROBE, need_rpc
+from .names import PROBE
+from .serve import LOOPBACK, PORT, need_rpc
 
 _MAGIC, _MISMATCH = 0xFF271, 0xFF271 + 2  # RPC_MAGIC and RPC_CODE_MISMATCH of TVM's protocol.
 _PATIENCE = 10  # Seconds to wait for an answer of a server that has nothing to do.

@@ -11,8 +11,9 @@ from importlib import metadata
 
 import tvm
 
-from ..compiled import instruction_sets, missing_instructions
 from ..errors import BitencError
+from ..features import instructions
+from ..host import missing_instructions
 from ..target import Target, load_target, target_names
 from .connection import Connection, within
 from .library import is_same_series
@@ -165,7 +166,10 @@ def _capabilities(machine: dict) -> Iterator[Check]:
     found = f"{machine.get('cpu', 'CPU unknown')} ({triple})"
     yield Check("device", "CPU", True, found, "choosing a target")
     if features is not None:
-        found = ", ".join(sorted(instruction_sets(features))) or "no vector instructions"
+        found = (
+            ", ".join(sorted(instructions(features, triple.split("-")[0])))
+            or "no vector instructions"
+        )
         yield Check("device", "features", True, found, "choosing a target")
     fitting = [
         name

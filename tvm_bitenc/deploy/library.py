@@ -23,7 +23,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -32,12 +32,11 @@ import tvm_ffi
 
 from ..accelerator import Accelerator
 from ..batch import TensorSpec
-from ..compiled import CompiledModel, check_runs_here
 from ..errors import LibraryError, TargetError
 from ..files import scratch_folder, written_whole
-from ..report import Report
+from ..host import check_runs_here
+from ..program import CompiledProgram
 from ..target import Target
-from ..vta.model import model_kind
 from .linker import find_linker, gnu_compiler, gnu_package, shared_library_command
 
 MAGIC = b"BITENC01"
@@ -48,31 +47,31 @@ _LENGTH = struct.Struct("<Q")
 _TRAILER = _LENGTH.size + hashlib.sha256().digest_size + len(MAGIC)
 
 
-def write_library(model: CompiledModel, path: Path, cc: str | None = None) -> Path:
+def write_library(program: CompiledProgram, path: Path, cc: str | None = None) -> Path:
     """Write a compiled model; see `CompiledModel.export_library`."""
-    if isinstance(model.executable, tvm.runtime.Module):
+    if isinstance(program.executable, tvm.runtime.Module):
         raise LibraryError(
             str(path), "the model was itself loaded from a library", "Copy that file instead"
         )
-    command = find_linker(model.target, cc)
+    command = find_linker(program.target, cc)
     if command is None:
-        _write_objects(model, path)
+        _write_objects(program, path)
     with written_whole(path, LibraryError) as temporary:
         try:
-            _export(model, temporary, _linked_by(command))
+            _export(program, temporary, _linked_by(command))
         except RuntimeError as error:
             raise LibraryError(
                 str(path),
                 f"linking failed ({str(error).strip()[-300:]})",
-                f"Check that {shlex.join(command)} makes programs for {model.target.triple}",
+                f"Check that {shlex.join(command)} makes programs for {program.target.triple}",
             ) from None
-        seal(temporary, _description(model))
+        seal(temporary, _description(program))
     return path
 
 
-def _export(model: CompiledModel, path: Path, link: Callable[..., None]) -> None:
+def _export(program: CompiledProgram, path: Path, link: Callable[..., None]) -> None:
     with _without_scope_warnings():
-        model.executable.export_library(str(path), fcompile=link, workspace_dir=str(path.parent))
+        program.executable.export_library(str(path), fcompile=link, workspace_dir=str(path.parent))
 
 
 def _linked_by(command: list[str]) -> Callable[..., None]:
@@ -91,7 +90,7 @@ def _linked_by(command: list[str]) -> Callable[..., None]:
     return link
 
 
-def _write_objects(model: CompiledModel, path: Path) -> NoReturn:
+def _write_objects(program: CompiledProgram, path: Path) -> NoReturn:
     """Leave objects for a linker elsewhere; the error has the commands."""
     names: list[str] = []
 
@@ -102,36 +101,36 @@ def _write_objects(model: CompiledModel, path: Path) -> NoReturn:
                 shutil.copy(file, temporary)
 
     with scratch_folder(path.parent, path.name, LibraryError) as folder:
-        _export(model, folder / path.name, keep)
+        _export(program, folder / path.name, keep)
     description = path.with_suffix(".json")
     with written_whole(description, LibraryError) as temporary:
-        temporary.write_text(json.dumps(_description(model)), encoding="utf-8")
-    compiler = gnu_compiler(model.target)
+        temporary.write_text(json.dumps(_description(program)), encoding="utf-8")
+    compiler = gnu_compiler(program.target)
     link = shlex.join(shared_library_command([compiler], str(path), names))
     seal_it = shlex.join(["python", "-m", "tvm_bitenc.deploy.seal", str(path), str(description)])
     raise LibraryError(
         str(path),
-        f"there is no linker for {model.target.triple}; wrote {', '.join(names)}",
+        f"there is no linker for {program.target.triple}; wrote {', '.join(names)}",
         f"Link it elsewhere with `{link} && {seal_it}`; or pip install 'tvm-bitenc[cross]', or "
-        f"apt-get install {gnu_package(model.target)}, and export again",
+        f"apt-get install {gnu_package(program.target)}, and export again",
     )
 
 
-def _description(model: CompiledModel) -> dict:
+def _description(program: CompiledProgram) -> dict:
     return {
         "format": FORMAT_VERSION,
         "tvm": tvm.__version__,
         "target": {
-            "name": model.target.name,
-            "tvm": json.loads(_target_json(model.target)),
-            "threads": model.target.threads,
-            "accelerator": model.target.accelerator and asdict(model.target.accelerator),
-            "simulator": model.target.simulator,
+            "name": program.target.name,
+            "tvm": json.loads(_target_json(program.target)),
+            "threads": program.target.threads,
+            "accelerator": program.target.accelerator and asdict(program.target.accelerator),
+            "simulator": program.target.simulator,
         },
-        "inputs": [asdict(spec) for spec in model.inputs],
-        "outputs": [asdict(spec) for spec in model.outputs],
-        "largest_batch": model.largest_batch,
-        "report": model.report().to_dict(),
+        "inputs": [asdict(spec) for spec in program.inputs],
+        "outputs": [asdict(spec) for spec in program.outputs],
+        "largest_batch": program.largest_batch,
+        "report": program.report,
     }
 
 
@@ -152,23 +151,8 @@ def _plain(value):
     return list(value) if hasattr(value, "__iter__") else str(value)
 
 
-@dataclass(frozen=True)
-class Library:
-    """What a library file says of itself."""
-
-    target: Target
-    inputs: list[TensorSpec]
-    outputs: list[TensorSpec]
-    report: Report
-    largest_batch: int | None
-
-
-def load(path: str | Path) -> CompiledModel:
-    """Load a library written by `CompiledModel.export_library`.
-
-    Parameters
-    ----------
-    path : path of the file
+def load_program(path: Path) -> CompiledProgram:
+    """Load a library; see `tvm_bitenc.load`.
 
     Raises
     ------
@@ -177,18 +161,15 @@ def load(path: str | Path) -> CompiledModel:
     TargetError
         If it was compiled for another CPU than this one.
     """
-    path = Path(path)
     library = read_library(path)
     try:
         check_runs_here(library.target)
     except TargetError as error:
         raise TargetError(str(path), error.cause, "Compile the model for this machine") from None
-    module, target = _load_module(path), library.target
-    parts = library.inputs, library.outputs, library.report, library.largest_batch
-    return model_kind(target)(module, target, *parts)
+    return replace(library, executable=_load_module(path))
 
 
-def read_library(path: Path) -> Library:
+def read_library(path: Path) -> CompiledProgram:
     """Check a library file and return what it says of itself, without loading any code.
 
     Raises
@@ -203,13 +184,8 @@ def read_library(path: Path) -> Library:
             [TensorSpec(spec["name"], tuple(spec["shape"]), spec["dtype"]) for spec in specs]
             for specs in (description["inputs"], description["outputs"])
         )
-        library = Library(
-            _target_of(target),
-            inputs,
-            outputs,
-            Report.from_dict(description["report"]),
-            description.get("largest_batch"),
-        )
+        report, batch = description["report"], description.get("largest_batch")
+        library = CompiledProgram(None, _target_of(target), inputs, outputs, report, batch)
     except (KeyError, TypeError) as error:
         raise LibraryError(str(path), f"its description lacks {error}", "Export it again") from None
     if not is_same_series(version):

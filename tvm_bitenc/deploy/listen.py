@@ -25,8 +25,8 @@ from tvm.rpc.base import RPC_CODE_MISMATCH, RPC_CODE_SUCCESS, RPC_MAGIC
 from ..decode import Document
 from ..threads import prepare_pool
 from .machine import describe_machine
+from .names import CLOCK, MACHINE, PROBE, TIMES
 from .registration import Registration
-from .serve import CLOCK, MACHINE, PROBE, TIMES
 from .session import Session, has_hung_up
 
 HANDSHAKE_SECONDS = 10.0  # Until a client has asked for something.

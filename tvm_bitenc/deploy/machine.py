@@ -11,7 +11,7 @@ from importlib import metadata
 import tvm
 from tvm.target import codegen
 
-from ..target import host_features
+from ..host import host_features
 
 
 def describe_machine() -> dict:

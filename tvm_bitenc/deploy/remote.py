@@ -15,12 +15,13 @@ from tvm import relax
 
 from ..arrays import checked_arrays
 from ..batch import BATCH, TensorSpec
-from ..compiled import Benchmark, missing_instructions
 from ..errors import BitencError, RemoteError, TargetError
+from ..host import missing_instructions
+from ..program import Benchmark
 from ..target import Target
 from .connection import Connection, within
 from .library import is_same_series, read_library
-from .serve import CLOCK, MACHINE, TIMES
+from .names import CLOCK, MACHINE, TIMES
 
 _GRACE = 5  # Seconds that a server gets to say that a session's time is over.
 

@@ -15,10 +15,6 @@ import msgspec
 from ..errors import RemoteError, first_line
 
 LOOPBACK, PORT = "127.0.0.1", 9090
-# Functions for clients.
-CLOCK, TIMES = "tvm_bitenc.clock_kernels", "tvm_bitenc.kernel_times"
-MACHINE = "tvm_bitenc.machine"
-PROBE = "bitenc-probe"  # Key of a client that only asks whether the server is free.
 _BACKLOG = 128
 
 

@@ -19,7 +19,8 @@ from ..op.packed import conv_layer_of, packed_conv2d_op, packed_max_pool2d_op
 from ..op.quantize import quantize_op
 from ..op.registration import describe, is_call_to
 from ..records.decision import origin_of
-from ..report.report import FloatLayer, FloatOps, LayerRow, Report
+from ..report.data import FloatLayer, FloatOps, LayerRow
+from ..report.report import Report
 from ..target import ACCELERATOR, Target, load_target
 from ..te.function import sizes_of
 from ..transform.analysis.float32 import evaluate, op_name

@@ -10,14 +10,11 @@ from functools import lru_cache
 import tvm
 from tvm import relax
 
+from ..features import instructions, kernel_features
 from ..layer import BranchGeometry, ConvLayer
 from ..op.packed import conv_layer_of, takes_codes
 from ..target import Target
 
-# CPU features that rules of `tvm_bitenc.schedule` ask for.
-X86_FEATURES = {"avx2", "avxvnni", "avx512f", "avx512bw", "avx512vnni", "avx512vbmi", "gfni"}
-POPCOUNT = {"avx512vpopcntdq", "avx512bitalg"}
-FEATURES = X86_FEATURES | POPCOUNT | {"neon", "dotprod", "i8mm"}
 PATTERN = re.compile(
     r"conv2d (?P<sizes>\w+)->(?P<out>\d+) (?P<kernel>\d+x\d+) W(?P<weight>[\d,()]+)"
     r"A(?P<act>[\d,()]+) stride=(?P<strides>[\d,]+) padding=(?P<padding>[\d,]+)"
@@ -196,9 +193,15 @@ def numbers_of(text: str) -> dict[str, float]:
 
 
 def target_key(target: Target) -> str:
-    """Name CPU and instruction sets: measurements hold for no other."""
+    """Name CPU and instruction sets: measurements hold for no other.
+
+    Instruction sets are those that kernels are made for, and those added to what the CPU has.
+    """
     cpu = str(target.tvm_target.attrs.get("mcpu", "")) or "generic"
-    return " ".join([target.architecture, cpu, *sorted(target.features & FEATURES)])
+    added = [str(name)[1:] for name in target.tvm_target.attrs.get("mattr", []) if name[0] == "+"]
+    found = kernel_features(target.features, target.architecture)
+    found |= instructions(added, target.architecture)
+    return " ".join([target.architecture, cpu, *sorted(found)])
 
 
 def tvm_version() -> str:

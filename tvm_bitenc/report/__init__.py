@@ -1,5 +1,6 @@
 """What each layer became, as data, a table or a page."""
 
-from .report import FloatLayer, FloatOps, LayerRow, Report
+from .data import FloatLayer, FloatOps, LayerRow
+from .report import Report
 
 __all__ = ["FloatLayer", "FloatOps", "LayerRow", "Report"]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from ..errors import BitencError
 from ..files import written_whole
+from .data import ReportData, layer_line, ops_line
 from .figure import data_url
-from .report import Report, layer_line, ops_line
 from .roofline import draw_roofline
 
 
@@ -46,7 +46,7 @@ def write_template(path: Path, name: str, content: dict) -> Path:
     return path
 
 
-def report_section(report: Report) -> dict:
+def report_section(report: ReportData) -> dict:
     """Return the section of a page that shows a report."""
     headings, rows = report.table()
     notes = [

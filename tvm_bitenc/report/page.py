@@ -10,14 +10,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .data import LayerRow, ReportData, layer_line, ops_line
 from .figure import data_url
 from .html import write_template
-from .report import LayerRow, Report, layer_line, ops_line
 from .roofline import draw_roofline
 from .timing import layer_seconds, rows_of_time
 
 if TYPE_CHECKING:
-    from ..compiled import Benchmark
+    from ..program import Benchmark
     from .roof import Roof
 
 ROW_HEIGHT, ARC_STEP = 46, 14  # Of the graph, in units of its drawing.
@@ -25,13 +25,13 @@ CHART = (340, 240)  # Width and height of the roofline.
 
 
 def write_report(
-    report: Report,
+    report: ReportData,
     path: Path,
     benchmark: Benchmark | None = None,
     accuracy: str = "",
     roof: Roof | None = None,
 ) -> Path:
-    """Write a report as a page; see `Report.to_html`."""
+    """Write a report as a page; see `ReportData.to_html`."""
     headings, rows = report.table()
     content = {
         "title": "What each layer became",
@@ -51,7 +51,7 @@ def write_report(
     return write_template(path, "report.html.j2", content)
 
 
-def facts(report: Report, benchmark: Benchmark | None, accuracy: str) -> list[tuple[str, str]]:
+def facts(report: ReportData, benchmark: Benchmark | None, accuracy: str) -> list[tuple[str, str]]:
     """Numbers at the head of the page, each with what it is."""
     found = [("layers on codes", str(len(report.layers)))]
     found.append(("of the multiply-accumulates", f"{100 * report.quantized_share:.1f} %"))
@@ -72,7 +72,7 @@ def duration(seconds: float) -> str:
     return f"{1e6 * seconds:.1f} us"
 
 
-def graph(report: Report) -> dict:
+def graph(report: ReportData) -> dict:
     """Layers below each other, and an arc to the left for each edge that skips one.
 
     Returns
@@ -123,7 +123,7 @@ def bars(rows: Iterable[tuple[str, str, float]]) -> list[dict]:
     ]
 
 
-def sizes(report: Report) -> list[dict]:
+def sizes(report: ReportData) -> list[dict]:
     """Bars of the weights' bytes, before and after."""
     largest = max(report.float_bytes, report.stored_bytes, 1)
     pairs = (("float32", report.float_bytes), ("as stored", report.stored_bytes))
@@ -133,7 +133,7 @@ def sizes(report: Report) -> list[dict]:
     ]
 
 
-def roofline(report: Report, benchmark: Benchmark, roof: Roof) -> dict | None:
+def roofline(report: ReportData, benchmark: Benchmark, roof: Roof) -> dict | None:
     """Points of the layers and the roofs above them, in units of the drawing.
 
     Returns
@@ -207,8 +207,8 @@ class _Axis:
 
 
 def write_comparison(
-    first: tuple[str, Report, Benchmark | None],
-    second: tuple[str, Report, Benchmark | None],
+    first: tuple[str, ReportData, Benchmark | None],
+    second: tuple[str, ReportData, Benchmark | None],
     path: Path,
 ) -> Path:
     """Write a page of two reports, each with its name and times where they were measured."""
@@ -227,7 +227,7 @@ def compare(first, second) -> tuple[list[tuple[str, str, str]], list[tuple[str, 
 
     Parameters
     ----------
-    first, second : (str, Report, Benchmark or None)
+    first, second : (str, ReportData, Benchmark or None)
     """
     reports, benchmarks = (first[1], second[1]), (first[2], second[2])
     totals = [
@@ -244,7 +244,7 @@ def compare(first, second) -> tuple[list[tuple[str, str, str]], list[tuple[str, 
     return totals, [(name, sides[0].get(name, ""), sides[1].get(name, "")) for name in names]
 
 
-def _by_name(report: Report, benchmark: Benchmark | None) -> dict[str, str]:
+def _by_name(report: ReportData, benchmark: Benchmark | None) -> dict[str, str]:
     seconds = layer_seconds(report, benchmark) if benchmark else None
     texts: dict[str, str] = {}
     for i, row in enumerate(report.layers):

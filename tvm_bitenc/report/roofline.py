@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from .data import ReportData
 from .figure import new_figure
-from .report import Report
 
 
-def draw_roofline(report: Report):
+def draw_roofline(report: ReportData):
     """Return a figure of binary multiply-accumulates per cycle over those per byte of memory.
 
     Parameters
     ----------
-    report : Report
+    report : ReportData
         With layers on an accelerator.
     """
     figure, axis = new_figure(7, 4.5)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .report import Report
+from .data import ReportData
 
 if TYPE_CHECKING:
-    from ..compiled import Benchmark
+    from ..program import Benchmark
 
 LAYER_KERNELS = ("packed_conv2d", "branch_matmul")
 OTHER = "everything between layers"
 
 
-def layer_seconds(report: Report, benchmark: Benchmark) -> list[float] | None:
+def layer_seconds(report: ReportData, benchmark: Benchmark) -> list[float] | None:
     """Seconds of each layer of a report, in its order; None where they can't be told apart.
 
     Layers run in the order of the report, each by one call of a kernel of its own op.
@@ -26,7 +26,7 @@ def layer_seconds(report: Report, benchmark: Benchmark) -> list[float] | None:
     return [seconds for _, seconds in calls] if fits else None
 
 
-def rows_of_time(report: Report, benchmark: Benchmark) -> list[tuple[str, str, float]]:
+def rows_of_time(report: ReportData, benchmark: Benchmark) -> list[tuple[str, str, float]]:
     """Name, strategy and seconds of each layer, then of all between them; or of each kernel."""
     seconds = layer_seconds(report, benchmark)
     if seconds is None:

@@ -14,7 +14,8 @@ from ..transform.visit import visit_calls
 from ..vta.counters import predicted
 from ..vta.offloaded import Offloaded, offloaded, program_of
 from ..vta.program import Program
-from ..vta.verilator import Cycles, VerilatorSimulator
+from ..vta.verilator import VerilatorSimulator
+from ..vta.work import Cycles
 
 
 def parts_of(mod: tvm.IRModule, target: Target) -> list[Offloaded]:

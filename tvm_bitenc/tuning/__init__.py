@@ -1,5 +1,5 @@
-"""Autotuning: spaces, search and measurement on TVM's MetaSchedule, and the records of it.
+"""Autotuning: spaces, search and measurement on TVM's MetaSchedule.
 
-`api.tune` is what users call. `workload.py` and `records.py` need nothing but TVM: `build` reads
-records through them. All else needs the extra `tune`.
+`api.tune` is what users call; it needs the extra `tune`. What it finds is written as
+`tvm_bitenc.records`, which `build` reads.
 """

@@ -7,7 +7,6 @@ import threading
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import tvm
@@ -19,40 +18,11 @@ from ..records.workload import target_key
 from ..target import Target, load_target
 from ..transform.pipeline import Pipeline, default_pipeline
 from .progress import Progress, shown
+from .result import LayerResult
 from .task import tasks_of
 
 DEFAULT_TRIALS = 64
 NEAR_LIMIT = 0.97  # Of what the hardware allows: then a layer is left alone.
-
-
-@dataclass(frozen=True)
-class LayerResult:
-    """What tuning found for one kind of layer.
-
-    Parameters
-    ----------
-    name, workload : str
-    count : int
-        How many layers are of this kind.
-    trials : int
-        Those of earlier runs included.
-    speedup : float
-        Over the default, as compared in turns; 1 where the default stays.
-    strategy : str
-    gmacs : float
-        GMAC/s of the best measurement.
-    share_of_limit : float
-        0 where the limit isn't known.
-    """
-
-    name: str
-    workload: str
-    count: int
-    trials: int
-    speedup: float
-    strategy: str
-    gmacs: float
-    share_of_limit: float
 
 
 def tune(

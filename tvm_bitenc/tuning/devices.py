@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..compiled import check_runs_here
+from ..host import check_runs_here
 from ..target import Target
 from .farm import Farm, parse_address
 from .runner import Device, LocalDevice

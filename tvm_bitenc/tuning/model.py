@@ -14,8 +14,9 @@ from tvm.ir.utils import derived_object
 from tvm.s_tir import meta_schedule as ms
 
 from ..errors import BitencError
+from ..features import KERNELS
 from ..records.file import Line, Trial
-from ..records.workload import FEATURES, numbers_of
+from ..records.workload import numbers_of
 from ..strategy import STRATEGIES
 from .carrier import candidate_of
 from .task import DEFAULT, Candidate, Task, distance
@@ -28,6 +29,7 @@ PARAMETERS = {
     "verbosity": 0,
     "nthread": 1,
 }
+FEATURES = sorted(name for names in KERNELS.values() for name in names)
 ROUNDS = 80
 FEWEST = 12  # Trials before it says anything.
 LOWEST, HIGHEST = -2.0, 2.0  # A failed candidate counts as the lowest.
@@ -55,7 +57,7 @@ def features(trial_or_task: Trial | Task, candidate: Candidate) -> list[float]:
     width, height, words = of_layer["width"], of_layer["height"], target.split()
     return [
         *of_layer.values(),
-        *(float(feature in words) for feature in sorted(FEATURES)),
+        *(float(feature in words) for feature in FEATURES),
         *(float(strategy == name) for name in STRATEGIES),
         tile.pixels,
         math.log2(tile.vectors),

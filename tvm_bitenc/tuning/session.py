@@ -15,7 +15,6 @@ from tvm.s_tir.meta_schedule.logging import get_logging_func
 from ..errors import BitencError
 from ..limits import clock_ghz, instruction_set, limits
 from ..records.file import Journal, Line, Record, Trial
-from .api import LayerResult
 from .artifact import Artifact
 from .builder import Builder, BuilderPool, Workshop
 from .carrier import workload_module
@@ -23,6 +22,7 @@ from .compare import beats_default, comparison, record_of
 from .measure import Times
 from .model import CostModel, SpeedModel
 from .progress import Best, Progress
+from .result import LayerResult
 from .runner import Device, LocalDevice, Outcome, Runner
 from .search import Search, SearchStrategy
 from .task import DEFAULT, Candidate, Task

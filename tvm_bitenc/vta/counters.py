@@ -7,7 +7,7 @@ from . import isa
 from .cost import duration, timeline
 from .functional import MODULES
 from .program import Program
-from .verilator import Cycles
+from .work import Cycles
 
 
 def predicted(program: Program, accelerator: Accelerator) -> Cycles:

@@ -17,7 +17,8 @@ from ..accelerator import Accelerator
 from .binary import loads
 from .functional import FunctionalSimulator
 from .program import Program
-from .verilator import Cycles, VerilatorSimulator
+from .verilator import VerilatorSimulator
+from .work import Cycles
 
 RUN = "tvm_bitenc.vta.run"
 _loads = lru_cache(maxsize=256)(loads)

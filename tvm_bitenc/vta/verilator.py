@@ -11,7 +11,6 @@ import os
 import shutil
 import subprocess
 import tempfile
-from dataclasses import astuple, dataclass
 from functools import cache
 from pathlib import Path
 
@@ -19,10 +18,10 @@ import numpy as np
 
 from ..accelerator import BUFFERS, Accelerator
 from ..data import data_folder
-from ..encoding import WORD_BITS
 from ..errors import LibraryError
 from . import isa
 from .functional import AcceleratorError
+from .work import Cycles
 
 ERRORS = {
     -2: "it hangs",
@@ -35,47 +34,6 @@ ERRORS = {
     6: "finish leaves instructions or tokens",
 }
 _COUNTERS = ("cycles", "load", "compute", "store", "steps", "reads", "writes")
-
-
-@dataclass(frozen=True)
-class Cycles:
-    """Counters of one run.
-
-    Parameters
-    ----------
-    cycles : int
-        From reset to finish.
-    load, compute, store : int
-        Cycles in which each module worked on an instruction.
-    steps : int
-        Cycles in which the array counted bits.
-    reads, writes : int
-        Words of memory.
-    """
-
-    cycles: int
-    load: int
-    compute: int
-    store: int
-    steps: int
-    reads: int
-    writes: int
-
-    @property
-    def dram_bytes(self) -> int:
-        """Memory traffic, instructions included."""
-        return (self.reads + self.writes) * WORD_BITS // 8
-
-    def times(self, runs: int) -> Cycles:
-        """Counters of so many equal runs."""
-        return Cycles(*(runs * value for value in astuple(self)))
-
-    def __add__(self, other: Cycles) -> Cycles:
-        return Cycles(*(a + b for a, b in zip(astuple(self), astuple(other))))
-
-    def utilization(self, macs: int, accelerator: Accelerator) -> float:
-        """Binary multiply-accumulates that were needed, of all that the array could do."""
-        return macs / (self.cycles * accelerator.macs_per_cycle)
 
 
 class VerilatorSimulator:

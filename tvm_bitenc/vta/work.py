@@ -1,10 +1,52 @@
-"""`Work`: what a layer costs on an accelerator."""
+"""`Cycles` that were counted or predicted, and `Work`: what a layer costs on an accelerator."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
-from .verilator import Cycles
+from ..accelerator import Accelerator
+from ..encoding import WORD_BITS
+
+
+@dataclass(frozen=True)
+class Cycles:
+    """Counters of one run.
+
+    Parameters
+    ----------
+    cycles : int
+        From reset to finish.
+    load, compute, store : int
+        Cycles in which each module worked on an instruction.
+    steps : int
+        Cycles in which the array counted bits.
+    reads, writes : int
+        Words of memory.
+    """
+
+    cycles: int
+    load: int
+    compute: int
+    store: int
+    steps: int
+    reads: int
+    writes: int
+
+    @property
+    def dram_bytes(self) -> int:
+        """Memory traffic, instructions included."""
+        return (self.reads + self.writes) * WORD_BITS // 8
+
+    def times(self, runs: int) -> Cycles:
+        """Counters of so many equal runs."""
+        return Cycles(*(runs * value for value in astuple(self)))
+
+    def __add__(self, other: Cycles) -> Cycles:
+        return Cycles(*(a + b for a, b in zip(astuple(self), astuple(other))))
+
+    def utilization(self, macs: int, accelerator: Accelerator) -> float:
+        """Binary multiply-accumulates that were needed, of all that the array could do."""
+        return macs / (self.cycles * accelerator.macs_per_cycle)
 
 
 @dataclass(frozen=True)

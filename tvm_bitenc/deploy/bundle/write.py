@@ -6,9 +6,9 @@ import os
 import re
 from pathlib import Path
 
-from ...compiled import CompiledModel
 from ...errors import LibraryError
 from ...files import scratch_folder
+from ...program import CompiledProgram
 from ...transform.pipeline import memory_planning
 from ..linker import gnu_compiler
 from .interface import interface, make_ports
@@ -20,9 +20,9 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _FIXED = ("bitenc_runtime.h", "bitenc_runtime.c")
 
 
-def write_bundle(model: CompiledModel, folder: Path, name: str = "net") -> Path:
+def write_bundle(program: CompiledProgram, folder: Path, name: str = "net") -> Path:
     """Write a C bundle; see `CompiledModel.export_c`."""
-    if model.scheduled is None:
+    if program.scheduled is None:
         raise LibraryError(
             str(folder), "the model was loaded from a library", "Export it where it was built"
         )
@@ -30,15 +30,15 @@ def write_bundle(model: CompiledModel, folder: Path, name: str = "net") -> Path:
         raise LibraryError(
             f"name {name!r}", "can't begin names in C", "Use lower-case letters, digits and _"
         )
-    target = model.target
+    target = program.target
     with target.tvm_target:
-        planned = memory_planning(target)(model.scheduled)
+        planned = memory_planning(target)(program.scheduled)
     plan = make_plan(planned)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with scratch_folder(folder, "export_c", LibraryError) as scratch:
             workspace = compile_kernels(planned, target, name, scratch / f"{name}_kernels.o")
-            _write_sources(scratch, model, plan, workspace, name)
+            _write_sources(scratch, program, plan, workspace, name)
             for file in sorted(scratch.iterdir()):
                 os.replace(file, folder / file.name)
     except OSError as error:
@@ -48,17 +48,17 @@ def write_bundle(model: CompiledModel, folder: Path, name: str = "net") -> Path:
     return folder
 
 
-def _write_sources(folder: Path, model: CompiledModel, plan: Plan, workspace: int, net: str):
+def _write_sources(folder: Path, program: CompiledProgram, plan: Plan, workspace: int, net: str):
     values = {
-        **interface(make_ports(plan, model.inputs, net), net),
+        **interface(make_ports(plan, program.inputs, net), net),
         **tables(plan, net),
         "alignment": ALIGNMENT,
         "workspace_bytes": workspace,
         "arena_bytes": max(plan.arena_bytes + workspace, ALIGNMENT),
         "weights_bytes": len(plan.weights),
-        "target": model.target.name,
-        "triple": model.target.triple,
-        "compiler": gnu_compiler(model.target),
+        "target": program.target.name,
+        "triple": program.target.triple,
+        "compiler": gnu_compiler(program.target),
     }
     for file in _FIXED:
         (folder / file).write_text(render(file), encoding="utf-8")
