@@ -37,8 +37,9 @@ class CompiledModel:
         self.executable, self.target = program.executable, program.target
         self.inputs, self.outputs = program.inputs, program.outputs
         self.largest_batch, self.scheduled = program.largest_batch, program.scheduled
+        target = program.target  # `self` would make a circle, and keep the library mapped.
         self._machines = Machines(
-            program.executable, self.target.threads, lambda: check_runs_here(self.target)
+            program.executable, target.threads, lambda: check_runs_here(target)
         )
 
     def __call__(self, *inputs):
