@@ -7,6 +7,7 @@
 `branch_matmul`                  the same of two tensors of codes, both made at run time
 `interleave`                     small images woven into a large one, of any dtype
 `threshold`                      accumulators to codes
+`reached`                        float32 to the number of thresholds that it reaches
 `pack`, `unpack`, `packed_*`     the same on packed planes (NHWC)
 ===============================  ============================================================
 

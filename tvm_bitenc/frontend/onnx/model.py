@@ -13,7 +13,7 @@ from ...errors import BitencError, UnsupportedError, first_line
 OPSETS = range(7, 22)
 STANDARD = ("", "ai.onnx")
 MICROSOFT = "com.microsoft"
-QONNX = ("qonnx.custom_op.general", "onnx.brevitas")
+QONNX = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
 INPUT_TYPES = (
     TensorProto.FLOAT,
     TensorProto.BOOL,

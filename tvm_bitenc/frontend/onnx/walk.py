@@ -9,7 +9,7 @@ from tvm import relax
 from tvm.relax.frontend.onnx import onnx_frontend
 
 from ...errors import BitencError, UnsupportedError, first_line
-from . import codes, constants, dynamic, integer, layers, qdq, qlinear, qonnx
+from . import codes, constants, dynamic, finn, integer, layers, qdq, qlinear, qonnx
 from .importer import Converter, Importer
 from .model import MICROSOFT, QONNX, STANDARD, describe_node, inputs_of, opset_of
 
@@ -25,6 +25,7 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
         ((MICROSOFT,), qlinear.MICROSOFT_CONVERTERS),
         ((*STANDARD, MICROSOFT), qdq.CONVERTERS),  # ONNX Runtime uses its own for 4 bits.
         (QONNX, qonnx.CONVERTERS),
+        (QONNX, finn.CONVERTERS),
     )
     for op, convert in table.items()
     for domain in domains

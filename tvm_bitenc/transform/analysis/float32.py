@@ -17,6 +17,7 @@ from tvm.ir import Op
 from ...encoding import along
 from ...op.multiply_add import fused_multiply_add
 from ...op.quantize import encode_op, encoding_of, quantize_op
+from ...op.reached import count_reached, reached_op
 from ...op.registration import constant_value
 from ..rewrite import Graph
 from . import constant_shaping
@@ -84,6 +85,9 @@ _WITH_ATTRIBUTES: dict[str, Callable[[relax.Call], Callable[..., np.ndarray]]] =
     "relax.nn.leakyrelu": lambda call: partial(_leaky_relu, slope=np.float32(call.attrs.alpha)),
     "relax.nn.prelu": lambda call: partial(_prelu, axis=_axis(call)),
     "relax.astype": lambda call: lambda x: x.astype(str(call.attrs.dtype)),
+    reached_op.name: lambda call: partial(
+        count_reached, channel_axis=int(call.attrs["channel_axis"])
+    ),
 }
 
 

@@ -14,6 +14,7 @@ from tvm import relax
 
 from ...op.branch import branch_conv2d_op, branch_dense_op
 from ...op.quantize import encoding_of, quantize_op
+from ...op.reached import reached_op
 from ...op.registration import is_call_to
 from ..rewrite import Graph
 from .float32 import MONOTONE, evaluate, function_of, op_name
@@ -139,7 +140,7 @@ def _turns(call: relax.Call, constants: list[np.ndarray]) -> bool:
         return not call.attrs.alpha >= 0
     if name == "relax.nn.prelu":
         return not np.all(constants[0] >= 0)
-    return name not in MONOTONE
+    return name not in MONOTONE and not is_call_to(call, reached_op)
 
 
 def _joined_step(call: relax.Call, function, values: list, graph: Graph, depth: int) -> Step | None:
