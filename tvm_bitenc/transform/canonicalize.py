@@ -44,9 +44,10 @@ from tvm import relax
 
 from ..op.quantize import quantize, quantize_op
 from ..op.registration import is_call_to, with_attributes
+from .analysis.dag import once_per_variable
 from .analysis.float32 import op_name
 from .analysis.grid import grid_of
-from .analysis.shaping import MOVING, constant_pad, on_sources, sources
+from .analysis.shaping import MOVING, constant_pad, on_sources, sources, unquantized_sources
 from .lower import is_layer
 from .rewrite import Graph, Rule, rewrite_calls
 from .spellings import SPELLINGS
@@ -91,6 +92,7 @@ def _quantized_operands(call: relax.Call, graph: Graph) -> relax.Expr | None:
     return relax.Call(call.op, operands, call.attrs)
 
 
+@once_per_variable(unquantized_sources, keep=lambda _operand: False)
 def _quantized(operand: relax.Expr, graph: Graph) -> relax.Expr:
     """Put a quantizer behind each tensor that an operand's values come from."""
     expr = graph.definition(operand)
@@ -111,12 +113,13 @@ def _quantized(operand: relax.Expr, graph: Graph) -> relax.Expr:
 
 def _named(operand: relax.Expr, name: str, graph: Graph) -> relax.Expr:
     """Give a weight's quantizer a layer's name, if it has none."""
-    expr = graph.definition(operand)
-    if is_call_to(expr, quantize_op):
-        if name and not str(expr.attrs["layer"]):
-            return graph.emit(with_attributes(expr, layer=name))
-    elif op_name(expr) in MOVING:
-        inner = _named(expr.args[0], name, graph)
-        if not inner.same_as(expr.args[0]):
-            return graph.emit(relax.Call(expr.op, [inner, *expr.args[1:]], expr.attrs))
-    return operand
+    moves, expr = [], graph.definition(operand)
+    while op_name(expr) in MOVING:
+        moves.append(expr)
+        expr = graph.definition(expr.args[0])
+    if not is_call_to(expr, quantize_op) or not name or str(expr.attrs["layer"]):
+        return operand
+    named = graph.emit(with_attributes(expr, layer=name))
+    for move in reversed(moves):
+        named = graph.emit(relax.Call(move.op, [named, *move.args[1:]], move.attrs))
+    return named

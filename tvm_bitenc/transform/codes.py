@@ -20,7 +20,7 @@ codes, as in an add with a tensor that isn't quantized, they are made from the c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tvm
@@ -32,12 +32,14 @@ from ..op.decode import decode, decode_op
 from ..op.lookup import lookup
 from ..op.quantize import encode_op, encoding_of, quantize_op
 from ..op.registration import is_call_to
-from .analysis.float32 import evaluate, function_of, op_name
+from .analysis.dag import in_order, operands_of
+from .analysis.float32 import evaluate, function_of, is_constant, op_name
 from .analysis.steps import trace
 from .lower import encoder_of
 from .rewrite import Graph, merge_equal, rewrite_calls
 from .visit import visit_calls
 
+MAX_OPS = 64  # Of a table's function.
 MAX_BITS = 4  # Of each tensor: beyond, float arithmetic is faster than so many bit operations.
 
 
@@ -136,22 +138,57 @@ def _function(
 ) -> Callable[[dict], np.ndarray] | None:
     """Return an expression as a function of the quantized tensors behind it, added to `leaves`.
 
-    None where it isn't one function for all elements.
+    None where it isn't one function for all elements, or one of more than `MAX_OPS` ops.
     """
-    value = evaluate(expr, graph)
-    if value is not None:
-        return (lambda _levels: value) if value.size == 1 else None
+    opened: list[relax.Expr] = []
+
+    def operands(var: relax.Expr, graph: Graph) -> Sequence[relax.Expr]:
+        opened.append(var)
+        return _arithmetic(var, graph) if len(opened) <= MAX_OPS else ()
+
+    steps: dict[relax.Expr, Callable[[dict], np.ndarray] | None] = {}
+    for var in in_order(expr, graph, operands, steps):
+        steps[var] = _step(var, graph, leaves) if len(opened) <= MAX_OPS else None
+        if steps[var] is None or len(leaves) > 2:
+            return None
+
+    def function(levels: dict) -> np.ndarray:
+        values = dict(levels)
+        for var, step in steps.items():
+            values[var] = step(values)
+        return values[expr]
+
+    return function
+
+
+def _arithmetic(expr: relax.Expr, graph: Graph) -> Sequence[relax.Expr]:
+    """Operands of an elementwise op that reads tensors, up to the quantizers."""
     call = graph.definition(expr)
+    is_leaf = any(is_call_to(call, op) for op in (quantize_op, decode_op))
+    if is_leaf or is_constant(expr, graph) or not op_name(call) or function_of(call) is None:
+        return ()
+    return operands_of(expr, graph)
+
+
+def _step(var: relax.Var, graph: Graph, leaves: dict) -> Callable[[dict], np.ndarray] | None:
+    """Return the function from the values of a variable's operands to its own."""
+    value = evaluate(var, graph)
+    if value is not None:
+        return (lambda _values: value) if value.size == 1 else None
+    call = graph.definition(var)
     if is_call_to(call, quantize_op) or is_call_to(call, decode_op):
         encoding = encoding_of(call)
         if not _has_plain_codes(encoding) or encoding.bits > MAX_BITS:
             return None
-        leaves[expr] = call
-        return lambda levels: levels[expr]
+        leaves[var] = call
+        return lambda levels: levels[var]
     function = function_of(call) if op_name(call) else None
-    if function is None or len(leaves) > 2:
+    if function is None:
         return None
-    parts = [_function(argument, graph, leaves) for argument in call.args]
-    if any(part is None for part in parts):
+    constants = {i: evaluate(a, graph) for i, a in enumerate(call.args) if is_constant(a, graph)}
+    if any(value.size != 1 for value in constants.values()):
         return None
-    return lambda levels: function(*(part(levels) for part in parts))
+    arguments = list(call.args)
+    return lambda values: function(
+        *(constants[i] if i in constants else values[a] for i, a in enumerate(arguments))
+    )

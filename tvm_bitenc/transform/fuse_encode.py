@@ -25,7 +25,7 @@ from tvm import relax
 from ..op.packed import pack_op, packed_encode
 from ..op.quantize import encode_op, encoding_of
 from ..op.registration import is_call_to
-from .analysis.steps import elementwise_step
+from .analysis.steps import MAX_STEPS, elementwise_step
 from .rewrite import Graph, rewrite_calls
 
 MAX_BITS = 4  # Beyond, arithmetic is faster than so many comparisons.
@@ -51,7 +51,7 @@ def _fuse_encode(call: relax.Call, graph: Graph) -> relax.Expr | None:
         return None
     steps, source = [], encode.args[0]
     while (step := elementwise_step(graph.definition(source), graph)) and step.is_rising:
-        if str(step.argument.ty.dtype) != "float32":
+        if str(step.argument.ty.dtype) != "float32" or len(steps) == MAX_STEPS:
             break
         steps.insert(0, step)
         source = step.argument

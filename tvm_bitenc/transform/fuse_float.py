@@ -26,6 +26,8 @@ from .analysis.float32 import evaluate, op_name
 from .fuse_epilogue import use_counts
 from .rewrite import Graph, rewrite_calls
 
+MAX_STEPS = 32  # Of one convolution: its kernel has code of its own for each.
+
 
 @tvm.transform.module_pass(opt_level=0, name="bitenc.FuseFloat")
 class FuseFloat:
@@ -33,22 +35,18 @@ class FuseFloat:
 
     def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
         """Rewrite the module."""
-        changed = True
-        while changed:
-            mod, changed = _fuse_once(mod)
-        return mod
+        uses = use_counts(mod)
 
+        def fuse(call: relax.Call, graph: Graph) -> relax.Expr | None:
+            fused = _fused(call, graph, uses)
+            if fused is None:
+                return None
+            # Under a variable of its own, which the next op then finds in `uses`.
+            var = graph.emit(fused)
+            uses[var] = uses.get(graph.var, 0)
+            return var
 
-def _fuse_once(mod: tvm.IRModule) -> tuple[tvm.IRModule, bool]:
-    uses, found = use_counts(mod), []
-
-    def fuse(call: relax.Call, graph: Graph) -> relax.Expr | None:
-        fused = _fused(call, graph, uses)
-        if fused is not None:
-            found.append(fused)
-        return fused
-
-    return rewrite_calls(mod, fuse), bool(found)
+        return rewrite_calls(mod, fuse)
 
 
 def _fused(call: relax.Call, graph: Graph, uses: dict) -> relax.Expr | None:
@@ -64,7 +62,10 @@ def _fused(call: relax.Call, graph: Graph, uses: dict) -> relax.Expr | None:
         if not is_call_to(convolution, packed_conv2d_op) or uses.get(argument, 0) != 1:
             continue
         commutes = name in ("add", "multiply", "maximum", "minimum")
-        if conv_layer_of(convolution).thresholds is not None or (i > 0 and not commutes):
+        layer = conv_layer_of(convolution)
+        if layer.thresholds is not None or len(layer.steps) == MAX_STEPS:
+            continue
+        if i > 0 and not commutes:
             continue
         others = [other for j, other in enumerate(call.args) if j != i]
         return _with(convolution, name, constants, others, call, graph)

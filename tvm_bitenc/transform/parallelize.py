@@ -20,6 +20,7 @@ import tvm
 from tvm import s_tir, tirx
 
 from ..target import Target
+from .fold_constants import is_scheduled
 
 MIN_VALUES = 1 << 15  # Below, waking threads costs more than it saves.
 MAX_TASKS = 64
@@ -43,13 +44,9 @@ class Parallelize:
         if self.target.threads == 1:
             return mod
         for global_var, function in list(mod.functions_items()):
-            if _has_loops(function) and not _is_scheduled(function):
+            if _has_loops(function) and not is_scheduled(function):
                 mod[global_var] = _parallel(function)
         return mod
-
-
-def _is_scheduled(function: tirx.PrimFunc) -> bool:
-    return bool(function.attrs and function.attrs.get("tirx.is_scheduled", False))
 
 
 def _has_loops(function: tvm.ir.BaseFunc) -> bool:

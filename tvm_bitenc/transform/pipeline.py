@@ -21,9 +21,11 @@ from .channels_last import ChannelsLast
 from .codes import Codes
 from .direct_codes import DirectCodes
 from .fold import Fold
+from .fold_constants import FoldConstants
 from .fuse_encode import FuseEncode
 from .fuse_epilogue import FuseEpilogue
 from .fuse_float import FuseFloat
+from .fuse_ops import FuseOps
 from .layout import Layout
 from .lower import Lower
 from .lower_pool import LowerPool
@@ -233,8 +235,8 @@ def _kernel_passes(target: Target) -> list[Pass]:
         *cpu_pipeline.library_dispatch_passes(target.tvm_target),
         relax.transform.LegalizeOps(STRICT_LEGALIZATION),
         relax.transform.AnnotateTIROpPattern(),
-        relax.transform.FoldConstant(),
-        relax.transform.FuseOps(),
+        FoldConstants(),
+        FuseOps(),
         relax.transform.FuseTIR(),
         Parallelize(target),
         *cpu_pipeline.dataflow_lower_passes(target.tvm_target),

@@ -30,6 +30,7 @@ from tvm import relax
 from ..op.interleave import interleave_op
 from ..op.quantize import encoding_of, quantize_op
 from ..op.registration import is_call_to
+from .analysis.dag import once_per_variable
 from .analysis.float32 import evaluate, function_of, op_name
 from .analysis.shaping import (
     PAD,
@@ -51,6 +52,8 @@ MOVABLE = (
     "relax.flip",
     interleave_op.name,
 )
+MAX_STEPS = 64  # That are moved with a quantizer.
+MAX_DEPTH = 16  # Shaping ops, one behind the other, that they are moved in front of.
 
 
 @tvm.transform.module_pass(opt_level=0, name="bitenc.PushQuantizers")
@@ -106,8 +109,20 @@ class _Step:
         return function_of(self.call)(*(values[i] for i in sorted(values)))
 
 
+@once_per_variable()
+def _origin(expr: relax.Expr, graph: Graph) -> tuple[relax.Expr, int]:
+    """Expression that elementwise ops of one tensor lead back to, and how many ops they are."""
+    step = _step(expr, graph)
+    if step is None:
+        return expr, 0
+    origin, ops = _origin(step.argument, graph)
+    return origin, ops + 1
+
+
+@once_per_variable()
 def _step(expr: relax.Expr, graph: Graph) -> _Step | None:
     """Read an expression as an elementwise op, if it is one."""
+    expr = graph.definition(expr)
     if is_call_to(expr, quantize_op):
         encoding = encoding_of(expr)
         is_uniform = encoding.scale.size == encoding.zero_point.size == 1
@@ -133,23 +148,24 @@ def _is_alike(before: relax.Type, after: relax.Type) -> bool:
     return numbers and len(before.shape) == len(after.shape)
 
 
-def _moved(expr: relax.Expr, steps: list[_Step], graph: Graph) -> relax.Expr | None:
+def _moved(expr: relax.Expr, steps: list[_Step], graph: Graph, depth: int = 0) -> relax.Expr | None:
     """Apply steps in front of the shaping op that an expression comes from; None if there is none.
 
     Elementwise ops between the shaping op and the expression are moved as well.
     """
-    source = graph.definition(expr)
-    while (step := _step(source, graph)) is not None:
-        steps = [step, *steps]
-        source = graph.definition(step.argument)
-    if not _is_movable(source):
+    origin, ops = _origin(expr, graph)
+    source = graph.definition(origin)
+    if depth == MAX_DEPTH or not _is_movable(source) or ops + len(steps) > MAX_STEPS:
         return None
+    while (step := _step(expr, graph)) is not None:
+        steps = [step, *steps]
+        expr = step.argument
     tensors = sources(source, graph)
     steps_of = [_steps_on(i, tensors, source, steps) for i in range(len(tensors or ()))]
     pad_value = _padded_value(source, steps)
     if pad_value is None or not steps_of or any(found is None for found in steps_of):
         return None
-    parts = [_applied(tensor, own, graph) for tensor, own in zip(tensors, steps_of)]
+    parts = [_applied(tensor, own, graph, depth) for tensor, own in zip(tensors, steps_of)]
     return on_sources(source, parts, pad_value)
 
 
@@ -163,8 +179,8 @@ def _is_movable(source: relax.Expr) -> bool:
     return op_name(source) in MOVABLE or is_nearest(source)
 
 
-def _applied(tensor: relax.Expr, steps: list[_Step], graph: Graph) -> relax.Expr:
-    moved = _moved(tensor, steps, graph)
+def _applied(tensor: relax.Expr, steps: list[_Step], graph: Graph, depth: int) -> relax.Expr:
+    moved = _moved(tensor, steps, graph, depth + 1)
     if moved is not None:
         return graph.emit(moved)
     for step in steps:

@@ -16,6 +16,7 @@ class Graph:
     def __init__(self, rewriter: PyExprMutator):
         self._rewriter = rewriter
         self.var: relax.Var | None = None
+        self.answers: dict[Callable, dict] = {}  # To questions of `dag.once_per_variable`.
 
     @property
     def name(self) -> str:

@@ -21,6 +21,9 @@ from ...op.reached import count_reached, reached_op
 from ...op.registration import constant_value
 from ..rewrite import Graph
 from . import constant_shaping
+from .dag import once_per_variable
+
+MAX_KEPT = 1 << 14  # Numbers of a value that is kept for the next question.
 
 
 def _clip(x: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
@@ -114,27 +117,42 @@ def scalar_value(expr: relax.Expr) -> np.ndarray | None:
 
 def evaluate(expr: relax.Expr, graph: Graph) -> np.ndarray | None:
     """Value of an expression that depends on constants alone, else None."""
+    return _value(expr, graph) if is_constant(expr, graph) else None
+
+
+@once_per_variable()
+def is_constant(expr: relax.Expr, graph: Graph) -> bool:
+    """Whether an expression depends on constants alone, through exact ops."""
+    expr = graph.definition(expr)
+    if scalar_value(expr) is not None:
+        return True
+    name = op_name(expr)
+    if not name:
+        return False
+    if constant_shaping.moves_constants(expr) or expr.op in (quantize_op, encode_op):
+        return is_constant(expr.args[0], graph)
+    if function_of(expr) is None:
+        return False
+    return all(is_constant(argument, graph) for argument in expr.args)
+
+
+def _is_small(value: np.ndarray | None) -> bool:
+    return value is None or value.size <= MAX_KEPT
+
+
+@once_per_variable(keep=_is_small)
+def _value(expr: relax.Expr, graph: Graph) -> np.ndarray | None:
+    if not is_constant(expr, graph):
+        return None
     expr = graph.definition(expr)
     value = scalar_value(expr)
-    name = op_name(expr)
-    if value is not None or not name:
+    if value is not None:
         return value
     if constant_shaping.moves_constants(expr):
-        value = evaluate(expr.args[0], graph)
-        return None if value is None else constant_shaping.FUNCTIONS[name](expr, value)
+        return constant_shaping.FUNCTIONS[op_name(expr)](expr, _value(expr.args[0], graph))
     if expr.op in (quantize_op, encode_op):
-        x, encoding = evaluate(expr.args[0], graph), encoding_of(expr)
-        if x is None:
-            return None
-        codes = encoding.quantize(x, int(expr.attrs["axis"]))
-        return codes if expr.op == encode_op else encoding.dequantize(codes, expr.attrs["axis"])
-    function = function_of(expr)
-    if function is None:
-        return None
-    values = []
-    for argument in expr.args:
-        values.append(evaluate(argument, graph))
-        if values[-1] is None:  # Stop here: nested residuals have exponentially many paths.
-            return None
+        axis, encoding = int(expr.attrs["axis"]), encoding_of(expr)
+        codes = encoding.quantize(_value(expr.args[0], graph), axis)
+        return codes if expr.op == encode_op else encoding.dequantize(codes, axis)
     with np.errstate(all="ignore"):
-        return function(*values)
+        return function_of(expr)(*(_value(argument, graph) for argument in expr.args))

@@ -8,6 +8,7 @@ lie at equal distances, an `Encoding` stands for them, whoever spelt them and ho
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from tvm import relax
@@ -17,9 +18,11 @@ from ...errors import UnsupportedError
 from ...op.quantize import encoding_of, quantize_op
 from ...op.registration import is_call_to
 from ..rewrite import Graph
+from .dag import once_per_variable, operands_of
 from .float32 import MONOTONE, evaluate, op_name
 
 MAX_LEVELS = 256
+MAX_OPS = 128  # On the way from levels to where they were rounded.
 MAX_SIZE = 1 << 22  # Of all levels of all channels; a constant per element isn't looked at.
 ROUNDING_OPS = ("relax.round", "relax.floor", "relax.ceil", "relax.trunc")
 MOVING_OPS = ("relax.reshape", "relax.permute_dims", "relax.nn.max_pool2d", "relax.expand_dims")
@@ -98,7 +101,7 @@ def _scale(levels: np.ndarray, zero_point: np.ndarray) -> np.ndarray:
 
 
 def levels_of(expr: relax.Expr, graph: Graph) -> np.ndarray | None:
-    """Levels of an expression, in the order of its integers.
+    """Levels of an expression, in the order of its integers; None behind more than `MAX_OPS` ops.
 
     Returns
     -------
@@ -106,6 +109,12 @@ def levels_of(expr: relax.Expr, graph: Graph) -> np.ndarray | None:
         Shape (count, ...), the other axes those of the expression: 1 where a level is the same
         along an axis.
     """
+    return _levels_of(expr, graph, iter(range(MAX_OPS)))
+
+
+def _levels_of(expr: relax.Expr, graph: Graph, budget: Iterator[int]) -> np.ndarray | None:
+    if next(budget, None) is None:
+        return None
     expr = graph.definition(expr)
     rank = len(expr.ty.shape) if isinstance(expr.ty, relax.TensorType) and expr.ty.shape else 0
     if is_call_to(expr, quantize_op):
@@ -114,9 +123,9 @@ def levels_of(expr: relax.Expr, graph: Graph) -> np.ndarray | None:
     if integers is not None:
         return np.float32(integers).reshape(-1, *[1] * rank)
     if op_name(expr) in MOVING_OPS:
-        return _moved(expr, levels_of(expr.args[0], graph), rank)
+        return _moved(expr, _levels_of(expr.args[0], graph, budget), rank)
     for function, argument in _steps(expr, graph):
-        inner = levels_of(argument, graph)
+        inner = _levels_of(argument, graph, budget)
         if inner is not None:
             return _mapped(function, inner, rank)
     return None
@@ -168,6 +177,14 @@ def integers_of(expr: relax.Expr, graph: Graph) -> np.ndarray | None:
     return np.arange(low, high + 1) if high - low < MAX_LEVELS else None
 
 
+def _followed(expr: relax.Expr, graph: Graph) -> Sequence[relax.Expr]:
+    """Arguments that say something about the numbers which an expression can be."""
+    name = op_name(graph.definition(expr))
+    is_followed = name in MONOTONE or name in MOVING_OPS or name == "relax.astype"
+    return operands_of(expr, graph) if is_followed else ()
+
+
+@once_per_variable(_followed)
 def is_whole(expr: relax.Expr, graph: Graph) -> bool:
     """Whether an expression is always a whole number."""
     expr = graph.definition(expr)
@@ -208,6 +225,7 @@ def bounds_of(expr: relax.Expr, graph: Graph) -> Bounds | None:
     return float(np.min(constant)), float(np.max(constant))
 
 
+@once_per_variable(_followed)
 def _bounds_by_ops(expr: relax.Expr, graph: Graph) -> Bounds | None:
     """Bounds that hold whatever the constants at the beginning are."""
     expr = graph.definition(expr)
@@ -256,9 +274,11 @@ def _function(name: str, values: list, variable: int):
 
 def step_along(expr: relax.Expr, stop: relax.Expr, graph: Graph):
     """Compose the function from `stop` to `expr`, if one op of one variable leads to the other."""
-    functions = []
+    functions: list = []
     while not graph.definition(expr).same_as(graph.definition(stop)):
         definition = graph.definition(expr)
+        if len(functions) == MAX_OPS:
+            return None
         if is_call_to(definition, quantize_op):
             steps = _quantizer_steps(definition)
         else:

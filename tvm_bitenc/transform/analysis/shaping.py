@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from tvm import relax
 
 from ...op.interleave import interleave_op
+from ...op.quantize import quantize_op
 from ...op.registration import is_call_to
 from ..rewrite import Graph
 from .float32 import op_name
@@ -49,6 +50,12 @@ def sources(call: relax.Expr, graph: Graph) -> list[relax.Expr] | None:
         parts = graph.definition(call.args[0])
         return list(parts.fields) if isinstance(parts, relax.Tuple) else None
     return None
+
+
+def unquantized_sources(expr: relax.Expr, graph: Graph) -> list[relax.Expr]:
+    """Tensors that the values of a shaping op come from; none for a quantizer or any other op."""
+    definition = graph.definition(expr)
+    return [] if is_call_to(definition, quantize_op) else sources(definition, graph) or []
 
 
 def on_sources(

@@ -13,17 +13,18 @@ import numpy as np
 from tvm import relax
 
 from ...op.branch import branch_conv2d_op, branch_dense_op
-from ...op.quantize import encoding_of, quantize_op
+from ...op.quantize import quantize_op
 from ...op.reached import reached_op
 from ...op.registration import is_call_to
 from ..rewrite import Graph
-from .float32 import MONOTONE, evaluate, function_of, op_name
+from .float32 import MONOTONE, evaluate, is_constant, op_name
+from .forks import function_between, reading_of, source_of
 from .shaping import SHAPING
 
 Function = Callable[[np.ndarray], np.ndarray]
 ONLY_FIRST = ("relax.divide", "bitenc.multiply_add", "relax.clip", "relax.nn.prelu")
 COMPARISONS = ("relax.greater", "relax.greater_equal")
-MAX_DEPTH = 4  # Forks inside forks that are followed.
+MAX_STEPS = 256  # That are followed; what has more stays float arithmetic.
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def trace(expr: relax.Expr, graph: Graph) -> Chain | None:
     """Walk from an encoder's input back to an accumulator; None if anything else is met."""
     shaping: list[relax.Call] = []
     steps: list[Step] = []
-    while True:
+    while len(steps) + len(shaping) <= MAX_STEPS:
         var, expr = expr, graph.definition(expr)
         if is_call_to(expr, branch_conv2d_op) or is_call_to(expr, branch_dense_op):
             return Chain(expr, var, shaping[::-1], steps[::-1])
@@ -89,33 +90,32 @@ def trace(expr: relax.Expr, graph: Graph) -> Chain | None:
             return None
         steps.append(step)
         expr = step.argument
+    return None
 
 
-def elementwise_step(expr: relax.Expr, graph: Graph, depth: int = 0) -> Step | None:
+def elementwise_step(expr: relax.Expr, graph: Graph) -> Step | None:
     """Read one op as a step, or a fork of ops up to where it joins, if it is one."""
-    if op_name(expr) == "relax.astype":
-        is_float = str(expr.attrs.dtype) == "float32"
-        return Step(function_of(expr), expr.args[0], True) if is_float else None
-    if is_call_to(expr, quantize_op):
-        encoding = encoding_of(expr)
-        if encoding.is_per_channel:
-            return None
-        return Step(lambda x: encoding.dequantize(encoding.quantize(x)), expr.args[0], True)
-    function = function_of(expr) if op_name(expr) else None
-    if function is None:
+    source = source_of(expr, graph)
+    if source is None:
         return None
-    values = [evaluate(argument, graph) for argument in expr.args]
-    variables = [i for i, value in enumerate(values) if value is None]
+    if is_call_to(expr, quantize_op) or op_name(expr) == "relax.astype":
+        return Step(reading_of(expr), source, True)
+    variables = [i for i, arg in enumerate(expr.args) if not is_constant(arg, graph)]
     if len(variables) == 1:
-        return _arithmetic_step(expr, function, values, variables[0])
-    return _joined_step(expr, function, values, graph, depth) if variables else None
+        return _arithmetic_step(expr, variables[0], graph)
+    slope = _slope(expr, source, graph)
+    is_monotone = slope is not None and bool(np.all(slope >= 0))
+    is_rising = is_monotone and slope.size == 1
+    return Step(function_between(expr, source, graph), source, is_rising, is_monotone)
 
 
-def _arithmetic_step(call: relax.Call, function, values: list, variable: int) -> Step | None:
+def _arithmetic_step(call: relax.Call, variable: int, graph: Graph) -> Step | None:
     """Read an op of one variable and constants."""
-    name, constants = op_name(call), [value for value in values if value is not None]
+    name, function = op_name(call), reading_of(call)
     if name in ONLY_FIRST and variable != 0:
         return None
+    values = [None if i == variable else evaluate(a, graph) for i, a in enumerate(call.args)]
+    constants = [value for value in values if value is not None]
     falls, turns = _falls(name, variable, constants), _turns(call, constants)
 
     def with_constants(x: np.ndarray) -> np.ndarray:
@@ -141,47 +141,6 @@ def _turns(call: relax.Call, constants: list[np.ndarray]) -> bool:
     if name == "relax.nn.prelu":
         return not np.all(constants[0] >= 0)
     return name not in MONOTONE and not is_call_to(call, reached_op)
-
-
-def _joined_step(call: relax.Call, function, values: list, graph: Graph, depth: int) -> Step | None:
-    """Read an op whose variables all come from one tensor."""
-    if depth >= MAX_DEPTH:
-        return None
-    variables = [i for i, value in enumerate(values) if value is None]
-    paths = [_path(call.args[i], graph, depth) for i in variables]
-    source = next((var for var in paths[0] if all(var in path for path in paths)), None)
-    if source is None:
-        return None
-
-    def joined(x: np.ndarray) -> np.ndarray:
-        arguments = list(values)
-        for i, path in zip(variables, paths):
-            arguments[i] = path[source](x)
-        return function(*arguments)
-
-    slope = _slope(call, source, graph)
-    is_monotone = slope is not None and bool(np.all(slope >= 0))
-    return Step(joined, source, is_monotone and slope.size == 1, is_monotone)
-
-
-def _path(expr: relax.Expr, graph: Graph, depth: int) -> dict[relax.Var, Function]:
-    """Tensors that an expression is an elementwise function of, nearest first, each with it."""
-    found: dict[relax.Var, Function] = {}
-
-    def function(x: np.ndarray) -> np.ndarray:
-        return x
-
-    while isinstance(expr, relax.Var):
-        found[expr] = function
-        step = elementwise_step(graph.definition(expr), graph, depth + 1)
-        if step is None:
-            break
-        expr, function = step.argument, _composed(function, step.function)
-    return found
-
-
-def _composed(outer: Function, inner: Function) -> Function:
-    return lambda x: outer(inner(x))
 
 
 def _slope(call: relax.Call, source: relax.Var, graph: Graph) -> np.ndarray | None:

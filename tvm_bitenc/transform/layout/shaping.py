@@ -24,6 +24,7 @@ from ..rewrite import Graph
 from .planes import PLANE_AXES, bits_of_packable, packed_source, planes_of, unpacked
 
 CHANNELS = 1
+MAX_RESHAPINGS = 16  # One after another, that are looked through.
 
 
 def shape_planes(call: relax.Call, graph: Graph) -> relax.Expr | None:
@@ -46,7 +47,9 @@ def shape_planes(call: relax.Call, graph: Graph) -> relax.Expr | None:
 def _without_round_trip(call: relax.Call, graph: Graph) -> relax.Expr | None:
     """Return the tensor that reshapings, one after another, end up in the shape of."""
     expr: relax.Expr = call
-    while op_name(expr) in RESHAPING or expr.same_as(call):
+    for _ in range(MAX_RESHAPINGS):
+        if op_name(expr) not in RESHAPING and not expr.same_as(call):
+            break
         if tvm_ffi.structural_equal(expr.args[0].ty, call.ty):
             return expr.args[0]
         expr = graph.definition(expr.args[0])

@@ -12,38 +12,40 @@ from ...errors import UnsupportedError
 from ...op.quantize import encode, encoding_of, quantize_op
 from ...op.registration import describe, is_call_to
 from ..analysis.constant_shaping import FUNCTIONS, moves_constants
+from ..analysis.dag import in_order, once_per_variable
 from ..analysis.float32 import evaluate, op_name
-from ..analysis.shaping import CHOOSING, constant_pad, on_sources, sources
+from ..analysis.shaping import CHOOSING, constant_pad, on_sources, sources, unquantized_sources
 from ..rewrite import Graph
 
 
-def quantized_sources(expr: relax.Expr, graph: Graph) -> tuple[list[relax.Call], str]:
-    """Quantizers that an expression's values come from, through shaping ops alone.
+@once_per_variable(unquantized_sources)
+def quantized_sources(expr: relax.Expr, graph: Graph) -> tuple[relax.Call | None, str]:
+    """Quantizer that an expression's values come from, through shaping ops alone.
 
     Returns
     -------
-    (quantizers, reason)
-        They all have one encoding; or else the reason, to follow "its input", isn't empty.
+    (quantizer, reason)
+        One of several of the same encoding; or None and the reason, to follow "its input".
     """
     expr = graph.definition(expr)
     if is_call_to(expr, quantize_op):
-        return [expr], ""
+        return expr, ""
     parts = sources(expr, graph)
     if parts is None:
-        return [], "isn't quantized"
+        return None, "isn't quantized"
     found: list[relax.Call] = []
     for part in parts:
-        quantizers, reason = quantized_sources(part, graph)
-        if reason:
-            return [], reason if len(parts) == 1 else f"joins tensors, one of which {reason}"
-        found += quantizers
+        quantizer, reason = quantized_sources(part, graph)
+        if quantizer is None:
+            return None, reason if len(parts) == 1 else f"joins tensors, one of which {reason}"
+        found.append(quantizer)
     encodings = [_per_tensor(encoding_of(quantizer)) for quantizer in found]
     if any(not _same(encoding, encodings[0]) for encoding in encodings[1:]):
-        return [], "joins tensors of different encodings"
+        return None, "joins tensors of different encodings"
     value = constant_pad(expr)
     if value is not None and code_of_pad(value, encodings[0]) is None:
-        return [], f"is padded with {value:g}, which is no level of its quantizer"
-    return found, ""
+        return None, f"is padded with {value:g}, which is no level of its quantizer"
+    return found[0], ""
 
 
 def _same(a: Encoding, b: Encoding) -> bool:
@@ -66,8 +68,9 @@ def code_of_pad(value: float, encoding: Encoding) -> int | None:
 
 def activation(expr: relax.Expr, graph: Graph, layer: str) -> tuple[relax.Expr, Encoding]:
     """Codes of a layer's input: quantizers become encoders, shaping ops act on codes."""
-    quantizers, _ = quantized_sources(expr, graph)
-    encoding = _per_tensor(encoding_of(quantizers[0]))
+    quantizer, _ = quantized_sources(expr, graph)
+    encoding = _per_tensor(encoding_of(quantizer))
+    codes: dict[relax.Expr, relax.Expr] = {}
 
     def codes_of(expr: relax.Expr) -> relax.Expr:
         expr = graph.definition(expr)
@@ -79,12 +82,14 @@ def activation(expr: relax.Expr, graph: Graph, layer: str) -> tuple[relax.Expr, 
                 "its codes don't rise with their values",
                 "Quantize after the pooling",
             )
-        codes = [codes_of(part) for part in sources(expr, graph)]
+        parts = [codes[part] for part in sources(expr, graph)]
         value = constant_pad(expr)
         pad_code = 0 if value is None else code_of_pad(value, encoding)
-        return graph.emit(on_sources(expr, codes, pad_code))
+        return graph.emit(on_sources(expr, parts, pad_code))
 
-    return codes_of(expr), encoding
+    for var in in_order(expr, graph, unquantized_sources, codes):
+        codes[var] = codes_of(var)
+    return codes[expr], encoding
 
 
 def encoder_of(quantizer: relax.Call) -> relax.Call:
@@ -157,14 +162,14 @@ def weight(call: relax.Call, graph: Graph, out_axis: int) -> tuple[np.ndarray, E
 
 def _moved(array: np.ndarray, call: relax.Call, graph: Graph) -> np.ndarray:
     """What becomes of an array behind a weight's quantizer until the layer takes it."""
-
-    def value_of(expr: relax.Expr) -> np.ndarray:
-        expr = graph.definition(expr)
-        if is_call_to(expr, quantize_op):
-            return array
-        return FUNCTIONS[op_name(expr)](expr, value_of(expr.args[0]))
-
-    return value_of(call.args[1])
+    moves = []
+    expr = graph.definition(call.args[1])
+    while not is_call_to(expr, quantize_op):
+        moves.append(expr)
+        expr = graph.definition(expr.args[0])
+    for move in reversed(moves):
+        array = FUNCTIONS[op_name(move)](move, array)
+    return array
 
 
 def _of_channels(encoding: Encoding, numbers: np.ndarray) -> Encoding:

@@ -1,0 +1,30 @@
+"""TVM's fusion of float ops into functions, none of them larger than LLVM compiles in fair time.
+
+Every op of a function has a loop and a buffer of its own, and LLVM's time grows faster than their
+number: a function of 256 ops, TVM's limit, takes it many seconds.
+"""
+
+from __future__ import annotations
+
+import tvm
+from tvm import relax
+
+MAX_OPS = 32
+_OPTION = "relax.FuseOps.max_depth"
+
+
+@tvm.transform.module_pass(opt_level=0, name="bitenc.FuseOps")
+class FuseOps:
+    """Fuse up to `MAX_OPS` ops into a function, or as many as the pass context allows."""
+
+    def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
+        """Rewrite the module."""
+        current = tvm.transform.PassContext.current()
+        options = {_OPTION: MAX_OPS, **dict(current.config.items())}
+        with tvm.transform.PassContext(
+            opt_level=current.opt_level,
+            required_pass=current.required_pass,
+            disabled_pass=current.disabled_pass,
+            config=options,  # And no instruments: they would be entered twice.
+        ):
+            return relax.transform.FuseOps()(mod)
