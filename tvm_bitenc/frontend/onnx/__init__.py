@@ -8,6 +8,12 @@
 `grid.py`           the grid that a quantizer rounds to, as ONNX and QONNX describe it
 `qonnx.py`          `Quant`, `BipolarQuant`, `Trunc`
 `qdq.py`            `QuantizeLinear`, `DequantizeLinear`
+`codes.py`          integer tensors of which the real numbers behind are known
+`integer.py`        products of integers: `ConvInteger`, `MatMulInteger`
+`qlinear.py`        operators on int8: `QLinearConv` and the like
+`dynamic.py`        scales that come at run time: `DynamicQuantizeLinear`
+`finn.py`           `MultiThreshold`
+`sizes.py`          arithmetic on the size of a dynamic batch
 `layers.py`         layers whose spelling by TVM's importer later passes couldn't read
 ==================  =====================================================================
 """

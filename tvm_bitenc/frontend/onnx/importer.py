@@ -38,6 +38,8 @@ class Importer:
         Constants that a quantizer made.
     codes : dict of str to Codes
         Integer tensors of which the real numbers behind are known.
+    sizes : dict of str to ndarray of object
+        Tensors that depend on the batch's size alone: integers and expressions of its symbol.
     """
 
     builder: relax.BlockBuilder
@@ -47,11 +49,18 @@ class Importer:
     constants: dict[str, np.ndarray] = field(default_factory=dict)
     grids: dict[str, Grid] = field(default_factory=dict)
     codes: dict[str, Codes] = field(default_factory=dict)
+    sizes: dict[str, np.ndarray] = field(default_factory=dict)
 
     def expression(self, name: str) -> relax.Expr:
         """Return a tensor as Relax has it."""
         if name in self.constants:
             return relax.const(_storable(self.constants[name]))
+        if name in self.sizes and self.sizes[name].ndim == 1:
+            return relax.ShapeExpr(self.sizes[name].tolist())
+        if name in self.sizes:
+            raise UnsupportedError(
+                f"tensor {name!r}", "is the size of a dynamic batch", "Import with fixed shapes"
+            )
         if name not in self.expressions:
             self.expressions[name] = self.codes[name].integers(self.builder)
         return self.expressions[name]
@@ -76,6 +85,8 @@ class Importer:
         """Sizes of a tensor, integers where they are fixed."""
         if name in self.constants:
             return list(self.constants[name].shape)
+        if name in self.sizes:
+            return list(self.sizes[name].shape)
         tensor = self.codes[name].source if name in self.codes else self.expression(name)
         sizes = tensor.ty.shape
         return [int(n) if isinstance(n, tvm.tirx.IntImm) else n for n in sizes]

@@ -9,7 +9,7 @@ from tvm import relax
 from tvm.relax.frontend.onnx import onnx_frontend
 
 from ...errors import BitencError, UnsupportedError, first_line
-from . import codes, constants, dynamic, finn, integer, layers, qdq, qlinear, qonnx
+from . import codes, constants, dynamic, finn, integer, layers, qdq, qlinear, qonnx, sizes
 from .importer import Converter, Importer
 from .model import MICROSOFT, QONNX, STANDARD, describe_node, inputs_of, opset_of
 
@@ -71,17 +71,17 @@ def _check_ops(graph: GraphProto) -> None:
 
 
 def _inputs(model: ModelProto, importer: Importer) -> list[relax.Var]:
-    sizes: dict[str, tvm.tirx.Var] = {}
+    symbols: dict[str, tvm.tirx.Var] = {}
     for value in inputs_of(model):
         tensor = value.type.tensor_type
         shape = [
-            dim.dim_value or sizes.setdefault(dim.dim_param or f"{value.name}_batch", None)
+            dim.dim_value or symbols.setdefault(dim.dim_param or f"{value.name}_batch", None)
             for dim in tensor.shape.dim
         ]
         if shape and shape[0] is None:
             name = tensor.shape.dim[0].dim_param or f"{value.name}_batch"
-            sizes[name] = sizes[name] or tvm.tirx.Var(name, "int64")
-            shape[0] = sizes[name]
+            symbols[name] = symbols[name] or tvm.tirx.Var(name, "int64")
+            shape[0] = symbols[name]
         dtype = str(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
         var = relax.Var(value.name, relax.TensorType(shape, dtype))
         importer.expressions[value.name] = var
@@ -92,8 +92,8 @@ def _convert(node: NodeProto, importer: Importer) -> None:
     """Define the outputs of one node; every error names it."""
     own = CONVERTERS.get((node.domain, node.op_type))
     try:
-        if not _fold(node, importer):
-            convert = own or Importer.convert
+        if not _fold(node, importer) and not sizes.track(importer, node):
+            convert = sizes.converter(importer, node) or own or Importer.convert
             if not codes.move(importer, node, convert):
                 convert(importer, node)
     except BitencError:
@@ -128,12 +128,12 @@ def _fold(node: NodeProto, importer: Importer) -> bool:
 
 
 def _fold_shape(node: NodeProto, importer: Importer) -> bool:
-    sizes = importer.shape(node.input[0])
+    shape = importer.shape(node.input[0])
     bounds = {a.name: a.i for a in node.attribute}
-    sizes = sizes[bounds.get("start", 0) : bounds.get("end", len(sizes))]
-    if not all(isinstance(size, int) for size in sizes):
+    shape = shape[bounds.get("start", 0) : bounds.get("end", len(shape))]
+    if not all(isinstance(size, int) for size in shape):
         return False
-    importer.constants[node.output[0]] = np.array(sizes, np.int64)
+    importer.constants[node.output[0]] = np.array(shape, np.int64)
     return True
 
 
