@@ -92,10 +92,19 @@ def step_grid(dtype: str, zero_point, where: str) -> Grid:
 
 
 def move(importer: Importer, node: NodeProto, convert: Converter) -> bool:
-    """Convert an op that moves elements on the real numbers behind codes, if its input has them."""
+    """Convert an op that moves elements on the real numbers behind codes, if its input has them.
+
+    What is chosen from a quantized constant, as rows of a table are, is quantized as well.
+    """
     name = node.input[0] if node.input else ""
-    codes = importer.codes.get(name)
-    if codes is None or node.op_type not in MOVING or not codes.is_per_tensor:
+    codes, grid = importer.codes.get(name), importer.grids.get(name)
+    if node.op_type not in MOVING:
+        return False
+    if grid is not None and grid.scale.size == grid.zero_point.size == 1:
+        with standing_for(importer, name, importer.operand(name, node)):
+            convert(importer, node)
+        return True
+    if codes is None or not codes.is_per_tensor:
         return False
     with standing_for(importer, name, codes.levels(importer.builder)):
         convert(importer, node)
