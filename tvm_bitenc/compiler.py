@@ -12,6 +12,7 @@ from .batch import largest_batch, specs_of, without_bounds
 from .compiled import CompiledModel, model_of
 from .errors import UnsupportedError
 from .explain import Observer
+from .machine_code import check_machine_code
 from .program import CompiledProgram
 from .records.file import load_records
 from .target import Target, load_target
@@ -85,11 +86,13 @@ def build(
     if "bitenc.Lower" not in passes.names:
         observer("bitenc.Lower", mod)
     with target.tvm_target:
-        executable = relax.build(
-            scheduled, target.tvm_target, relax_pipeline=code_generation(target)
-        )
-    report, batch = observer.report().to_dict(), largest_batch(scheduled)
-    return model_of(CompiledProgram(executable, target, inputs, outputs, report, batch, scheduled))
+        kernels = code_generation(target)(scheduled)
+        executable = relax.build(kernels, target.tvm_target, relax_pipeline=None)
+    report, batch = observer.report(), largest_batch(scheduled)
+    check_machine_code(executable, kernels, target, [row.name for row in report.layers])
+    return model_of(
+        CompiledProgram(executable, target, inputs, outputs, report.to_dict(), batch, scheduled)
+    )
 
 
 def _check_module(mod: tvm.IRModule) -> None:
