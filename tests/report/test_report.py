@@ -9,7 +9,7 @@ from tvm import relax
 
 import tvm_bitenc as be
 from tvm_bitenc.encoding import Encoding
-from tvm_bitenc.errors import BitencError, LibraryError
+from tvm_bitenc.errors import BitencError
 from tvm_bitenc.report import FloatLayer, FloatOps, LayerRow, Report
 from tvm_bitenc.report.html import write_page
 
@@ -133,7 +133,7 @@ def test_nothing_half_written(tmp_path, monkeypatch):
     with pytest.raises(TypeError):
         write_page(path, "title", [{"heading": "x", "paragraphs": 3}])
     assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 1
-    with pytest.raises(LibraryError, match="can't be written.*Use another folder"):
+    with pytest.raises(BitencError, match="can't be written.*Use another folder"):
         REPORT.to_html(tmp_path / "missing" / "report.html")
 
 
