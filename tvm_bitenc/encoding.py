@@ -64,6 +64,12 @@ class Encoding:
         How much of the zero point is added after rounding: u = clip(round(x / s + z - l) + l).
         ONNX adds all of it then, and float32 sums and ties to even make a difference.
 
+    Notes
+    -----
+    Codes can't hold NaN. Wherever a number becomes a code, NaN becomes code 0, the smallest level,
+    as in ONNX Runtime and in torch's fake-quantize; on the way, arithmetic keeps NaN. (The smallest
+    level is that of code 0 unless a coefficient is negative.)
+
     Raises
     ------
     UnsupportedError
@@ -210,6 +216,8 @@ class Encoding:
     def quantize(self, x: np.ndarray, axis: int = 0) -> np.ndarray:
         """Codes (uint8) of float32 values, by the float32 arithmetic of the op `bitenc.quantize`.
 
+        NaN has no code and becomes the smallest level, as -inf does.
+
         Parameters
         ----------
         x : ndarray of float32
@@ -223,6 +231,7 @@ class Encoding:
             position = x / along(self.scale, x.ndim, axis)
         late = np.float32(self.late_zero_point)
         position = position + along(self.zero_point - late, x.ndim, axis)
+        position = np.where(np.isnan(position), np.float32(-np.inf), position)
         if self.is_positional:
             code = ROUND[self.rounding](position) + late
             return np.clip(code, 0, self.max_code).astype(np.uint8)

@@ -10,6 +10,7 @@ from tvm import relax, te, tirx
 
 from ..encoding import Encoding
 from ..errors import UnsupportedError
+from ..te.limited import limited
 from ..te.rounded import rounded
 from .registration import constant_value, describe, make_call, register_op, tensor_shape
 
@@ -18,7 +19,8 @@ def quantize(x: relax.Expr, encoding: Encoding, axis: int = -1, layer: str = "")
     """Round float32 to the nearest level of `encoding`; float32 in, float32 out, same shape.
 
     ``y = (clip(round(x / scale + zero_point), 0, max_code) - zero_point) * scale``, computed in
-    float32 in this order. Like the `Quant` node of QONNX, so an imported module runs as it is.
+    float32 in this order. Like the `Quant` node of QONNX, so an imported module runs as it is. NaN
+    becomes the smallest level, that of code 0: codes can't hold it.
 
     Parameters
     ----------
@@ -135,7 +137,10 @@ def _hint(call: relax.Call) -> str:
 
 
 def _step(position: tirx.PrimExpr, values: Sequence, midpoints: Sequence, dtype: str):
-    """values[i] for a position between midpoints[i-1] and midpoints[i], never a rounded sum."""
+    """values[i] for a position between midpoints[i-1] and midpoints[i], never a rounded sum.
+
+    The first one for NaN, which isn't above anything.
+    """
     chosen = tirx.const(values[0].item(), dtype)
     for midpoint, value in zip(midpoints, values[1:]):
         above = position > tirx.const(float(midpoint), "float32")
@@ -170,8 +175,7 @@ def code_of(x, scale, zero_point, encoding: Encoding) -> tirx.PrimExpr:
     position = x / scale + (zero_point - late)
     if encoding.is_positional:
         code = _ROUND[encoding.rounding](position) + late
-        top = tirx.const(encoding.max_code, "float32")
-        return te.max(te.min(code, top), tirx.const(0, "float32"))
+        return limited(code, *(tirx.const(v, "float32") for v in (0, encoding.max_code)))
     _, codes, midpoints = encoding.distinct_levels
     return _step(position, codes, midpoints, "int32")
 

@@ -8,10 +8,11 @@ from tvm import te, tirx
 from tvm.target import codegen
 
 from ..layer import RESIDUAL, FloatStep
+from .limited import at_least, at_most
 
 
 def apply_step(name: str, value, constants: Sequence, dtype: str, residual=None):
-    """Expression of one step; each rounds on its own, as the graph's ops do.
+    """Expression of one step; each rounds on its own and keeps NaN, as the graph's ops do.
 
     Parameters
     ----------
@@ -30,12 +31,12 @@ def apply_step(name: str, value, constants: Sequence, dtype: str, residual=None)
     if name == "multiply_add":
         return _intrinsic(dtype, "llvm.fma", value, *constants)
     if name == "clip":
-        return tirx.min(tirx.max(value, constants[0]), constants[1])
+        return at_most(at_least(value, constants[0]), constants[1])
     if name == "prelu":
         sloped = _intrinsic(dtype, "llvm.arithmetic.fence", value * constants[0])
         return tirx.Select(value > 0, value, sloped)
     if name in ("maximum", "minimum"):
-        return (tirx.max if name == "maximum" else tirx.min)(value, constants[0])
+        return (at_least if name == "maximum" else at_most)(value, constants[0])
     return value + (residual if name == RESIDUAL else constants[0])
 
 

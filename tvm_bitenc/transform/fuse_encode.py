@@ -10,8 +10,8 @@ After::
     planes = bitenc.packed_encode(x, thresholds)
 
 The function from x to its code never falls, so the code is the number of thresholds that x
-reaches. Each is the smallest float32 number that gets the code, found by bisection on the graph's
-own float32 function: exact by construction, and no division is left.
+reaches, none for NaN. Each is the smallest float32 number that gets the code, found by bisection
+on the graph's own float32 function: exact by construction, and no division is left.
 """
 
 from __future__ import annotations
@@ -62,7 +62,17 @@ def _fuse_encode(call: relax.Call, graph: Graph) -> relax.Expr | None:
                 x = step.function(x)
             return encoding.quantize(x)
 
-    return packed_encode(source, float_thresholds(codes_of, 2**encoding.bits - 1))
+    thresholds = float_thresholds(codes_of, 2**encoding.bits - 1)
+    return packed_encode(source, thresholds) if _hold_at_the_ends(thresholds, codes_of) else None
+
+
+def _hold_at_the_ends(thresholds: np.ndarray, codes_of: Callable) -> bool:
+    """Whether thresholds say what the function says of NaN, and of numbers that it makes NaN.
+
+    Arithmetic that rises makes NaN of the largest numbers only, infinity among them.
+    """
+    ends = np.float32([np.nan, -np.inf, np.inf])
+    return np.array_equal((ends[:, None] >= thresholds).sum(1), codes_of(ends))
 
 
 def float_thresholds(codes_of: Callable[[np.ndarray], np.ndarray], steps: int) -> np.ndarray:

@@ -49,6 +49,9 @@ class FuseFloat:
         return rewrite_calls(mod, fuse)
 
 
+_LIMITS = ("clip", "maximum", "minimum")  # As steps, they expect a number.
+
+
 def _fused(call: relax.Call, graph: Graph, uses: dict) -> relax.Expr | None:
     name, constants = op_name(call).rpartition(".")[2], None
     if name == "relu":
@@ -86,6 +89,8 @@ def _with(convolution: relax.Call, name: str, constants, others, call, graph) ->
             return None
         return with_step(convolution, RESIDUAL, [], other)
     if any(value is None or value.size not in (1, layer.out_channels) for value in constants):
+        return None
+    if name in _LIMITS and any(np.isnan(value).any() for value in constants):
         return None
     shape = (layer.out_channels,)
     values = [

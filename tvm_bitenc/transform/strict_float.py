@@ -1,13 +1,19 @@
-"""Float arithmetic that rounds the same on every CPU, as lowerings of Relax ops.
+"""Float arithmetic that is the same on every CPU and keeps NaN, as lowerings of Relax ops.
 
 A fence around each elementwise product costs nothing but its contraction with a sum. Convolutions
-and matrix products that stay in float have lowerings of their own, without fences.
+and matrix products that stay in float have lowerings of their own, without fences. TVM's own
+limits (relu, clip, maximum, minimum) turn NaN into the limit, which numpy and torch don't.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 from tvm import relax, te, tirx, topi
 
+from ..op.registration import constant_value
+from ..te.limited import at_least, at_most
 from ..te.rounded import rounded
 
 
@@ -46,8 +52,77 @@ def _sloped(value, slope) -> tirx.PrimExpr:
     return tirx.Select(value > 0, value, rounded(value * slope))
 
 
+def _relu(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+    def compute(x) -> te.Tensor:
+        zero = tirx.const(0, str(x.dtype))
+        return te.compute(x.shape, lambda *i: at_least(x(*i), zero), name="relu")
+
+    return builder.call_te(compute, *call.args, primfunc_name_hint="relu")
+
+
+def _clip(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+    x, *limits = call.args
+    dtype = str(x.ty.dtype)
+    low, high = (tirx.const(limit.value, dtype) for limit in limits)
+    has_numbers = not any(np.isnan(limit.value) for limit in limits)
+
+    def compute(x) -> te.Tensor:
+        def element(*index) -> tirx.PrimExpr:
+            return at_most(at_least(x(*index), low), high) if has_numbers else low + high
+
+        return te.compute(x.shape, element, name="clip")
+
+    return builder.call_te(compute, x, primfunc_name_hint="clip")
+
+
+def _maximum(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+    return _larger(builder, call, topi.maximum, lambda a, b: a > b, "maximum")
+
+
+def _minimum(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+    return _larger(builder, call, topi.minimum, lambda a, b: a < b, "minimum")
+
+
+def _larger(builder: relax.BlockBuilder, call: relax.Call, plain, is_beyond, name: str):
+    """Lower an op of two operands, of which either may be NaN unless it is a constant."""
+    first, second = call.args
+    if _is_limit(second):
+        first, second = second, first
+
+    def compute(a, b) -> te.Tensor:
+        limited = plain(a, b)  # Of a NaN and a number it is the second one.
+        if _is_limit(first) or "float" not in str(a.dtype):
+            return limited
+
+        def element(*index):
+            x, y = (_broadcast(tensor, index) for tensor in (a, b))
+            ordered = tirx.Select(is_beyond(y, x), y, x + y)
+            return tirx.Select(is_beyond(x, y), x, tirx.Select(x == y, y, ordered))
+
+        return te.compute(limited.shape, element, name=name)
+
+    return builder.call_te(compute, first, second, primfunc_name_hint=name)
+
+
+def _is_limit(expr: relax.Expr) -> bool:
+    value = constant_value(expr)
+    return value is not None and not np.isnan(value).any()
+
+
+def _broadcast(tensor: te.Tensor, index: Sequence) -> tirx.PrimExpr:
+    """Element of a tensor at an index of what it is repeated to."""
+    own = index[len(index) - len(tensor.shape) :]
+    return tensor(
+        *(0 if topi.utils.equal_const_int(n, 1) else i for n, i in zip(tensor.shape, own))
+    )
+
+
 STRICT_LEGALIZATION = {
+    "relax.clip": _clip,
+    "relax.maximum": _maximum,
+    "relax.minimum": _minimum,
     "relax.multiply": _multiply,
+    "relax.nn.relu": _relu,
     "relax.nn.leakyrelu": _leaky_relu,
     "relax.nn.prelu": _prelu,
 }

@@ -1,0 +1,24 @@
+"""Lower and upper limits of float32 values. What a NaN becomes is said by each function.
+
+TVM's ``max(a, b)`` is ``a if a > b else b``, so of a NaN and a number it returns the second. That
+is what x86's own instruction does, hence the order of the operands costs nothing.
+"""
+
+from __future__ import annotations
+
+from tvm import tirx
+
+
+def at_least(value, limit) -> tirx.PrimExpr:
+    """Return the larger one; NaN stays NaN, and -0 stays -0 beside a limit of 0, as in torch."""
+    return tirx.max(limit, value)
+
+
+def at_most(value, limit) -> tirx.PrimExpr:
+    """Return the smaller one; NaN stays NaN."""
+    return tirx.min(limit, value)
+
+
+def limited(value, low, high) -> tirx.PrimExpr:
+    """Return the value within limits; NaN becomes the lower one."""
+    return tirx.min(tirx.max(value, low), high)
