@@ -18,6 +18,7 @@ from tvm import relax, tirx
 from tvm.sym import Analyzer
 
 from .errors import BitencError, UnsupportedError
+from .printable import escape_fields
 
 BATCH = "batch"  # How the dynamic size is printed.
 INT32_MAX = 2**31 - 1
@@ -38,6 +39,9 @@ class TensorSpec:
     name: str
     shape: tuple[int | str, ...]
     dtype: str
+
+    def __post_init__(self):
+        escape_fields(self)
 
     def fits(self, shape: Sequence[int]) -> bool:
         """Whether a tensor of this shape is one of these."""

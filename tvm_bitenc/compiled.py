@@ -15,6 +15,7 @@ from .arrays import checked_arrays
 from .errors import BitencError
 from .host import check_runs_here
 from .machines import Machines
+from .printable import printable
 from .program import Benchmark, CompiledProgram
 from .report.data import LayerRow
 from .report.report import Report
@@ -191,7 +192,7 @@ class AcceleratedModel(CompiledModel):
         """Run; see `CompiledModel`."""
         with self._recorded() as runs:
             result = super().__call__(*inputs)
-        self._runs = runs
+        self._runs = {printable(layer): cycles for layer, cycles in runs.items()}
         return result
 
     run = __call__

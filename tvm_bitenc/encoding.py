@@ -227,7 +227,8 @@ class Encoding:
         x = np.asarray(x, np.float32)
         if self.rounding == "sign":
             return (x >= 0).astype(np.uint8)
-        with np.errstate(over="ignore"):  # Infinity is clipped like any other large number.
+        # Infinity is clipped like any other large number, and no kind of NaN is worth a warning.
+        with np.errstate(over="ignore", invalid="ignore"):
             position = x / along(self.scale, x.ndim, axis)
         late = np.float32(self.late_zero_point)
         position = position + along(self.zero_point - late, x.ndim, axis)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .printable import printable
+
 
 class BitencError(ValueError):
     """Base class of every error that tvm-bitenc raises on purpose.
@@ -18,6 +20,8 @@ class BitencError(ValueError):
 
     def __init__(self, where: str, cause: str = "", cure: str = ""):
         # TVM rebuilds an error that crosses its C++ code from the finished message alone.
+        where = printable(where, "" if cause else "\n")
+        cause, cure = (printable(text, "\n\t") for text in (cause, cure))
         super().__init__(f"{where}: {cause}. {cure}." if cause else where)
         self.where, self.cause, self.cure = where, cause, cure
 
@@ -41,4 +45,4 @@ class RemoteError(BitencError):
 def first_line(error: Exception) -> str:
     """Return the first line of another library's message, without its full stop."""
     lines = str(error).strip().splitlines() or [repr(error)]
-    return lines[0].removesuffix(".")
+    return printable(lines[0].removesuffix("."))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import TypeVar
 
+from ..printable import escape_fields
 from ..vta.work import Work
 
 Self = TypeVar("Self", bound="ReportData")
@@ -52,6 +53,9 @@ class LayerRow:
     work: Work | None = None
     moved_bytes: int = 0
 
+    def __post_init__(self):
+        escape_fields(self)
+
     def to_dict(self) -> dict:
         """Plain numbers and strings; those of `Work` beside the others."""
         content = asdict(self)
@@ -86,6 +90,9 @@ class FloatLayer:
     cure: str = ""
     macs: int = 0
 
+    def __post_init__(self):
+        escape_fields(self)
+
 
 @dataclass(frozen=True)
 class FloatOps:
@@ -102,6 +109,9 @@ class FloatOps:
     op: str
     count: int
     layers: list[str] = field(default_factory=list)
+
+    def __post_init__(self):
+        escape_fields(self)
 
 
 @dataclass(frozen=True)
@@ -132,6 +142,9 @@ class ReportData:
     macs_per_cycle: int = 0
     bytes_per_cycle: int = 0
     edges: list[tuple[int, int]] = field(default_factory=list)
+
+    def __post_init__(self):
+        escape_fields(self)
 
     @property
     def works(self) -> list[Work]:

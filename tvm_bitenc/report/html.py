@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..errors import BitencError
 from ..files import written_whole
+from ..printable import printable
 from .data import ReportData, layer_line, ops_line
 from .figure import data_url
 from .roofline import draw_roofline
@@ -40,10 +41,15 @@ def write_template(path: Path, name: str, content: dict) -> Path:
             "report", "jinja2 isn't installed", "pip install 'tvm-bitenc[report]'"
         ) from None
     loader = jinja2.PackageLoader("tvm_bitenc.report")
-    template = jinja2.Environment(loader=loader, autoescape=True).get_template(name)
+    environment = jinja2.Environment(loader=loader, autoescape=True, finalize=_shown)
+    template = environment.get_template(name)
     with written_whole(path) as temporary:
         temporary.write_text(template.render(content), encoding="utf-8")
     return path
+
+
+def _shown(value):
+    return printable(value, "\n\t") if isinstance(value, str) else value
 
 
 def report_section(report: ReportData) -> dict:
