@@ -7,6 +7,7 @@ direction of writing, line ends that forge a line. Whatever shows or keeps names
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import Any
 
 
 def printable(text: str, keep: str = "") -> str:
@@ -27,7 +28,7 @@ def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode()
 
 
-def escape_fields(value: object) -> None:
+def escape_fields(value: Any) -> None:
     """Make every text of a dataclass printable, for its ``__post_init__``."""
     for each in fields(value):
         found = getattr(value, each.name)
