@@ -228,8 +228,9 @@ class ConvLayer:
     @property
     def weight_bipolar(self) -> np.ndarray:
         """v of every weight, int64, shaped like the weight codes."""
-        bits = (self.weight_codes[..., None] >> np.arange(self.weight_bits)) & 1
-        return (2 * bits.astype(np.int64) - 1) @ np.array(self.geometry.weight_coefficients)
+        codes = np.arange(2**self.weight_bits)[:, None]
+        signs = 2 * (codes >> np.arange(self.weight_bits) & 1) - 1
+        return (signs @ np.array(self.geometry.weight_coefficients))[self.weight_codes]
 
     def _inside(self, axis: int) -> tuple[np.ndarray, np.ndarray]:
         """Class of each output row or column, and per class which taps lie inside the image."""

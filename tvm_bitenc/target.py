@@ -8,6 +8,7 @@ from __future__ import annotations
 import platform
 import sys
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 
 import tvm
@@ -98,7 +99,7 @@ class Target:
         """First part of the triple: ``x86_64``, ``aarch64``, ``armv7``."""
         return self.triple.split("-")[0]
 
-    @property
+    @cached_property
     def features(self) -> frozenset[str]:
         """CPU features that generated code may use, in LLVM's spelling."""
         names = set(codegen.llvm_get_cpu_features(self.tvm_target))

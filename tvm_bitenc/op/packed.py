@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import lru_cache
 
 import numpy as np
 from tvm import relax, te, tirx
@@ -116,6 +117,7 @@ def packed_max_pool2d(planes: relax.Expr, call: relax.Call) -> relax.Call:
     )
 
 
+@lru_cache(maxsize=2)  # Each rule asks, one after the other, and what it works out stays with it.
 def conv_layer_of(call: relax.Call) -> ConvLayer:
     """Everything static about a call to `packed_conv2d`."""
     batch, _, height, width = _source_shape(call)

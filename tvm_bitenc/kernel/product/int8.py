@@ -13,7 +13,7 @@ Codes that are too large for signed bytes are taken less 128: then :math:`128 \s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from tvm import tirx
@@ -56,19 +56,20 @@ class ByteWeights:
     shift: np.ndarray
 
 
+@lru_cache(maxsize=1)  # Asked twice: whether there are any, and for them.
 def byte_weights(layer: ConvLayer, most: int) -> ByteWeights | None:
     """Write weights as signed bytes of at most `most`; None if they don't fit."""
     integers = layer.weight_bipolar + layer.weight_offset[:, None, None, None].astype(np.int64)
-    none = np.zeros(len(integers), np.int64)
-    odd = np.abs(integers[:, 0, 0, 0]) % 2
-    candidates = [(1, none)]
-    if np.all(integers % 2 == odd[:, None, None, None]):
-        candidates.append((2, odd))
-    for factor, shift in candidates:
-        values = (integers - shift[:, None, None, None]) // factor
-        if -most - 1 <= values.min() and values.max() <= most:
-            return ByteWeights(values.astype(np.int8), factor, shift)
-    return None
+    low, high = integers.min(), integers.max()
+    if -most - 1 <= low and high <= most:
+        return ByteWeights(integers.astype(np.int8), 1, np.zeros(len(integers), np.int64))
+    odd = integers[:, 0, 0, 0] & 1
+    if not -most - 1 <= low >> 1 <= high >> 1 <= most or np.any(
+        (integers & 1) != odd[:, None, None, None]
+    ):
+        return None
+    # All of a channel are even, or all are odd: halves are whole, rounded down.
+    return ByteWeights((integers >> 1).astype(np.int8), 2, odd)
 
 
 Totals = list[list[Register]]  # By pixel, and vector of output channels.
