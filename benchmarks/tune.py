@@ -29,7 +29,7 @@ from tvm_bitenc.op.packed import (
 )
 from tvm_bitenc.op.registration import is_call_to
 from tvm_bitenc.records.file import Trial, read_lines, records_for
-from tvm_bitenc.schedule import Kernel, schedule_rule
+from tvm_bitenc.schedule import Kernel, RuleSet
 from tvm_bitenc.target import Target, load_target
 from tvm_bitenc.te.function import prim_func
 from tvm_bitenc.tuning.api import DEFAULT_TRIALS, NEAR_LIMIT, tune
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> list[dict]:
     chosen = [w for w in LAYERS if any(part in w.name for part in options.layers)]
     machine, target = this_machine(), load_target(options.target, options.threads)
     if options.plain:
-        target = replace(target, rules=(f"plain {options.plain}", *target.rules))
+        target = replace(target, rules=(PLAIN[options.plain], *target.rules))
     print_machine(machine, options.threads)
     if options.curves:
         return draw_curves(UNSEEN, options, target)
@@ -187,7 +187,6 @@ def layers_module(workloads: Sequence[Workload], pair: Bits) -> tvm.IRModule:
     return builder.get()
 
 
-@schedule_rule("plain int8")
 def plain_int8(call: relax.Call, _target: Target) -> Kernel | None:
     """The loops of integer products as they stand, output channels in the lanes."""
     if not is_call_to(call, packed_conv2d_op) or takes_codes(call):
@@ -203,7 +202,6 @@ def plain_int8(call: relax.Call, _target: Target) -> Kernel | None:
     return Kernel(schedule.mod["main"], constants)
 
 
-@schedule_rule("plain xnor")
 def plain_xnor(call: relax.Call, _target: Target) -> Kernel | None:
     """The definition's loops as they stand, with output channels in the lanes of the innermost."""
     if not is_call_to(call, packed_conv2d_op) or takes_codes(call):
@@ -219,6 +217,12 @@ def plain_xnor(call: relax.Call, _target: Target) -> Kernel | None:
     schedule.vectorize(lane)
     schedule.decompose_reduction(counts, i)
     return Kernel(schedule.mod["main"], constants)
+
+
+PLAIN = {
+    "int8": RuleSet("plain int8", (plain_int8,)),
+    "xnor": RuleSet("plain xnor", (plain_xnor,)),
+}
 
 
 def draw_curves(workloads: Sequence[Workload], options, target: Target) -> list[dict]:

@@ -1,7 +1,9 @@
-"""A spelling, a pass and a target from outside: nothing in the package is edited.
+"""A spelling, a pass, a target and an instruction set from outside: nothing here is edited.
 
 Each test would pass vacuously if its extension weren't used, so each asserts that it was.
 """
+
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,11 +13,14 @@ from tvm import s_tir
 
 import tvm_bitenc as be
 from tvm_bitenc.encoding import Encoding
+from tvm_bitenc.kernel.isa import Isa
 from tvm_bitenc.op.packed import packed_conv2d_op, unscheduled_compute
 from tvm_bitenc.op.quantize import quantize
 from tvm_bitenc.op.registration import constant_value, is_call_to, with_attributes
-from tvm_bitenc.schedule import Kernel, rule_sets, schedule_rule
-from tvm_bitenc.target import native_target
+from tvm_bitenc.records.workload import target_key
+from tvm_bitenc.schedule import Kernel, RuleSet, x86
+from tvm_bitenc.schedule.vector import vector_rules
+from tvm_bitenc.target import load_target, native_target
 from tvm_bitenc.te.function import prim_func
 from tvm_bitenc.transform import canonicalize, default_pipeline, no_lowering, quantizer_spelling
 from tvm_bitenc.transform.analysis.float32 import op_name
@@ -117,24 +122,23 @@ rules = ["outside", "generic"]
 """
 
 
+def marked(call, _target):
+    """Mark kernels as made by this rule."""
+    if not is_call_to(call, packed_conv2d_op):
+        return None
+    compute, inputs = unscheduled_compute(call)
+    schedule = s_tir.Schedule(prim_func(compute, inputs))
+    last = schedule.get_child_blocks(schedule.get_sblock("root"))[-1]
+    schedule.annotate(schedule.get_loops(last)[0], "outside.rule", 1)
+    return Kernel(schedule.mod["main"], [constant_value(value) for value in inputs[1:]])
+
+
 @pytest.fixture
-def board(tmp_path, monkeypatch):
-    """The new target: a file's path, for one test."""
-    monkeypatch.setitem(rule_sets(), "outside", [])
-
-    @schedule_rule("outside")
-    def marked(call, _target):
-        if not is_call_to(call, packed_conv2d_op):
-            return None
-        compute, inputs = unscheduled_compute(call)
-        schedule = s_tir.Schedule(prim_func(compute, inputs))
-        last = schedule.get_child_blocks(schedule.get_sblock("root"))[-1]
-        schedule.annotate(schedule.get_loops(last)[0], "outside.rule", 1)
-        return Kernel(schedule.mod["main"], [constant_value(value) for value in inputs[1:]])
-
+def board(tmp_path):
+    """The new target: a file, and the rule set that it names."""
     path = tmp_path / "board.toml"
     path.write_text(TOML.format(cpu=native_target().tvm_target.attrs["mcpu"]))
-    return path
+    return load_target(path, rule_sets=[RuleSet("outside", (marked,))])
 
 
 @tvm.ir.instrument.pass_instrument
@@ -169,8 +173,59 @@ def test_all_three_together(signs, spelling, board, same):
         return default_pipeline(*arguments).insert_after("bitenc.Strategy", LastLayerBy("int8"))
 
     with tvm.transform.PassContext(instruments=[watch]):
-        lib = be.build(mod, target=str(board), strategy="xnor", pipeline=pipeline)
+        lib = be.build(mod, target=board, strategy="xnor", pipeline=pipeline)
     assert [row.strategy for row in lib.report().layers] == ["xnor", "int8"]
     assert sum("outside.rule" in script for script in watch.scripts.values()) == 2
     assert same(lib(x), expected)
     assert same(be.build(mod, pipeline=no_lowering)(x), expected)
+
+
+SSSE3 = {
+    "lookup": "llvm.x86.ssse3.pshuf.b.128",
+    "sum_bytes": "llvm.x86.sse2.psad.bw",
+    "multiply_add_bytes": "llvm.x86.ssse3.pmadd.ub.sw.128",
+    "multiply_add_words": "llvm.x86.sse2.pmadd.wd",
+}
+SSSE3_TOML = """
+[tvm]
+mtriple = "x86_64-linux-gnu"
+mcpu = "x86-64-v2"
+
+[schedule]
+rules = ["ssse3", "generic"]
+"""
+
+
+def ssse3_of(target):
+    """Vectors of 16 bytes, which the package has no rules for."""
+    return Isa("ssse3", 16, 16, SSSE3) if "ssse3" in target.features else None
+
+
+@pytest.fixture
+def old_cpu(tmp_path):
+    """A CPU of an instruction set from outside: one `Isa`, one `RuleSet`, one file."""
+    if native_target().architecture != "x86_64":
+        pytest.skip("SSSE3 runs on x86 alone: run the tests on such a machine as well")
+    # Two lanes to a vector: eight channels, whose bits fill a byte, take four of them.
+    family = replace(x86.FAMILY, sizes={**x86.SIZES, "xnor": lambda layer, isa: (4, 2)})
+    path = tmp_path / "old.toml"
+    path.write_text(SSSE3_TOML)
+    return load_target(path, rule_sets=[vector_rules("ssse3", family, ssse3_of, {"ssse3"})])
+
+
+@pytest.mark.parametrize(
+    "strategy, instruction",
+    [("xnor", "psad.bw"), ("lut", "pshuf.b.128"), ("int8", "pmadd.ub.sw.128")],
+)
+def test_an_instruction_set_is_one_isa_and_one_rule_set(
+    strategy, instruction, old_cpu, random_layer, layers_module, same
+):
+    encodings = Encoding.symmetric(2, 2.0), Encoding.unsigned(2, 2.0)
+    layer = random_layer(0, *encodings, channels=17, out_channels=20, padding=1)
+    watch = Scheduled()
+    with tvm.transform.PassContext(instruments=[watch]):
+        lib = be.build(layers_module([layer]), target=old_cpu, strategy=strategy)
+    (kernel,) = [script for name, script in watch.scripts.items() if "packed_conv2d" in name]
+    assert instruction in kernel
+    assert same(lib(layer.input), layer.reference())
+    assert target_key(old_cpu).endswith(" ssse3")

@@ -5,7 +5,7 @@ import tvm
 
 from tvm_bitenc.errors import TargetError
 from tvm_bitenc.host import check_runs_here, host_features, missing_instructions
-from tvm_bitenc.schedule import rule_sets
+from tvm_bitenc.schedule import RULE_SETS, RuleSet, own_features, rule_sets_of
 from tvm_bitenc.target import (
     DEFAULT_RULES,
     Target,
@@ -53,7 +53,7 @@ def test_every_shipped_target_loads_and_names_known_rules():
     for name in target_names():
         target = load_target(name)
         assert target.name == name and target.description
-        assert set(target.rules) <= set(rule_sets())
+        assert [rules.name for rules in rule_sets_of(target)] == list(target.rules)
 
 
 def test_what_a_file_says_arrives(tmp_path):
@@ -67,6 +67,18 @@ def test_what_a_file_says_arrives(tmp_path):
     assert target.architecture == "x86_64" and target.triple == "x86_64-linux-gnu"
     assert "avx2" in target.features and "avx512f" not in target.features
     assert load_target(str(path), threads=3).threads == 3
+
+
+def test_rule_sets_of_ones_own_stand_where_the_file_names_them(tmp_path):
+    path = tmp_path / "board.toml"
+    path.write_text(GOOD + '[schedule]\nrules = ["mine", "generic"]\n')
+    mine, unnamed = RuleSet("mine", features=frozenset({"bmi2", "sve"})), RuleSet("unnamed")
+    target = load_target(path, rule_sets=[unnamed, mine])
+    assert target.rules == (mine, "generic") and target.rule_names == ("mine", "generic")
+    assert rule_sets_of(target) == (mine, RULE_SETS[-1])
+    assert own_features(target) == {"bmi2"}
+    with pytest.raises(TargetError, match="no schedule rule set 'mine'"):
+        rule_sets_of(load_target(path))
 
 
 def test_every_rule_set_is_tried_where_the_file_names_none(tmp_path):

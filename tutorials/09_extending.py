@@ -31,9 +31,8 @@ from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.op.packed import packed_conv2d_op, unscheduled_compute
 from tvm_bitenc.op.quantize import quantize
 from tvm_bitenc.op.registration import constant_value, is_call_to
-from tvm_bitenc.schedule import Kernel, schedule_rule
-from tvm_bitenc.target import native_target
-from tvm_bitenc.te.function import prim_func
+from tvm_bitenc.schedule import Kernel, RuleSet, prim_func
+from tvm_bitenc.target import load_target, native_target
 from tvm_bitenc.transform import quantizer_spelling
 from tvm_bitenc.transform.analysis.float32 import op_name
 
@@ -118,13 +117,13 @@ assert np.array_equal(plain(x), expected)
 # ---------------
 # A function from a packed op to a kernel, or None to decline; what it declines, the next set in the
 # target's list takes. This one takes the plain definition of the convolution, whose integers are
-# exact, and unrolls its innermost loop. A real instruction set writes its vectors here:
-# `tvm_bitenc/schedule/avx2.py` is one.
+# exact, and unrolls its innermost loop. Rules form a `RuleSet`, a value; the target's file names
+# it, and `load_target` is given it. A real instruction set is an `Isa`, of which
+# `schedule.vector.vector_rules` makes the rule set: `tvm_bitenc/schedule/avx2.py` is one.
 
 used = []
 
 
-@schedule_rule("board")
 def unrolled(call, _target):
     """A packed convolution whose last loop is unrolled."""
     if not is_call_to(call, packed_conv2d_op):
@@ -137,7 +136,9 @@ def unrolled(call, _target):
     return Kernel(schedule.mod["main"], [constant_value(value) for value in inputs[1:]])
 
 
-ours = be.build(module, target=target_file("board", "board", "generic"))
+board = RuleSet("board", rules=(unrolled,))
+target = load_target(target_file("board", "board", "generic"), rule_sets=[board])
+ours = be.build(module, target=target)
 assert np.array_equal(ours(x), expected) and len(used) == 2
 print("our rule made the kernels of", used)
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import platform
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 import tvm
 from tvm.target import codegen
@@ -27,6 +29,14 @@ ACCELERATOR = "vta"
 SIMULATORS = ("functional", "verilog")
 DEFAULT_RULES = ("avx512", "avx2", "generic")  # Each declines what its CPU lacks.
 _KEYS = {"description", "emulator", "tvm", "schedule", "core"}
+
+
+class Named(Protocol):
+    """Whatever has a name: of `schedule.RuleSet`, a target knows no more."""
+
+    @property
+    def name(self) -> str:
+        """What target files call it."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +74,7 @@ class Target:
         Name of the TOML file without its ending, or of the `tvm.target.Target`.
     tvm_target : tvm.target.Target
         What LLVM generates code for.
-    rules : tuple of str
+    rules : tuple of str or RuleSet
         Schedule rule sets, tried in this order; see `tvm_bitenc.schedule`.
     threads : int or None
         Threads to use; None leaves it to TVM's pool.
@@ -81,13 +91,18 @@ class Target:
 
     name: str
     tvm_target: tvm.target.Target
-    rules: tuple[str, ...] = DEFAULT_RULES
+    rules: tuple[str | Named, ...] = DEFAULT_RULES
     threads: int | None = None
     description: str = ""
     core: Core = Core()
     emulator: str = ""
     accelerator: Accelerator | None = None
     simulator: str = SIMULATORS[0]
+
+    @property
+    def rule_names(self) -> tuple[str, ...]:
+        """Names of its rule sets."""
+        return tuple(item if isinstance(item, str) else item.name for item in self.rules)
 
     @property
     def triple(self) -> str:
@@ -119,6 +134,7 @@ def load_target(
     target: str | Path | tvm.target.Target | Target,
     threads: int | None = None,
     simulator: str | None = None,
+    rule_sets: Sequence[Named] = (),
 ) -> Target:
     """Find a target.
 
@@ -130,6 +146,8 @@ def load_target(
         1 compiles without parallel loops; None leaves the count to TVM's thread pool.
     simulator : {"functional", "verilog"}, optional
         Of an accelerator; None is functional.
+    rule_sets : sequence of schedule.RuleSet
+        Rule sets of your own, which the target's ``rules`` name.
 
     Raises
     ------
@@ -144,6 +162,9 @@ def load_target(
         target = native_target()
     elif not isinstance(target, Target):
         target = read_target(_find(target))
+    own = {rules.name: rules for rules in rule_sets}
+    named = zip(target.rule_names, target.rules)
+    target = replace(target, rules=tuple(own.get(name, rules) for name, rules in named))
     if simulator is None:
         return replace(target, threads=threads)
     if target.accelerator is None or simulator not in SIMULATORS:

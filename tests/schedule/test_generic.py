@@ -12,7 +12,7 @@ import tvm_bitenc
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.errors import TargetError
 from tvm_bitenc.op import pack
-from tvm_bitenc.schedule import find_kernel, rule_sets
+from tvm_bitenc.schedule import RuleSet, find_kernel
 from tvm_bitenc.strategy import STRATEGIES
 from tvm_bitenc.target import Target, native_target
 from tvm_bitenc.transform import default_pipeline
@@ -69,27 +69,26 @@ def packed_call():
     return relax.BlockBuilder().normalize(pack(codes, 2))
 
 
-def test_rules_are_tried_in_the_order_of_the_target(monkeypatch):
+def test_rules_are_tried_in_the_order_of_the_target():
     asked = []
 
     def decline(call, target):
         asked.append(call.op.name)
 
-    monkeypatch.setitem(rule_sets(), "mine", [decline, decline])
-    target = Target("board", native_target().tvm_target, ("mine", "generic"))
+    mine = RuleSet("mine", (decline, decline))
+    target = Target("board", native_target().tvm_target, (mine, "generic"))
     kernel = find_kernel(packed_call(), target)
     assert asked == ["bitenc.pack"] * 2 and len(kernel.constants) == 0
 
 
 def test_an_unknown_rule_set_is_named():
     target = Target("board", native_target().tvm_target, ("turbo",))
-    with pytest.raises(TargetError, match=r"'board'.*'turbo'.*generic.*schedule_rule"):
+    with pytest.raises(TargetError, match=r"'board'.*'turbo'.*generic.*RuleSet"):
         find_kernel(packed_call(), target)
 
 
-def test_no_rule_applies(monkeypatch):
-    monkeypatch.setitem(rule_sets(), "mine", [])
-    target = Target("board", native_target().tvm_target, ("mine",))
+def test_no_rule_applies():
+    target = Target("board", native_target().tvm_target, (RuleSet("mine"),))
     with pytest.raises(TargetError, match=r'no rule of mine.*bitenc\.pack.*"generic"'):
         find_kernel(packed_call(), target)
 

@@ -11,7 +11,7 @@ from tvm_bitenc.kernel.nest.geometry import padded_blocks
 from tvm_bitenc.layer import BranchGeometry, ConvLayer
 from tvm_bitenc.op.packed import conv_layer_of, packed_conv2d_op
 from tvm_bitenc.op.registration import is_call_to
-from tvm_bitenc.schedule import avx2, avx512, find_kernel, rule_sets, strategy_costs, x86
+from tvm_bitenc.schedule import avx2, avx512, find_kernel, rule_sets_of, strategy_costs, x86
 from tvm_bitenc.schedule.vector import default_tile
 from tvm_bitenc.strategy import STRATEGIES
 from tvm_bitenc.target import DEFAULT_RULES, Target, load_target, native_target
@@ -47,9 +47,9 @@ def call_of(random_layer, layers_module, target, strategy, **window):
 
 def maker_of(call, target):
     """The rule set whose kernel a target gets."""
-    for name in target.rules:
-        if any(rule(call, target) is not None for rule in rule_sets()[name]):
-            return name
+    for rules in rule_sets_of(target):
+        if any(rule(call, target) is not None for rule in rules.rules):
+            return rules.name
     return None
 
 

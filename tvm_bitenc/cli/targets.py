@@ -15,7 +15,7 @@ from rich.text import Text
 from ..errors import TargetError
 from ..host import check_runs_here
 from ..layer import BranchGeometry, ConvLayer
-from ..schedule import rule_sets, strategy_costs
+from ..schedule import rule_sets_of, strategy_costs
 from ..target import Target, load_target, target_names
 
 BITS = ((1, 1), (1, 2), (2, 2), (4, 4), (8, 8))  # That strategies are shown for.
@@ -66,11 +66,6 @@ def describe(target: Target) -> dict:
     TargetError
         If there is no such rule set.
     """
-    if unknown := sorted(set(target.rules) - set(rule_sets())):
-        known = ", ".join(sorted(rule_sets()))
-        raise TargetError(
-            f"target {target.name!r}", f"there are no schedule rule sets {unknown}", f"Use {known}"
-        )
     costs = {f"W{m}A{k}": _costs(m, k, target) for m, k in BITS}
     if target.accelerator is not None:  # It has one way; the CPU's are for what it leaves.
         costs = {}
@@ -79,7 +74,7 @@ def describe(target: Target) -> dict:
         "description": target.description,
         "triple": target.triple,
         "cpu": str(target.tvm_target.attrs.get("mcpu", "")),
-        "rules": list(target.rules),
+        "rules": [rules.name for rules in rule_sets_of(target)],
         "strategies": sorted(set().union(*costs.values())),
         "auto": {bits: min(cost, key=cost.get) for bits, cost in costs.items()},
         "runs_here": _runs_here(target),

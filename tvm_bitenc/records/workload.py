@@ -13,6 +13,7 @@ from tvm import relax
 from ..features import instructions, kernel_features
 from ..layer import BranchGeometry, ConvLayer
 from ..op.packed import conv_layer_of, takes_codes
+from ..schedule import own_features
 from ..target import Target
 
 PATTERN = re.compile(
@@ -195,12 +196,13 @@ def numbers_of(text: str) -> dict[str, float]:
 def target_key(target: Target) -> str:
     """Name CPU and instruction sets: measurements hold for no other.
 
-    Instruction sets are those that kernels are made for, and those added to what the CPU has.
+    Instruction sets are those that kernels are made for, those of the target's own rule sets, and
+    those added to what the CPU has.
     """
     cpu = str(target.tvm_target.attrs.get("mcpu", "")) or "generic"
     added = [str(name)[1:] for name in target.tvm_target.attrs.get("mattr", []) if name[0] == "+"]
     found = kernel_features(target.features, target.architecture)
-    found |= instructions(added, target.architecture)
+    found |= instructions(added, target.architecture) | own_features(target)
     return " ".join([target.architecture, cpu, *sorted(found)])
 
 

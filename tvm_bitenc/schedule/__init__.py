@@ -1,37 +1,44 @@
 """Schedule rules: how a packed op becomes a kernel, one file per instruction set.
 
-A rule is a function from a call and a target to a `Kernel`, or None where it doesn't apply. Rules
-are registered in named sets; a target file lists the sets to try, in order::
+A `RuleSet` is a value: rules, each a function from a call and a target to a `Kernel`, or None where
+it doesn't apply; what may be tuned; and what strategies cost. All that ship stand in `RULE_SETS`;
+a target file names the ones to try, in order. One of your own goes in beside the file that names
+it, and nothing else changes::
 
-    @schedule_rule("my-isa")
     def conv2d(call, target):
-        if not is_call_to(call, packed_conv2d_op): return None
+        if not is_call_to(call, packed_conv2d_op):
+            return None
         ...
         return Kernel(prim_func, constants)
+
+    mine = RuleSet("my-isa", rules=(conv2d,))
+    be.build(mod, target=load_target("board.toml", rule_sets=[mine]))
+
+What an instruction set shares with others, `vector_rules` makes from its `Isa`.
 """
 
 from ..kernel.kernel import Kernel
-from .rule import (
-    Rule,
-    Space,
-    cost_model,
+from ..te.function import prim_func
+from .rule import Rule, RuleSet, Space
+from .rule_sets import (
+    RULE_SETS,
     find_kernel,
     find_space,
-    rule_sets,
-    schedule_rule,
-    search_space,
+    own_features,
+    rule_sets_of,
     strategy_costs,
 )
 
 __all__ = [
+    "RULE_SETS",
     "Kernel",
     "Rule",
+    "RuleSet",
     "Space",
-    "cost_model",
     "find_kernel",
     "find_space",
-    "rule_sets",
-    "schedule_rule",
-    "search_space",
+    "own_features",
+    "prim_func",
+    "rule_sets_of",
     "strategy_costs",
 ]

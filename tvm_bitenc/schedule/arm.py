@@ -6,7 +6,7 @@ import math
 from dataclasses import astuple, dataclass
 
 from ..encoding import WORD_BITS
-from ..kernel.isa import Isa
+from ..kernel.neon import Neon
 from ..kernel.nest.tile import Tile
 from ..kernel.product import lut, lut_plan, xnor
 from ..kernel.product.branch_cover import Square
@@ -87,18 +87,18 @@ FLOAT_BITS = 4  # As many of them take as long as a float.
 ENTRY = 60  # Largest entry of a table of four bits.
 
 
-def _xnor_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
+def _xnor_sizes(layer: ConvLayer, isa: Neon) -> tuple[int, int]:
     """Sums of every coefficient, pixel and vector in registers, beside planes and weights."""
     factors = counts_by_factor(byte_cover(layer))
     sums = (isa.registers - 12) // (AT_ONCE * len(factors))
     return OCTET // ByteXnor.lanes_of(layer, isa), max(min(sums, MAX_PIXELS), 1)
 
 
-def _lut_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
+def _lut_sizes(layer: ConvLayer, isa: Neon) -> tuple[int, int]:
     return 4, 4 if isa.registers >= 32 else 2
 
 
-def _int8_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
+def _int8_sizes(layer: ConvLayer, isa: Neon) -> tuple[int, int]:
     if layer.input_shape[3] <= MAX_CHANNELS:  # `Nchw` has many sums of 32 bits.
         return (4, 4) if isa.registers >= 32 else (2, 3)
     product = NeonInt8(layer, isa, Tile(1, 1))
@@ -111,7 +111,7 @@ def _int8_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
     return 8, 3 if product.keeps_pairs else 2
 
 
-def _depthwise_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
+def _depthwise_sizes(layer: ConvLayer, isa: Neon) -> tuple[int, int]:
     return 2, 4
 
 
@@ -123,7 +123,7 @@ SIZES = {
 }
 
 
-def costs(layer: ConvLayer, isa: Isa, target: Target) -> dict[str, float]:
+def costs(layer: ConvLayer, isa: Neon, target: Target) -> dict[str, float]:
     """Cycles of a layer by strategy: its work on the target's core, and loading the weights."""
     planes = layer.weight_codes.size * layer.weight_bits / 8
     loading = {"xnor": planes, "lut": planes, "int8": layer.weight_codes.size}
@@ -133,7 +133,7 @@ def costs(layer: ConvLayer, isa: Isa, target: Target) -> dict[str, float]:
     }
 
 
-def works(layer: ConvLayer, isa: Isa) -> dict[str, Work]:
+def works(layer: ConvLayer, isa: Neon) -> dict[str, Work]:
     """Work of a layer by strategy, input channels rounded up to what each takes at once."""
     if Depthwise.applies(layer, isa):
         vectors = layer.macs / Depthwise.lanes_of(layer, isa)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..kernel.isa import Isa
 from ..target import Target
-from .vector import register
+from .vector import vector_rules
 from .x86 import FAMILY
 
 REQUIRED = {"avx2", "fma"}
@@ -27,4 +27,4 @@ def isa_of(target: Target) -> Isa | None:
     return Isa("avx2", 32, 16, intrinsics)
 
 
-register("avx2", FAMILY, isa_of)
+RULES = vector_rules("avx2", FAMILY, isa_of)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..kernel.isa import Isa
 from ..target import Target
-from .vector import register
+from .vector import vector_rules
 from .x86 import FAMILY
 
 REQUIRED = {"avx512f", "avx512bw", "avx512vl", "avx512dq"}
@@ -33,4 +33,4 @@ def isa_of(target: Target) -> Isa | None:
     return Isa("avx512", 64, 32, intrinsics, has_popcount)
 
 
-register("avx512", FAMILY, isa_of)
+RULES = vector_rules("avx512", FAMILY, isa_of)

@@ -7,7 +7,7 @@ from ..kernel.neon_functions import llvm_text
 from ..target import Target
 from .arm import FAMILY
 from .neon import AARCH64
-from .vector import register
+from .vector import vector_rules
 
 INTRINSICS = {**AARCH64, "dot": "llvm.aarch64.neon.sdot"}
 
@@ -19,4 +19,4 @@ def isa_of(target: Target) -> Neon | None:
     return Neon("dotprod", 16, 32, INTRINSICS, most_code=127, functions=llvm_text("aarch64"))
 
 
-register("dotprod", FAMILY, isa_of)
+RULES = vector_rules("dotprod", FAMILY, isa_of)

@@ -28,7 +28,7 @@ from ..target import Target
 from ..te.function import prim_func, sizes_of
 from ..te.int_matmul import LANES, ROWS
 from ..te.threshold import MAX_COUNTED, search_stages
-from .rule import cost_model, schedule_rule
+from .rule import RuleSet
 
 XNOR_LANES = 8  # Output channels side by side: 8 x 64 bits fill the widest vectors there are.
 INT_LANES = 16  # The same in 32-bit accumulators.
@@ -36,7 +36,6 @@ MAX_ACCUMULATORS = 12  # Vectors that accumulate at once; more would leave the r
 MIN_PARALLEL_WORK = 1 << 17  # Vector operations below which waking threads doesn't pay.
 
 
-@schedule_rule("generic")
 def conv2d_xnor(call: relax.Call, target: Target) -> Kernel | None:
     """Convolution by xor and popcount: output channels in lanes, some pixels at a time.
 
@@ -60,7 +59,6 @@ def conv2d_xnor(call: relax.Call, target: Target) -> Kernel | None:
     return Kernel(schedule.mod["main"], constants)
 
 
-@schedule_rule("generic")
 def conv2d_int8(call: relax.Call, target: Target) -> Kernel | None:
     """Convolution by integer products: the same tiles, one product per tap instead of branches."""
     layer = _layer(call, "int8")
@@ -79,7 +77,6 @@ def conv2d_int8(call: relax.Call, target: Target) -> Kernel | None:
     return Kernel(schedule.mod["main"], constants)
 
 
-@schedule_rule("generic")
 def conv2d_lut(call: relax.Call, target: Target) -> Kernel | None:
     """Convolution by table look-up: output channels in lanes, gathered one by one."""
     layer = _layer(call, "lut")
@@ -99,7 +96,6 @@ def conv2d_lut(call: relax.Call, target: Target) -> Kernel | None:
     return Kernel(schedule.mod["main"], constants)
 
 
-@schedule_rule("generic")
 def matmul_int8(call: relax.Call, target: Target) -> Kernel | None:
     """Product of two matrices of codes: columns in lanes, some rows at a time in registers."""
     if not is_call_to(call, branch_matmul_op):
@@ -123,7 +119,6 @@ def matmul_int8(call: relax.Call, target: Target) -> Kernel | None:
     return Kernel(schedule.mod["main"], [])
 
 
-@cost_model("generic")
 def costs(layer: ConvLayer, target: Target) -> dict[str, float]:
     """Vector instructions per output pixel and channel.
 
@@ -230,7 +225,7 @@ def _count_in_registers(schedule: s_tir.Schedule, block: LoopRV) -> None:
 
 def _threshold_stages(layer: ConvLayer) -> list[str]:
     """Blocks of the threshold unit, in order."""
-    is_counted = len(layer.thresholds) <= MAX_COUNTED
+    is_counted = len(layer.threshold_unit[0]) <= MAX_COUNTED
     return [*([] if is_counted else search_stages(layer.out_bits)), "code"]
 
 
@@ -246,19 +241,19 @@ def _compare_in_lanes(schedule: s_tir.Schedule, stage: SBlockRV, layer: ConvLaye
         schedule.decompose_reduction(stage, step[0])
 
 
-@schedule_rule("generic")
 def lookup(call: relax.Call, target: Target) -> Kernel | None:
     """Codes by a table: bit operations on words."""
     if not is_call_to(call, packed_lookup_op):
         return None
     parallel = _is_parallel(target, math.prod(sizes_of(call.ty.shape, 1)))
     batch, table = tirx.Var("batch", "int32"), constant_value(call.args[-1])
+    if table is None:
+        return None
     shapes = [sizes_of(planes.ty.shape, batch) for planes in call.args[:-1]]
     bits, channels = int(call.attrs["bits"]), int(call.attrs["channels"])
     return lookup_kernel(shapes, table, bits, channels, parallel)
 
 
-@schedule_rule("generic")
 def data_parallel(call: relax.Call, target: Target) -> Kernel | None:
     """Everything else: the definition as it stands, rows of the image in parallel."""
     if is_call_to(call, packed_conv2d_op):
@@ -270,3 +265,10 @@ def data_parallel(call: relax.Call, target: Target) -> Kernel | None:
             batch, row, *_ = schedule.get_loops(block)
             schedule.parallel(schedule.fuse(batch, row))
     return Kernel(schedule.mod["main"], [])
+
+
+RULES = RuleSet(
+    "generic",
+    (conv2d_xnor, conv2d_int8, conv2d_lut, matmul_int8, lookup, data_parallel),
+    costs=costs,
+)

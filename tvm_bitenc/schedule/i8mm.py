@@ -7,7 +7,7 @@ from ..kernel.neon_functions import llvm_text
 from ..target import Target
 from .arm import FAMILY
 from .neon import AARCH64
-from .vector import register
+from .vector import vector_rules
 
 INTRINSICS = {**AARCH64, "dot": "llvm.aarch64.neon.usdot", "matrix": "llvm.aarch64.neon.usmmla"}
 
@@ -19,4 +19,4 @@ def isa_of(target: Target) -> Neon | None:
     return Neon("i8mm", 16, 32, INTRINSICS, most_code=255, functions=llvm_text("aarch64"))
 
 
-register("i8mm", FAMILY, isa_of)
+RULES = vector_rules("i8mm", FAMILY, isa_of)

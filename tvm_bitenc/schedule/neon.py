@@ -6,7 +6,7 @@ from ..kernel.neon import Neon
 from ..kernel.neon_functions import llvm_text
 from ..target import Target
 from .arm import FAMILY
-from .vector import register
+from .vector import vector_rules
 
 AARCH64 = {
     "lookup": "llvm.aarch64.neon.tbl1",
@@ -30,4 +30,4 @@ def isa_of(target: Target) -> Neon | None:
     return Neon("neon", 16, 16, ARMV7, most_code=127, functions=llvm_text("armv7"))
 
 
-register("neon", FAMILY, isa_of)
+RULES = vector_rules("neon", FAMILY, isa_of)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from tvm import relax, tirx
 
@@ -30,7 +31,7 @@ from ..op.packed import conv_layer_of, pack_op, packed_conv2d_op, packed_encode_
 from ..op.registration import constant_value, is_call_to
 from ..target import Target
 from ..te.function import sizes_of
-from .rule import Space, cost_model, schedule_rule, search_space
+from .rule import Rule, RuleSet, Space
 
 PREPARED_BYTES = 192 << 10  # What prepared rows may take of the second-level cache.
 TASKS_PER_THREAD = 2
@@ -42,6 +43,8 @@ MAX_PIXELS = 16
 MAX_PREPARED_BYTES = 2 << 20
 UNROLLED = (0, 2, 4, 8, 16)
 
+IsaOf = Callable[[Target], "Isa | None"]
+
 
 @dataclass(frozen=True)
 class Family:
@@ -52,7 +55,8 @@ class Family:
     products : dict of str to type
         Class of the product by strategy.
     sizes : dict of str to callable
-        Vectors and pixels of a tile, by name of the product: a function of layer and `Isa`.
+        Vectors and pixels of a tile, by name of the product: a function of layer and `Isa`, or
+        whatever class of it the instruction sets have.
     costs : callable
         Cost of a layer by strategy: a function of layer, `Isa` and target.
     pixels : callable
@@ -60,38 +64,41 @@ class Family:
     """
 
     products: Mapping[str, type[Product]]
-    sizes: Mapping[str, Callable[[ConvLayer, Isa], tuple[int, int]]]
-    costs: Callable[[ConvLayer, Isa, Target], dict[str, float]]
+    sizes: Mapping[str, Callable[[ConvLayer, Any], tuple[int, int]]]
+    costs: Callable[[ConvLayer, Any, Target], dict[str, float]]
     pixels: Callable[[int, int], int]
 
 
-def register(rule_set: str, family: Family, isa_of: Callable[[Target], Isa | None]) -> None:
-    """Register the rules and the cost model of an instruction set.
+def vector_rules(name: str, family: Family, isa_of: IsaOf, features: Iterable[str] = ()) -> RuleSet:
+    """Return the rule set of an instruction set.
 
     Parameters
     ----------
-    rule_set : str
+    name : str
     family : Family
     isa_of : callable
         What a target offers of the instruction set, None if it lacks it: then the rules decline.
+    features : iterable of str
+        See `RuleSet`.
     """
-    for kernel_of in (conv2d, packed_encode, pack):
-        schedule_rule(rule_set)(partial(_if_offered, isa_of, kernel_of, family))
 
-    @search_space(rule_set)
+    def rule(kernel_of: Callable[..., Kernel | None]) -> Rule:
+        def kernel(call: relax.Call, target: Target) -> Kernel | None:
+            isa = isa_of(target)
+            return None if isa is None else kernel_of(call, target, isa, family)
+
+        return kernel
+
     def space_of(call: relax.Call, target: Target) -> Space | None:
         isa = isa_of(target)
         return None if isa is None else space(call, target, isa, family)
 
-    @cost_model(rule_set)
     def costs_of(layer: ConvLayer, target: Target) -> dict[str, float] | None:
         isa = isa_of(target)
         return None if isa is None else family.costs(layer, isa, target)
 
-
-def _if_offered(isa_of, kernel_of, family, call: relax.Call, target: Target) -> Kernel | None:
-    isa = isa_of(target)
-    return None if isa is None else kernel_of(call, target, isa, family)
+    rules = rule(conv2d), rule(packed_encode), rule(pack)
+    return RuleSet(name, rules, space_of, costs_of, frozenset(features))
 
 
 def conv2d(
@@ -112,7 +119,7 @@ def conv2d(
     if epilogue is None:
         return None
     batch = tirx.Var("batch", "int32")
-    shapes = tuple(sizes_of(ty.shape, batch) for ty in (call.args[0].ty, call.ty))
+    shapes = sizes_of(call.args[0].ty.shape, batch), sizes_of(call.ty.shape, batch)
     return conv2d_kernel(layer, product, epilogue, shapes, threads > 1)
 
 
@@ -135,15 +142,15 @@ def space(call: relax.Call, target: Target, isa: Isa, family: Family) -> Space |
     fewest = max(OCTET // lanes, 1)
     vectors = [v for v in (fewest * 2**i for i in range(4)) if v * lanes <= max(WORD, lanes)]
     row_bytes = product.row_bytes(layer, isa)
-    knobs = {
+    knobs: dict[str, Iterable[int]] = {
         "pixels": range(1, min(layer.output_size[1], MAX_PIXELS) + 1),
         "vectors": vectors,
         "rows": [r for r in divisors(height) if r * row_bytes <= MAX_PREPARED_BYTES] or [1],
         "splits": divisors(groups * padded_blocks(layer, fewest * lanes)) if threads > 1 else [1],
         "unroll": UNROLLED,
     }
-    knobs = {name: tuple(values) for name, values in knobs.items()}
-    return Space(knobs, default, is_legal, partial(conv2d, call, target, isa, family))
+    values = {name: tuple(values) for name, values in knobs.items()}
+    return Space(values, default, is_legal, partial(conv2d, call, target, isa, family))
 
 
 def _seen(call: relax.Call, isa: Isa, family: Family) -> tuple[ConvLayer, type[Product] | None]:
@@ -166,7 +173,8 @@ def packed_encode(call: relax.Call, target: Target, isa: Isa, _family: Family) -
     shape = call.args[0].ty.shape
     parallel = target.threads != 1 and math.prod(sizes_of(shape, 1)) >= MIN_PARALLEL_VALUES
     shape = sizes_of(shape, tirx.Var("batch", "int32"))
-    return encode_kernel(shape, constant_value(call.args[1]), isa, parallel)
+    thresholds = constant_value(call.args[1])
+    return None if thresholds is None else encode_kernel(shape, thresholds, isa, parallel)
 
 
 def pack(call: relax.Call, target: Target, isa: Isa, _family: Family) -> Kernel | None:

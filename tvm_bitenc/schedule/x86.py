@@ -81,13 +81,13 @@ def costs(layer: ConvLayer, isa: Isa, _target: Target) -> dict[str, float]:
         blocks = groups * -(-layer.out_channels // groups // lut.TABLE)
         looked_up = pixels * blocks * window * tables / slots * layer.weight_bits
         parts = lut_plan.parts_of(layer.geometry.act_coefficients, tables)
-        each = sum(3.3 + 3 * part.most / lut_plan.MAX_ENTRY_SUM for part in parts)
-        found["lut"] = looked_up * each + inputs / lut_plan.GROUP / slots * 6 * layer.act_bits
+        lookup = sum(3.3 + 3 * part.most / lut_plan.MAX_ENTRY_SUM for part in parts)
+        found["lut"] = looked_up * lookup + inputs / lut_plan.GROUP / slots * 6 * layer.act_bits
     if Int8.applies(layer, isa):
         product = Int8(layer, isa, Tile(1, 1))
         blocks = groups * -(-layer.out_channels // groups // (n // 4))
-        each = {"dot": 2.0, "bytes": 3.0 if product.widens_seldom else 5.0, "words": 3.0}
-        steps = pixels * blocks * window * product.steps * each[product.method]
+        step = {"dot": 2.0, "bytes": 3.0 if product.widens_seldom else 5.0, "words": 3.0}
+        steps = pixels * blocks * window * product.steps * step[product.method]
         found["int8"] = steps + inputs / n * 3 * layer.act_bits
     planes = WEIGHT_BYTE * layer.weight_codes.size * layer.weight_bits / 8
     loading = {"xnor": planes, "lut": planes, "int8": WEIGHT_BYTE * layer.weight_codes.size}
