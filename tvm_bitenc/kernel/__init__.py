@@ -4,6 +4,7 @@
 `kernel.py`                    a kernel: a function and its constants
 `tir.py`                       short names for the vector expressions that kernels are made of
 `isa.py`                       what a vector instruction set offers, as expressions
+`isa_meaning.py`               what each of its methods computes, in numpy
 `neon.py`                      the same for NEON, which offers more
 `neon_functions.py`            its instructions that LLVM has no name for
 `accumulator.py`               how sums lead to accumulators, and thresholds in terms of sums

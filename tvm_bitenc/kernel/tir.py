@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeAlias
 
 import tvm
@@ -72,6 +73,13 @@ def lane_constants(values: Sequence[int], dtype: str) -> Vector:
 def flat(buffer: tirx.Buffer, size: Expr, dtype: str) -> tirx.Buffer:
     """The memory of a buffer as one row of `size` elements of `dtype`."""
     return T.decl_buffer((size,), dtype, data=buffer.data)
+
+
+def imported(functions: str) -> AbstractContextManager:
+    """Scope in which functions given as LLVM IR can be called."""
+    if not functions:
+        return nullcontext()
+    return T.attr(tirx.const(0, "int32"), "pragma_import_llvm", functions)
 
 
 class Register:

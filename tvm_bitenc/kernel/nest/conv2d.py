@@ -10,17 +10,14 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-
 import numpy as np
-from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
 from ...layer import ConvLayer
 from ..contract import Epilogue, Prepared, Product, TaskContext, TileContext
 from ..kernel import Kernel
-from ..tir import Expr
+from ..tir import Expr, imported
 from .geometry import padded_blocks, padded_width, prepared_rows
 from .memory import Memory, declare_memory
 
@@ -60,7 +57,7 @@ def conv2d_kernel(
             for i, value in enumerate(constants)
         ]
         out = T.arg("out", T.buffer(shapes[1], epilogue.out_dtype))
-        with _imported(product.isa.functions):
+        with imported(product.isa.functions):
             ends = len(of_product), len(of_product) + len(of_epilogue)
             memory = declare_memory(
                 source,
@@ -85,13 +82,6 @@ def _own_constants(layer: ConvLayer, product: Product, epilogue: Epilogue) -> di
     if pixels <= FEW_PIXELS:
         found["pixel_count"] = np.array([pixels], np.int32)
     return found
-
-
-def _imported(functions: str) -> AbstractContextManager:
-    """Scope in which functions given as LLVM IR can be called."""
-    if not functions:
-        return nullcontext()
-    return T.attr(tirx.const(0, "int32"), "pragma_import_llvm", functions)
 
 
 class _Nest:
