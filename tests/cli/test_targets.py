@@ -63,7 +63,7 @@ def test_the_file_of_the_readme(bitenc, tmp_path):
 def test_bad_files_are_refused(bitenc, tmp_path):
     good = '[tvm]\nmtriple = "aarch64-linux-gnu"\nmcpu = "cortex-a55"\n'
     for text, message in [
-        (good + '[schedule]\nrules = ["neno"]\n', "no schedule rule sets ['neno']"),
+        (good + '[schedule]\nrules = ["neno"]\n', "no schedule rule set 'neno'"),
         (good + "[core]\nisue = 1\n", "[core] isn't a table of known keys"),
         (good + "[core]\nissue = 0\n", "[core] issue is 0"),
         (good + '[core]\nvector = "two"\n', "[core] vector is 'two'"),

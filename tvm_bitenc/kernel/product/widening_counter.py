@@ -50,12 +50,13 @@ class WideningCounter:
         self._first = vectors.start
         self.early = [factor for factor, most in self.most.items() if most * steps > MAX_BYTE]
         self._pairs = {factor: self._registers(factor) for factor in self.early}
-        self._fresh = {
+        # A dict keeps them in order: the same layer always gives the same code.
+        self._fresh = dict.fromkeys(
             register
             for factor, registers in self.octets.items()
             if factor not in self.early
             for register in registers
-        }
+        )
 
     def _registers(self, factor: int) -> list[Register]:
         """Registers of 16 bits for a coefficient; none where they couldn't hold its sum."""
@@ -71,7 +72,7 @@ class WideningCounter:
 
     def begin(self) -> None:
         """Forget what `flush` moved."""
-        self._fresh.update(register for f in self.early for register in self.octets[f])
+        self._fresh.update((register, None) for f in self.early for register in self.octets[f])
 
     def settle(self) -> None:
         """Clear registers that have no value yet: a loop is to begin."""
@@ -84,7 +85,7 @@ class WideningCounter:
         octets = reinterpret(vector("uint8", self.isa.vector_bytes), bits)
         register, count = self.octets[factor][v - self._first], self.isa.popcount_bytes(octets)
         if register in self._fresh:
-            self._fresh.remove(register)
+            del self._fresh[register]
             register.set(count)
         else:
             register.set(self.isa.add_in_place(register.get(), count))
