@@ -13,7 +13,7 @@ for package in ("onnxruntime", "onnx", "rich"):
     pytest.importorskip(package, reason="pip install 'tvm-bitenc[bench]'")
 
 import tvm_bitenc
-from benchmarks import layers, networks, peers, report, resnet_peers, timing, workloads
+from benchmarks import concurrent, layers, networks, peers, report, resnet_peers, timing, workloads
 from benchmarks.machine import Machine
 from tvm_bitenc import encoding
 from tvm_bitenc.encoding import Encoding
@@ -146,3 +146,10 @@ def test_wrong_options_say_what_is_right(capsys):
     with pytest.raises(SystemExit):
         layers.main(["--bits", "2"])
     assert "isn't a pair like 2,2" in capsys.readouterr().err
+
+
+def test_many_callers_of_a_small_image(capsys):
+    found = concurrent.main(["--callers", "1", "2", "--seconds", "0.05", "--image", "32"])
+    assert list(found) == [1, 2] and min(found.values()) > 0
+    printed = capsys.readouterr().out
+    assert "ResNet-18 W2A2, 32 pixels" in printed and "KiB for each further caller" in printed
