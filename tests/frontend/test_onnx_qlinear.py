@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import numpy_helper
 
 import tvm_bitenc as be
 from tests.frontend.onnx_models import MICROSOFT, ModelBuilder, onnx_runtime
@@ -228,3 +229,33 @@ def test_refused(change, cause):
     model = g.model({"x": (U8, (1, 3, 4, 4))}, {y: (U8, 4)})
     with pytest.raises(be.errors.UnsupportedError, match=cause):
         be.from_onnx(model)
+
+
+def test_integers_of_32_bits_around_quantizers():
+    """Sums are quantized and dequantized; scales are computed in the graph from constants."""
+    rng, g = np.random.default_rng(0), ModelBuilder(21)
+    w = g.constant(rng.integers(-63, 64, (8, 6)), I8)
+    sums = g.add("MatMulInteger", "x", w)
+    scale = g.add("Mul", g.constant(np.float32(0.5)), g.constant(np.float32(0.03)))
+    real = g.add("DequantizeLinear", sums, scale)
+    codes = g.add("QuantizeLinear", real, g.add("Abs", scale), output_dtype=3)
+    same = g.add("QuantizeLinear", sums, g.constant(np.float32(40)), g.constant(np.int8(3)))
+    model = g.model({"x": (U8, (3, 8))}, {real: (np.float32, 2), codes: (I8, 2), same: (I8, 2)})
+    x = rng.integers(0, 256, (3, 8)).astype(U8)
+    lib = be.build(be.from_onnx(model))
+    total = x.astype(np.int32) @ np.int32(numpy_helper.to_array(model.graph.initializer[0]))
+    step = np.float32(0.5) * np.float32(0.03)
+    expected = total.astype(np.float32) * step
+    results = lib(x)
+    assert np.array_equal(results[0], expected)
+    assert np.array_equal(results[1], np.clip(np.rint(expected / step), -128, 127))
+    assert np.array_equal(results[2], np.clip(np.rint(total / np.float32(40)) + 3, -128, 127))
+
+
+def test_softmax_of_integers_is_refused():
+    g = builder()
+    y = g.add(
+        "QLinearSoftmax", "x", *g.grid(0.1, 0), *g.grid(1 / 256, 0), domain=MICROSOFT, opset=13
+    )
+    with pytest.raises(be.errors.UnsupportedError, match="QLinearSoftmax"):
+        be.from_onnx(g.model({"x": (U8, (2, 8))}, {y: (U8, 2)}))

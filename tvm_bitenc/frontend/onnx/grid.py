@@ -126,7 +126,7 @@ class Grid:
         if zero_point.ndim:
             raise UnsupportedError(
                 self.where,
-                "its activations have a zero point per channel",
+                "its activations have a zero point per channel (refused by design)",
                 "Quantize activations per tensor",
             )
         return int(zero_point) - self.low

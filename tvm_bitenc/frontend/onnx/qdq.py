@@ -29,9 +29,15 @@ def _quantize_linear(importer: Importer, node: NodeProto) -> None:
     if dtype == "int32":
         raise UnsupportedError(grid.where, "makes int32", "Quantize to 4 or 8 bits")
     if x in importer.constants:
-        importer.constants[output] = grid.integers(importer.constants[x]).astype(_numpy(dtype))
-    else:
-        importer.codes[output] = Codes(importer.expression(x), grid, dtype, node.name)
+        values = importer.constants[x].astype(np.float32)  # It may be int32.
+        importer.constants[output] = grid.integers(values).astype(_numpy(dtype))
+        return
+    real = importer.expression(x)
+    if str(real.ty.dtype) == "int32":
+        real = importer.builder.emit(relax.op.astype(real, "float32"))
+    if str(real.ty.dtype) != "float32":
+        raise UnsupportedError(grid.where, f"quantizes {real.ty.dtype}", "Use float32")
+    importer.codes[output] = Codes(real, grid, dtype, node.name)
 
 
 def _dequantize_linear(importer: Importer, node: NodeProto) -> None:
@@ -82,10 +88,15 @@ def _output_dtype(importer: Importer, node: NodeProto) -> str:
 def _grid(importer: Importer, node: NodeProto, dtype: str) -> Grid:
     where = describe_node(node)
     if dtype not in _DTYPES:
-        raise UnsupportedError(where, f"has {dtype} codes", f"Use one of {', '.join(_DTYPES)}")
+        design = " (refused by design)" if "16" in dtype else ""
+        raise UnsupportedError(
+            where, f"has {dtype} codes{design}", f"Use one of {', '.join(_DTYPES)}"
+        )
     if _attribute(node, "block_size", 0):
         raise UnsupportedError(
-            where, "quantizes in blocks", "Quantize per tensor or per channel (block_size=0)"
+            where,
+            "quantizes in blocks (refused by design)",
+            "Quantize per tensor or per channel (block_size=0)",
         )
     scale, shape = importer.parameter(node, 1, "scale"), importer.shape(node.input[0])
     if len(node.input) > 2 and node.input[2]:

@@ -78,7 +78,9 @@ def _define(importer: Importer, node: NodeProto, grid: Grid) -> None:
         return
     if grid.bits > MAX_BITS:
         raise UnsupportedError(
-            grid.where, f"bits = {grid.bits} is outside 1..{MAX_BITS}", "Use 1 to 8 bits"
+            grid.where,
+            f"bits = {grid.bits} is outside 1..{MAX_BITS} (refused by design)",
+            "Use 1 to 8 bits",
         )
     importer.expressions[output] = importer.quantized(x, grid, node.name)
 

@@ -139,7 +139,8 @@ def _check_activations(act: Encoding, where: str) -> None:
     if act.is_per_channel:
         raise UnsupportedError(
             where,
-            "its activations have a scale per channel, which no integer sum can carry",
+            "its activations have a scale per channel, which no integer sum can carry "
+            "(refused by design)",
             "Quantize activations per tensor",
         )
 

@@ -154,7 +154,8 @@ def weight(call: relax.Call, graph: Graph, out_axis: int) -> tuple[np.ndarray, E
     if (numbers != numbers[:, :1]).any():
         raise UnsupportedError(
             where,
-            f"its weight has a scale per entry of axis {axis}, not per output channel",
+            f"its weight has a scale per entry of axis {axis}, not per output channel "
+            "(refused by design)",
             "Use one scale per output channel, or per tensor",
         )
     return codes, _of_channels(encoding, numbers[:, 0])
