@@ -156,7 +156,11 @@ def _activation(importer: Importer, node: NodeProto, index: int) -> tuple[Operan
 
 
 def _qlinear_add(importer: Importer, node: NodeProto) -> None:
-    """``round(a ra + (b rb + shift))`` of codes a and b, by multiply-adds that round once."""
+    """``round(a ra + (b rb + shift))`` of codes a and b, by multiply-adds that round once.
+
+    So does ONNX Runtime with tensors of one shape; where it repeats one, it may begin with the
+    other, and a sum that is nearly a tie may differ.
+    """
     (a, a_scale, a_zero), (b, b_scale, b_zero) = (_activation(importer, node, i) for i in (0, 3))
     c_scale = single(scale(importer, node, 6), node, "scales")
     grid, _ = _output_grid(importer, node, 7, dtype_of(importer, node.input[0]))
