@@ -26,10 +26,13 @@ from ..compiler import build
 from ..errors import BitencError, UnsupportedError
 from ..explain import explain
 from .torch import from_torch
+from .torch.fake_tensors import tell_shapes
 
 NAME = "bitenc"
 WHERE = f"torch.compile backend {NAME!r}"
 OPTIONS = ("target", "strategy", "threads", "allow_float")
+
+tell_shapes()  # Here, because torch.compile loads a backend before it traces a model.
 
 
 def bitenc(

@@ -1,15 +1,23 @@
 """PyTorch to Relax, giving torch's own float32 numbers.
 
 ==================  ==========================================================================
-`importer`          TVM's importer, with names of layers and constants that torch computed
+`decompositions`    which operators torch writes in others first
 `constants`         which values of a program depend on its parameters alone
-`converters`        ops that TVM's importer doesn't know, or takes in another way than torch
-`fake_quantize`     torch's own quantizers: fake-quantize, and quantize/dequantize of PT2E
+`importer`          the walk over a program: nothing passes unread or unchecked
+`node_call`         one call of an operator: its arguments by name, and whether all were read
+`operators`         a converter for each operator that is taken: an explicit table
+`checks`            what a converter gives against what torch says of it
+`sizes`             torch's symbolic sizes in Relax
+`names`             names of layers
+`fake_tensors`      shapes of fake-quantize where a size is symbolic
 `modules`           observers and fake-quantize modules, as an export needs them
 `files`             exported programs in files
 `archive`           the members of such a file that are checked, and written again for torch
 `schema`            what their documents may say; `expressions`: what their sizes may be
 ==================  ==========================================================================
+
+TVM's importer of PyTorch gives its frame; its converters aren't used: too many overlook an argument
+or a dtype.
 """
 
 from __future__ import annotations
@@ -48,8 +56,15 @@ def from_torch(module_or_exported_program, example_args: Sequence | None = None)
     Raises
     ------
     UnsupportedError
-        If torch can't export the model, TVM can't import it, it was exported in training mode or
-        with observers at work, or one of its inputs or weights is no float32.
+        If torch can't export the model, an operator or one of its arguments isn't taken, it was
+        exported in training mode or with observers at work, or one of its inputs or weights is of
+        another floating dtype than float32.
+
+    Notes
+    -----
+    docs/operators-torch.md lists the operators that are taken. Inputs are never changed, by
+    in-place operators either. An index that is computed when the model runs and lies outside of
+    its axis, for which torch raises an error, means the nearest index inside.
     """
     torch = need_torch()
     program = module_or_exported_program
@@ -78,8 +93,10 @@ def need_torch():
 def _export(module, example_args: Sequence | None):
     import torch
 
+    from .fake_tensors import tell_shapes
     from .modules import exportable
 
+    tell_shapes()
     if example_args is None:
         raise BitencError(
             "from_torch", "a module needs example_args", "Give a tuple of example inputs"
@@ -103,11 +120,12 @@ def _export(module, example_args: Sequence | None):
 
 
 def _imported(program) -> tvm.IRModule:
+    from .decompositions import decompositions
     from .importer import Importer
 
     try:
         with _without_torchs_own_warnings():
-            return Importer(program.run_decompositions()).imported()
+            return Importer(program.run_decompositions(dict(decompositions()))).imported()
     except BitencError:
         raise
     except Exception as error:  # TVM's importer has no common class of errors.

@@ -14,13 +14,13 @@ from torch.export import ExportedProgram
 from torch.fx import Node
 from torch.fx.node import map_arg
 
-from .fake_quantize import FAKE_QUANTIZE
 from .names import base_name, op_base_name
+from .operators import quantizers
 
 # Ops that make levels of numbers. What follows them stays in the graph as well, for the compiler to
 # see the levels.
 _SPELT = ("round", "floor", "ceil", "trunc", "sign", "sgn", "where", "ge", "gt", "le", "lt")
-QUANTIZERS = frozenset([*_SPELT, "bitenc_quantize", *map(op_base_name, FAKE_QUANTIZE)])
+QUANTIZERS = frozenset([*_SPELT, *map(op_base_name, quantizers.OPERATORS)])
 # Ops that the compiler evaluates itself, to the same numbers: a spelling may begin with them.
 _ARITHMETIC = ("add", "sub", "mul", "div", "neg", "abs", "sqrt", "reciprocal", "minimum", "maximum")
 _CLIPS = ("relu", "clamp", "clamp_min", "clamp_max", "hardtanh")
@@ -44,7 +44,9 @@ def constant_values(program: ExportedProgram) -> dict[Node, object]:
 
 
 def foldable(values: dict[Node, object]) -> dict[Node, torch.Tensor]:
-    """Those of `constant_values` that torch must compute: inexact float32, before any quantizer."""
+    """Those of `constant_values` that torch must compute: before any quantizer, all but the ops
+    that the compiler evaluates itself, in float32.
+    """
     quantized: set[Node] = set()
     for node in values:
         if base_name(node) in QUANTIZERS or any(i in quantized for i in node.all_input_nodes):
@@ -54,9 +56,8 @@ def foldable(values: dict[Node, object]) -> dict[Node, torch.Tensor]:
         for node, value in values.items()
         if node.op == "call_function"
         and node not in quantized
-        and base_name(node) not in EXACT
         and isinstance(value, torch.Tensor)
-        and value.dtype == torch.float32
+        and not (value.dtype == torch.float32 and base_name(node) in EXACT)
     }
 
 

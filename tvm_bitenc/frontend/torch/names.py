@@ -34,6 +34,11 @@ def _path(node: Node) -> str:
     return str(paths[-1]) if paths else ""
 
 
+def where_of(node: Node) -> str:
+    """Operator and layer of a node, for messages."""
+    return f"{base_name(node)} of layer {layer_name(node)!r}"
+
+
 def reader_name(node: Node, steps: int = 4) -> str:
     """Path of the layer that reads a node's result, be it through a few other nodes."""
     users, name = list(node.users), ""

@@ -17,35 +17,50 @@ import torch
 from torch.fx import Node
 from tvm import relax
 
-from ...encoding import Encoding, along
-from ...errors import UnsupportedError
-from ...op.quantize import quantize
-from .names import base_name, reader_name
+from ....encoding import Encoding, along
+from ....errors import UnsupportedError
+from ....op.quantize import quantize
+from ..names import base_name, layer_name, reader_name
+from ..node_call import NodeCall
 
 
-def fake_quantize(node: Node, importer) -> relax.Expr:
+def bitenc_quantize(call: NodeCall) -> relax.Expr:
+    """`bitenc::bitenc_quantize`, as the layers of `tvm_bitenc.nn` call it."""
+    # Scale and zero point are tensors of the graph; the encoding is here for its attributes.
+    encoding = Encoding(int(call["bits"]), 1.0, 0.0, rounding=str(call["rounding"]))
+    quantizer = quantize(call["x"], encoding, int(call["axis"]), layer_name(call.node))
+    arguments = [call["x"], call["scale"], call["zero_point"]]
+    return call.emit(relax.Call(quantizer.op, arguments, quantizer.attrs))
+
+
+def fake_quantize(call: NodeCall) -> tuple:
     """One of the cachemask ops that `torch.fake_quantize_*` decompose to."""
+    call.read()
+    node, importer = call.node, call.importer
     x, scale, zero_point, *rest = node.args
     axis, rest = (int(rest[0]), rest[1:]) if "per_channel" in base_name(node) else (-1, rest)
     if base_name(node).endswith("tensor_qparams"):
         if not importer.value(rest[0]).item():
-            return _with_mask(importer.env[x], importer)
+            return _with_mask(call, importer.env[x])
         rest = rest[1:]
     grid = _Grid(node, importer, scale, zero_point, rest, axis)
-    emit = importer.block_builder.emit
+    emit = call.emit
     # Torch takes the reciprocal in float32.
     codes = _codes(importer.env[x], np.float32(1) / grid.scale, grid, emit)
-    return _with_mask(_levels(codes, grid, emit), importer)
+    return _with_mask(call, _levels(codes, grid, emit))
 
 
-def _with_mask(result: relax.Expr, importer) -> relax.Expr:
-    """Return what the op gives: the result, and a mask that only its gradient reads."""
-    mask = relax.op.full(result.ty.shape, relax.const(True, "bool"), "bool")
-    return importer.block_builder.emit(relax.Tuple([result, importer.block_builder.emit(mask)]))
+def _with_mask(call: NodeCall, result: relax.Expr) -> tuple:
+    """What the op gives: the result, and a mask that only its gradient reads."""
+    if call.is_used(1):
+        call.refuse("has its mask read", "Use its values alone: the mask is for gradients")
+    return result, None
 
 
-def quantize_integers(node: Node, importer) -> relax.Expr:
+def quantize_integers(call: NodeCall) -> relax.Expr:
     """``quantized_decomposed::quantize_*``: float32 to int8 or uint8."""
+    call.read()
+    node, importer = call.node, call.importer
     x, scale, zero_point, *rest = node.args
     grid = _Grid(node, importer, scale, zero_point, *_axis_and_range(node, rest))
     emit = importer.block_builder.emit
@@ -53,8 +68,10 @@ def quantize_integers(node: Node, importer) -> relax.Expr:
     return emit(relax.op.astype(codes, str(rest[-1]).removeprefix("torch.")))
 
 
-def dequantize_integers(node: Node, importer) -> relax.Expr:
+def dequantize_integers(call: NodeCall) -> relax.Expr:
     """``quantized_decomposed::dequantize_*``: int8 or uint8 to float32."""
+    call.read()
+    node, importer = call.node, call.importer
     integers, scale, zero_point, *rest = node.args
     grid = _Grid(node, importer, scale, zero_point, *_axis_and_range(node, rest))
     emit = importer.block_builder.emit
@@ -155,7 +172,8 @@ def _check_range(integers, grid: _Grid) -> None:
             )
 
 
-FAKE_QUANTIZE: dict[str, Callable] = {
+OPERATORS: dict[str, Callable] = {
+    "bitenc_quantize.default": bitenc_quantize,
     "fake_quantize_per_tensor_affine_cachemask.default": fake_quantize,
     "_fake_quantize_per_tensor_affine_cachemask_tensor_qparams.default": fake_quantize,
     "fake_quantize_per_channel_affine_cachemask.default": fake_quantize,
