@@ -29,6 +29,7 @@ from typing import NoReturn
 
 import tvm
 import tvm_ffi
+from tvm import relax
 
 from ..accelerator import Accelerator
 from ..batch import TensorSpec
@@ -49,7 +50,7 @@ _TRAILER = _LENGTH.size + hashlib.sha256().digest_size + len(MAGIC)
 
 def write_library(program: CompiledProgram, path: Path, cc: str | None = None) -> Path:
     """Write a compiled model; see `CompiledModel.export_library`."""
-    if isinstance(program.executable, tvm.runtime.Module):
+    if program.executable is None or isinstance(program.executable, tvm.runtime.Module):
         raise LibraryError(
             str(path), "the model was itself loaded from a library", "Copy that file instead"
         )
@@ -70,8 +71,9 @@ def write_library(program: CompiledProgram, path: Path, cc: str | None = None) -
 
 
 def _export(program: CompiledProgram, path: Path, link: Callable[..., None]) -> None:
+    executable: relax.VMExecutable = program.executable
     with _without_scope_warnings():
-        program.executable.export_library(str(path), fcompile=link, workspace_dir=str(path.parent))
+        executable.export_library(str(path), fcompile=link, workspace_dir=str(path.parent))
 
 
 def _linked_by(command: list[str]) -> Callable[..., None]:
