@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
 
 from .data import data_folder
+from .decode import WRITTEN_BY_HAND, Document, Source
 from .encoding import WORD_BITS
 from .errors import TargetError
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 BUFFERS = ("act", "weight", "param", "tap", "pass", "residual", "out")
-_SECTIONS = {
-    "array": ("DM", "DK", "DN"),
-    "buffers": BUFFERS,
-    "memory": ("bus_bytes", "latency"),
-    "queues": ("instructions", "tokens"),
-}
+MOST_ROWS = 1 << 24
+Rows = Annotated[int, Meta(ge=1, le=MOST_ROWS)]
 
 
 @dataclass(frozen=True)
@@ -42,22 +37,22 @@ class Accelerator:
         Entries of each queue.
     """
 
-    channels: int = 8
-    pixels: int = 8
-    act_rows: int = 1024
-    weight_rows: int = 2048
-    param_rows: int = 1024
-    tap_rows: int = 256
-    pass_rows: int = 64
-    residual_rows: int = 4096
-    out_rows: int = 4096
-    latency: int = 16
-    instruction_queue: int = 8
-    token_queue: int = 8
+    channels: Rows = 8
+    pixels: Rows = 8
+    act_rows: Rows = 1024
+    weight_rows: Rows = 2048
+    param_rows: Rows = 1024
+    tap_rows: Rows = 256
+    pass_rows: Rows = 64
+    residual_rows: Rows = 4096
+    out_rows: Rows = 4096
+    latency: Rows = 16
+    instruction_queue: Rows = 8
+    token_queue: Rows = 8
 
     def __post_init__(self):
         for name, value in asdict(self).items():
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            if type(value) is not int or not 1 <= value <= MOST_ROWS:
                 raise TargetError("accelerator", f"{name} = {value!r}", "Give a positive integer")
         if WORD_BITS % self.channels or self.channels % 2:
             raise TargetError("accelerator", f"DM = {self.channels}", "Use 2, 4, 8, 16, 32 or 64")
@@ -74,6 +69,64 @@ class Accelerator:
         return self.channels * self.pixels * WORD_BITS
 
 
+class Array(Document):
+    """``[array]`` of a file."""
+
+    DM: Rows
+    DK: Literal[64]
+    DN: Rows
+
+
+class Buffers(Document):
+    """``[buffers]``: rows of each."""
+
+    act: Rows
+    weight: Rows
+    param: Rows
+    tap: Rows
+    residual: Rows
+    out: Rows
+    pass_: Rows = msgspec.field(name="pass")
+
+
+class Memory(Document):
+    """``[memory]``."""
+
+    bus_bytes: Literal[8]
+    latency: Rows
+
+
+class Queues(Document):
+    """``[queues]``: entries of each."""
+
+    instructions: Rows
+    tokens: Rows
+
+
+class AcceleratorFile(Document):
+    """A file in targets/vta/."""
+
+    array: Array
+    buffers: Buffers
+    memory: Memory
+    queues: Queues
+
+    def __post_init__(self):
+        self.accelerator()
+
+    def accelerator(self) -> Accelerator:
+        """Sizes that the file gives."""
+        buffers = msgspec.structs.asdict(self.buffers)
+        return Accelerator(
+            self.array.DM,
+            self.array.DN,
+            **{f"{name.rstrip('_')}_rows": rows for name, rows in buffers.items()},
+            latency=self.memory.latency,
+            instruction_queue=self.queues.instructions,
+            token_queue=self.queues.tokens,
+        )
+
+
 def load_accelerator(target: str | Path = "default") -> Accelerator:
     """Read a name from targets/vta/, or a path to such a file.
 
@@ -84,32 +137,11 @@ def load_accelerator(target: str | Path = "default") -> Accelerator:
     """
     path = data_folder("targets") / "vta" / f"{target}.toml"
     path = path if path.is_file() else Path(target)
-    where = f"accelerator {str(target)!r}"
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise TargetError(where, "there is no such file", "Give a name from targets/vta/") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise TargetError(where, f"isn't TOML ({error})", "Mend that line") from None
-    _check_keys(content, where)
-    if content["array"]["DK"] != WORD_BITS or content["memory"]["bus_bytes"] != WORD_BITS // 8:
-        raise TargetError(where, "DK isn't 64, or bus_bytes isn't 8", "Use 64 and 8")
-    return Accelerator(
-        content["array"]["DM"],
-        content["array"]["DN"],
-        **{f"{name}_rows": content["buffers"][name] for name in BUFFERS},
-        latency=content["memory"]["latency"],
-        instruction_queue=content["queues"]["instructions"],
-        token_queue=content["queues"]["tokens"],
-    )
+    source = accelerator_source(f"accelerator {str(target)!r}")
+    return source.toml(source.read(path), AcceleratorFile).accelerator()
 
 
-def _check_keys(content: dict, where: str) -> None:
-    for section, keys in _SECTIONS.items():
-        found = content.get(section)
-        if not isinstance(found, dict) or set(found) != set(keys):
-            raise TargetError(
-                where, f"[{section}] must have exactly {', '.join(keys)}", "Copy default.toml"
-            )
-    if set(content) != set(_SECTIONS):
-        raise TargetError(where, "has unknown tables", f"Keep {', '.join(_SECTIONS)}")
+def accelerator_source(where: str) -> Source:
+    """How faults of an accelerator's file are raised."""
+    cure = "Give a name from targets/vta/, or a file like default.toml there"
+    return Source(where, cure, TargetError, WRITTEN_BY_HAND)

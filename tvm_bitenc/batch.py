@@ -11,17 +11,22 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import tvm
 import tvm_ffi
+from msgspec import Meta
 from tvm import relax, tirx
 from tvm.sym import Analyzer
 
+from .decode import INT32_MAX, Text
 from .errors import BitencError, UnsupportedError
 from .printable import escape_fields
 
 BATCH = "batch"  # How the dynamic size is printed.
-INT32_MAX = 2**31 - 1
+Extent = Annotated[int, Meta(ge=0, le=INT32_MAX)]
+Expression = Annotated[str, Meta(pattern=r"^[\w+*/().,%\- ]{1,1000}\Z")]
+DType = Annotated[str, Meta(pattern=r"^(bool|u?int(8|16|32|64)|float(16|32|64)|bfloat16)\Z")]
 
 
 @dataclass(frozen=True)
@@ -36,9 +41,9 @@ class TensorSpec:
     dtype : str
     """
 
-    name: str
-    shape: tuple[int | str, ...]
-    dtype: str
+    name: Text
+    shape: Annotated[tuple[Extent | Expression, ...], Meta(max_length=32)]
+    dtype: DType
 
     def __post_init__(self):
         escape_fields(self)

@@ -6,29 +6,28 @@ A file with an ``[array]`` table, as in targets/vta/, is an accelerator beside t
 from __future__ import annotations
 
 import platform
-import sys
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated, Any, Protocol
 
 import tvm
+from msgspec import Meta
 from tvm.target import codegen
 
-from .accelerator import Accelerator, load_accelerator
+from .accelerator import Accelerator, AcceleratorFile
 from .data import data_folder
+from .decode import WRITTEN_BY_HAND, Document, Name, Source, Text
 from .errors import TargetError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from .tvm_target import TvmOptions, tvm_target
 
 ACCELERATOR = "vta"
 SIMULATORS = ("functional", "verilog")
 DEFAULT_RULES = ("avx512", "avx2", "generic")  # Each declines what its CPU lacks.
-_KEYS = {"description", "emulator", "tvm", "schedule", "core"}
+_NAME = re.compile(r"[\w.+ -]{1,100}")
+Rate = Annotated[float, Meta(gt=0, lt=100)]
 
 
 class Named(Protocol):
@@ -39,8 +38,7 @@ class Named(Protocol):
         """What target files call it."""
 
 
-@dataclass(frozen=True)
-class Core:
+class Core(Document):
     """How many instructions one core starts in a cycle, for the cost models that ask.
 
     Parameters
@@ -57,11 +55,27 @@ class Core:
         It starts them in the order of the program: LLVM's schedule decides how long they take.
     """
 
-    issue: float = 1.0
-    vector: float = 1.0
-    lookup: float = 1.0
-    product: float = 1.0
+    issue: Rate = 1.0
+    vector: Rate = 1.0
+    lookup: Rate = 1.0
+    product: Rate = 1.0
     in_order: bool = False
+
+
+class Schedule(Document):
+    """``[schedule]`` of a target's file."""
+
+    rules: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=32)] = DEFAULT_RULES
+
+
+class TargetFile(Document):
+    """A file in targets/."""
+
+    tvm: TvmOptions
+    description: Text = ""
+    emulator: Text = ""
+    schedule: Schedule = Schedule()
+    core: Core = Core()
 
 
 @dataclass(frozen=True)
@@ -94,7 +108,7 @@ class Target:
     rules: tuple[str | Named, ...] = DEFAULT_RULES
     threads: int | None = None
     description: str = ""
-    core: Core = Core()
+    core: Core = field(default_factory=Core)
     emulator: str = ""
     accelerator: Accelerator | None = None
     simulator: str = SIMULATORS[0]
@@ -194,54 +208,27 @@ def _find(target: str | Path) -> Path:
 
 def read_target(path: Path) -> Target:
     """Read a target file; `TargetError` names what is wrong with it."""
-    where = f"target file {path}"
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise TargetError(where, f"isn't TOML ({error})", "Mend that line") from None
+    cure = "Write it as the files in targets/ are"
+    source = Source(f"target file {path}", cure, TargetError, WRITTEN_BY_HAND)
+    if not _NAME.fullmatch(path.stem):  # It stands in sources that are exported.
+        raise source.fault("isn't named by letters, digits, spaces and any of . + - _")
+    content = source.toml(source.read(path), dict[str, Any])
     if "array" in content:
-        return accelerator_target(path)
-    unknown = sorted(set(content) - _KEYS)
-    if unknown or not isinstance(content.get("tvm"), dict):
-        raise TargetError(
-            where,
-            f"has unknown keys {unknown}" if unknown else "has no [tvm] table",
-            f"Write {', '.join(sorted(_KEYS))}, as the files in targets/ do",
-        )
-    schedule = content.get("schedule", {})
-    rules = schedule.get("rules", list(DEFAULT_RULES)) if isinstance(schedule, dict) else None
-    if not (isinstance(rules, list) and all(isinstance(rule, str) for rule in rules)):
-        raise TargetError(
-            where, "[schedule] rules isn't a list of names", 'Write rules = ["generic"]'
-        )
-    tvm_target = _tvm_target(content["tvm"], where)
-    core = _core(content.get("core", {}), where)
-    texts = {key: content.get(key, "") for key in ("description", "emulator")}
-    for key, text in texts.items():
-        if not isinstance(text, str):
-            raise TargetError(where, f"{key} isn't text ({text!r})", "Put it in quotes")
-    return Target(path.stem, tvm_target, tuple(rules), core=core, **texts)
+        return accelerator_target(path, source.convert(content, AcceleratorFile).accelerator())
+    file = source.convert(content, TargetFile)
+    return Target(
+        path.stem,
+        tvm_target(file.tvm, source),
+        file.schedule.rules,
+        description=file.description,
+        core=file.core,
+        emulator=file.emulator,
+    )
 
 
-def _core(config: object, where: str) -> Core:
-    known = [field.name for field in fields(Core)]
-    if not isinstance(config, dict) or not set(config) <= set(known):
-        raise TargetError(where, "[core] isn't a table of known keys", f"Use {', '.join(known)}")
-    numbers = dict(config)
-    if not isinstance(numbers.pop("in_order", False), bool):
-        raise TargetError(where, "[core] in_order isn't true or false", "Write in_order = true")
-    for name, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 100:
-            raise TargetError(
-                where, f"[core] {name} is {value!r}", "Give the instructions that start per cycle"
-            )
-    return Core(**config)
-
-
-def accelerator_target(path: Path) -> Target:
+def accelerator_target(path: Path, accelerator: Accelerator) -> Target:
     """Return the accelerator of a file beside this machine's CPU."""
     name = ACCELERATOR if path.stem == "default" else path.stem
-    accelerator = load_accelerator(path)
     size = f"{accelerator.channels} x 64 x {accelerator.pixels}"
     return replace(
         native_target(),
@@ -249,19 +236,6 @@ def accelerator_target(path: Path) -> Target:
         accelerator=accelerator,
         description=f"Accelerator of {size} beside this CPU",
     )
-
-
-def _tvm_target(config: dict, where: str) -> tvm.target.Target:
-    cpu = config.get("mcpu")
-    try:
-        target = tvm.target.Target({"kind": "llvm", **config})
-        known = not cpu or codegen.llvm_is_valid_cpu(cpu, target.attrs.get("mtriple", ""))
-    except Exception as error:  # TVM's own errors have no common class.
-        reason = str(error).strip().splitlines()[-1]
-        raise TargetError(where, f"TVM refuses [tvm] ({reason})", "Mend that table") from None
-    if not known:
-        raise TargetError(where, f"LLVM knows no CPU {cpu!r}", "See `llc -mcpu=help` for its names")
-    return target
 
 
 def native_target() -> Target:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -95,15 +96,19 @@ def program(tmp_path):
 
 @pytest.fixture(scope="session")
 def rewritten():
-    """``rewritten(path, change)``: change the description of a library and seal it again."""
+    """``rewritten(path, change)``: change a library's description, or give its bytes, and seal."""
 
     def rewrite(path: Path, change) -> None:
-        description = library.read_description(path)
         content = path.read_bytes()
         (length,) = library._LENGTH.unpack(content[-library._TRAILER :][: library._LENGTH.size])
-        path.write_bytes(content[: -library._TRAILER - length])
-        change(description)
-        library.seal(path, description)
+        code, described = content[: -library._TRAILER - length], content[: -library._TRAILER]
+        description = json.loads(described[-length:])
+        path.write_bytes(code)
+        if isinstance(change, bytes):
+            library.append_sealed(path, change)
+        else:
+            change(description)
+            library.seal(path, description)
 
     return rewrite
 

@@ -1,7 +1,6 @@
 """`doctor` names what is missing and the command that mends it."""
 
-import json
-
+import msgspec
 import pytest
 import tvm
 
@@ -9,7 +8,7 @@ from tvm_bitenc.deploy import doctor as module
 from tvm_bitenc.deploy import linker
 from tvm_bitenc.deploy.connection import Connection
 from tvm_bitenc.deploy.doctor import doctor
-from tvm_bitenc.deploy.machine import describe_machine
+from tvm_bitenc.deploy.machine import Machine, describe_machine
 from tvm_bitenc.target import native_target, target_names
 
 
@@ -50,8 +49,8 @@ def test_what_is_there_needs_no_cure():
 
 def test_the_machine_is_plain_json():
     machine = describe_machine()
-    assert json.loads(json.dumps(machine)) == machine
-    assert machine["features"] == sorted(native_target().features)
+    assert msgspec.json.decode(msgspec.json.encode(machine), type=Machine) == machine
+    assert machine.features == sorted(native_target().features)
 
 
 @pytest.fixture
@@ -59,7 +58,7 @@ def device(monkeypatch):
     """``device(machine)``: the checks of a device that says this of itself."""
 
     def examine(**changes):
-        machine = {k: v for k, v in {**describe_machine(), **changes}.items() if v is not None}
+        machine = msgspec.structs.replace(describe_machine(), **changes)
         monkeypatch.setattr(module, "within", lambda *_: machine)
         return by_name(doctor(Connection()), "device")
 
@@ -82,6 +81,6 @@ def test_a_device_with_other_versions(device):
 
 
 def test_a_server_of_plain_tvm(monkeypatch):
-    monkeypatch.setattr(module, "within", lambda *_: {"triple": "aarch64-linux-gnu"})
+    monkeypatch.setattr(module, "within", lambda *_: Machine("aarch64-linux-gnu"))
     checks = by_name(doctor(Connection()), "device")
     assert checks["server"].cure == "bitenc serve" and checks["CPU"].is_ok

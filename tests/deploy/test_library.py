@@ -134,7 +134,7 @@ def test_altered_files(place, path, monkeypatch):
 
 def test_missing_files_and_folders(tmp_path):
     for name in ("none.so", "."):
-        with pytest.raises(LibraryError, match="can't be read.*Check the path"):
+        with pytest.raises(LibraryError, match="can't be read"):
             be.load(tmp_path / name)
 
 
@@ -146,7 +146,7 @@ def test_sealing_again_changes_nothing(path, rewritten):
 
 def test_another_format_is_named(path, rewritten):
     rewritten(path, lambda description: description.update(format=99))
-    with pytest.raises(LibraryError, match=r"has format 99, this version reads 1.*Export it again"):
+    with pytest.raises(LibraryError, match="at format: invalid enum value 99.*export it again"):
         be.load(path)
 
 
@@ -160,7 +160,7 @@ def test_another_tvm_is_named(path, rewritten):
 
 def test_an_incomplete_description_is_named(path, rewritten):
     rewritten(path, lambda description: description.pop("inputs"))
-    with pytest.raises(LibraryError, match=r"description lacks 'inputs'.*Export it again"):
+    with pytest.raises(LibraryError, match="missing required field `inputs`.*export it again"):
         be.load(path)
 
 

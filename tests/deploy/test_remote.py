@@ -16,6 +16,7 @@ import torch
 import tvm_bitenc as be
 from tvm_bitenc.deploy import connection, remote
 from tvm_bitenc.deploy.connection import Connection
+from tvm_bitenc.deploy.machine import Machine
 from tvm_bitenc.deploy.remote import Deployment, deploy, random_inputs
 from tvm_bitenc.deploy.serve import Server, free_port
 from tvm_bitenc.errors import BitencError, LibraryError, RemoteError, TargetError
@@ -124,7 +125,7 @@ def test_a_library_for_another_cpu_is_not_sent(server, path, digits, rewritten, 
 
 def test_another_tvm_there_is_named(server, path, digits, monkeypatch):
     monkeypatch.setattr(
-        remote, "remote_machine", lambda s: {"triple": digits[0].target.triple, "tvm": "0.99.0"}
+        remote, "remote_machine", lambda s: Machine(digits[0].target.triple, tvm="0.99.0")
     )
     with pytest.raises(RemoteError, match=r"has TVM 0\.99\.0.*pip install 'apache-tvm=="):
         deploy(path, [digits[1]], Connection(port=server.port))

@@ -31,7 +31,7 @@ def honest(server: Server) -> float:
     """Seconds until a client has asked something and was answered."""
     start = time.monotonic()
     with Connection(port=server.port).session() as session:
-        assert remote_machine(session)["triple"]
+        assert remote_machine(session).triple
     return time.monotonic() - start
 
 

@@ -61,11 +61,29 @@ def test_speedup_is_over_the_default():
         {"workload": "conv3d"},
         {"tvm": 27},
         {"more": 1},
+        {"speedup": 0},
+        {"tile": {"pixels": 2**40}},
+        {"workload": "conv2d " + "x" * 100000},
+        *(
+            {"workload": WORKLOAD.replace(*each)}
+            for each in (
+                ("W2", "W999999999"),
+                ("64->", "0->"),
+                ("1,1 p", "0,1 p"),
+                ("groups=1", "groups=7"),
+                ("x6x6x", "x6x99999999999x"),
+                ("padding=1,1,1,1", "padding=1"),
+                ("W2", "W2(1,1,1)"),
+                ("to=A2", "to=A9"),
+                ("groups=1", "groups=0"),
+                ("3x3", "3x0"),
+            )
+        ),
     ],
 )
 def test_malformed_lines_are_refused(change):
     content = {**json.loads(to_json(RECORD)), **change}
-    with pytest.raises(ValueError):
+    with pytest.raises(RecordError, match="Delete that line"):
         from_json(json.dumps(content))
 
 
@@ -92,7 +110,14 @@ def test_a_corrupt_line_is_named(path):
         read_lines(path)
 
 
-@pytest.mark.parametrize("content", [b"\x00\xff\n", b"[1]\n", b"\x80\x04K\x01.\n"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x00\xff\n", b"[1]\n", b"\x80\x04K\x01.\n", b"\n", b"[" * 5000 + b"\n",
+        b'{"a":' * 5000 + b"\n", b"9" * 5000 + b"\n", b'"' + b"x" * 70000 + b'"\n',
+        b'{"kind": "trial", "kind": "trial"}\n', b"\xef\xbb\xbf{}\n", b'{"kind": []}\n',
+    ],
+)  # fmt: skip
 def test_what_isnt_json_is_named(path, content):
     path.write_bytes(content)
     with pytest.raises(RecordError, match="line 1"):

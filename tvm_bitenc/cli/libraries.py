@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ..compiled import CompiledModel, load
 from ..compiler import build
-from ..errors import BitencError
+from ..errors import BitencError, first_line
 from ..target import load_target
 from ..transform.pipeline import default_pipeline
 from .models import READERS, read_model
@@ -79,10 +80,20 @@ def inputs_of(lib: CompiledModel, files: Sequence[Path], seed: int = 0) -> list[
 
 
 def read_array(path: Path) -> np.ndarray:
-    """Read a .npy file."""
-    try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
+    """Read a .npy file.
+
+    Raises
+    ------
+    BitencError
+        If it isn't one of numbers, or has fewer bytes than its header says.
+    """
+    try:  # Mapped, not read: a header may claim any shape, and numpy would make room for it.
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
+            raise ValueError("no array of numbers")
+        return np.array(array)
+    except (OSError, ValueError, TypeError, OverflowError, EOFError, SyntaxError, MemoryError,
+            RecursionError, KeyError, zipfile.BadZipFile) as error:  # fmt: skip
         raise BitencError(
-            str(path), f"isn't an array ({error})", "Write it by numpy.save"
+            str(path), f"isn't an array ({first_line(error)})", "Write it by numpy.save"
         ) from None

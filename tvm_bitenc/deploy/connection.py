@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ..errors import BitencError, RemoteError, first_line
 from .names import PROBE
 from .serve import LOOPBACK, PORT, need_rpc
+from .tracker import Queue, summary_of
 
 _MAGIC, _MISMATCH = 0xFF271, 0xFF271 + 2  # RPC_MAGIC and RPC_CODE_MISMATCH of TVM's protocol.
 _PATIENCE = 10  # Seconds to wait for an answer of a server that has nothing to do.
@@ -75,8 +76,8 @@ class Connection:
 
         socket.create_connection((self.host, self.port), _PATIENCE).close()
         tracker = rpc.connect_tracker(self.host, self.port)
-        queue = tracker.summary()["queue_info"].get(self.key, {"free": 0})
-        if not queue["free"]:  # TVM would wait for one without end.
+        queues = summary_of(tracker, str(self), RemoteError).queue_info
+        if not queues.get(self.key, Queue()).free:  # TVM would wait for one without end.
             raise RemoteError(
                 str(self),
                 f"has no free device with key {self.key!r}",

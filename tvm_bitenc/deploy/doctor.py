@@ -18,7 +18,7 @@ from ..target import Target, load_target, target_names
 from .connection import Connection, within
 from .library import is_same_series
 from .linker import find_linker, gnu_compiler, gnu_package, is_native
-from .machine import describe_machine, package_version
+from .machine import Machine, describe_machine, package_version
 from .remote import remote_machine
 
 _APT = "sudo apt-get install"
@@ -63,9 +63,9 @@ def _here(name: str, is_ok: bool, found: str, used_for: str, cure: str, **option
 
 def _core() -> Iterator[Check]:
     machine = describe_machine()
-    found = f"{tvm.__version__} on Python {machine['python']}"
+    found = f"{tvm.__version__} on Python {machine.python}"
     yield _here("TVM", True, found, "everything", "", is_needed=True)
-    cpu = f"{machine['cpu']} ({platform.machine()}), {machine['cores']} cores"
+    cpu = f"{machine.cpu} ({platform.machine()}), {machine.cores} cores"
     yield _here("CPU", True, cpu, "target 'native'", "", is_needed=True)
     yield _tool("make", "make", "building C bundles")
 
@@ -133,7 +133,7 @@ _USES = {
 def _device(connection: Connection) -> list[Check]:
     """What the server at the other end says of its machine."""
 
-    def ask() -> dict:
+    def ask() -> Machine:
         with connection.session() as session:
             return remote_machine(session)
 
@@ -146,24 +146,24 @@ def _device(connection: Connection) -> list[Check]:
     return [reached, *_versions(machine), *_capabilities(machine)]
 
 
-def _versions(machine: dict) -> Iterator[Check]:
-    if "tvm" not in machine:
+def _versions(machine: Machine) -> Iterator[Check]:
+    if machine.tvm is None:
         found = "TVM's own server: no times by layer, no checks of CPU and version"
         yield Check("device", "server", False, found, "times by layer", "bitenc serve")
         return
-    is_same = is_same_series(machine["tvm"])
+    is_same = is_same_series(machine.tvm)
     cure = "" if is_same else f"pip install 'apache-tvm=={tvm.__version__}'"
-    found = f"{machine['tvm']} on Python {machine['python']}"
+    found = f"{machine.tvm} on Python {machine.python}"
     yield Check("device", "TVM", is_same, found, "running libraries", cure, True)
-    version, here = machine.get("tvm_bitenc"), package_version("tvm-bitenc")
+    version, here = machine.tvm_bitenc, package_version("tvm-bitenc")
     cure = "" if version == here else f"pip install 'tvm-bitenc=={here}'"
     found = str(version or "not installed")
     yield Check("device", "tvm-bitenc", version == here, found, "be.load", cure)
 
 
-def _capabilities(machine: dict) -> Iterator[Check]:
-    triple, features = machine["triple"], machine.get("features")
-    found = f"{machine.get('cpu', 'CPU unknown')} ({triple})"
+def _capabilities(machine: Machine) -> Iterator[Check]:
+    triple, features = machine.triple, machine.features
+    found = f"{machine.cpu or 'CPU unknown'} ({triple})"
     yield Check("device", "CPU", True, found, "choosing a target")
     if features is not None:
         found = (
@@ -179,8 +179,8 @@ def _capabilities(machine: dict) -> Iterator[Check]:
     found = ", ".join(fitting) or "none that ships"
     cure = "" if fitting else "write a target file: see targets/README.md"
     yield Check("device", "targets", bool(fitting), found, "be.build(..., target=)", cure)
-    if "free_bytes" in machine:
-        room = machine["free_bytes"]
+    if machine.free_bytes is not None:
+        room = machine.free_bytes
         cure = "" if room > 2**24 else "make room on the device's disk"
         found = f"{room / 2**20:.0f} MiB free"
         yield Check("device", "disk", room > 2**24, found, "uploading libraries", cure)

@@ -31,17 +31,17 @@ import tvm
 import tvm_ffi
 from tvm import relax
 
-from ..accelerator import Accelerator
-from ..batch import TensorSpec
+from ..decode import Limits, Source
 from ..errors import LibraryError, TargetError
 from ..files import scratch_folder, written_whole
 from ..host import check_runs_here
 from ..program import CompiledProgram
-from ..target import Target
+from ..tvm_target import SealedTvmOptions
+from .description import FORMAT_VERSION, Description
 from .linker import find_linker, gnu_compiler, gnu_package, shared_library_command
 
 MAGIC = b"BITENC01"
-FORMAT_VERSION = 1
+MOST_BYTES = 1 << 32
 _STANDARD_ERROR = threading.Lock()
 _SCOPE_WARNING = re.compile(rb"Warning: Scope (Saving|Loaded):")
 _LENGTH = struct.Struct("<Q")
@@ -124,7 +124,7 @@ def _description(program: CompiledProgram) -> dict:
         "tvm": tvm.__version__,
         "target": {
             "name": program.target.name,
-            "tvm": json.loads(_target_json(program.target)),
+            "tvm": SealedTvmOptions.of(program.target.tvm_target),
             "threads": program.target.threads,
             "accelerator": program.target.accelerator and asdict(program.target.accelerator),
             "simulator": program.target.simulator,
@@ -138,19 +138,15 @@ def _description(program: CompiledProgram) -> dict:
 
 def seal(path: Path, description: dict) -> None:
     """Append a description and the checksum of all before to a shared library."""
+    append_sealed(path, json.dumps(description).encode())
+
+
+def append_sealed(path: Path, encoded: bytes) -> None:
+    """Append the bytes of a description, and the checksum of all before."""
     with path.open("r+b") as file:
         digest = hashlib.sha256(file.read())
-        encoded = json.dumps(description).encode()
         digest.update(encoded)
         file.write(encoded + _LENGTH.pack(len(encoded)) + digest.digest() + MAGIC)
-
-
-def _target_json(target: Target) -> str:
-    return json.dumps(dict(target.tvm_target.export()), default=_plain)
-
-
-def _plain(value):
-    return list(value) if hasattr(value, "__iter__") else str(value)
 
 
 def load_program(path: Path) -> CompiledProgram:
@@ -163,12 +159,13 @@ def load_program(path: Path) -> CompiledProgram:
     TargetError
         If it was compiled for another CPU than this one.
     """
-    library = read_library(path)
+    description, content = _checked(path)
+    library = _program_of(description, path)
     try:
         check_runs_here(library.target)
     except TargetError as error:
         raise TargetError(str(path), error.cause, "Compile the model for this machine") from None
-    return replace(library, executable=_load_module(path))
+    return replace(library, executable=_load_module(content))
 
 
 def read_library(path: Path) -> CompiledProgram:
@@ -179,24 +176,25 @@ def read_library(path: Path) -> CompiledProgram:
     LibraryError
         As `load`.
     """
-    description = read_description(path)
-    try:
-        version, target = description["tvm"], description["target"]
-        inputs, outputs = (
-            [TensorSpec(spec["name"], tuple(spec["shape"]), spec["dtype"]) for spec in specs]
-            for specs in (description["inputs"], description["outputs"])
-        )
-        report, batch = description["report"], description.get("largest_batch")
-        library = CompiledProgram(None, _target_of(target), inputs, outputs, report, batch)
-    except (KeyError, TypeError) as error:
-        raise LibraryError(str(path), f"its description lacks {error}", "Export it again") from None
+    return _program_of(read_description(path), path)
+
+
+def _program_of(description: Description, path: Path) -> CompiledProgram:
+    version = description.tvm
     if not is_same_series(version):
         raise LibraryError(
             str(path),
             f"was compiled with TVM {version}, and this one is {tvm.__version__}",
             "Export it again with this TVM",
         )
-    return library
+    return CompiledProgram(
+        None,
+        description.target.target(_source(path)),
+        description.inputs,
+        description.outputs,
+        description.report,
+        description.largest_batch,
+    )
 
 
 def is_same_series(version: str) -> bool:
@@ -204,29 +202,18 @@ def is_same_series(version: str) -> bool:
     return version.split(".")[:2] == tvm.__version__.split(".")[:2]
 
 
-def _target_of(description: dict) -> Target:
-    target = Target(
-        description["name"],
-        tvm.target.Target(description["tvm"]),
-        threads=description["threads"],
-    )
-    if not description.get("accelerator"):
-        return target
-    accelerator = Accelerator(**description["accelerator"])
-    return replace(target, accelerator=accelerator, simulator=description["simulator"])
-
-
-def _load_module(path: Path) -> tvm.runtime.Module:
+def _load_module(content: bytes) -> tvm.runtime.Module:
     """Load the code of a checked file.
 
     The dynamic loader knows libraries by path: for a path that was written again since, it would
-    return the old one. A copy has a path of its own.
+    return the old one. A copy has a path of its own, and is what was checked.
     """
     with scratch_folder(Path(tempfile.gettempdir()), "bitenc-load") as folder:
-        copy = shutil.copy(path, folder / "model.so")
+        copy = folder / "model.so"
+        copy.write_bytes(content)
         with _without_scope_warnings():
             # TVM's own `load_module` would keep the code mapped until the process ends.
-            return tvm_ffi.load_module(copy, keep_module_alive=False)
+            return tvm_ffi.load_module(str(copy), keep_module_alive=False)
 
 
 @contextmanager
@@ -247,7 +234,7 @@ def _without_scope_warnings() -> Iterator[None]:
             os.write(2, b"".join(kept))
 
 
-def read_description(path: Path) -> dict:
+def read_description(path: Path) -> Description:
     """Check a library file and return the description at its end, without loading any code.
 
     Raises
@@ -255,27 +242,22 @@ def read_description(path: Path) -> dict:
     LibraryError
         If the file is missing, truncated, altered, or of another format.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise LibraryError(
-            str(path), f"can't be read ({error.strerror})", "Check the path"
-        ) from None
-    body, trailer = content[:-_TRAILER], content[-_TRAILER:]
+    return _checked(path)[0]
+
+
+def _checked(path: Path) -> tuple[Description, bytes]:
+    """Description and bytes of a library; whatever happens to the file then, they are checked."""
+    source = _source(path)
+    content = replace(source, limits=Limits(size=MOST_BYTES)).read(path)
+    body, trailer = memoryview(content)[:-_TRAILER], content[-_TRAILER:]
     if not trailer.endswith(MAGIC) or len(trailer) < _TRAILER:
-        raise LibraryError(
-            str(path),
-            "is truncated, or wasn't written by tvm-bitenc",
-            "Copy or export it again",
-        )
+        raise source.fault("is truncated, or wasn't written by tvm-bitenc")
     (length,) = _LENGTH.unpack(trailer[: _LENGTH.size])
     if hashlib.sha256(body).digest() != trailer[_LENGTH.size : -len(MAGIC)] or length > len(body):
-        raise LibraryError(str(path), "was altered since it was written", "Copy or export it again")
-    description = json.loads(body[len(body) - length :])
-    if description.get("format") != FORMAT_VERSION:
-        raise LibraryError(
-            str(path),
-            f"has format {description.get('format')}, this version reads {FORMAT_VERSION}",
-            "Export it again with this version of tvm-bitenc",
-        )
-    return description
+        raise source.fault("was altered since it was written")
+    return source.json(bytes(body[len(body) - length :]), Description), content
+
+
+def _source(path: Path) -> Source:
+    cure = "Copy it again, or export it again with this version of tvm-bitenc"
+    return Source(str(path), cure, LibraryError)

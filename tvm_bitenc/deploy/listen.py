@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections import defaultdict
 
+import msgspec
 import tvm
 from tvm.rpc.base import RPC_CODE_MISMATCH, RPC_CODE_SUCCESS, RPC_MAGIC
 
@@ -258,13 +259,13 @@ def _register_functions() -> None:
 
     tvm.register_global_func(CLOCK, clock_kernels, override=True)
     tvm.register_global_func(TIMES, times, override=True)
-    tvm.register_global_func(MACHINE, lambda: json.dumps(describe_machine()), override=True)
+    tvm.register_global_func(
+        MACHINE, lambda: msgspec.json.encode(describe_machine()).decode(), override=True
+    )
 
 
 def main(settings: str, listening: str, ready: str) -> None:
     """Listen with a socket and settings of the process that has started this one."""
-    import msgspec
-
     given = msgspec.json.decode(settings, type=Settings)
     tempfile.tempdir = given.folder
     os.chdir(given.folder)

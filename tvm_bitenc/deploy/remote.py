@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,14 +14,17 @@ from tvm import relax
 
 from ..arrays import checked_arrays
 from ..batch import BATCH, TensorSpec
+from ..decode import Name, Share, Source
 from ..errors import BitencError, RemoteError, TargetError
 from ..host import missing_instructions
 from ..program import Benchmark
 from ..target import Target
 from .connection import Connection, within
 from .library import is_same_series, read_library
+from .machine import Machine
 from .names import CLOCK, MACHINE, TIMES
 
+_ANSWER = Source("answer of the RPC server", "Start `bitenc serve` there", RemoteError)
 _GRACE = 5  # Seconds that a server gets to say that a session's time is over.
 
 
@@ -118,13 +120,14 @@ def random_inputs(specs: Sequence[TensorSpec], seed: int = 0) -> list[np.ndarray
     ]
 
 
-def remote_machine(session) -> dict:
+def remote_machine(session) -> Machine:
     """Return what `describe_machine` says there; of other servers than ours, the triple alone."""
     try:
-        return json.loads(str(session.get_function(MACHINE)()))
+        answer = session.get_function(MACHINE)()
     except AttributeError:
-        triple = session.get_function("target.llvm_get_system_triple")()
-        return {"triple": str(triple)}
+        triple = str(session.get_function("target.llvm_get_system_triple")())
+        return _ANSWER.convert({"triple": triple}, Machine)
+    return _ANSWER.json(str(answer).encode(), Machine)
 
 
 def _run(session, machine, inputs: Sequence[np.ndarray], number: int) -> Deployment:
@@ -151,23 +154,25 @@ def _kernel_times(session, machine, number: int) -> dict[str, float]:
     clock(machine.module)
     for _ in range(number):
         machine.invoke_stateful("main")
-    return {name: seconds / number for name, seconds in json.loads(str(times())).items()}
+    answer = _ANSWER.json(str(times()).encode(), dict[Name, Share])
+    return {name: seconds / number for name, seconds in answer.items()}
 
 
 def _check_machine(session, target: Target, connection: Connection) -> None:
     """Raise before anything is sent to a machine that can't run it."""
     machine = remote_machine(session)
-    architecture = machine["triple"].split("-")[0]
+    architecture = machine.triple.split("-")[0]
     cure = "Compile the model with the device's target"
     if target.architecture != architecture:
         cause = f"is {architecture}, but the library is for {target.architecture}"
         raise TargetError(str(connection), f"{cause} (target {target.name!r})", cure)
-    missing = missing_instructions(target, machine.get("features", target.features))
+    features = target.features if machine.features is None else machine.features
+    missing = missing_instructions(target, features)
     if missing:
         raise TargetError(
             str(connection), f"lacks what target {target.name!r} needs: {', '.join(missing)}", cure
         )
-    version = machine.get("tvm", tvm.__version__)
+    version = machine.tvm or tvm.__version__
     if not is_same_series(version):
         raise RemoteError(
             str(connection),

@@ -7,8 +7,10 @@ import shutil
 import sys
 from pathlib import Path
 
+from ..decode import Source
 from ..errors import BitencError, LibraryError
 from ..files import written_whole
+from .description import Description
 from .library import seal
 
 
@@ -17,15 +19,17 @@ def main(arguments: list[str]) -> None:
     if len(arguments) != 2:
         sys.exit("usage: python -m tvm_bitenc.deploy.seal LIBRARY DESCRIPTION")
     library, description = map(Path, arguments)
-    try:
-        content = json.loads(description.read_text(encoding="utf-8"))
-        with written_whole(library, LibraryError) as temporary:
+    source = Source(str(description), "Export again", LibraryError)
+    content = source.read(description)
+    source.json(content, Description)
+    with written_whole(library, LibraryError) as temporary:
+        try:
             shutil.copy(library, temporary)
-            seal(temporary, content)
-    except (OSError, ValueError) as error:
-        if isinstance(error, BitencError):
-            raise
-        raise LibraryError(str(description), f"can't be read ({error})", "Export again") from None
+        except OSError as error:
+            raise LibraryError(
+                str(library), f"can't be read ({error.strerror})", "Check the path"
+            ) from None
+        seal(temporary, json.loads(content))
 
 
 if __name__ == "__main__":

@@ -17,14 +17,18 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
 
 from ..data import data_folder
+from ..decode import Document, Limits, Name, Seconds, Source, Text
 from ..errors import BitencError
 from ..files import written_whole
 from ..kernel.nest.tile import Tile
-from ..strategy import BY_RULES, STRATEGIES
 from ..target import Target
 from .workload import parse_workload, target_key, tvm_version
 
@@ -117,55 +121,84 @@ def to_json(line: Line) -> str:
     return json.dumps(content)
 
 
-def from_json(text: str) -> Line:
+Strategy = Literal["default", "xnor", "lut", "int8"]
+Knob = Annotated[int, Meta(ge=0, le=1 << 20)]
+LINE = Limits(size=1 << 16, items=1 << 10, depth=4)
+FILE = Limits(size=1 << 28)
+
+
+class TileDocument(Document):
+    """``tile`` of a line; what isn't said is as `Tile` has it, or 0."""
+
+    pixels: Knob = 0
+    vectors: Knob = 0
+    rows: Knob = 1
+    splits: Knob = 1
+    unroll: Knob = 0
+
+    def tile(self) -> Tile:
+        """The tile itself."""
+        return Tile(**msgspec.structs.asdict(self))
+
+
+class _LineDocument(Document, tag_field="kind"):
+    """What both kinds of line have."""
+
+    workload: Text
+    target: Name
+    tvm: Annotated[str, Meta(max_length=32)]
+    strategy: Strategy
+    tile: TileDocument
+
+    def __post_init__(self):
+        parse_workload(self.workload)
+
+    def _common(self) -> dict:
+        values = self.workload, self.target, self.tvm, self.strategy, self.tile.tile()
+        return dict(zip(("workload", "target", "tvm", "strategy", "tile"), values))
+
+
+class TrialDocument(_LineDocument, tag="trial"):
+    """A line that is a `Trial`."""
+
+    seconds: Seconds | None
+    default_seconds: Seconds | None
+    error: Text = ""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.error and None in (self.seconds, self.default_seconds):
+            raise ValueError("has no times, and no error")
+
+    def line(self) -> Trial:
+        """The trial itself."""
+        seconds = (math.nan if s is None else s for s in (self.seconds, self.default_seconds))
+        return Trial(**self._common(), **dict(zip(("seconds", "default_seconds"), seconds)),
+                     error=self.error)  # fmt: skip
+
+
+class RecordDocument(_LineDocument, tag="record"):
+    """A line that is a `Record`."""
+
+    speedup: Annotated[float, Meta(gt=0, le=1e6)]
+    by: Literal["measured", "instructions"]
+
+    def line(self) -> Record:
+        """The record itself."""
+        return Record(**self._common(), speedup=self.speedup, by=self.by)
+
+
+def from_json(text: str | bytes, where: str = "record") -> Line:
     """Read one line.
 
     Raises
     ------
-    ValueError
+    RecordError
         Saying what is wrong with it.
     """
-    content = json.loads(text)
-    if not isinstance(content, dict):
-        raise ValueError("isn't a JSON object")
-    made = {"trial": Trial, "record": Record}.get(content.pop("kind", None))
-    if made is None:
-        raise ValueError("is neither a trial nor a record")
-    required = {f.name for f in fields(made)} - {"error"}
-    wrong = required.symmetric_difference(set(content) - {"error"})
-    if wrong:
-        raise ValueError(f"has missing or unknown keys {sorted(wrong)}")
-    content["tile"] = _tile(content["tile"])
-    if content["strategy"] not in (BY_RULES, *STRATEGIES) or content.get("by", WAYS[0]) not in WAYS:
-        raise ValueError("has an unknown strategy, or an unknown way of measuring")
-    for name in required - {"tile"}:
-        content[name] = _checked(name, content[name], bool(content.get("error")))
-    return made(**content)
-
-
-def _tile(content) -> Tile:
-    known = {f.name for f in fields(Tile)}
-    is_tile = (
-        isinstance(content, dict)
-        and set(content) <= known
-        and all(type(value) is int and value >= 0 for value in content.values())
-    )
-    if not is_tile:
-        raise ValueError("has no tile of whole numbers")
-    return Tile(**{"pixels": 0, "vectors": 0, **content})
-
-
-def _checked(name: str, value, has_failed: bool):
-    if name in ("seconds", "default_seconds", "speedup"):
-        if value is None and has_failed:
-            return math.nan
-        if not isinstance(value, (int, float)) or not 0 < value < math.inf:
-            raise ValueError(f"{name} isn't a positive number")
-    elif not isinstance(value, str):
-        raise ValueError(f"{name} isn't text")
-    elif name == "workload":
-        parse_workload(value)
-    return value
+    content = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    source = Source(where, "Delete that line, or tune into another file", RecordError, LINE)
+    return source.json(content, TrialDocument | RecordDocument).line()
 
 
 def read_lines(path: Path) -> list[Line]:
@@ -177,22 +210,12 @@ def read_lines(path: Path) -> list[Line]:
         If there is no such file, or another line is malformed.
     """
     path = file_of(path)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise RecordError(
-            str(path), f"can't be read ({error.strerror})", "Check the path"
-        ) from None
-    lines = []
-    for number, raw in enumerate(content[: content.rfind(b"\n") + 1].splitlines(), 1):
-        try:
-            lines.append(from_json(raw.decode()))
-        except (ValueError, UnicodeDecodeError) as error:
-            reason = str(error).splitlines()[0]
-            raise RecordError(
-                f"{path}, line {number}", reason, "Delete that line, or tune into another file"
-            ) from None
-    return lines
+    content = Source(str(path), "Check the path", RecordError, FILE).read(path)
+    complete = content[: content.rfind(b"\n") + 1]
+    return [
+        from_json(line, f"{path}, line {number}")
+        for number, line in enumerate(complete.split(b"\n")[:-1], 1)
+    ]
 
 
 def file_of(database: str | Path) -> Path:

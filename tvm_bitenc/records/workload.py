@@ -10,18 +10,24 @@ from functools import lru_cache
 import tvm
 from tvm import relax
 
+from ..decode import INT32_MAX
 from ..features import instructions, kernel_features
 from ..layer import BranchGeometry, ConvLayer
 from ..op.packed import conv_layer_of, takes_codes
 from ..schedule import own_features
 from ..target import Target
 
+_NUMBER = r"[0-9]{1,10}"
+_PLANES = rf"[1-9](\({_NUMBER}(,{_NUMBER}){{0,7}}\))?"
 PATTERN = re.compile(
-    r"conv2d (?P<sizes>\w+)->(?P<out>\d+) (?P<kernel>\d+x\d+) W(?P<weight>[\d,()]+)"
-    r"A(?P<act>[\d,()]+) stride=(?P<strides>[\d,]+) padding=(?P<padding>[\d,]+)"
-    r" dilation=(?P<dilation>[\d,]+) groups=(?P<groups>\d+) from=(?P<source>codes|planes)"
-    r" to=(?P<ending>\S+) offsets=(?P<act_offset>-?\d+),(?P<weight_offset>[01])"
-    r" threads=(?P<threads>\d+|pool)"
+    rf"conv2d (?P<batch>n|{_NUMBER})x(?P<height>{_NUMBER})x(?P<width>{_NUMBER})"
+    rf"x(?P<channels>{_NUMBER})->(?P<out>{_NUMBER}) (?P<kernel>{_NUMBER}x{_NUMBER})"
+    rf" W(?P<weight>{_PLANES})A(?P<act>{_PLANES})"
+    rf" stride=(?P<strides>{_NUMBER},{_NUMBER}) padding=(?P<padding>{_NUMBER}(,{_NUMBER}){{3}})"
+    rf" dilation=(?P<dilation>{_NUMBER},{_NUMBER}) groups=(?P<groups>{_NUMBER})"
+    r" from=(?P<source>codes|planes) to=(?P<ending>A[1-8]|int32|floats:[\w+.]{1,1000})"
+    rf" offsets=(?P<act_offset>-?{_NUMBER}),(?P<weight_offset>[01])"
+    rf" threads=(?P<threads>{_NUMBER}|pool)"
 )
 
 
@@ -118,23 +124,26 @@ def parse_workload(text: str) -> Workload:
     """
     found = PATTERN.fullmatch(text)
     if found is None:
-        raise ValueError(f"{text!r} isn't a workload")
-    batch, *sizes = found["sizes"].split("x")
-    height, width, channels = map(int, sizes)
+        raise ValueError(f"{text[:200]!r} isn't a workload")
+    height, width, channels, out_channels, groups = (
+        _bounded(found[name], 1) for name in ("height", "width", "channels", "out", "groups")
+    )
     act, weight = (_coefficients(found[name]) for name in ("act", "weight"))
     strides, padding, dilation = (
-        _integers(found[name]) for name in ("strides", "padding", "dilation")
+        _integers(found[name], least)
+        for name, least in (("strides", 1), ("padding", 0), ("dilation", 1))
     )
-    geometry = BranchGeometry(
-        act, weight, int(found["act_offset"]), strides, padding, dilation, int(found["groups"])
-    )
+    if channels % groups or out_channels % groups:
+        raise ValueError(f"{groups} groups don't divide {channels} and {out_channels} channels")
+    offset = int(found["act_offset"])
+    geometry = BranchGeometry(act, weight, offset, strides, padding, dilation, groups)
     return Workload(
-        batch,
+        found["batch"],
         height,
         width,
         channels,
-        int(found["out"]),
-        _integers(found["kernel"].replace("x", ",")),
+        out_channels,
+        _integers(found["kernel"].replace("x", ","), 1),
         geometry,
         found["source"],
         found["ending"],
@@ -152,15 +161,25 @@ def _planes(coefficients: tuple[int, ...]) -> str:
 
 def _coefficients(text: str) -> tuple[int, ...]:
     bits, _, listed = text.rstrip(")").partition("(")
-    return _integers(listed) if listed else tuple(2**bit for bit in range(int(bits)))
+    found = _integers(listed, 0) if listed else tuple(2**bit for bit in range(int(bits)))
+    if len(found) != int(bits):
+        raise ValueError(f"{text!r} has not as many coefficients as bits")
+    return found
 
 
 def _numbers(values) -> str:
     return ",".join(map(str, values))
 
 
-def _integers(text: str) -> tuple[int, ...]:
-    return tuple(map(int, text.split(",")))
+def _integers(text: str, least: int) -> tuple[int, ...]:
+    return tuple(_bounded(number, least) for number in text.split(","))
+
+
+def _bounded(text: str, least: int) -> int:
+    number = int(text)
+    if not least <= number <= INT32_MAX:
+        raise ValueError(f"{number} isn't from {least} to {INT32_MAX}")
+    return number
 
 
 def _ending(layer: ConvLayer) -> str:

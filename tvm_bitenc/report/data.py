@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
-from typing import TypeVar
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, TypeVar
+
+from msgspec import convert
 
 from ..printable import escape_fields
 from ..vta.work import Work
@@ -63,11 +65,9 @@ class LayerRow:
 
     @classmethod
     def from_dict(cls, content: dict) -> LayerRow:
-        """Inverse of `to_dict`."""
-        names = {each.name for each in fields(Work)}
-        work = {name: value for name, value in content.items() if name in names}
-        rest = {name: value for name, value in content.items() if name not in names}
-        return cls(**rest, work=Work(**work) if work else None)
+        """Inverse of `to_dict`; `msgspec.ValidationError` for anything else."""
+        work = convert(content, Work) if "cycles" in content else None
+        return replace(convert(content, cls), work=work)
 
 
 @dataclass(frozen=True)
@@ -193,17 +193,10 @@ class ReportData:
 
     @classmethod
     def from_dict(cls: type[Self], content: dict) -> Self:
-        """Inverse of `to_dict`."""
-        return cls(
-            content["target"],
-            [LayerRow.from_dict(row) for row in content["layers"]],
-            [FloatLayer(**row) for row in content["float_layers"]],
-            [FloatOps(**row) for row in content.get("float_ops", [])],
-            list(content.get("notes", [])),
-            content.get("macs_per_cycle", 0),
-            content.get("bytes_per_cycle", 0),
-            [(source, layer) for source, layer in content.get("edges", [])],
-        )
+        """Inverse of `to_dict`; `msgspec.ValidationError` for anything else."""
+        rows = convert(content.get("layers"), list[dict[str, Any]])
+        report = convert({**content, "layers": []}, cls)
+        return replace(report, layers=[LayerRow.from_dict(row) for row in rows])
 
     @property
     def number_columns(self) -> int:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from tvm import rpc
 
+from ..deploy.tracker import Summary, summary_of
 from ..errors import BitencError, first_line
 from .measure import Job, Times, WrongResult, measure
 from .runner import Finished, Outcome
@@ -90,8 +91,8 @@ class Farm:
 
     def devices(self) -> int:
         """How many devices the tracker has."""
-        servers = self._summary()["server_info"]
-        return sum(str(s["key"]).split(":", 1)[-1] == self.address.key for s in servers)
+        servers = self._summary().server_info
+        return sum(server.key.split(":", 1)[-1] == self.address.key for server in servers)
 
     def run(self, jobs: Sequence[Job], finished: Finished) -> list[Outcome]:
         """Measure jobs on all devices at once; each is reported when it is done.
@@ -167,12 +168,13 @@ class Farm:
                 f"Start it: python -m tvm.exec.rpc_tracker --host 127.0.0.1 --port {place[1]}",
             ) from None
 
-    def _summary(self) -> dict:
+    def _summary(self) -> Summary:
+        where = f"tracker {self.address}"
         try:
-            return self._tracker.summary()
+            return summary_of(self._tracker, where, FarmError)
         except (OSError, ValueError, RuntimeError):
             self._tracker = self._connect()
-            return self._tracker.summary()
+            return summary_of(self._tracker, where, FarmError)
 
 
 class _Batch:

@@ -15,6 +15,7 @@ from tvm.s_tir.meta_schedule.logging import get_logging_func
 from ..errors import BitencError
 from ..limits import clock_ghz, instruction_set, limits
 from ..records.file import Journal, Line, Record, Trial
+from ..records.metaschedule import check_database
 from .artifact import Artifact
 from .builder import Builder, BuilderPool, Workshop
 from .carrier import workload_module
@@ -141,6 +142,7 @@ class Session:
         database = None
         callbacks = [ms.measure_callback.UpdateCostModel()]
         if self.folder is not None:
+            check_database(self.folder)
             database = ms.database.JSONDatabase(work_dir=str(self.folder))
             callbacks.insert(0, ms.measure_callback.AddToDatabase())
         ms.task_scheduler.GradientBased(seed=self.seed + 1).tune(

@@ -38,12 +38,20 @@ def test_without_a_path_nothing_is_written(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "3", '{"version": 1}', "null", "\x00\xff", '{"version": 1, "key": "k"}']
-)
+    "text",
+    [
+        "", "{", "[]", "3", '{"version": 1}', "null", "\x00\xff", '{"version": 1, "key": "k"}',
+        "[" * 5000, '{"a":' * 5000, '{"version": 1, "key": "key", "steps": []}',
+        '{"version": 1, "key": "key", "steps": {"a": NaN}}',
+        '{"version": 1, "key": "key", "steps": {"a": [1]}}',
+        '{"version": 1, "key": "key", "steps": {"a": 1.0, "a": 2.0}}',
+        '{"version": 1, "key": "key", "steps": {"a": {"bias": {"dtype": "O", "shape": [1]}}}}',
+    ],
+)  # fmt: skip
 def test_damaged_files_are_named(text, tmp_path):
     path = tmp_path / "run.json"
     path.write_text(text)
-    with pytest.raises(BitencError, match=r"checkpoint '.*run\.json'.*can't be read.*Delete it"):
+    with pytest.raises(BitencError, match=r"checkpoint '.*run\.json'.*Delete it or give"):
         Checkpoint(path, "key")
 
 
@@ -51,11 +59,11 @@ def test_binary_rubbish_and_folders_are_named(tmp_path):
     path = tmp_path / "run.json"
     path.write_bytes(b"\xff\xfe\x00" * 9)
     for wrong in (path, tmp_path):
-        with pytest.raises(BitencError, match=r"can't be read"):
+        with pytest.raises(BitencError, match=r"can't be read|isn't JSON"):
             Checkpoint(wrong, "key")
 
 
-@pytest.mark.parametrize("change", [dict(key="other"), dict(version=2), dict(steps=[])])
+@pytest.mark.parametrize("change", [dict(key="other"), dict(version=2)])
 def test_foreign_files_are_refused(change, tmp_path):
     path = tmp_path / "run.json"
     path.write_text(json.dumps({"version": 1, "key": "key", "steps": {}} | change))
@@ -65,7 +73,7 @@ def test_foreign_files_are_refused(change, tmp_path):
 
 def test_steps_of_another_type_are_refused(tmp_path):
     path = tmp_path / "run.json"
-    path.write_text(json.dumps({"version": 1, "key": "key", "steps": {"a": [1]}}))
+    path.write_text(json.dumps({"version": 1, "key": "key", "steps": {"a": 0.5}}))
     with pytest.raises(BitencError, match=r"damaged at 'a'"):
         Checkpoint(path, "key").get("a", dict, dict)
 
@@ -78,7 +86,7 @@ def test_arrays_keep_every_bit(array):
     found = unpack_array(packed, str(array.dtype), array.shape)
     assert found.tobytes() == array.tobytes() and found.flags.writeable
     for wrong in (packed | {"data": "AAAA"}, packed | {"shape": [7]}, {}, None):
-        with pytest.raises(BitencError, match="damaged"):
+        with pytest.raises(BitencError, match="Delete it and start again"):
             unpack_array(wrong, str(array.dtype), array.shape)
 
 

@@ -9,6 +9,7 @@ import onnx
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from ...errors import BitencError, UnsupportedError, first_line
+from . import bounds
 
 OPSETS = range(7, 22)
 STANDARD = ("", "ai.onnx")
@@ -36,6 +37,7 @@ def load(path_or_model_proto: str | Path | ModelProto) -> ModelProto:
     else:
         kind = type(path_or_model_proto).__name__
         raise BitencError("from_onnx", f"{kind} is no model", "Give a path or an onnx.ModelProto")
+    bounds.check(model, where)
     try:
         onnx.checker.check_model(model)
         return onnx.inliner.inline_local_functions(model) if model.functions else model
@@ -49,7 +51,9 @@ def _read(path: Path, where: str) -> ModelProto:
     if not path.is_file():
         raise BitencError(where, "doesn't exist", "Give the path of an .onnx file")
     try:
-        return onnx.load(path)
+        return bounds.read(path, where)
+    except BitencError:
+        raise
     except Exception as error:  # Protobuf has several errors, and external data its own.
         raise BitencError(where, f"can't be read: {first_line(error)}", "Export it again") from None
 

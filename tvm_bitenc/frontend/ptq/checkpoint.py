@@ -5,17 +5,47 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Annotated, Literal
 
+import msgspec
 import numpy as np
+from msgspec import UNSET, Meta, UnsetType
 
+from ...decode import Count, Document, Limits, Name, Share, Source
 from ...errors import BitencError
 from ...files import written_whole
 
 VERSION = 1
 SAVE_EVERY = 2.0  # Seconds.
+FILE = Limits(size=1 << 30)
+
+
+class PackedArray(Document):
+    """An array as `pack_array` writes it; its bytes are base64."""
+
+    dtype: Literal["float32", "float64", "int32", "int64", "uint8", "int8"]
+    shape: Annotated[tuple[Count, ...], Meta(max_length=32)]
+    data: bytes
+
+
+class KeptLayer(Document):
+    """What is kept of a quantized layer."""
+
+    error: Share = 0.0
+    bias: PackedArray | UnsetType = UNSET
+    codes: PackedArray | UnsetType = UNSET
+
+
+class CheckpointFile(Document):
+    """What a checkpoint's file holds: of each step a number, or what is kept of a layer."""
+
+    version: int
+    key: Name
+    steps: dict[Name, float | KeptLayer]
 
 
 class Checkpoint:
@@ -55,9 +85,7 @@ class Checkpoint:
             If the file has something else.
         """
         if not isinstance(self.steps.get(step, kind()), kind):
-            raise BitencError(
-                f"checkpoint {str(self.path)!r}", f"is damaged at {step!r}", "Delete it"
-            )
+            raise BitencError(self._where, f"is damaged at {step!r}", "Delete it")
         if step not in self.steps:
             self.steps[step] = compute()
             if time.monotonic() - self.saved_at > SAVE_EVERY:
@@ -74,21 +102,15 @@ class Checkpoint:
         self.saved_at = time.monotonic()
 
     def _load(self) -> dict[str, object]:
-        where = f"checkpoint {str(self.path)!r}"
-        try:
-            content = json.loads(self.path.read_text())
-            version, key, steps = (content[name] for name in ("version", "key", "steps"))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise BitencError(
-                where, f"can't be read ({error})", "Delete it or give another path"
-            ) from None
-        if version != VERSION or key != self.key or not isinstance(steps, dict):
-            raise BitencError(
-                where,
-                "is of another model, other calibration data or other settings",
-                "Delete it or give another path",
-            )
-        return steps
+        source = Source(self._where, "Delete it or give another path", limits=FILE)
+        file = source.json(source.read(self.path), CheckpointFile)
+        if (file.version, file.key) != (VERSION, self.key):
+            raise source.fault("is of another model, other calibration data or other settings")
+        return msgspec.to_builtins(file.steps)
+
+    @property
+    def _where(self) -> str:
+        return f"checkpoint {str(self.path)!r}"
 
 
 def hash_of(parts: Iterable[bytes | str | np.ndarray]) -> str:
@@ -111,11 +133,11 @@ def pack_array(array: np.ndarray) -> dict:
 
 def unpack_array(packed: dict, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
     """Inverse of `pack_array`; `BitencError` if it isn't an array of that dtype and shape."""
-    try:
-        if packed["dtype"] != dtype or tuple(packed["shape"]) != tuple(shape):
-            raise ValueError(f"{packed['dtype']} {packed['shape']}")
-        return np.frombuffer(base64.b64decode(packed["data"]), dtype).reshape(shape).copy()
-    except (KeyError, TypeError, ValueError) as error:
-        raise BitencError(
-            "checkpoint", f"an array in it is damaged ({error})", "Delete it and start again"
-        ) from None
+    source = Source("checkpoint", "Delete it and start again")
+    array = source.convert(packed, PackedArray)
+    expected = np.dtype(dtype).itemsize * math.prod(shape)
+    if (array.dtype, array.shape, len(array.data)) != (dtype, tuple(shape), expected):
+        raise source.fault(
+            f"an array in it is damaged ({array.dtype} {array.shape} of {len(array.data)} bytes)"
+        )
+    return np.frombuffer(array.data, dtype).reshape(shape).copy()

@@ -1,0 +1,81 @@
+"""What a target's file, or a library's description, may say to TVM and LLVM."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+import tvm
+from msgspec import Meta
+from tvm.target import codegen
+
+from .decode import Document, Source
+
+# LLVM crashes where it doesn't know the first part of a triple.
+Triple = Annotated[
+    str,
+    Meta(
+        max_length=100,
+        pattern=r"^(x86_64|i[3-6]86|aarch64|arm64|arm|armv[5-8][a-z]{0,2}|riscv(32|64))"
+        r"(-[\w.]+){0,4}\Z",
+    ),
+]
+Cpu = Annotated[str, Meta(max_length=100, pattern=r"^[\w.+-]*\Z")]
+Feature = Annotated[str, Meta(max_length=100, pattern=r"^[+-][\w.-]+\Z")]
+Word = Annotated[str, Meta(max_length=100, pattern=r"^[\w.-]*\Z")]
+
+
+class TvmOptions(Document, rename=lambda name: name.replace("_", "-"), omit_defaults=True):
+    """Options of TVM's target ``llvm``, but for those that pass LLVM's own command line on."""
+
+    kind: Literal["llvm"] = "llvm"
+    keys: tuple[Word, ...] = ()
+    tag: Literal[""] = ""
+    device: Word = ""
+    model: Word = ""
+    mtriple: Triple | None = None
+    mcpu: Cpu = ""
+    mattr: Annotated[tuple[Feature, ...], Meta(max_length=1000)] = ()
+    mabi: Word = ""
+    mfloat_abi: Literal["hard", "soft"] | None = None
+    num_cores: Annotated[int, Meta(ge=0, le=4096)] = 0
+    opt_level: Annotated[int, Meta(ge=0, le=3)] | None = None
+    vector_width: Literal[64, 128, 256, 512, 1024, 2048] | None = None
+    fast_math: bool = False
+
+
+class SealedTvmOptions(TvmOptions, forbid_unknown_fields=False):
+    """The same as TVM exports them; what only concerns compiling is left out."""
+
+    @classmethod
+    def of(cls, target: tvm.target.Target) -> dict[str, Any]:
+        """Plain values of a target, as a description holds them."""
+        return {key: _plain(value) for key, value in dict(target.export()).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (str, bool, int, float)):
+        return value
+    return list(map(str, value)) if hasattr(value, "__iter__") else str(value)
+
+
+def tvm_target(options: TvmOptions, source: Source) -> tvm.target.Target:
+    """Return TVM's target, whose CPU LLVM knows.
+
+    Raises
+    ------
+    BitencError
+        Of the source's class.
+    """
+    config = {"kind": "llvm", **msgspec.to_builtins(options)}
+    try:
+        target = tvm.target.Target(config)
+        known = not options.mcpu or codegen.llvm_is_valid_cpu(options.mcpu, options.mtriple or "")
+    except Exception as error:  # TVM's own errors have no common class.
+        reason = str(error).strip().splitlines()[-1]
+        raise source.fault(f"TVM refuses [tvm] ({reason})") from None
+    if not known:
+        raise source.fault(
+            f"LLVM knows no CPU {options.mcpu!r}: `llc -mcpu=help` has its names", "tvm.mcpu"
+        )
+    return target
