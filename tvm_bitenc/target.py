@@ -38,7 +38,7 @@ class Named(Protocol):
         """What target files call it."""
 
 
-class Core(Document):
+class Core(Document, frozen=True):
     """How many instructions one core starts in a cycle, for the cost models that ask.
 
     Parameters
@@ -62,13 +62,13 @@ class Core(Document):
     in_order: bool = False
 
 
-class Schedule(Document):
+class Schedule(Document, frozen=True):
     """``[schedule]`` of a target's file."""
 
     rules: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=32)] = DEFAULT_RULES
 
 
-class TargetFile(Document):
+class TargetFile(Document, frozen=True):
     """A file in targets/."""
 
     tvm: TvmOptions

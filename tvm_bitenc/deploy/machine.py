@@ -51,9 +51,9 @@ def describe_machine() -> Machine:
         tvm_bitenc=package_version("tvm-bitenc"),
         python=platform.python_version(),
         system=platform.platform(),
-        triple=codegen.llvm_get_system_triple(),
-        cpu=codegen.llvm_get_system_cpu(),
-        features=sorted(host_features()),
+        triple=str(codegen.llvm_get_system_triple()),
+        cpu=str(codegen.llvm_get_system_cpu()),
+        features=sorted(map(str, host_features())),
         cores=os.cpu_count(),
         free_bytes=shutil.disk_usage(tempfile.gettempdir()).free,
     )
