@@ -209,7 +209,7 @@ def _check_nesting(source: Source, content: bytes, strings: re.Pattern[bytes]) -
 
 def _parse_json(content: bytes) -> Any:
     text = content.decode("utf-8")
-    value = json.loads(text, object_pairs_hook=_unique, parse_float=_finite, parse_constant=_finite)
+    value = _JSON.decode(text)
     if "\\u" in text:  # Half of a surrogate pair is no text: printing it would fail.
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     return value
@@ -233,6 +233,9 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{text[:40]} isn't a finite number")
     return number
+
+
+_JSON = json.JSONDecoder(object_pairs_hook=_unique, parse_float=_finite, parse_constant=_finite)
 
 
 def _cause_and_place(message: str) -> tuple[str, str]:
