@@ -4,9 +4,9 @@ Bytes add up counts until they are full; then all vectors of eight output channe
 pair by pair, which leaves one vector of sixteen bits a channel. Two neighbouring words of a channel
 fill a 128-bit vector; where the words are odd in number, two output channels do.
 
-Two by two planes take three counts, see `counts.py`, of bits that six instructions make and count:
-:math:`\lnot y` is stored as one more plane of the weights. What the sums of one side alone come to
-is an offset by output channel and by pixel.
+Two by two planes take three counts, see `branch_cover.py`, of bits that six instructions make and
+count: :math:`\lnot y` is stored as one more plane of the weights. What the sums of one side alone
+come to is an offset by output channel and by pixel.
 """
 
 from __future__ import annotations

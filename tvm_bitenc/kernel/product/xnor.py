@@ -1,6 +1,6 @@
 """Sums of branches by xor and popcount: one xor and one count per 64 products in a lane.
 
-Two by two planes take three counts, see `counts.py`.
+Two by two planes take three counts, see `branch_cover.py`.
 """
 
 from __future__ import annotations
