@@ -149,7 +149,8 @@ Indices may count from the end. A constant index outside of its axis is refused;
 computed when the model runs means the nearest index inside, where torch would raise an error.
 Inputs are never changed, by in-place operators either. Integers divided by a zero that is computed
 when the model runs, for which torch raises an error, are divided by one. Where `torch.topk` leaves
-open which of equal elements it gives, the first ones are taken."""
+open which of equal elements it gives, the first ones are taken. Sorting, `argmax`, `argmin` and
+pooling expect numbers: where NaN stands among them, torch gives other results."""
 REFUSED = """One form of an operator may be refused and another taken: the reasons are those of
 forms."""
 

@@ -74,8 +74,9 @@ def from_torch(module_or_exported_program, example_args: Sequence | None = None)
         raise BitencError(
             "from_torch", f"{type(program).__name__} is no model", "Give a torch.nn.Module"
         )
-    inputs = (node for node in program.graph.nodes if node.op == "placeholder")
-    _check_float32((node.name, node.meta.get("val")) for node in inputs)
+    constants = program.graph_signature.inputs_to_lifted_tensor_constants
+    inputs = program.graph.find_nodes(op="placeholder")
+    _check_float32((n.name, n.meta.get("val")) for n in inputs if n.name not in constants)
     return rewrite_calls(_imported(program), _constant_parameters)
 
 

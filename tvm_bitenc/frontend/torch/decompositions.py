@@ -15,8 +15,6 @@ aten = torch.ops.aten
 # Not among torch's core operators, but torch knows how to write them so.
 FURTHER = (
     aten.addmv,
-    aten.diagonal_scatter,
-    aten.grid_sampler_2d,
     aten.ldexp,
     aten.linalg_vector_norm,
 )

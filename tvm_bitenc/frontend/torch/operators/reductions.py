@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from torch.fx import Node
 from tvm import relax
 
+from ..names import base_name, op_base_name
 from ..node_call import NodeCall, constant
+from . import quantizers
 from .arithmetic import is_float, number
 
 _op = relax.op
+_MOVING = ("getitem", "max_pool2d_with_indices", "permute", "relu", "slice", "view")
+_QUANTIZERS = frozenset(map(op_base_name, quantizers.OPERATORS))
 
 
 def reduction(op: Callable) -> Callable[[NodeCall], relax.Expr]:
@@ -39,9 +44,20 @@ def extreme(op: Callable) -> Callable[[NodeCall], relax.Expr]:
 
     def convert(call: NodeCall) -> relax.Expr:
         x = _ordered(call, call.tensor("self"))
-        return call.cast(_reduced(call, op, x), call.dtype)
+        result = call.cast(_reduced(call, op, x), call.dtype)
+        if not is_float(call.dtype) or _holds_numbers(call.graph_value("self")):
+            return result
+        nan = _reduced(call, _op.max, call.cast(call.emit(_op.isnan(x)), "int8"))
+        return call.emit(_op.where(call.cast(nan, "bool"), number(np.nan, x), result))
 
     return convert
+
+
+def _holds_numbers(node: Node) -> bool:
+    """Whether a tensor is some quantizer's, moved about: TVM's extremes pass over NaN."""
+    while base_name(node) in _MOVING:
+        node = node.args[0]
+    return base_name(node) in _QUANTIZERS
 
 
 def _ordered(call: NodeCall, x: relax.Expr) -> relax.Expr:

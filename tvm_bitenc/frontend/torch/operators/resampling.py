@@ -38,6 +38,18 @@ def resized(spatial: int) -> Callable[[NodeCall], relax.Expr]:
     return convert
 
 
+def grid_sample(call: NodeCall) -> relax.Expr:
+    """An image at positions of a grid, which is (N, H, W, 2) in torch and (N, 2, H, W) in Relax."""
+    grid = call.emit(_op.permute_dims(call["grid"], [0, 3, 1, 2]))
+    options = dict(
+        method=("bilinear", "nearest", "bicubic")[call["interpolation_mode"]],
+        padding_mode=("zeros", "border", "reflection")[call["padding_mode"]],
+        align_corners=bool(call["align_corners"]),
+        layout="NCHW",
+    )
+    return call.emit(_op.image.grid_sample(call["input"], grid, **options))
+
+
 def _first(call: NodeCall) -> str:
     return call.node.target._schema.arguments[0].name
 
@@ -102,7 +114,10 @@ _AXES = {
 }
 
 OPERATORS: dict[str, Callable] = {
-    f"{name}.{variant}": resized(spatial)
-    for name, spatial in _AXES.items()
-    for variant in ("default", "vec")
+    "grid_sampler_2d.default": grid_sample,
+    **{
+        f"{name}.{variant}": resized(spatial)
+        for name, spatial in _AXES.items()
+        for variant in ("default", "vec")
+    },
 }

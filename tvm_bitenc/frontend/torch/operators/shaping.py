@@ -108,6 +108,24 @@ def _symbolic_slice(call: NodeCall, axis: int, start, step: int) -> relax.Expr:
     return call.emit(_op.strided_slice(x, [axis], [start], [end], [step]))
 
 
+def slice_scatter(call: NodeCall) -> relax.Expr:
+    """The tensor with a slice replaced: both joined, and the right ones taken."""
+    (axis,) = call.axes("dim", call.fake("self").ndim)
+    size, start, end, (step,) = (
+        call.fake("self").shape[axis],
+        call["start"],
+        call["end"],
+        call.ints("step"),
+    )
+    if not all(isinstance(v, (int, type(None))) for v in (size, start, end)):
+        call.refuse("replaces a slice of unknown size", "Export it with fixed sizes")
+    replaced = np.arange(size)[start:end:step]
+    order = np.arange(size)
+    order[replaced] = size + np.arange(len(replaced))
+    joined = call.emit(_op.concat([call["self"], call.tensor("src", call.dtype)], axis))
+    return call.emit(_op.take(joined, constant(order), axis, mode="clip"))
+
+
 def constant_pad(call: NodeCall) -> relax.Expr:
     """Pad with a number; negative widths cut."""
     x, rank = call["self"], call.fake("self").ndim
@@ -142,7 +160,7 @@ def diagonal(call: NodeCall) -> relax.Expr:
     rows, columns = max(-offset, 0), max(offset, 0)
     indices = (rows + np.arange(length)) * width + columns + np.arange(length)
     flat = call.emit(_op.reshape(x, (-1, *list(x.ty.shape)[2:])))
-    taken = call.emit(_op.take(flat, constant(indices.astype(np.int64)), 0))
+    taken = call.emit(_op.take(flat, constant(indices.astype(np.int64)), 0, mode="clip"))
     return call.emit(_op.permute_dims(taken, [*range(1, len(others) + 1), 0]))
 
 
@@ -156,7 +174,7 @@ def unfold(call: NodeCall) -> relax.Expr:
     if not isinstance(count, int):
         call.refuse("cuts an axis of unknown size", "Export it with fixed sizes")
     indices = np.arange(count)[:, None] * step + np.arange(size)
-    taken = call.emit(_op.take(call["self"], constant(indices.astype(np.int64)), axis))
+    taken = call.emit(_op.take(call["self"], constant(indices.astype(np.int64)), axis, mode="clip"))
     axes = [a for a in range(rank + 1) if a != axis + 1]
     return call.emit(_op.permute_dims(taken, [*axes, axis + 1]))
 
@@ -175,7 +193,7 @@ def as_strided(call: NodeCall) -> relax.Expr:
         call.refuse("reads memory outside of its tensor", "Use slices")
     indices = [where[int(place)] for place in wanted.reshape(-1)]
     flat = call.emit(_op.reshape(call["self"], (-1,)))
-    taken = call.emit(_op.take(flat, constant(np.asarray(indices, np.int64)), 0))
+    taken = call.emit(_op.take(flat, constant(np.asarray(indices, np.int64)), 0, mode="clip"))
     return call.emit(_op.reshape(taken, call.shape))
 
 
@@ -195,6 +213,7 @@ OPERATORS: dict[str, Callable] = {
     "repeat.default": repeat,
     "reshape.default": reshape,
     "slice.Tensor": slice_,
+    "slice_scatter.default": slice_scatter,
     "split_with_sizes.default": split_with_sizes,
     "squeeze.default": reshape,
     "squeeze.dim": reshape,
