@@ -9,11 +9,11 @@ from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.ao.quantization import FakeQuantize, disable_observer
 
+from tvm_bitenc.decode import tomllib
 from tvm_bitenc.errors import BitencError, UnsupportedError
 from tvm_bitenc.frontend import dynamo
 from tvm_bitenc.frontend.torch.modules import exportable
 from tvm_bitenc.nn import QConv2d, QLinear
-from tvm_bitenc.target import tomllib
 
 ROOT = Path(__file__).parents[2]
 fake = torch.fake_quantize_per_tensor_affine
@@ -172,3 +172,23 @@ def test_the_entry_point_names_the_backend():
     assert module == dynamo.__name__ and getattr(dynamo, name) is dynamo.bitenc
     installed = entry_points(group="torch_dynamo_backends", name="bitenc")
     assert installed or "bitenc" in torch._dynamo.list_backends()
+
+
+def test_a_second_batch_size_of_a_functional_fake_quantize():
+    """Torch traces it with a symbolic size, for which it has no shape of fake-quantize itself."""
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(6, 4)
+
+        def forward(self, x, factor):
+            weight = fake(self.layer.weight, 0.125, 0, -8, 7)
+            return nn.functional.linear(fake(x, 0.125, 0, -8, 7), weight) * factor
+
+    model = Model().eval()
+    compiled = torch.compile(model, backend="bitenc", fullgraph=True)
+    with torch.no_grad():
+        for batch, factor in ((2, 1.0), (5, 1.0), (7, 3)):
+            x = torch.randn(batch, 6)
+            assert torch.allclose(compiled(x, factor), model(x, factor), atol=1e-5)
