@@ -50,9 +50,11 @@ def test_compile_writes_a_library(bitenc, model, network, tmp_path):
 
 def test_compile_says_what_it_did(bitenc, model, tmp_path):
     path = tmp_path / "net.so"
-    code, printed = bitenc("compile", model, "-o", path, "--strategy", "xnor")
+    dump = tmp_path / "passes"
+    code, printed = bitenc("compile", model, "-o", path, "--strategy", "xnor", "--dump", dump)
     assert not code and "xnor" in printed.out and str(path) in printed.out.replace("\n", "")
     assert "Layers that stay float" in printed.out and not printed.err
+    assert "bitenc.quantize" in (dump / "01_Canonicalize.py").read_text(encoding="utf-8")
 
 
 def test_run_gives_what_the_library_computes(bitenc, library, network, tmp_path):

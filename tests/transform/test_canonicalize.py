@@ -1,4 +1,4 @@
-"""Pass 1: quantizers spelt in arithmetic, and what must not be mistaken for one."""
+"""Quantizers spelt in arithmetic, and what must not be mistaken for one."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Pass 3: thresholds equal the float32 graph at every reachable accumulator, or aren't made."""
+"""Thresholds equal the float32 graph at every reachable accumulator, or aren't made."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Pass 5: a threshold unit joins the convolution that it alone reads."""
+"""A threshold unit joins the convolution that it alone reads."""
 
 import numpy as np
 from tvm import relax

@@ -1,4 +1,4 @@
-"""Pass 4: codes become packed planes, and nothing is unpacked between layers."""
+"""Codes become packed planes, and nothing is unpacked between layers."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Pass 2: layers of two quantized tensors become branch ops; the rest says why it doesn't."""
+"""Layers of two quantized tensors become branch ops; the rest says why it doesn't."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Pass 7: packed ops become scheduled kernels, named after op and layer."""
+"""Packed ops become scheduled kernels, named after op and layer."""
 
 import tvm
 from tvm import relax, tirx

@@ -31,7 +31,7 @@ from ..op.interleave import interleave_op
 from ..op.quantize import encoding_of, quantize_op
 from ..op.registration import is_call_to
 from .analysis.dag import once_per_variable
-from .analysis.float32 import evaluate, function_of, op_name
+from .analysis.float32 import op_name
 from .analysis.shaping import (
     PAD,
     RESHAPING,
@@ -41,6 +41,7 @@ from .analysis.shaping import (
     pad_widths,
     sources,
 )
+from .analysis.unary import OWN_AXES, Unary, unary
 from .rewrite import Graph, rewrite_calls
 
 # Slices and pooling aren't here: `fold` sees through them, and they leave less to be quantized.
@@ -105,8 +106,7 @@ class _Step:
         if is_call_to(self.call, quantize_op):
             encoding = encoding_of(self.call)
             return encoding.dequantize(encoding.quantize(x))
-        values = {**self.values, self.variable: x}
-        return function_of(self.call)(*(values[i] for i in sorted(values)))
+        return Unary(self.call, self.variable, self.values)(x)
 
 
 @once_per_variable()
@@ -127,19 +127,15 @@ def _step(expr: relax.Expr, graph: Graph) -> _Step | None:
         encoding = encoding_of(expr)
         is_uniform = encoding.scale.size == encoding.zero_point.size == 1
         return _Step(expr, 0, {}) if is_uniform else None
-    if not op_name(expr) or function_of(expr) is None or op_name(expr) == "relax.nn.prelu":
-        return None  # The constant of a PReLU doesn't broadcast as others do.
-    values = {i: evaluate(argument, graph) for i, argument in enumerate(expr.args)}
-    variables = [i for i, value in values.items() if value is None]
-    if len(variables) != 1 or not _is_alike(expr.args[variables[0]].ty, expr.ty):
+    op = unary(expr, graph, first_only=())  # What moves keeps no order.
+    if op is None or op.name in OWN_AXES or not _is_alike(op.argument.ty, expr.ty):
         return None
     rank = len(expr.ty.shape)
     shaped = {
         i: value.reshape((1,) * (rank - value.ndim) + value.shape) if value.ndim else value
-        for i, value in values.items()
-        if value is not None
+        for i, value in op.constants.items()
     }
-    return _Step(expr, variables[0], shaped)
+    return _Step(expr, op.variable, shaped)
 
 
 def _is_alike(before: relax.Type, after: relax.Type) -> bool:

@@ -1,4 +1,47 @@
-"""The one graph rewriter that every pass uses: a rule is asked about each call, in order."""
+"""The one graph rewriter that every pass uses: a rule is asked about each call, in order.
+
+How to write a pass
+-------------------
+A pass is a file here and a line in `pipeline.py`. It takes a module and returns one that gives the
+same numbers to the bit. What it may decide by is a field::
+
+    @tvm.transform.module_pass(opt_level=0, name="bitenc.DropDoubleNegation")
+    @dataclass(frozen=True)
+    class DropDoubleNegation:
+        target: Target
+
+        def transform_module(self, mod, _ctx):
+            return rewrite_calls(mod, _drop)
+
+    def _drop(call, graph):
+        if op_name(call) != "relax.negative":
+            return None
+        inner = graph.definition(call.args[0])
+        return inner.args[0] if op_name(inner) == "relax.negative" else None
+
+The rule's contract:
+
+- It is asked about every call, in the order in which they run. The arguments that it sees are
+  rewritten already.
+- None keeps the call. Any other expression takes its place, and has the same type.
+- Arguments are variables: `Graph.definition` says what one stands for. New calls that are more than
+  the result go through `Graph.emit`; `Graph.typed` only infers a type.
+- What nothing reads any more is dropped behind the pass, so a rule removes nothing itself.
+- It never guesses. A case that isn't proven keeps its call; one that can't be compiled at all
+  raises `UnsupportedError` with the layer, the cause and the cure.
+- What it decides becomes an attribute of the call (`with_attributes`); no later pass works it out
+  again.
+
+To look without changing, use `visit.visit_calls`. What several passes ask of the graph is in
+`analysis/`: `analysis.unary` reads arithmetic with constants, `analysis.float32` evaluates it,
+`analysis.shaping` knows what only moves elements. Recursive questions go through
+`analysis.dag.once_per_variable`, as graphs are deep and no trees.
+
+Before and after stand at the head of the pass's file, as in all files here. Its test, in
+`tests/transform/`, compares such a pair with `assert_same_ir`, runs both and compares every number,
+and shows what the pass leaves alone. ``bitenc compile --dump DIR`` writes the module after every
+pass, and `tests/transform/test_pipeline.py` runs a network cut off behind each of them.
+"""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ lie at equal distances, an `Encoding` stands for them, whoever spelt them and ho
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from tvm import relax
@@ -20,6 +20,7 @@ from ...op.registration import is_call_to
 from ..rewrite import Graph
 from .dag import once_per_variable, operands_of
 from .float32 import MONOTONE, evaluate, op_name
+from .unary import Unary, unaries
 
 MAX_LEVELS = 256
 MAX_OPS = 128  # On the way from levels to where they were rounded.
@@ -34,6 +35,7 @@ WHOLE_OPS = tuple(
 TOLERANCE = 2.0**-22
 _RANGES = {"relax.sigmoid": (0.0, 1.0), "relax.tanh": (-1.0, 1.0)}
 Bounds = tuple[float, float]
+Function = Callable[[np.ndarray], np.ndarray]
 
 
 def grid_of(expr: relax.Expr, graph: Graph) -> tuple[Encoding, int] | None:
@@ -124,10 +126,10 @@ def _levels_of(expr: relax.Expr, graph: Graph, budget: Iterator[int]) -> np.ndar
         return np.float32(integers).reshape(-1, *[1] * rank)
     if op_name(expr) in MOVING_OPS:
         return _moved(expr, _levels_of(expr.args[0], graph, budget), rank)
-    for function, argument in _steps(expr, graph):
-        inner = _levels_of(argument, graph, budget)
+    for step in _monotone(expr, graph):
+        inner = _levels_of(step.argument, graph, budget)
         if inner is not None:
-            return _mapped(function, inner, rank)
+            return _mapped(step, inner, rank)
     return None
 
 
@@ -237,55 +239,35 @@ def _bounds_by_ops(expr: relax.Expr, graph: Graph) -> Bounds | None:
         return None if levels is None else (float(levels.min()), float(levels.max()))
     if name in MOVING_OPS or name == "relax.astype":
         return _bounds_by_ops(expr.args[0], graph)
-    steps = _steps(expr, graph)
-    if not steps:
+    step = next(iter(_monotone(expr, graph)), None)
+    if step is None:
         return -math.inf, math.inf
-    function, argument = steps[0]
-    inner = _bounds_by_ops(argument, graph) or (-math.inf, math.inf)
+    inner = _bounds_by_ops(step.argument, graph) or (-math.inf, math.inf)
     with np.errstate(all="ignore"):
-        ends = np.array([function(np.float32(end)) for end in inner])
+        ends = np.array([step(np.float32(end)) for end in inner])
     # Each op never turns, so its ends come from ends.
     return None if np.isnan(ends).any() else (float(ends.min()), float(ends.max()))
 
 
-def _steps(expr: relax.Expr, graph: Graph) -> list:
-    """(function, argument) of an op of one variable; of constants alone, each might be it."""
-    name = op_name(expr)
-    if name not in MONOTONE:
-        return []
-    values = [evaluate(argument, graph) for argument in expr.args]
-    variables = [i for i, value in enumerate(values) if value is None]
-    if not variables:
-        definitions = map(graph.definition, expr.args)
-        variables = [i for i, value in enumerate(definitions) if isinstance(value, relax.Call)]
-    elif len(variables) > 1:
-        return []
-    if name in ("relax.divide", "bitenc.multiply_add"):
-        variables = [i for i in variables if i == 0]
-    return [(_function(name, values, i), expr.args[i]) for i in variables]
+def _monotone(expr: relax.Expr, graph: Graph) -> list[Unary]:
+    """Readings of an op that keeps or reverses order; none of any other op."""
+    return list(unaries(expr, graph)) if op_name(expr) in MONOTONE else []
 
 
-def _function(name: str, values: list, variable: int):
-    def function(x: np.ndarray) -> np.ndarray:
-        return MONOTONE[name](*(x if i == variable else v for i, v in enumerate(values)))
-
-    return function
-
-
-def step_along(expr: relax.Expr, stop: relax.Expr, graph: Graph):
+def step_along(expr: relax.Expr, stop: relax.Expr, graph: Graph) -> Function | None:
     """Compose the function from `stop` to `expr`, if one op of one variable leads to the other."""
-    functions: list = []
+    functions: list[Function] = []
     while not graph.definition(expr).same_as(graph.definition(stop)):
         definition = graph.definition(expr)
         if len(functions) == MAX_OPS:
             return None
         if is_call_to(definition, quantize_op):
-            steps = _quantizer_steps(definition)
+            function, expr = _grid_function(definition), definition.args[0]
         else:
-            steps = _steps(definition, graph)
-        if not steps:
+            function = next(iter(_monotone(definition, graph)), None)
+            expr = expr if function is None else function.argument
+        if function is None:
             return None
-        function, expr = steps[0]
         functions.insert(0, function)
 
     def composed(x: np.ndarray) -> np.ndarray:
@@ -296,8 +278,8 @@ def step_along(expr: relax.Expr, stop: relax.Expr, graph: Graph):
     return composed
 
 
-def _quantizer_steps(call: relax.Call) -> list:
+def _grid_function(call: relax.Call) -> Function | None:
     encoding = encoding_of(call)
     if encoding.is_per_channel:
-        return []
-    return [(lambda x: encoding.dequantize(encoding.quantize(x)), call.args[0])]
+        return None
+    return lambda x: encoding.dequantize(encoding.quantize(x))

@@ -20,9 +20,9 @@ from ..rewrite import Graph
 from .float32 import MONOTONE, evaluate, is_constant, op_name
 from .forks import function_between, reading_of, source_of
 from .shaping import SHAPING
+from .unary import Unary, unary
 
 Function = Callable[[np.ndarray], np.ndarray]
-ONLY_FIRST = ("relax.divide", "bitenc.multiply_add", "relax.clip", "relax.nn.prelu")
 COMPARISONS = ("relax.greater", "relax.greater_equal")
 MAX_STEPS = 256  # That are followed; what has more stays float arithmetic.
 
@@ -100,37 +100,29 @@ def elementwise_step(expr: relax.Expr, graph: Graph) -> Step | None:
         return None
     if is_call_to(expr, quantize_op) or op_name(expr) == "relax.astype":
         return Step(reading_of(expr), source, True)
-    variables = [i for i, arg in enumerate(expr.args) if not is_constant(arg, graph)]
-    if len(variables) == 1:
-        return _arithmetic_step(expr, variables[0], graph)
+    if sum(not is_constant(argument, graph) for argument in expr.args) == 1:
+        found = unary(expr, graph)
+        return None if found is None else _arithmetic_step(found)
     slope = _slope(expr, source, graph)
     is_monotone = slope is not None and bool(np.all(slope >= 0))
     is_rising = is_monotone and slope.size == 1
     return Step(function_between(expr, source, graph), source, is_rising, is_monotone)
 
 
-def _arithmetic_step(call: relax.Call, variable: int, graph: Graph) -> Step | None:
-    """Read an op of one variable and constants."""
-    name, function = op_name(call), reading_of(call)
-    if name in ONLY_FIRST and variable != 0:
-        return None
-    values = [None if i == variable else evaluate(a, graph) for i, a in enumerate(call.args)]
-    constants = [value for value in values if value is not None]
-    falls, turns = _falls(name, variable, constants), _turns(call, constants)
-
-    def with_constants(x: np.ndarray) -> np.ndarray:
-        return function(*(x if value is None else value for value in values))
-
+def _arithmetic_step(op: Unary) -> Step:
+    """Say of an op of one variable and constants how it keeps order."""
+    constants = [op.constants[i] for i in sorted(op.constants)]
+    turns = _turns(op.call, constants)
     is_uniform = all(constant.size == 1 for constant in constants)
-    is_rising = is_uniform and not falls and not turns
-    return Step(with_constants, call.args[variable], is_rising, not turns)
+    is_rising = is_uniform and not _falls(op, constants) and not turns
+    return Step(op, op.argument, is_rising, not turns)
 
 
-def _falls(name: str, variable: int, constants: list[np.ndarray]) -> bool:
+def _falls(op: Unary, constants: list[np.ndarray]) -> bool:
     """Whether an op may reverse the order of its variable."""
-    if name in ("relax.multiply", "relax.divide", "bitenc.multiply_add"):
+    if op.name in ("relax.multiply", "relax.divide", "bitenc.multiply_add"):
         return not np.all(constants[0] >= 0)
-    return name == "relax.negative" or (name == "relax.subtract" and variable == 1)
+    return op.name == "relax.negative" or (op.name == "relax.subtract" and op.variable == 1)
 
 
 def _turns(call: relax.Call, constants: list[np.ndarray]) -> bool:

@@ -11,6 +11,7 @@ from ...encoding import Encoding
 from ...errors import UnsupportedError
 from ...op.quantize import quantize
 from ..analysis.float32 import evaluate, op_name
+from ..analysis.unary import Unary, unary_of
 from ..rewrite import Graph
 
 _ROUNDINGS = {
@@ -91,21 +92,21 @@ def divide_round_clip_multiply(call: relax.Call, graph: Graph) -> relax.Expr | N
 
     The rounding may go down, up or towards zero, and the clip may come before it.
     """
-    scaled = _with_constant(call, "relax.multiply", graph)
-    if scaled is None or scaled[1].size != 1:
+    scaled = _with_constant(call, graph)
+    if scaled is None or scaled.name != "relax.multiply":
         return None
-    expr, scale = scaled
+    expr, scale = graph.definition(scaled.argument), scaled.constant
     reading = _Reading()
     while op_name(expr) not in ("relax.divide", "relax.multiply"):
         inner = _read(expr, reading, graph)
         if inner is None:
             return None
         expr = graph.definition(inner)
-    divided = _with_constant(expr, op_name(expr), graph, argument=True)
-    if divided is None or divided[1].size != 1 or not _is_division_by(expr, divided[1], scale):
+    divided = _with_constant(expr, graph)
+    if divided is None or not _is_division_by(expr, divided.constant, scale):
         return None
     encoding = reading.encoding(scale.reshape(()))
-    return None if encoding is None else quantize(divided[0], encoding)
+    return None if encoding is None else quantize(divided.argument, encoding)
 
 
 def _read(expr: relax.Expr, reading: _Reading, graph: Graph) -> relax.Expr | None:
@@ -119,11 +120,11 @@ def _read(expr: relax.Expr, reading: _Reading, graph: Graph) -> relax.Expr | Non
     if name in _CLIPS:
         bounds = _bounds(expr, graph)
         return expr.args[0] if bounds is not None and reading.clip(*bounds) else None
-    found = _with_constant(expr, name, graph, argument=True)
-    if name not in ("relax.add", "relax.subtract") or found is None or found[1].size != 1:
+    found = _with_constant(expr, graph)
+    if name not in ("relax.add", "relax.subtract") or found is None:
         return None
-    term = float(found[1].reshape(()))
-    return found[0] if reading.add(term if name == "relax.add" else -term) else None
+    term = float(found.constant.reshape(()))
+    return found.argument if reading.add(term if name == "relax.add" else -term) else None
 
 
 def _bounds(expr: relax.Call, graph: Graph) -> tuple[float, float] | None:
@@ -148,17 +149,11 @@ def _is_division_by(expr: relax.Call, constant: np.ndarray, scale: np.ndarray) -
         return bool(mantissa == 0.5 and np.float32(1) / scale.reshape(()) == constant.reshape(()))
 
 
-def _with_constant(expr, name: str, graph: Graph, argument: bool = False):
-    """Split a call of two arguments into the definition of one and the value of the other.
-
-    With `argument` the one is returned as it is, not its definition.
-    """
-    if not name or op_name(expr) != name or len(expr.args) != 2:
+def _with_constant(expr: relax.Expr, graph: Graph) -> Unary | None:
+    """Read an op of two arguments, the second of which is a constant; or the first may be."""
+    if not op_name(expr) or len(expr.args) != 2:
         return None
-    for i in (1, 0):
-        constant, other = evaluate(expr.args[i], graph), expr.args[1 - i]
-        if i == 0 and name in ("relax.subtract", "relax.divide"):
-            return None
-        if constant is not None:
-            return (other if argument else graph.definition(other)), constant
-    return None
+    op = unary_of(expr, 0, graph)
+    if op is None and op_name(expr) != "relax.subtract":
+        op = unary_of(expr, 1, graph)
+    return op if op is not None and op.constant.size == 1 else None
