@@ -7,9 +7,9 @@ from onnx import NodeProto, helper
 from tvm import relax
 
 from ...errors import UnsupportedError
-from .codes import narrow
 from .importer import Converter, Importer
 from .model import describe_node
+from .moves import narrow
 
 _SAME = (b"SAME_UPPER", b"SAME_LOWER")
 _MOST = 2**20  # Of a stride or the like: beyond, int32 index arithmetic may overflow.

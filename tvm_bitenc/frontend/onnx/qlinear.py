@@ -18,7 +18,7 @@ from tvm import relax
 from ...errors import UnsupportedError
 from ...op.multiply_add import fused_multiply_add, multiply_add
 from . import layers
-from .codes import Codes, limits, standing_for, step_grid
+from .codes import Codes, limits, step_grid
 from .grid import Grid
 from .importer import Converter, Importer
 from .integer import (
@@ -31,6 +31,7 @@ from .integer import (
     zero_point,
 )
 from .model import describe_node
+from .moves import standing_for
 
 
 def scale(importer: Importer, node: NodeProto, index: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from tvm import relax
 from tvm.relax.frontend.onnx import onnx_frontend
 
 from ...errors import BitencError, UnsupportedError, first_line
-from . import codes, constants, dynamic, finn, integer, layers, qdq, qlinear, qonnx, sizes
+from . import constants, dynamic, finn, integer, layers, moves, qdq, qlinear, qonnx, sizes
 from .importer import Converter, Importer
 from .model import MICROSOFT, QONNX, STANDARD, describe_node, inputs_of, opset_of
 
@@ -94,7 +94,7 @@ def _convert(node: NodeProto, importer: Importer) -> None:
     try:
         if not _fold(node, importer) and not sizes.track(importer, node):
             convert = sizes.converter(importer, node) or own or Importer.convert
-            if not codes.move(importer, node, convert):
+            if not moves.move(importer, node, convert):
                 convert(importer, node)
     except BitencError:
         raise
