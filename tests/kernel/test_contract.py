@@ -11,19 +11,19 @@ from tvm_bitenc.kernel.epilogue import affine, compared, floats, integers, searc
 from tvm_bitenc.kernel.product import depthwise, nchw
 from tvm_bitenc.schedule import arm, x86
 
-PRODUCTS = {
-    *x86.FAMILY.products.values(),
-    *arm.FAMILY.products.values(),
+# In a fixed order, for parallel test runs must collect alike.
+PRODUCTS = [
+    *dict.fromkeys([*x86.FAMILY.products.values(), *arm.FAMILY.products.values()]),
     depthwise.Depthwise,
     nchw.Nchw,
-}
-EPILOGUES = {
+]
+EPILOGUES = [
     integers.Integers,
     floats.Floats,
     compared.ComparedPlanes,
     affine.AffinePlanes,
     searched.SearchedPlanes,
-}
+]
 
 
 @pytest.mark.parametrize("kind", PRODUCTS, ids=lambda kind: kind.__name__)

@@ -14,7 +14,8 @@ from tvm_bitenc.kernel.isa import Isa
 from tvm_bitenc.kernel.neon import Neon
 from tvm_bitenc.kernel.tir import imported, load, store
 from tvm_bitenc.schedule import avx2, avx512, dotprod, i8mm, neon
-from tvm_bitenc.target import host_features, load_target
+from tvm_bitenc.host import host_features
+from tvm_bitenc.target import load_target
 
 ALIGNMENT = 64
 ARM = ("cortex-a53", "cortex-a72", "cortex-a76", "neoverse-n2", "armv7-neon")
