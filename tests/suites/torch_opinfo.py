@@ -125,7 +125,12 @@ def page(results: Sequence[tuple[str, Outcome]]) -> str:
 
 def _table(head: tuple, rows) -> list[str]:
     cells = [head, ("---",) * len(head), *rows]
-    return [f"| {' | '.join(str(cell).replace('|', '/') for cell in row)} |" for row in cells]
+    return [f"| {' | '.join(_plain(str(cell)) for cell in row)} |" for row in cells]
+
+
+def _plain(cell: str) -> str:
+    """Text without what would be a column or a link."""
+    return cell.replace("|", "/").replace("](", "] (")
 
 
 HEAD = """# Operators of PyTorch
