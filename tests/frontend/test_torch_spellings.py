@@ -10,6 +10,7 @@ from tvm import relax
 
 import tvm_bitenc as be
 from tvm_bitenc.explain import explain
+from tvm_bitenc.nn import quantize
 from tvm_bitenc.transform import no_lowering
 
 S = 0.11  # No power of two: multiplying by 1 / S isn't dividing by S.
@@ -132,6 +133,31 @@ def test_weights(name):
     report = lib.report()
     assert [row.weight_bits for row in report.layers] == [bits] * 2, report
     assert np.abs(lib(x) - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+SCALES = torch.tensor([[0.11], [0.3]])  # With an axis that the op doesn't take.
+
+
+@pytest.mark.parametrize(
+    "scale, zero_point",
+    [
+        (lambda scales: scales[1, 0], lambda _scales: 3.0),
+        (lambda scales: 1 / scales.max(), lambda scales: scales.flatten().argmax() + 2.0),
+    ],
+)
+def test_scales_of_the_op_may_be_computed_from_parameters(
+    scale, zero_point, same_as_torch, near_ties
+):
+    class Quantizer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scales = nn.Parameter(SCALES)
+
+        def forward(self, x):
+            return quantize(x, scale(self.scales), zero_point(self.scales), 3)
+
+    (layer,) = same_as_torch([Quantizer()], near_ties(0.3, 3, -20, 20))
+    assert layer.act_bits == 3
 
 
 def test_constants_are_torchs_own(same):

@@ -10,10 +10,11 @@ import random
 from dataclasses import dataclass, replace
 
 STEPS = (
-    *("conv", "conv", "conv", "depthwise", "transposed", "dense"),
-    *("quantize", "relu", "leaky", "clip", "norm", "scale"),
+    *("conv", "conv", "conv", "depthwise", "transposed", "dense", "attend"),
+    *("quantize", "relu", "leaky", "clip", "norm", "scale", "reshape"),
     *("add", "concat", "split", "max_pool", "average", "upsample", "pad", "swap", "flatten"),
 )
+FRAMEWORKS = ("onnx", "torch")
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,9 @@ class Step:
     per_channel: bool = False
     seed: int = 0
     back: int = 1
+    style: int = 0  # How quantizers are spelt: an index, whatever the number of styles.
+    rounding: int = 0  # Likewise.
+    narrow: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Recipe:
 
     seed: int
     steps: tuple[Step, ...]
+    framework: str = "onnx"
     channels: int = 3
     size: int = 6
     axes: int = 2
@@ -52,13 +57,14 @@ class Recipe:
     threads: int = 1
 
 
-def recipe_of(seed: int) -> Recipe:
-    """The recipe with a number."""
+def recipe_of(seed: int, framework: str = "onnx") -> Recipe:
+    """The recipe with a number: the same steps, whatever the framework."""
     source = random.Random(seed)
     steps = tuple(_step(source) for _ in range(source.randint(2, 9)))
     return Recipe(
         seed,
         steps,
+        framework,
         channels=source.choice([1, 2, 3, 4, 5, 7, 9, 12, 17]),
         size=source.randint(3, 9),
         axes=source.choice([1, 2, 2, 2]),
@@ -86,6 +92,9 @@ def _step(source: random.Random) -> Step:
         per_channel=source.random() < 0.4,
         seed=source.randrange(1 << 20),
         back=source.randint(1, 4),
+        style=source.randrange(60),
+        rounding=max(source.randint(-6, 6), 0),
+        narrow=source.random() < 0.2,
     )
 
 
@@ -98,7 +107,7 @@ def simpler(recipe: Recipe) -> list[Recipe]:
             steps = recipe.steps[:start] + recipe.steps[start + length :]
             found.append(replace(recipe, steps=steps))
         length //= 2
-    plain = Recipe(recipe.seed, recipe.steps)
+    plain = Recipe(recipe.seed, recipe.steps, recipe.framework)
     for name in ("outputs", "inputs", "batch", "dynamic", "threads", "strategy", "size"):
         if getattr(recipe, name) != getattr(plain, name):
             found.append(replace(recipe, **{name: getattr(plain, name)}))

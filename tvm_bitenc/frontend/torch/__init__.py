@@ -27,11 +27,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import tvm
-from tvm import relax
 
 from ...errors import BitencError, UnsupportedError, first_line
-from ...op.registration import constant_value
-from ...transform.rewrite import Graph, rewrite_calls
 
 
 def from_torch(module_or_exported_program, example_args: Sequence | None = None) -> tvm.IRModule:
@@ -77,7 +74,7 @@ def from_torch(module_or_exported_program, example_args: Sequence | None = None)
     constants = program.graph_signature.inputs_to_lifted_tensor_constants
     inputs = program.graph.find_nodes(op="placeholder")
     _check_float32((n.name, n.meta.get("val")) for n in inputs if n.name not in constants)
-    return rewrite_calls(_imported(program), _constant_parameters)
+    return _imported(program)
 
 
 def need_torch():
@@ -153,13 +150,3 @@ def _without_torchs_own_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)
         yield
-
-
-def _constant_parameters(call: relax.Call, graph: Graph) -> relax.Expr | None:
-    """Put the constants of scale and zero point, parameters while importing, into the call."""
-    if getattr(call.op, "name", "") != "bitenc.quantize":
-        return None
-    arguments = [call.args[0], *map(graph.definition, call.args[1:])]
-    if all(constant_value(argument) is not None for argument in arguments[1:]):
-        return relax.Call(call.op, arguments, call.attrs)
-    return None

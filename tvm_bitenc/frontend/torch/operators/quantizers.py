@@ -21,16 +21,20 @@ from ....encoding import Encoding, along
 from ....errors import UnsupportedError
 from ....op.quantize import quantize
 from ..names import base_name, layer_name, reader_name
-from ..node_call import NodeCall
+from ..node_call import NodeCall, constant
 
 
 def bitenc_quantize(call: NodeCall) -> relax.Expr:
-    """`bitenc::bitenc_quantize`, as the layers of `tvm_bitenc.nn` call it."""
-    # Scale and zero point are tensors of the graph; the encoding is here for its attributes.
+    """`bitenc::bitenc_quantize`, as the layers of `tvm_bitenc.nn` call it.
+
+    Scale and zero point may be computed from parameters: torch's own values are taken.
+    """
+    # Scale and zero point are arguments; the encoding is here for its attributes.
     encoding = Encoding(int(call["bits"]), 1.0, 0.0, rounding=str(call["rounding"]))
     quantizer = quantize(call["x"], encoding, int(call["axis"]), layer_name(call.node))
-    arguments = [call["x"], call["scale"], call["zero_point"]]
-    return call.emit(relax.Call(quantizer.op, arguments, quantizer.attrs))
+    parameters = [(call.value(name), name) for name in ("scale", "zero_point")]
+    arguments = [call[name] if value is None else constant(value) for value, name in parameters]
+    return call.emit(relax.Call(quantizer.op, [call["x"], *arguments], quantizer.attrs))
 
 
 def fake_quantize(call: NodeCall) -> tuple:
