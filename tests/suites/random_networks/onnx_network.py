@@ -165,11 +165,11 @@ def _conv(network: OnnxNetwork, op: Op) -> None:
     codes, dtype = network.codes(op.inputs[0], grid)
     stored = helper.make_tensor("", *_int8(weight.codes))
     scale = np.float32(weight.grid.scale)
-    inputs = [codes, *_scale_and_zero(grid, dtype), stored, scale.reshape(-1)[: scale.size]]
-    inputs[-1] = scale.reshape(-1) if weight.is_per_channel else scale.reshape(())
-    inputs += [np.int8(0), *_out_grid(op, dtype)]
+    scales = scale.reshape(-1) if weight.is_per_channel else scale.reshape(())
+    inputs = [codes, *_scale_and_zero(grid, dtype), stored, scales]
+    inputs += [np.int8(weight.grid.zero), *_out_grid(op, dtype)]
     if op.bias is not None:
-        inputs.append(np.int32(op.bias / (grid.scale * scale.reshape(-1))))
+        inputs.append(np.int32(op.bias / (grid.scale * scales)))
     result = network.node("QLinearConv", inputs, **_window(op))
     network.node("DequantizeLinear", [result, *_out_grid(op, dtype)], op.output)
 
@@ -180,8 +180,8 @@ def _dense(network: OnnxNetwork, op: Op) -> None:
     codes, dtype = network.codes(op.inputs[0], op.grids[0])
     stored = helper.make_tensor("", *_int8(op.weight.codes))
     scale = np.float32(op.weight.grid.scale)
-    scale, zero = (scale.reshape(-1), np.zeros(scale.size, np.int8)) if scale.size > 1 else (
-        scale.reshape(()), np.int8(0))  # fmt: skip
+    scale = scale.reshape(-1) if op.weight.is_per_channel else scale.reshape(())
+    zero = np.full(scale.shape, op.weight.grid.zero, np.int8)
     inputs = [codes, *_scale_and_zero(op.grids[0], dtype), stored, scale, zero]
     result = network.node("QLinearMatMul", [*inputs, *_out_grid(op, dtype)])
     network.node("DequantizeLinear", [result, *_out_grid(op, dtype)], op.output)

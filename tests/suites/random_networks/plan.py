@@ -157,6 +157,8 @@ class Plan:
         grid = Grid(bits, signed, False, scale, 0, self.style)
         if grid.is_bipolar:
             return Weight(source.choice([-1, 1], shape), grid, axis)
+        if self.style != "layer" and not step.seed % 4:
+            grid = replace(grid, zero=int(source.integers(grid.low, grid.high + 1)))
         return Weight(source.integers(grid.low, grid.high + 1, shape), grid, axis)
 
     def layer(self, kind: str, step: Step, shape, weight: Weight, **numbers) -> None:
