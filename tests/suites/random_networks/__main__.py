@@ -7,6 +7,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from tests.suites.isolated import Outcome
+
 from .check import FOUND, command, outcomes, recipes_of, shrunk, write
 from .recipe import FRAMEWORKS
 
@@ -24,17 +26,19 @@ def main() -> int:
     seeds = list(range(options.seed, options.seed + options.count))
     frameworks = FRAMEWORKS if options.kind == "both" else (options.kind,)
     recipes = recipes_of(seeds, frameworks)
-    ends = outcomes(recipes, options.workers)
-    for recipe, end in zip(recipes, ends):
-        name = f"{recipe.framework}, seed {recipe.seed}"
+
+    def tell(index: int, end: Outcome) -> None:
+        recipe = recipes[index]
         if end.kind != "pass":
-            print(f"{name}: {end.kind}: {end.detail}")
-        if end.kind not in FOUND:
-            continue
-        print(f"  again: {command(recipe)}")
-        if not options.no_shrink:
+            print(f"{recipe.framework}, seed {recipe.seed}: {end.kind}: {end.detail}", flush=True)
+        if end.kind in FOUND:
+            print(f"  again: {command(recipe)}", flush=True)
+
+    ends = outcomes(recipes, options.workers, tell)
+    for recipe, end in zip(recipes, ends):
+        if end.kind in FOUND and not options.no_shrink:
             small = shrunk(recipe, end.kind, options.workers)
-            print(f"  shrunk to {write(small, options.folder)}: {small}")
+            print(f"shrunk to {write(small, options.folder)}: {small}")
     for framework in frameworks:
         found = [end for recipe, end in zip(recipes, ends) if recipe.framework == framework]
         passed = [end.detail for end in found if end.kind == "pass"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -71,9 +72,13 @@ def _from_torch(plan: Plan, inputs: list[np.ndarray]) -> tuple[tvm.IRModule, lis
 IMPORTS = {"onnx": _from_onnx, "torch": _from_torch}
 
 
-def outcomes(recipes: list[Recipe], workers: int | None = None) -> list[Outcome]:
-    """Check many recipes, each in a process of its own."""
-    return run(check, recipes, LIMIT, workers)
+def outcomes(
+    recipes: list[Recipe],
+    workers: int | None = None,
+    observe: Callable[[int, Outcome], None] | None = None,
+) -> list[Outcome]:
+    """Check many recipes, each in a process of its own; what fails is observed at once."""
+    return run(check, recipes, LIMIT, workers, observe)
 
 
 def recipes_of(seeds: list[int], frameworks: tuple[str, ...]) -> list[Recipe]:
