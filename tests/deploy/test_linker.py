@@ -15,6 +15,7 @@ from tvm_bitenc.deploy.library import read_library
 from tvm_bitenc.deploy.linker import find_linker, gnu_compiler, gnu_package
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.errors import LibraryError, TargetError
+from tvm_bitenc.report import Report
 from tvm_bitenc.target import load_target, native_target
 
 GNU = {"aarch64": "aarch64-linux-gnu-gcc", "armv7-neon": "arm-linux-gnueabihf-gcc"}
@@ -118,7 +119,7 @@ def test_without_any_the_objects_and_commands_are_left(model, tmp_path, monkeypa
     subprocess.run(link, check=True)
     seal.main(sealing[3:])
     assert elf_machine(path) == MACHINES[model.target.name]
-    assert read_library(path).report == model.report()
+    assert Report.from_dict(read_library(path).report) == model.report()
 
 
 def test_a_linker_that_fails_leaves_nothing(module, tmp_path):
@@ -136,6 +137,6 @@ def test_sealing_says_what_is_wrong(tmp_path):
     description.write_text("{")
     with pytest.raises(SystemExit, match="usage"):
         seal.main([str(library)])
-    with pytest.raises(LibraryError, match=r"net\.json: can't be read"):
+    with pytest.raises(LibraryError, match=r"net\.json: isn't JSON"):
         seal.main([str(library), str(description)])
     assert library.read_bytes() == b"ELF" and len(list(tmp_path.iterdir())) == 2

@@ -49,7 +49,9 @@ def write_template(path: Path, name: str, content: dict) -> Path:
 
 
 def _shown(value):
-    return printable(value, "\n\t") if isinstance(value, str) else value
+    """Text without control characters; what a macro made is markup, its texts were shown so."""
+    is_text = isinstance(value, str) and not hasattr(value, "__html__")
+    return printable(value, "\n\t") if is_text else value
 
 
 def report_section(report: ReportData) -> dict:
