@@ -120,7 +120,10 @@ class Listener:
             while len(self._half_open) >= HALF_OPEN:
                 oldest = next(iter(self._half_open))
                 self._half_open.pop(oldest).cancel()
-            self._half_open[connection] = loop.create_task(self._welcome(connection))
+            task = loop.create_task(self._welcome(connection))
+            # One that gives way before it has begun never gets to its own `finally`.
+            task.add_done_callback(lambda t, c=connection: c.close() if t.cancelled() else None)
+            self._half_open[connection] = task
 
     async def _welcome(self, connection: socket.socket) -> None:
         """Shake hands; a client with the right key gets a session when it is its turn."""

@@ -16,6 +16,7 @@ import time
 from collections import deque
 from contextlib import suppress
 
+from tvm.error import InternalError
 from tvm.rpc import _ffi_api
 from tvm.rpc.server import _serve_loop
 from tvm.support.utils import tempdir
@@ -103,7 +104,8 @@ def _serve(connection: socket.socket, folder, others: list[socket.socket]) -> No
         other.close()
     os.chdir(folder.temp_dir)
     _LOG.setLevel(logging.ERROR)
-    _serve_loop(connection, None, folder)
+    with suppress(InternalError):  # The client has reset the connection.
+        _serve_loop(connection, None, folder)
 
 
 def _die_with_parent() -> None:
