@@ -9,12 +9,12 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
 from benchmarks.emulated import EmulatedKernel, missing_tools
+from tvm_bitenc.host import host_features
 from tvm_bitenc.kernel import isa_meaning
 from tvm_bitenc.kernel.isa import Isa
 from tvm_bitenc.kernel.neon import Neon
 from tvm_bitenc.kernel.tir import imported, load, store
 from tvm_bitenc.schedule import avx2, avx512, dotprod, i8mm, neon
-from tvm_bitenc.host import host_features
 from tvm_bitenc.target import load_target
 
 ALIGNMENT = 64
