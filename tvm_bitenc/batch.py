@@ -24,6 +24,7 @@ from .errors import BitencError, UnsupportedError
 from .printable import escape_fields
 
 BATCH = "batch"  # How the dynamic size is printed.
+UNKNOWN = "unknown"  # And a size of an output that only its numbers tell.
 Extent = Annotated[int, Meta(ge=0, le=INT32_MAX)]
 Expression = Annotated[str, Meta(pattern=r"^[\w+*/().,%\- ]{1,1000}\Z")]
 DType = Annotated[str, Meta(pattern=r"^(bool|u?int(8|16|32|64)|float(16|32|64)|bfloat16)\Z")]
@@ -71,7 +72,14 @@ def specs_of(function: relax.Function) -> tuple[list[TensorSpec], list[TensorSpe
     fields = list(result.fields) if isinstance(result, relax.TupleType) else [result]
     batch = _batch_of(function.params)
     inputs = [_spec(param.name, param.ty, batch) for param in function.params]
-    return inputs, [_spec(f"output{i}", ty, batch) for i, ty in enumerate(fields)]
+    return inputs, [_output_spec(f"output{i}", ty, batch) for i, ty in enumerate(fields)]
+
+
+def _output_spec(name: str, ty: relax.Type, batch: tirx.Var | None) -> TensorSpec:
+    """Spec of an output; how many boxes are left, for instance, no shape tells."""
+    if isinstance(ty, relax.TensorType) and ty.shape is None and ty.ndim >= 0:
+        return TensorSpec(name, (UNKNOWN,) * ty.ndim, str(ty.dtype))
+    return _spec(name, ty, batch)
 
 
 def _batch_of(params: Sequence[relax.Var]) -> tirx.Var | None:

@@ -83,7 +83,10 @@ def test_what_a_pair_may_not_be():
     for model, message in [
         (qdq(dict(s=f32(0))), "Use s > 0"),
         (qdq(dict(s=f32(np.inf))), "Use s > 0"),
-        (qdq(dict(s=f32(1), z=np.int16(0))), "int16 codes. Use one of int8, uint8, int4, uint4"),
+        (
+            qdq(dict(s=f32(1), z=np.int16(0))),
+            "int16 codes.*Use one of int8, uint8, int4, uint4",
+        ),
         (qdq(dict(s=np.ones((1, 2), np.float32)), block_size=2), "quantizes in blocks"),
         (qdq(dict(s=f32(1, 2, 3)), axis=1), "doesn't match its input"),
         (qdq(dict(s=f32(1, 2, 3, 4)), axis=5), "doesn't match axis 5"),
@@ -120,9 +123,9 @@ def test_ops_without_a_converter():
     branch = helper.make_graph(
         [inner], "g", [], [helper.make_tensor_value_info("inner", 1, (1, 4))]
     )
-    node = helper.make_node("If", ["c"], ["y"], "if", then_branch=branch, else_branch=branch)
-    with pytest.raises(UnsupportedError, match="If node 'if': has a graph inside"):
-        be.from_onnx(model_of([node], dict(c=np.array(True))))
+    loop = helper.make_node("Loop", ["n", "c"], ["y"], "loop", body=branch)
+    with pytest.raises(UnsupportedError, match="Loop node 'loop': has a graph inside"):
+        be.from_onnx(model_of([loop], dict(c=np.array(True), n=np.array(2))))
 
 
 def test_shapes():

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto, helper
 from onnx.reference import ReferenceEvaluator
+from tvm import relax
 
 from ...errors import UnsupportedError, first_line
 from .model import describe_node
@@ -95,6 +96,17 @@ def _broadcast(arrays: Sequence[np.ndarray | None]) -> int:
 
 def _attribute(node: NodeProto, name: str, default):
     return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
+
+
+def literal(array: np.ndarray) -> relax.Constant:
+    """Return an array as Relax has it: of its own dtype, which `relax.const` alone wouldn't keep.
+
+    4-bit integers become 8-bit ones, for Relax has no constants of them.
+    """
+    array = np.asarray(array)
+    name = array.dtype.name
+    array = array.astype(name.replace("4", "8")) if name in ("int4", "uint4") else array
+    return relax.const(array, array.dtype.name)
 
 
 def array_of(tensor: onnx.TensorProto, where: str) -> np.ndarray:

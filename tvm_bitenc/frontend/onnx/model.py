@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import onnx
+import onnx.inliner
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from ...errors import BitencError, UnsupportedError, first_line
@@ -38,13 +39,36 @@ def load(path_or_model_proto: str | Path | ModelProto) -> ModelProto:
         kind = type(path_or_model_proto).__name__
         raise BitencError("from_onnx", f"{kind} is no model", "Give a path or an onnx.ModelProto")
     bounds.check(model, where)
+    _import_domains(model)
     try:
-        onnx.checker.check_model(model)
-        return onnx.inliner.inline_local_functions(model) if model.functions else model
+        _check(model)
+        if not model.functions:
+            return model
+        return onnx.inliner.inline_local_functions(model)
+    except BitencError:
+        raise
     except Exception as error:  # The checker, the inliner and protobuf have no common class.
         raise BitencError(
             where, f"isn't a valid ONNX model: {first_line(error)}", "Export it again"
         ) from error
+
+
+def _import_domains(model: ModelProto) -> None:
+    """Import domains that files use without saying so: published QONNX files do."""
+    imported = {opset.domain for opset in model.opset_import}
+    used = {node.domain for node in model.graph.node} & {*QONNX, MICROSOFT}
+    model.opset_import.extend(onnx.helper.make_opsetid(domain, 1) for domain in used - imported)
+
+
+def _check(model: ModelProto) -> None:
+    """Run onnx's checker, which wants a shape of each output where other readers don't."""
+    unknown = [v for v in model.graph.output if v.type.WhichOneof("value") == "tensor_type"]
+    unknown = [v for v in unknown if not v.type.tensor_type.HasField("shape")]
+    for value in unknown:
+        value.type.tensor_type.shape.SetInParent()
+    onnx.checker.check_model(model)
+    for value in unknown:
+        value.type.tensor_type.ClearField("shape")
 
 
 def _read(path: Path, where: str) -> ModelProto:
@@ -105,16 +129,18 @@ def describe_node(node: NodeProto) -> str:
 
 def _name_nodes(nodes: Iterable[NodeProto]) -> None:
     """Name nodes without a name, or with that of another one, after their first output."""
-    taken: set[str] = set()
+    taken = {"main"}  # That is the function's own name.
     for node in nodes:
         if not node.name or node.name in taken:
             node.name = next((output for output in node.output if output), node.op_type)
+        if node.name == "main":
+            node.name = f"main_{node.op_type}"
         taken.add(node.name)
 
 
 def _check_node(node: NodeProto) -> None:
     graphs = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
-    if any(attribute.type in graphs for attribute in node.attribute):
+    if node.op_type != "If" and any(attribute.type in graphs for attribute in node.attribute):
         raise UnsupportedError(
             describe_node(node), "has a graph inside", "Export the model without control flow"
         )

@@ -24,7 +24,8 @@ def move(importer: Importer, node: NodeProto, convert: Converter) -> bool:
     """
     name = node.input[0] if node.input else ""
     codes, grid = importer.codes.get(name), importer.grids.get(name)
-    if node.op_type not in MOVING:
+    has_one = node.op_type == "Split" or not any(node.output[1:])
+    if node.op_type not in MOVING or not has_one:
         return False
     if grid is not None and grid.scale.size == grid.zero_point.size == 1:
         with standing_for(importer, name, importer.operand(name, node)):

@@ -15,6 +15,7 @@ from tvm import relax
 from ...errors import UnsupportedError
 from ...op.quantize import quantize
 from .codes import Codes, limits
+from .constants import literal
 from .grid import Grid
 from .importer import Converter, Importer
 from .model import describe_node
@@ -64,7 +65,7 @@ def _dequantize_linear(importer: Importer, node: NodeProto) -> None:
 def _dequantize(importer: Importer, node: NodeProto, grid: Grid) -> None:
     """Arithmetic on integers of the graph; a quantizer then says that the result is on a grid."""
     emit, codes = importer.builder.emit, importer.codes.get(node.input[0])
-    scale, zero_point = (relax.const(value) for value in (grid.scale, grid.zero_point))
+    scale, zero_point = (literal(value) for value in (grid.scale, grid.zero_point))
     if codes is not None and codes.is_per_tensor and codes.grid.zero_point == grid.zero_point:
         grid = replace(grid, bits=codes.grid.bits, low=codes.grid.low, high=codes.grid.high)
         differences = codes.steps(importer.builder)
@@ -79,7 +80,7 @@ def _dequantize(importer: Importer, node: NodeProto, grid: Grid) -> None:
 
 
 def _output_dtype(importer: Importer, node: NodeProto) -> str:
-    stated = _attribute(node, "output_dtype", TensorProto.UNDEFINED)
+    stated = importer.attributes(node).get("output_dtype", TensorProto.UNDEFINED)
     if len(node.input) > 2 and node.input[2]:
         return importer.parameter(node, 2, "zero point").dtype.name
     return _numpy_name(stated) if stated else "uint8"
@@ -92,7 +93,9 @@ def _grid(importer: Importer, node: NodeProto, dtype: str) -> Grid:
         raise UnsupportedError(
             where, f"has {dtype} codes{design}", f"Use one of {', '.join(_DTYPES)}"
         )
-    if _attribute(node, "block_size", 0):
+    attributes = importer.attributes(node)
+    axis = attributes.get("axis", 1)
+    if attributes.get("block_size", 0):
         raise UnsupportedError(
             where,
             "quantizes in blocks (refused by design)",
@@ -109,18 +112,18 @@ def _grid(importer: Importer, node: NodeProto, dtype: str) -> Grid:
         zero_point = np.zeros(scale.shape)
     if zero_point.size > 1 and zero_point.size != scale.size:
         raise UnsupportedError(where, "has other zero points than scales", "Give one of each")
-    scale, zero_point = (_along_axis(p, node, shape) for p in (scale, zero_point))
+    scale, zero_point = (_along_axis(p, axis, node, shape) for p in (scale, zero_point))
     zero_point = zero_point.astype(np.float32)
     grid = Grid(scale, zero_point, *limits(dtype), is_zero_point_late=True, where=where)
     grid.check_fits(shape)
     return grid
 
 
-def _along_axis(parameter: np.ndarray, node: NodeProto, shape: list) -> np.ndarray:
+def _along_axis(parameter: np.ndarray, axis: int, node: NodeProto, shape: list) -> np.ndarray:
     """Spell a parameter per tensor as a scalar, one per channel so that it broadcasts."""
     if parameter.size == 1:
         return parameter.reshape(())
-    axis, rank = _attribute(node, "axis", 1), len(shape)
+    rank = len(shape)
     axis = 0 if rank == 1 and axis == 1 else axis
     if parameter.ndim != 1 or not -rank <= axis < rank:
         raise UnsupportedError(
@@ -134,10 +137,6 @@ def _along_axis(parameter: np.ndarray, node: NodeProto, shape: list) -> np.ndarr
 def _same(a: Grid, b: Grid) -> bool:
     """Whether two nodes quantize and dequantize with the same numbers."""
     return np.array_equal(a.scale, b.scale) and np.array_equal(a.zero_point, b.zero_point)
-
-
-def _attribute(node: NodeProto, name: str, default: int) -> int:
-    return next((a.i for a in node.attribute if a.name == name), default)
 
 
 def _numpy(dtype: str) -> np.dtype:

@@ -12,12 +12,12 @@ from dataclasses import replace
 
 import numpy as np
 import tvm_ffi
-from onnx import NodeProto, helper
+from onnx import NodeProto
 from tvm import relax
 
 from ...errors import UnsupportedError
 from ...op.multiply_add import fused_multiply_add, multiply_add
-from . import layers
+from . import pooling
 from .codes import Codes, limits, step_grid
 from .grid import Grid
 from .importer import Converter, Importer
@@ -32,6 +32,7 @@ from .integer import (
 )
 from .model import describe_node
 from .moves import standing_for
+from .reads import Attributes
 
 
 def scale(importer: Importer, node: NodeProto, index: int) -> np.ndarray:
@@ -120,7 +121,7 @@ def _qlinear_matmul(importer: Importer, node: NodeProto) -> None:
 
 def _qgemm(importer: Importer, node: NodeProto) -> None:
     """``(alpha a_scale b_scale / y_scale) (A B + C)``; without y_scale the result is float32."""
-    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    attributes = importer.attributes(node)
     transposed = [bool(attributes.get(name, 0)) for name in ("transA", "transB")]
     sides = []
     for i, is_transposed in zip((0, 3), transposed):
@@ -212,7 +213,7 @@ def _qlinear_concat(importer: Importer, node: NodeProto) -> None:
         part, part_scale, _ = _activation(importer, node, index)
         real = emit(relax.op.multiply(part.steps, relax.const(part_scale)))
         parts.append(emit(relax.op.divide(real, relax.const(y_scale))))
-    axis = _attribute(node, "axis", 0)
+    axis = importer.attributes(node).get("axis", 0)
     joined = emit(relax.op.concat(parts, axis), node.name)
     _define(importer, node, joined, 1, node.input[2])
 
@@ -220,7 +221,9 @@ def _qlinear_concat(importer: Importer, node: NodeProto) -> None:
 def _global_average_pool(importer: Importer, node: NodeProto) -> None:
     x, x_scale, _ = _activation(importer, node, 0)
     rank, y_scale = len(x.steps.ty.shape), single(scale(importer, node, 3), node, "scales")
-    axes = list(range(1, rank - 1) if _attribute(node, "channels_last", 0) else range(2, rank))
+    axes = list(
+        range(1, rank - 1) if importer.attributes(node).get("channels_last", 0) else range(2, rank)
+    )
     sizes = [x.steps.ty.shape[axis] for axis in axes]
     count = int(np.prod([int(size) for size in sizes]))
     emit = importer.builder.emit
@@ -231,7 +234,7 @@ def _global_average_pool(importer: Importer, node: NodeProto) -> None:
 
 def _average_pool(importer: Importer, node: NodeProto) -> None:
     """Average real numbers, as ONNX Runtime does."""
-    if _attribute(node, "channels_last", 0):
+    if importer.attributes(node).get("channels_last", 0):
         raise UnsupportedError(describe_node(node), "has channels last", "Export it as NCHW")
     x, x_scale, _ = _activation(importer, node, 0)
     y_scale = single(scale(importer, node, 3), node, "scales")
@@ -241,22 +244,23 @@ def _average_pool(importer: Importer, node: NodeProto) -> None:
     del pool.input[1:]
     real = emit(relax.op.multiply(x.steps, relax.const(x_scale)))
     with standing_for(importer, node.input[0], real):
-        layers.pool(importer, pool)
+        pooling.pool(importer, pool)
     average = importer.expressions.pop(node.output[0])
     steps = emit(relax.op.divide(average, relax.const(y_scale)), node.name)
     _define(importer, node, steps, 4, node.input[0], is_early=True)
 
 
-def _by_table(function: Callable[[np.ndarray, NodeProto], np.ndarray]) -> Converter:
+def _by_table(function: Callable[[np.ndarray, Attributes], np.ndarray]) -> Converter:
     """Return the converter of a function of one number: a table has the code of each code."""
 
     def convert(importer: Importer, node: NodeProto) -> None:
         x, x_scale, zero = _activation(importer, node, 0)
         y_scale = single(scale(importer, node, 3), node, "scales")
+        attributes = importer.attributes(node)
         _, low, high = limits(dtype_of(importer, node.input[0]))
         real = np.arange(low - zero, high - zero + 1).astype(np.float32) * x_scale
         with np.errstate(all="ignore"):
-            table = relax.const(np.rint(function(real, node) / y_scale))
+            table = relax.const(np.rint(function(real, attributes) / y_scale))
         emit = importer.builder.emit
         position = _codes(importer, x, zero - low)
         position = emit(relax.op.astype(position, "int32"))
@@ -266,16 +270,12 @@ def _by_table(function: Callable[[np.ndarray, NodeProto], np.ndarray]) -> Conver
     return convert
 
 
-def _leaky_relu(x: np.ndarray, node: NodeProto) -> np.ndarray:
-    return np.where(x >= 0, x, x * np.float32(_attribute(node, "alpha", 0.01)))
+def _leaky_relu(x: np.ndarray, attributes: Attributes) -> np.ndarray:
+    return np.where(x >= 0, x, x * np.float32(attributes.get("alpha", 0.01)))
 
 
-def _sigmoid(x: np.ndarray, _node: NodeProto) -> np.ndarray:
+def _sigmoid(x: np.ndarray, _attributes: Attributes) -> np.ndarray:
     return (1 / (1 + np.exp(-x.astype(np.float64)))).astype(np.float32)
-
-
-def _attribute(node: NodeProto, name: str, default):
-    return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
 
 
 CONVERTERS: dict[str, Converter] = {

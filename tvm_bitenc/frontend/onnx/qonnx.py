@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from onnx import NodeProto, helper
+from onnx import NodeProto
 from tvm import relax
 
 from ...errors import UnsupportedError
 from ...op.quantize import quantize
+from .constants import literal
 from .grid import MAX_BITS, Grid
 from .importer import Converter, Importer
 from .model import describe_node
@@ -34,7 +35,7 @@ def _quant(importer: Importer, node: NodeProto) -> None:
         importer.parameter(node, i, what) for i, what in ((1, "scale"), (2, "zero point"))
     )
     bits = _bits(importer, node, 3)
-    attributes = _attributes(node, ("signed", "narrow"))
+    attributes = _attributes(importer, node, ("signed", "narrow"))
     _define(importer, node, _grid(scale, zero_point, bits, attributes, describe_node(node)))
 
 
@@ -100,8 +101,8 @@ def _bits(importer: Importer, node: NodeProto, index: int) -> int:
     return int(value.item())
 
 
-def _attributes(node: NodeProto, required: tuple[str, ...]) -> dict:
-    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+def _attributes(importer: Importer, node: NodeProto, required: tuple[str, ...]) -> dict:
+    attributes = importer.attributes(node)
     for name in required:
         if attributes.get(name) not in (0, 1):
             raise UnsupportedError(
@@ -135,7 +136,7 @@ def _trunc(importer: Importer, node: NodeProto) -> None:
         importer.parameter(node, i, what)
         for i, what in enumerate(("scale", "zero point", "bit width", "output scale"), 1)
     )
-    bits, attributes = _bits(importer, node, 5), _attributes(node, ("signed", "narrow"))
+    bits, attributes = _bits(importer, node, 5), _attributes(importer, node, ("signed", "narrow"))
     if np.any(zero_point) or scale.size != 1 or out_scale.size != 1 or bits > MAX_BITS:
         raise UnsupportedError(
             where, "has a zero point, scales per channel or more than 8 bits", "Truncate without"
@@ -145,9 +146,9 @@ def _trunc(importer: Importer, node: NodeProto) -> None:
     step = _power_of_two(scale.reshape(()), grid.scale, where)
     whole = replace(grid, scale=step, rounding=_rounding(attributes, "FLOOR", where))
     emit, x = importer.builder.emit, importer.expression(node.input[0])
-    steps = emit(relax.op.round(emit(relax.op.divide(x, relax.const(scale.reshape(()))))))
+    steps = emit(relax.op.round(emit(relax.op.divide(x, literal(scale.reshape(()))))))
     kept = emit(quantize(steps, whole.encoding(0, is_constant=False)[0], layer=node.name))
-    real = emit(relax.op.multiply(kept, relax.const(grid.scale / step)))
+    real = emit(relax.op.multiply(kept, literal(grid.scale / step)))
     encoding, _ = grid.encoding(0, is_constant=True)
     importer.define(node, quantize(real, encoding, layer=node.name))
 
