@@ -5,6 +5,7 @@ import pytest
 import tvm
 from tvm import relax
 
+import tvm_bitenc
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.op import quantize
 from tvm_bitenc.transform import no_lowering
@@ -80,3 +81,15 @@ def test_batch_norm_keeps_both_roundings(module_of, outputs_of, same):
     expected = (x - mean) / np.sqrt(variance) * gamma + beta
     (y,) = outputs_of(module_of([x.shape], body), [x])
     assert same(y, expected)
+
+
+@pytest.mark.parametrize("repeats", [(1, 6, 4, 1), (3, 1, 1, 2), (2, 2, 2, 2), (2, 1, 1, 3, 1)])
+def test_copies_along_several_axes(repeats):
+    x = rng.normal(size=(2, 3, 4, 5)).astype(np.float32)
+    builder, source = relax.BlockBuilder(), relax.Var("x", relax.TensorType(x.shape, "float32"))
+    with builder.function("main", [source]):
+        with builder.dataflow():
+            out = builder.emit_output(op.tile(source, repeats))
+        builder.emit_func_output(out)
+    lib = tvm_bitenc.build(builder.get(), threads=1, pipeline=no_lowering)
+    np.testing.assert_array_equal(lib(x), np.tile(x, repeats))

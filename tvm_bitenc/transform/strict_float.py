@@ -2,7 +2,8 @@
 
 A fence around each elementwise product costs nothing but its contraction with a sum. Convolutions
 and matrix products that stay in float have lowerings of their own, without fences. TVM's own
-limits (relu, clip, maximum, minimum) turn NaN into the limit, which numpy and torch don't.
+limits (relu, clip, maximum, minimum) turn NaN into the limit, which numpy and torch don't. Copies
+are lowered here too, for TVM's own loops come out wrong of LLVM on some CPUs.
 """
 
 from __future__ import annotations
@@ -75,6 +76,19 @@ def _clip(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     return builder.call_te(compute, x, primfunc_name_hint="clip")
 
 
+def _tile(_builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+    """Copies along new axes, then a reshape: LLVM 22 gets loops over two remainders wrong."""
+    x, repeats = call.args[0], [int(count) for count in call.attrs.repeats]
+    sizes = list(x.ty.shape)
+    rank = max(len(sizes), len(repeats))
+    sizes = [*[1] * (rank - len(sizes)), *sizes]
+    repeats = [*[1] * (rank - len(repeats)), *repeats]
+    apart = [size for n in sizes for size in (1, n)]
+    copies = [size for n, count in zip(sizes, repeats) for size in (count, n)]
+    copied = relax.op.broadcast_to(relax.op.reshape(x, apart), copies)
+    return relax.op.reshape(copied, [n * count for n, count in zip(sizes, repeats)])
+
+
 def _maximum(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     return _larger(builder, call, topi.maximum, lambda a, b: a > b, "maximum")
 
@@ -125,4 +139,5 @@ STRICT_LEGALIZATION = {
     "relax.nn.relu": _relu,
     "relax.nn.leakyrelu": _leaky_relu,
     "relax.nn.prelu": _prelu,
+    "relax.tile": _tile,
 }
