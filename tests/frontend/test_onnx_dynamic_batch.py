@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 import tvm_bitenc as be
 from tests.frontend.onnx_models import ModelBuilder, onnx_runtime
@@ -173,3 +174,16 @@ def test_refused(spelling, cause):
     y = spelling(g)
     with pytest.raises(be.errors.BitencError, match=cause):
         be.from_onnx(g.model({"x": (F32, ("N", 4))}, {y: (F32, 2)}))
+
+
+def test_images_of_a_dynamic_batch_are_resized():
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 2, 3, 4])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 2, 6, 8])
+    scales = numpy_helper.from_array(np.float32([1, 1, 2, 2]), "scales")
+    node = helper.make_node("Resize", ["x", "", "scales"], ["y"], mode="nearest")
+    graph = helper.make_graph([node], "test", [x], [y], [scales])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    lib = be.build(be.from_onnx(model), threads=1)
+    for batch in (1, 3):
+        image = np.random.default_rng(0).random((batch, 2, 3, 4), np.float32)
+        np.testing.assert_array_equal(lib(image), image.repeat(2, 2).repeat(2, 3))

@@ -31,9 +31,21 @@ def _resize(importer: Importer, node: NodeProto) -> None:
     return _apply(importer, node, _axes(importer, node, sampling), sampling)
 
 
+def _sizes(importer: Importer, node: NodeProto) -> list[int]:
+    """Sizes of the input; a dynamic batch, which `_apply` lets nobody resize, counts as 1."""
+    sizes = importer.shape(node.input[0])
+    if _has_dynamic_batch(sizes) and all(isinstance(size, int) for size in sizes[1:]):
+        return [1, *sizes[1:]]
+    return fixed_shape(importer, node)
+
+
+def _has_dynamic_batch(sizes: list) -> bool:
+    return bool(sizes) and not isinstance(sizes[0], int)
+
+
 def _upsample(importer: Importer, node: NodeProto) -> None:
     """Positions from the first pixel on; the nearest one is the one before."""
-    attributes, sizes = importer.attributes(node), fixed_shape(importer, node)
+    attributes, sizes = importer.attributes(node), _sizes(importer, node)
     if importer.opset < 9:
         scales = np.array(attributes["scales"])
     else:
@@ -54,7 +66,7 @@ def _check(node: NodeProto, sampling: Sampling, fits: bool) -> None:
 
 
 def _axes(importer: Importer, node: NodeProto, sampling: Sampling) -> list[Axis]:
-    sizes, attributes = fixed_shape(importer, node), importer.attributes(node)
+    sizes, attributes = _sizes(importer, node), importer.attributes(node)
     rank = len(sizes)
     chosen = [axis_of(node, axis, rank) for axis in attributes.get("axes") or range(rank)]
     scales, results = _scales(importer, node, [sizes[axis] for axis in chosen])
@@ -97,6 +109,11 @@ def _apply(importer: Importer, node: NodeProto, axes: list[Axis], sampling: Samp
         raise UnsupportedError(describe_node(node), f"interpolates {dtype}", "Use float32")
     x = importer.expression(node.input[0])
     changed = [i for i, axis in enumerate(axes) if axis.result != axis.size or axis.scale != 1]
+    crops = sampling.positions == "tf_crop_and_resize"
+    if _has_dynamic_batch(importer.shape(node.input[0])) and (crops or 0 in changed):
+        raise UnsupportedError(
+            describe_node(node), "resizes a dynamic batch", "Import with a fixed shape"
+        )
     image = _as_image(x, axes, changed, sampling)
     if image is not None:
         return importer.define(node, image)
