@@ -137,19 +137,11 @@ def _pad(importer: Importer, node: NodeProto) -> None:
 
 
 def _tile(importer: Importer, node: NodeProto) -> None:
-    """Repeat; several axes as copies of new ones: LLVM 22 gets loops of two remainders wrong."""
+    """Repeat along all axes."""
     repeats, sizes = importer.parameter(node, 1, "repeats").tolist(), importer.shape(node.input[0])
-    x = importer.expression(node.input[0])
-    repeated = [axis for axis, count in enumerate(repeats) if count != 1]
     if len(repeats) != len(sizes) or any(count < 1 for count in repeats):
         raise UnsupportedError(describe_node(node), f"repeats {repeats}", "Export the model again")
-    if len(repeated) < 2:
-        return importer.define(node, relax.op.tile(x, repeats))
-    ones = [size for n in sizes for size in (1, n)]
-    copies = [size for n, count in zip(sizes, repeats) for size in (count, n)]
-    copied = relax.op.broadcast_to(relax.op.reshape(x, ones), copies)
-    result = [n * count for n, count in zip(sizes, repeats)]
-    return importer.define(node, relax.op.reshape(copied, result))
+    importer.define(node, relax.op.tile(importer.expression(node.input[0]), repeats))
 
 
 def _gemm(importer: Importer, node: NodeProto) -> None:
