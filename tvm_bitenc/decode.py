@@ -22,6 +22,7 @@ import numpy as np
 from msgspec import Meta
 
 from .errors import BitencError, first_line
+from .printable import printable
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -104,8 +105,8 @@ class Source:
 
     def fault(self, cause: str, place: str = "") -> BitencError:
         """Error for a fault, at a place inside of the document."""
-        where = f"{self.where}, at {_printable(place)}" if place else self.where
-        return self.error(where, _printable(cause), self.cure)
+        where = f"{self.where}, at {_shown(place)}" if place else self.where
+        return self.error(where, _shown(cause), self.cure)
 
     def read(self, path: Path) -> bytes:
         """Bytes of a file, which must be a regular one and no larger than the limit.
@@ -245,7 +246,6 @@ def _cause_and_place(message: str) -> tuple[str, str]:
     return cause[:1].lower() + cause[1:], (place["path"] if place else "").lstrip(".")
 
 
-def _printable(text: str) -> str:
+def _shown(text: str) -> str:
     """Cut a text short, and show what would move a terminal's cursor: it may be an attacker's."""
-    text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return printable(text if len(text) <= _LONGEST else f"{text[:_LONGEST]}...")
