@@ -76,7 +76,10 @@ STEPS = {
     "nothing": ((), lambda x: x),
     "relu": ((op.nn.relu,), lambda x: np.maximum(x, F32(0))),
     "clip": ((lambda x: op.clip(x, -1.0, 2.0),), lambda x: np.clip(x, F32(-1), F32(2))),
-    "clip to nothing": ((lambda x: op.clip(x, 2.0, 1.0),), lambda x: x * F32(0) + F32(1)),
+    "clip to nothing": (
+        (lambda x: op.clip(x, 2.0, 1.0),),
+        lambda x: np.where(np.isnan(x), x, F32(1)),
+    ),
     "maximum": ((lambda x: op.maximum(x, const(0.5)),), lambda x: np.maximum(x, F32(0.5))),
     "maximum of it": ((lambda x: op.maximum(const(0.5), x),), lambda x: np.maximum(x, F32(0.5))),
     "minimum": ((lambda x: op.minimum(x, const(0.5)),), lambda x: np.minimum(x, F32(0.5))),
