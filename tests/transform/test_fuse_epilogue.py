@@ -1,64 +1,75 @@
 """A threshold unit joins the convolution that it alone reads."""
 
 import numpy as np
+import tvm
 from tvm import relax
+from tvm.script import ir as I
+from tvm.script import relax as R
+from tvm.script import tirx as T
 
-from tvm_bitenc.encoding import Encoding
-from tvm_bitenc.op import branch_conv2d, packed_conv2d, packed_threshold, threshold
 from tvm_bitenc.transform.fuse_epilogue import FuseEpilogue
 
-W = Encoding.symmetric(2, 2.0)
-CODES = relax.Var("codes", relax.TensorType((1, 5, 4, 4), "uint8"))
-ACC = relax.Var("acc", relax.TensorType((1, 3, 2, 2), "int32"))
+rng = np.random.default_rng(0)
+W = relax.const(rng.integers(0, 4, (3, 5, 3, 3)), "uint8")
+OFFSET = relax.const(np.zeros(3), "int32")
+LIMITS = relax.const(np.sort(rng.integers(-30, 30, (3, 3)), axis=0), "int32")
+SIGNS = relax.const(np.array([1, -1, 1]), "int32")
+OTHER_LIMITS = relax.const(np.array([[0, 1, 2]]), "int32")
+OTHER_SIGNS = relax.const(np.ones(3), "int32")
+CONV = dict(act_coefficients=[1, 2], weight_coefficients=[1, 2], act_offset=0, steps=[])
 
 
-def calls():
-    rng = np.random.default_rng(0)
-    weight = rng.integers(0, 4, (3, 5, 3, 3), dtype=np.uint8)
-    normalize = relax.BlockBuilder().normalize
-    convolution = normalize(branch_conv2d(CODES, W, weight, W, layer="conv"))
-    limits = np.sort(rng.integers(-30, 30, (3, 3)), axis=0)
-    return convolution, normalize(threshold(ACC, limits, np.array([1, -1, 1])))
+@I.ir_module
+class Before:
+    @R.function
+    def main(planes: R.Tensor((1, 4, 4, 2, 1), "uint64")):
+        with R.dataflow():
+            acc = T.Call("bitenc.packed_conv2d", [planes, W, OFFSET], attrs=CONV)
+            out = T.Call("bitenc.packed_threshold", [acc, LIMITS, SIGNS], attrs={})
+            R.output(out)
+        return out
 
 
-def test_golden(module_of, assert_same_ir):
-    convolution, compare = calls()
-
-    def before(builder, planes):
-        acc = builder.emit(packed_conv2d(planes, convolution))
-        return builder.emit(packed_threshold(acc, compare))
-
-    def after(builder, planes):
-        call = packed_conv2d(planes, convolution)
-        return builder.emit(relax.Call(call.op, [*call.args, *compare.args[1:]], call.attrs))
-
-    mods = [module_of([(1, 4, 4, 2, 1)], body, "uint64") for body in (before, after)]
-    assert_same_ir(FuseEpilogue()(mods[0]), mods[1])
+@I.ir_module
+class After:
+    @R.function
+    def main(planes: R.Tensor((1, 4, 4, 2, 1), "uint64")):
+        with R.dataflow():
+            out = T.Call("bitenc.packed_conv2d", [planes, W, OFFSET, LIMITS, SIGNS], attrs=CONV)
+            R.output(out)
+        return out
 
 
-def test_accumulators_that_others_read_stay(module_of, assert_same_ir):
-    convolution, compare = calls()
-
-    def body(builder, planes):
-        acc = builder.emit(packed_conv2d(planes, convolution))
-        return [acc, builder.emit(packed_threshold(acc, compare))]
-
-    mod = module_of([(1, 4, 4, 2, 1)], body, "uint64")
-    assert_same_ir(FuseEpilogue()(mod), mod)
+def test_golden():
+    tvm.ir.assert_structural_equal(FuseEpilogue()(Before), After)
 
 
-def test_two_thresholds_of_one_accumulator_stay(module_of, outputs_of, only, same):
-    convolution, compare = calls()
+def test_accumulators_that_others_read_stay():
+    @I.ir_module
+    class Shared:
+        @R.function
+        def main(planes: R.Tensor((1, 4, 4, 2, 1), "uint64")):
+            with R.dataflow():
+                acc = T.Call("bitenc.packed_conv2d", [planes, W, OFFSET], attrs=CONV)
+                out = T.Call("bitenc.packed_threshold", [acc, LIMITS, SIGNS], attrs={})
+                R.output(acc, out)
+            return acc, out
 
-    def body(builder, planes):
-        acc = builder.emit(packed_conv2d(planes, convolution))
-        other = threshold(ACC, np.array([[0, 1, 2]]), np.ones(3))
-        return [
-            builder.emit(packed_threshold(acc, compare)),
-            builder.emit(packed_threshold(acc, relax.BlockBuilder().normalize(other))),
-        ]
+    tvm.ir.assert_structural_equal(FuseEpilogue()(Shared), Shared)
 
-    mod = module_of([(1, 4, 4, 2, 1)], body, "uint64")
-    planes = np.random.default_rng(1).integers(0, 32, (1, 4, 4, 2, 1)).astype(np.uint64)
-    before, after = (outputs_of(mod, [planes], pipeline=p) for p in (only(), only(FuseEpilogue())))
-    assert all(map(same, before, after))
+
+def test_two_thresholds_of_one_accumulator_stay():
+    @I.ir_module
+    class Twice:
+        @R.function
+        def main(planes: R.Tensor((1, 4, 4, 2, 1), "uint64")):
+            with R.dataflow():
+                acc = T.Call("bitenc.packed_conv2d", [planes, W, OFFSET], attrs=CONV)
+                out = T.Call("bitenc.packed_threshold", [acc, LIMITS, SIGNS], attrs={})
+                other = T.Call(
+                    "bitenc.packed_threshold", [acc, OTHER_LIMITS, OTHER_SIGNS], attrs={}
+                )
+                R.output(out, other)
+            return out, other
+
+    tvm.ir.assert_structural_equal(FuseEpilogue()(Twice), Twice)

@@ -36,6 +36,7 @@ from ..op.quantize import encode_op, encoding_of
 from ..op.registration import constant_value, is_call_to
 from ..op.threshold import threshold
 from .analysis.float32 import op_name
+from .analysis.readers import readers_of
 from .analysis.shaping import SHAPING
 from .analysis.steps import Chain, elementwise_step, trace
 from .rewrite import Graph, rewrite_calls
@@ -73,12 +74,12 @@ def _only_encoded(mod: tvm.IRModule) -> set[relax.Var]:
     for function in mod.functions.values():
         if not isinstance(function, relax.Function):
             continue
-        for block in function.body.blocks:
-            readers = relax.analysis.udchain(block)
-            for binding in reversed(block.bindings):
-                users = list(readers.get(binding.var, []))
-                if users and all(u in encoders or (u in found and u in folding) for u in users):
-                    found.add(binding.var)
+        readers = readers_of(function)
+        bindings = [binding for block in function.body.blocks for binding in block.bindings]
+        for binding in reversed(bindings):
+            users = readers.get(binding.var, [])
+            if users and all(u in encoders or (u in found and u in folding) for u in users):
+                found.add(binding.var)
     return found
 
 

@@ -17,6 +17,7 @@ from tvm import relax
 
 from ..op.packed import packed_conv2d_op, packed_threshold_op
 from ..op.registration import is_call_to
+from .analysis.readers import readers_of
 from .rewrite import Graph, is_external, rewrite_calls
 
 
@@ -42,10 +43,10 @@ class FuseEpilogue:
 
 
 def use_counts(mod: tvm.IRModule) -> dict[relax.Var, int]:
-    """How many bindings read each variable."""
-    uses = {}
-    for function in mod.functions.values():
-        if isinstance(function, relax.Function) and not is_external(function):
-            for block in function.body.blocks:
-                uses |= {var: len(users) for var, users in relax.analysis.udchain(block).items()}
-    return uses
+    """How many bindings read each variable; to be a result counts as well."""
+    return {
+        var: len(readers)
+        for function in mod.functions.values()
+        if isinstance(function, relax.Function) and not is_external(function)
+        for var, readers in readers_of(function).items()
+    }
