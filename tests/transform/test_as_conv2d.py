@@ -7,9 +7,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 from tvm import relax
+from tvm.script import ir as I
+from tvm.script import relax as R
 
+from tvm_bitenc import op as bitenc
 from tvm_bitenc.encoding import Encoding
-from tvm_bitenc.op import interleave, quantize
+from tvm_bitenc.op import quantize
 from tvm_bitenc.strategy import STRATEGIES
 from tvm_bitenc.transform import no_lowering
 from tvm_bitenc.transform.as_conv2d import AsConv2d
@@ -44,61 +47,110 @@ def torchs_own(x, weight, window):
     return function(torch.from_numpy(x), torch.from_numpy(weight), None, **window).numpy()
 
 
-def test_golden_conv1d(module_of, assert_same_ir):
-    weight = random_values(WEIGHT, 4, 3, 5)
+def test_golden_conv1d(assert_same_ir):
+    weight = relax.const(random_values(WEIGHT, 4, 3, 5))
 
-    def before(builder, x):
-        window = dict(strides=2, padding=(2, 1), dilation=3, groups=2)
-        return builder.emit(op.nn.conv1d(*operands(builder, x, weight), **window))
+    @I.ir_module
+    class Before:
+        @R.function
+        def main(x: R.Tensor((2, 6, 20), "float32")):
+            with R.dataflow():
+                a = bitenc.quantize(x, ACT)
+                w = bitenc.quantize(weight, WEIGHT, layer="layer")
+                y = R.nn.conv1d(a, w, strides=2, padding=(2, 1), dilation=3, groups=2)
+                R.output(y)
+            return y
 
-    def after(builder, x):
-        image, kernel = (builder.emit(op.expand_dims(t, 2)) for t in operands(builder, x, weight))
-        window = dict(strides=(1, 2), padding=(0, 2, 0, 1), dilation=(1, 3), groups=2)
-        return builder.emit(op.squeeze(builder.emit(op.nn.conv2d(image, kernel, **window)), 2))
+    @I.ir_module
+    class After:
+        @R.function
+        def main(x: R.Tensor((2, 6, 20), "float32")):
+            with R.dataflow():
+                a = bitenc.quantize(x, ACT)
+                w = bitenc.quantize(weight, WEIGHT, layer="layer")
+                image = R.expand_dims(a, 2)
+                kernel = R.expand_dims(w, 2)
+                sums = R.nn.conv2d(
+                    image,
+                    kernel,
+                    strides=(1, 2),
+                    padding=(0, 2, 0, 1),
+                    dilation=(1, 3),
+                    groups=2,
+                )
+                y = R.squeeze(sums, 2)
+                R.output(y)
+            return y
 
-    mods = [module_of([(2, 6, 20)], body) for body in (before, after)]
-    assert_same_ir(AsConv2d()(mods[0]), mods[1])
+    assert_same_ir(AsConv2d()(Before), After)
 
 
-def test_golden_conv2d_transpose(module_of, assert_same_ir):
+def test_golden_conv2d_transpose(assert_same_ir):
     """Kernel 3, stride 2, padding 1: even rows take the middle tap, odd rows the outer two."""
-    weight = random_values(WEIGHT, 4, 2, 3, 3)
+    weight = relax.const(random_values(WEIGHT, 4, 2, 3, 3))
 
-    def before(builder, x):
-        a, w = operands(builder, x, weight)
-        window = dict(strides=(2, 2), padding=(1, 1), output_padding=(1, 1))
-        return builder.emit(op.nn.conv2d_transpose(a, w, **window))
+    @I.ir_module
+    class Before:
+        @R.function
+        def main(x: R.Tensor((1, 4, 4, 4), "float32")):
+            with R.dataflow():
+                a = bitenc.quantize(x, ACT)
+                w = bitenc.quantize(weight, WEIGHT, layer="layer")
+                y = R.nn.conv2d_transpose(
+                    a, w, strides=(2, 2), padding=(1, 1), output_padding=(1, 1)
+                )
+                R.output(y)
+            return y
 
-    def after(builder, x):
-        a, w = operands(builder, x, weight)
-        w = builder.emit(op.flip(builder.emit(op.flip(w, 2)), 3))
-        w = builder.emit(op.permute_dims(w, (1, 0, 2, 3)))
-        parts, taps = [], {0: (1, 3, 2), 1: (0, 3, 2)}
-        for i in (0, 1):
-            for j in (0, 1):
-                bounds = list(zip(taps[i], taps[j]))
-                kernel = op.strided_slice(w, [2, 3], *bounds, assume_inbound=False)
-                kernel = builder.emit(kernel)
-                parts.append(builder.emit(op.nn.conv2d(a, kernel, padding=(0, 0, i, j))))
-        return builder.emit(interleave(parts, (2, 2), (8, 8)))
+    @I.ir_module
+    class After:
+        @R.function
+        def main(x: R.Tensor((1, 4, 4, 4), "float32")):
+            with R.dataflow():
+                a = bitenc.quantize(x, ACT)
+                w = bitenc.quantize(weight, WEIGHT, layer="layer")
+                w1 = R.permute_dims(R.flip(R.flip(w, 2), 3), (1, 0, 2, 3))
+                w_ee = R.strided_slice(w1, [2, 3], (1, 1), (3, 3), (2, 2), assume_inbound=False)
+                y_ee = R.nn.conv2d(a, w_ee, padding=(0, 0, 0, 0))
+                w_eo = R.strided_slice(w1, [2, 3], (1, 0), (3, 3), (2, 2), assume_inbound=False)
+                y_eo = R.nn.conv2d(a, w_eo, padding=(0, 0, 0, 1))
+                w_oe = R.strided_slice(w1, [2, 3], (0, 1), (3, 3), (2, 2), assume_inbound=False)
+                y_oe = R.nn.conv2d(a, w_oe, padding=(0, 0, 1, 0))
+                w_oo = R.strided_slice(w1, [2, 3], (0, 0), (3, 3), (2, 2), assume_inbound=False)
+                y_oo = R.nn.conv2d(a, w_oo, padding=(0, 0, 1, 1))
+                y = bitenc.interleave((y_ee, y_eo, y_oe, y_oo), (2, 2), (8, 8))
+                R.output(y)
+            return y
 
-    mods = [module_of([(1, 4, 4, 4)], body) for body in (before, after)]
-    assert_same_ir(AsConv2d()(mods[0]), mods[1])
+    assert_same_ir(AsConv2d()(Before), After)
 
 
-def test_golden_batched_dense_layer(module_of, assert_same_ir):
-    weight = random_values(WEIGHT, 6, 7)
+def test_golden_batched_dense_layer(assert_same_ir):
+    weight = relax.const(random_values(WEIGHT, 6, 7))
 
-    def before(builder, x):
-        return builder.emit(op.matmul(*operands(builder, x, weight)))
+    @I.ir_module
+    class Before:
+        @R.function
+        def main(x: R.Tensor((2, 5, 6), "float32")):
+            with R.dataflow():
+                a = bitenc.quantize(x, ACT)
+                w = bitenc.quantize(weight, WEIGHT, layer="layer")
+                y = R.matmul(a, w)
+                R.output(y)
+            return y
 
-    def after(builder, x):
-        a, w = operands(builder, x, weight)
-        rows = builder.emit(op.matmul(builder.emit(op.reshape(a, (10, 6))), w))
-        return builder.emit(op.reshape(rows, (2, 5, 7)))
+    @I.ir_module
+    class After:
+        @R.function
+        def main(x: R.Tensor((2, 5, 6), "float32")):
+            with R.dataflow():
+                a = bitenc.quantize(x, ACT)
+                w = bitenc.quantize(weight, WEIGHT, layer="layer")
+                y = R.reshape(R.matmul(R.reshape(a, (10, 6)), w), (2, 5, 7))
+                R.output(y)
+            return y
 
-    mods = [module_of([(2, 5, 6)], body) for body in (before, after)]
-    assert_same_ir(AsConv2d()(mods[0]), mods[1])
+    assert_same_ir(AsConv2d()(Before), After)
 
 
 def test_a_matrix_that_is_repeated_along_the_batch_is_one(module_of, ops_of, outputs_of, same):

@@ -5,10 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tvm import relax
+from tvm.script import ir as I
+from tvm.script import relax as R
 
+from tvm_bitenc import op as bitenc
 from tvm_bitenc.encoding import Encoding
-from tvm_bitenc.op import encode, quantize
-from tvm_bitenc.op.lookup import lookup
+from tvm_bitenc.op import quantize
 from tvm_bitenc.target import native_target
 from tvm_bitenc.transform.codes import Codes
 from tvm_bitenc.transform.pipeline import default_pipeline
@@ -203,18 +205,68 @@ def test_what_stays_float(call, module_of, outputs_of, ops_of, only, same):
     assert same(expected, compiled)
 
 
-def test_golden(module_of, assert_same_ir):
+def test_golden(assert_same_ir):
     """0.5 a + b, rounded down to half of it: a table of pairs."""
-    a, b = Encoding.unsigned(1, 0.5), Encoding.unsigned(2, 1.0)
+    first, second, sums = (
+        Encoding.unsigned(bits, scale) for bits, scale in ((1, 0.5), (2, 1.0), (2, 2.0))
+    )
+    table = np.array([[0, 0, 1, 2], [0, 1, 1, 2]], np.uint8)
 
-    def before(builder, x, y):
-        x, y = builder.emit(quantize(x, a)), builder.emit(quantize(y, b))
-        return builder.emit(encode(builder.emit(op.add(x, y)), Encoding.unsigned(2, 2.0)))
+    @I.ir_module
+    class Before:
+        @R.function
+        def main(x: R.Tensor((1, 2, 3, 3), "float32"), x1: R.Tensor((1, 2, 3, 3), "float32")):
+            with R.dataflow():
+                q = bitenc.quantize(x, first)
+                q1 = bitenc.quantize(x1, second)
+                y = R.nn.relu(R.add(q, q1))
+                codes = bitenc.encode(y, sums)
+                R.output(codes)
+            return codes
 
-    def after(builder, x, y):
-        codes = [builder.emit(encode(x, a)), builder.emit(encode(y, b))]
-        table = np.array([[0, 0, 1, 2], [0, 1, 1, 2]], np.uint8)
-        return builder.emit(lookup(codes, table, 2))
+    @I.ir_module
+    class After:
+        @R.function
+        def main(x: R.Tensor((1, 2, 3, 3), "float32"), x1: R.Tensor((1, 2, 3, 3), "float32")):
+            with R.dataflow():
+                a = bitenc.encode(x, first)
+                b = bitenc.encode(x1, second)
+                codes = bitenc.lookup([a, b], table, bits=2)
+                R.output(codes)
+            return codes
 
-    mods = [module_of([(1, 2, 3, 3)] * 2, body) for body in (before, after)]
-    assert_same_ir(Codes()(mods[0]), mods[1])
+    assert_same_ir(Codes()(Before), After)
+
+
+def test_golden_floats_beside_codes(assert_same_ir):
+    """The sum with x1 needs the floats, and the layer behind the second encoder the codes."""
+    act = Encoding.signed(3, 0.5)
+    weight = np.ones((2, 2, 1, 1), np.uint8)
+
+    @I.ir_module
+    class Before:
+        @R.function
+        def main(codes: R.Tensor((1, 2, 3, 3), "uint8"), x1: R.Tensor((1, 2, 3, 3), "float32")):
+            with R.dataflow():
+                acc = bitenc.branch_conv2d(codes, act, weight, act)
+                x = R.astype(acc, "float32")
+                q = bitenc.quantize(x, act)
+                y = R.add(q, x1)
+                a = bitenc.encode(x, act)
+                R.output(y, a)
+            return y, a
+
+    @I.ir_module
+    class After:
+        @R.function
+        def main(codes: R.Tensor((1, 2, 3, 3), "uint8"), x1: R.Tensor((1, 2, 3, 3), "float32")):
+            with R.dataflow():
+                acc = bitenc.branch_conv2d(codes, act, weight, act)
+                x = R.astype(acc, "float32")
+                a = bitenc.encode(x, act)
+                q = bitenc.decode(a, act)
+                y = R.add(q, x1)
+                R.output(y, a)
+            return y, a
+
+    assert_same_ir(Codes()(Before), After)

@@ -5,9 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tvm import relax
+from tvm.script import ir as I
+from tvm.script import relax as R
 
+from tvm_bitenc import op as bitenc
 from tvm_bitenc.encoding import Encoding
-from tvm_bitenc.op import branch_conv2d, branch_dense, encode, quantize, threshold
+from tvm_bitenc.op import branch_conv2d, branch_dense, encode, quantize
 from tvm_bitenc.transform.fold import ALWAYS, NEVER, Fold, find_thresholds, range_of
 
 f32 = np.float32
@@ -186,28 +189,39 @@ def test_accumulators_stay_inside_their_range(random_layer, module_of):
         assert np.all(acc.min(axis=(0, 2, 3)) >= low) and np.all(acc.max(axis=(0, 2, 3)) <= high)
 
 
-def test_golden(module_of, assert_same_ir):
-    """acc + 1 >= 1.5, 4.5 ... with pooling behind: thresholds at the next integers."""
+def test_golden(assert_same_ir):
+    """clip(acc 0.5 + 1, 0, 9) rounds to 3, 6 and 9 with pooling behind: the next integers."""
+    act, one, codes3 = Encoding.unsigned(3, 2.0), Encoding.unsigned(1, 2.0), Encoding.unsigned(2, 3)
     weight = np.ones((1, 1, 1, 1), np.uint8)
-    act = Encoding.unsigned(3, 2.0)
+    thresholds, direction = np.array([[2], [7], [14]]), np.array([1])  # 1.5, 4.5 and 7.5 of y2
 
-    def start(builder, codes):
-        return builder.emit(branch_conv2d(codes, act, weight, Encoding.unsigned(1, 2.0)))
+    @I.ir_module
+    class Before:
+        @R.function
+        def main(image: R.Tensor((1, 1, 4, 4), "uint8")):
+            with R.dataflow():
+                acc = bitenc.branch_conv2d(image, act, weight, one)
+                y = R.astype(acc, "float32")
+                y1 = R.multiply(y, R.const(0.5, "float32"))
+                y2 = R.add(y1, R.const(1.0, "float32"))
+                y3 = R.clip(y2, 0, 9)
+                y4 = R.nn.max_pool2d(y3, (2, 2), (2, 2))
+                codes = bitenc.encode(y4, codes3)
+                R.output(codes)
+            return codes
 
-    def before(builder, codes):
-        x = builder.emit(op.astype(start(builder, codes), "float32"))
-        x = builder.emit(op.add(x, relax.const(f32(1))))
-        x = builder.emit(op.nn.max_pool2d(x, (2, 2), (2, 2)))
-        return builder.emit(encode(x, Encoding.unsigned(2, 3.0)))
+    @I.ir_module
+    class After:
+        @R.function
+        def main(image: R.Tensor((1, 1, 4, 4), "uint8")):
+            with R.dataflow():
+                acc = bitenc.branch_conv2d(image, act, weight, one)
+                lv = bitenc.threshold(acc, thresholds, direction)
+                codes = R.nn.max_pool2d(lv, (2, 2), (2, 2))
+                R.output(codes)
+            return codes
 
-    def after(builder, codes):
-        limits = np.array([[1], [4], [7]])  # acc + 1 > 1.5, >= 4.5 and > 7.5
-        codes = builder.emit(threshold(start(builder, codes), limits, np.array([1])))
-        return builder.emit(op.nn.max_pool2d(codes, (2, 2), (2, 2)))
-
-    shape = (1, 1, 4, 4)
-    mods = [module_of([shape], body, "uint8") for body in (before, after)]
-    assert_same_ir(Fold()(mods[0]), mods[1])
+    assert_same_ir(Fold()(Before), After)
 
 
 def image_chain(case, builder, acc):

@@ -2,11 +2,44 @@
 
 import numpy as np
 import pytest
+from tvm import relax
+from tvm.script import ir as I
+from tvm.script import relax as R
+from tvm.script import tirx as T
 
+from tvm_bitenc import op as bitenc
 from tvm_bitenc.encoding import Encoding
-from tvm_bitenc.transform.fuse_encode import float_thresholds
+from tvm_bitenc.transform.fuse_encode import FuseEncode, float_thresholds
 
 F32 = np.float32
+ACT = Encoding.unsigned(2, 1.0)
+
+
+def test_golden(assert_same_ir):
+    """Codes of 4 x change behind 0.5, at 1.5 and behind 2.5: halves are rounded to even."""
+    changes = F32([0.125, 0.375, 0.625])
+    thresholds = relax.const(np.where([True, False, True], np.nextafter(changes, F32(1)), changes))
+
+    @I.ir_module
+    class Before:
+        @R.function
+        def main(x: R.Tensor((1, 2, 2, 3), "float32")):
+            with R.dataflow():
+                y = R.multiply(R.clip(x, -1, 1), R.const(4.0, "float32"))
+                planes = bitenc.pack(bitenc.encode(y, ACT), 2)
+                R.output(planes)
+            return planes
+
+    @I.ir_module
+    class After:
+        @R.function
+        def main(x: R.Tensor((1, 2, 2, 3), "float32")):
+            with R.dataflow():
+                planes = T.Call("bitenc.packed_encode", [x, thresholds], attrs={})
+                R.output(planes)
+            return planes
+
+    assert_same_ir(FuseEncode()(Before), After)
 
 
 @pytest.mark.parametrize("kind", ["symmetric", "unsigned", "signed"])

@@ -3,17 +3,13 @@
 import numpy as np
 import pytest
 from tvm import relax
+from tvm.script import ir as I
+from tvm.script import relax as R
+from tvm.script import tirx as T
 
+from tvm_bitenc import op as bitenc
 from tvm_bitenc.encoding import Encoding
-from tvm_bitenc.op import (
-    branch_conv2d,
-    branch_dense,
-    encode,
-    pack,
-    packed_conv2d,
-    packed_threshold,
-    threshold,
-)
+from tvm_bitenc.op import branch_conv2d, branch_dense, encode, threshold
 from tvm_bitenc.transform.layout import NCHW, NHWC, Layout
 
 rng = np.random.default_rng(0)
@@ -32,26 +28,74 @@ def limits(channels, spread=20):
     return thresholds, np.ones(channels, np.int64)
 
 
-def test_golden(module_of, assert_same_ir):
-    def before(builder, codes):
-        acc = builder.emit(conv(codes, 8, 5))
-        codes = builder.emit(threshold(acc, *limits(8)))
-        return builder.emit(conv(codes, 6, 8))
+def test_golden(assert_same_ir):
+    w, w2 = (rng.integers(0, 4, shape) for shape in ((8, 5, 3, 3), (6, 8, 3, 3)))
+    o, o2 = (relax.const(np.zeros(n), "int32") for n in (8, 6))
+    w, w2 = (relax.const(weight, "uint8") for weight in (w, w2))
+    t, d = (relax.const(value, "int32") for value in limits(8))
+    window = dict(act_coefficients=[1, 2], weight_coefficients=[1, 2], act_offset=3)
+    window |= dict(strides=[1, 1], padding=[0, 0, 0, 0], dilation=[1, 1], groups=1)
+    first, second = dict(window, layer="first"), dict(window, layer="second")
+    packed_first, packed_second = (dict(c, strategy="", steps=[]) for c in (first, second))
 
-    def after(builder, codes):
-        first = builder.normalize(conv(codes, 8, 5))
-        channels_last = builder.emit(op.permute_dims(codes, NHWC))
-        planes = builder.emit(pack(channels_last, 2))
-        acc = builder.emit(packed_conv2d(planes, first))
-        compare = threshold(relax.Var("a", relax.TensorType((1, 8, 4, 4), "int32")), *limits(8))
-        planes = builder.emit(packed_threshold(acc, compare))
-        codes = relax.Var("c", relax.TensorType((1, 8, 4, 4), "uint8"))
-        acc = builder.emit(packed_conv2d(planes, builder.normalize(conv(codes, 6, 8))))
-        return builder.emit(op.permute_dims(acc, NCHW))
+    @I.ir_module
+    class Before:
+        @R.function
+        def main(codes: R.Tensor((1, 5, 6, 6), "uint8")):
+            with R.dataflow():
+                lv = T.Call("bitenc.branch_conv2d", [codes, w, o], attrs=first)
+                lv1 = T.Call("bitenc.threshold", [lv, t, d], attrs={"channel_axis": 1})
+                lv2 = T.Call("bitenc.branch_conv2d", [lv1, w2, o2], attrs=second)
+                R.output(lv2)
+            return lv2
 
-    shape = (1, 5, 6, 6)
-    mods = [module_of([shape], body, "uint8") for body in (before, after)]
-    assert_same_ir(Layout()(mods[0]), mods[1])
+    @I.ir_module
+    class After:
+        @R.function
+        def main(codes: R.Tensor((1, 5, 6, 6), "uint8")):
+            with R.dataflow():
+                lv = bitenc.pack(R.permute_dims(codes, NHWC), 2)
+                lv1 = T.Call("bitenc.packed_conv2d", [lv, w, o], attrs=packed_first)
+                lv2 = T.Call("bitenc.packed_threshold", [lv1, t, d], attrs={})
+                lv3 = T.Call("bitenc.packed_conv2d", [lv2, w2, o2], attrs=packed_second)
+                lv4 = R.permute_dims(lv3, NCHW)
+                R.output(lv4)
+            return lv4
+
+    assert_same_ir(Layout()(Before), After)
+
+
+def test_golden_dense_layer_behind_an_image(assert_same_ir):
+    """A convolution whose window is the image that was flattened."""
+    weight = rng.integers(0, 4, (7, 8))
+    w = relax.const(weight, "uint8")
+    w_image = relax.const(weight.reshape(7, 2, 2, 2), "uint8")
+    o = relax.const(np.zeros(7), "int32")
+    dense = dict(act_coefficients=[1, 2], weight_coefficients=[1, 2], act_offset=3, layer="fc")
+    window = dict(strides=[1, 1], padding=[0, 0, 0, 0], dilation=[1, 1], groups=1)
+    packed = dict(dense, **window, strategy="", steps=[])
+
+    @I.ir_module
+    class Before:
+        @R.function
+        def main(planes: R.Tensor((3, 2, 2, 2, 1), "uint64")):
+            with R.dataflow():
+                codes = R.permute_dims(bitenc.unpack(planes, 2), NCHW)
+                y = T.Call("bitenc.branch_dense", [R.reshape(codes, (3, 8)), w, o], attrs=dense)
+                R.output(y)
+            return y
+
+    @I.ir_module
+    class After:
+        @R.function
+        def main(planes: R.Tensor((3, 2, 2, 2, 1), "uint64")):
+            with R.dataflow():
+                acc = T.Call("bitenc.packed_conv2d", [planes, w_image, o], attrs=packed)
+                y = R.reshape(R.permute_dims(acc, NCHW), (3, 7))
+                R.output(y)
+            return y
+
+    assert_same_ir(Layout()(Before), After)
 
 
 def pooled_chain(builder, codes):

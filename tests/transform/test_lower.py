@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 from tvm import relax
+from tvm.script import ir as I
+from tvm.script import relax as R
 
+from tvm_bitenc import op as bitenc
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.errors import UnsupportedError
-from tvm_bitenc.op import branch_conv2d, branch_dense, encode, quantize
+from tvm_bitenc.op import quantize
 from tvm_bitenc.transform import no_lowering
 from tvm_bitenc.transform.lower import Lower, float_layers
 
@@ -14,55 +17,121 @@ ACT, WEIGHT = Encoding.unsigned(2, 0.5), Encoding.symmetric(3, 0.25)
 rng = np.random.default_rng(0)
 
 
-def rescaled(builder, acc, factor):
-    real = builder.emit(relax.op.astype(builder.emit(acc), "float32"))
-    return builder.emit(relax.op.multiply(real, relax.const(np.float32(factor))))
+def test_golden_conv2d(assert_same_ir):
+    act, grid = Encoding.unsigned(2, 0.5), Encoding.symmetric(3, 0.25)
+    weight_codes = rng.integers(0, 8, (4, 3, 3, 3), dtype=np.uint8)
+    weight = relax.const(grid.dequantize(weight_codes))
+
+    @I.ir_module
+    class Before:
+        @R.function
+        def main(x: R.Tensor((1, 6, 8, 9), "float32")):
+            with R.dataflow():
+                a = bitenc.quantize(x, act)
+                w = bitenc.quantize(weight, grid, layer="conv")
+                y = R.nn.conv2d(
+                    a, w, strides=(2, 1), padding=(1, 0, 2, 1), dilation=(1, 2), groups=2
+                )
+                R.output(y)
+            return y
+
+    @I.ir_module
+    class After:
+        @R.function
+        def main(x: R.Tensor((1, 6, 8, 9), "float32")):
+            with R.dataflow():
+                codes = bitenc.encode(x, act)
+                acc = bitenc.branch_conv2d(
+                    codes,
+                    act,
+                    weight_codes,
+                    grid,
+                    strides=(2, 1),
+                    padding=(1, 0, 2, 1),
+                    dilation=(1, 2),
+                    groups=2,
+                    layer="conv",
+                )
+                y = R.multiply(R.astype(acc, "float32"), R.const(0.5 * 0.25 / 4, "float32"))
+                R.output(y)
+            return y
+
+    assert_same_ir(Lower()(Before), After)
 
 
-def test_conv2d(random_layer, layers_module, module_of, assert_same_ir):
-    window = dict(stride=(2, 1), padding=(1, 0, 2, 1), dilation=(1, 2), groups=2)
-    layer = random_layer(0, WEIGHT, ACT, name="conv", **window)
+def test_golden_dense(assert_same_ir):
+    """Torch's weights are transposed behind their quantizer, ONNX's may not be."""
+    weight_codes = rng.integers(0, 8, (5, 8), dtype=np.uint8)
+    weight = relax.const(WEIGHT.dequantize(weight_codes))
+    transposed = relax.const(WEIGHT.dequantize(weight_codes).T.copy())
 
-    def body(builder, x):
-        codes = builder.emit(encode(x, ACT))
-        acc = branch_conv2d(
-            codes,
-            ACT,
-            layer.weight_codes,
-            WEIGHT,
-            strides=(2, 1),
-            padding=(1, 0, 2, 1),
-            dilation=(1, 2),
-            groups=2,
-            layer="conv",
-        )
-        return [rescaled(builder, acc, 0.5 * 0.25 / 4)]
+    @I.ir_module
+    class Torch:
+        @R.function
+        def main(x: R.Tensor((2, 8), "float32")):
+            with R.dataflow():
+                a = bitenc.quantize(x, ACT)
+                w = R.permute_dims(bitenc.quantize(weight, WEIGHT, layer="fc"))
+                y = R.matmul(a, w)
+                R.output(y)
+            return y
 
-    expected = module_of([layer.act_codes.shape], body)
-    assert_same_ir(Lower()(layers_module([layer])), expected)
+    @I.ir_module
+    class Onnx:
+        @R.function
+        def main(x: R.Tensor((2, 8), "float32")):
+            with R.dataflow():
+                a = bitenc.quantize(x, ACT)
+                w = bitenc.quantize(transposed, WEIGHT, layer="fc")
+                y = R.matmul(a, w)
+                R.output(y)
+            return y
+
+    @I.ir_module
+    class After:
+        @R.function
+        def main(x: R.Tensor((2, 8), "float32")):
+            with R.dataflow():
+                codes = bitenc.encode(x, ACT)
+                acc = bitenc.branch_dense(codes, ACT, weight_codes, WEIGHT, layer="fc")
+                y = R.multiply(R.astype(acc, "float32"), R.const(0.5 * 0.25 / 4, "float32"))
+                R.output(y)
+            return y
+
+    for mod in (Torch, Onnx):
+        assert_same_ir(Lower()(mod), After)
 
 
-@pytest.mark.parametrize("transposed", [False, True])
-def test_dense(transposed, random_layer, module_of, assert_same_ir):
-    layer = random_layer(0, WEIGHT, ACT, dense=True, out_channels=5)
-    values = WEIGHT.dequantize(layer.weight_codes)
+def test_golden_product_of_activations(assert_same_ir):
+    """Four axes are matrices, one after another."""
+    grid = Encoding.symmetric(2, 2.0)
 
-    def before(builder, x):
-        a = builder.emit(quantize(x, ACT))
-        if transposed:
-            w = builder.emit(quantize(relax.const(values), WEIGHT, layer="fc"))
-            w = builder.emit(relax.op.permute_dims(w))
-        else:
-            w = builder.emit(quantize(relax.const(values.T.copy()), WEIGHT, layer="fc"))
-        return builder.emit(relax.op.matmul(a, w))
+    @I.ir_module
+    class Before:
+        @R.function
+        def main(x: R.Tensor((2, 3, 4, 5), "float32"), x1: R.Tensor((2, 3, 5, 6), "float32")):
+            with R.dataflow():
+                a = bitenc.quantize(x, grid)
+                b = bitenc.quantize(x1, grid, layer="scores")
+                scores = R.matmul(a, b)
+                R.output(scores)
+            return scores
 
-    def after(builder, x):
-        codes = builder.emit(encode(x, ACT))
-        acc = branch_dense(codes, ACT, layer.weight_codes, WEIGHT, layer="fc")
-        return rescaled(builder, acc, 0.5 * 0.25 / 4)
+    @I.ir_module
+    class After:
+        @R.function
+        def main(x: R.Tensor((2, 3, 4, 5), "float32"), x1: R.Tensor((2, 3, 5, 6), "float32")):
+            with R.dataflow():
+                codes = bitenc.encode(x, grid)
+                codes1 = bitenc.encode(x1, grid)
+                a = R.reshape(codes, (6, 4, 5))
+                b = R.reshape(codes1, (6, 5, 6))
+                acc = bitenc.branch_matmul(a, grid, b, grid, layer="scores")
+                scores = R.astype(R.reshape(acc, (2, 3, 4, 6)), "float32")
+                R.output(scores)
+            return scores
 
-    shape = layer.act_codes.shape
-    assert_same_ir(Lower()(module_of([shape], before)), module_of([shape], after))
+    assert_same_ir(Lower()(Before), After)
 
 
 def test_scales_of_two_need_no_rescaling(random_layer, layers_module, ops_of):

@@ -5,10 +5,13 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tvm import relax
+from tvm.script import ir as I
+from tvm.script import relax as R
 
 import tvm_bitenc as be
+from tvm_bitenc import op as bitenc
 from tvm_bitenc.encoding import Encoding
-from tvm_bitenc.op import branch_conv2d, encode, quantize
+from tvm_bitenc.op import quantize
 from tvm_bitenc.transform.lower_pool import ONE, LowerPool, sums_exactly
 
 op = relax.op
@@ -70,23 +73,34 @@ def test_exact(pool, module_of, outputs_of, ops_of, only, same):
     assert all(len(np.unique(y)) > 3 for y in expected)
 
 
-def test_golden(module_of, assert_same_ir):
-    encoding = Encoding.unsigned(2, 0.5)
+def test_golden(assert_same_ir):
+    act, ones = Encoding.unsigned(2, 0.5), np.ones((5, 1, 2, 2), np.uint8)
 
-    def before(b, x):
-        return b.emit(POOLS["2x2"](b.emit(quantize(x, encoding, layer="act"))))
+    @I.ir_module
+    class Before:
+        @R.function
+        def main(x: R.Tensor((2, 5, 6, 6), "float32")):
+            with R.dataflow():
+                q = bitenc.quantize(x, act, layer="act")
+                y = R.nn.avg_pool2d(q, (2, 2), (2, 2))
+                R.output(y)
+            return y
 
-    def after(b, x):
-        codes = b.emit(encode(x, encoding))
-        ones = np.ones((5, 1, 2, 2), np.uint8)
-        window = dict(strides=(2, 2), groups=5, layer="act.avg_pool")
-        acc = b.emit(branch_conv2d(codes, encoding, ones, ONE, **window))
-        real = b.emit(op.astype(acc, "float32"))
-        total = b.emit(op.multiply(real, relax.const(0.25, "float32")))
-        return b.emit(op.divide(total, relax.const(4.0, "float32")))
+    @I.ir_module
+    class After:
+        @R.function
+        def main(x: R.Tensor((2, 5, 6, 6), "float32")):
+            with R.dataflow():
+                codes = bitenc.encode(x, act)
+                acc = bitenc.branch_conv2d(
+                    codes, act, ones, ONE, strides=(2, 2), groups=5, layer="act.avg_pool"
+                )
+                total = R.multiply(R.astype(acc, "float32"), R.const(0.25, "float32"))
+                y = R.divide(total, R.const(4.0, "float32"))
+                R.output(y)
+            return y
 
-    mods = [module_of([SHAPE], body) for body in (before, after)]
-    assert_same_ir(LowerPool()(mods[0]), mods[1])
+    assert_same_ir(LowerPool()(Before), After)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 from tvm import relax
+from tvm.script import ir as I
+from tvm.script import relax as R
 
+from tvm_bitenc import op as bitenc
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.op import interleave, quantize
 from tvm_bitenc.transform import no_lowering
@@ -20,22 +23,33 @@ def const(*shape):
     return relax.const(rng.uniform(0.5, 2, shape).astype(np.float32))
 
 
-def test_golden(module_of, assert_same_ir):
-    gamma = rng.normal(size=(1, 5, 1, 1)).astype(np.float32)
+def test_golden(assert_same_ir):
+    values = rng.normal(size=(1, 5, 1, 1)).astype(np.float32)
+    gamma, gamma_a, gamma_b = map(relax.const, (values, values[:, :3], values[:, 3:]))
 
-    def step(builder, x, gamma):
-        y = builder.emit(op.multiply(x, relax.const(gamma)))
-        return builder.emit(quantize(builder.emit(op.nn.relu(y)), ACT, layer="act"))
+    @I.ir_module
+    class Before:
+        @R.function
+        def main(a: R.Tensor((1, 3, 2, 2), "float32"), b: R.Tensor((1, 2, 2, 2), "float32")):
+            with R.dataflow():
+                y = R.concat((a, b), axis=1)
+                y1 = R.nn.relu(R.multiply(y, gamma))
+                q = bitenc.quantize(y1, ACT, layer="act")
+                R.output(q)
+            return q
 
-    def before(builder, a, b):
-        return step(builder, builder.emit(op.concat([a, b], 1)), gamma)
+    @I.ir_module
+    class After:
+        @R.function
+        def main(a: R.Tensor((1, 3, 2, 2), "float32"), b: R.Tensor((1, 2, 2, 2), "float32")):
+            with R.dataflow():
+                qa = bitenc.quantize(R.nn.relu(R.multiply(a, gamma_a)), ACT, layer="act")
+                qb = bitenc.quantize(R.nn.relu(R.multiply(b, gamma_b)), ACT, layer="act")
+                q = R.concat((qa, qb), axis=1)
+                R.output(q)
+            return q
 
-    def after(builder, a, b):
-        parts = [step(builder, a, gamma[:, :3]), step(builder, b, gamma[:, 3:])]
-        return builder.emit(op.concat(parts, 1))
-
-    mods = [module_of([(1, 3, 2, 2), (1, 2, 2, 2)], body) for body in (before, after)]
-    assert_same_ir(PushQuantizers()(mods[0]), mods[1])
+    assert_same_ir(PushQuantizers()(Before), After)
 
 
 def joined(builder, x):

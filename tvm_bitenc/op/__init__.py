@@ -15,25 +15,31 @@ Every op has an unscheduled lowering, so a module runs after every pass.
 """
 
 from .branch import branch_conv2d, branch_dense
+from .decode import decode
 from .interleave import interleave
+from .lookup import lookup
 from .matmul import branch_matmul
 from .multiply_add import multiply_add
 from .packed import pack, packed_conv2d, packed_max_pool2d, packed_threshold, unpack
 from .quantize import encode, quantize
+from .reached import reached
 from .threshold import threshold
 
 __all__ = [
     "branch_conv2d",
     "branch_dense",
     "branch_matmul",
+    "decode",
     "encode",
     "interleave",
+    "lookup",
     "multiply_add",
     "pack",
     "packed_conv2d",
     "packed_max_pool2d",
     "packed_threshold",
     "quantize",
+    "reached",
     "threshold",
     "unpack",
 ]

@@ -2,7 +2,7 @@
 
 Before::
 
-    y = R.multiply(R.clip(x, -1, 1), 3)                 # float32 NHWC
+    y = R.multiply(R.clip(x, -1, 1), 4)                 # float32 NHWC
     planes = bitenc.pack(bitenc.encode(y, scale, zero_point))
 
 After::
