@@ -4,19 +4,22 @@ import shutil
 
 import numpy as np
 import pytest
-import tvm
 from tvm import relax
+from tvm.script import ir as I
+from tvm.script import relax as R
+from tvm.script import tirx as T
 
 import tvm_bitenc as be
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.op import quantize
-from tvm_bitenc.op.packed import packed_conv2d_op
 from tvm_bitenc.target import load_target
 from tvm_bitenc.transform.partition import Partition
 from tvm_bitenc.transform.pipeline import default_pipeline
 from tvm_bitenc.transform.rewrite import is_external
-from tvm_bitenc.vta.offloaded import offloaded
+from tvm_bitenc.vta.binary import dumps
+from tvm_bitenc.vta.offloaded import PROGRAM, offloaded
 
+rng = np.random.default_rng(0)
 TARGET = load_target("vta")
 CHANNELS = 70
 simulators = pytest.mark.parametrize(
@@ -105,21 +108,76 @@ def test_codes_that_others_read_too_are_no_part_of_a_residual(residual_network):
         assert np.array_equal(a, b)
 
 
-def test_one_function_as_tvm_marks_it(random_layer, layers_module, ops_of):
-    layer = random_layer(0, Encoding.signed(2, 2.0), Encoding.unsigned(2, 2.0), name="only")
-    before, after = partitioned(layers_module([layer]))
-    assert "bitenc.packed_conv2d" in ops_of(before)
-    (function,) = [f for f in after.functions.values() if is_external(f)]
-    assert function.attrs["Codegen"] == "bitenc_vta"
-    part = offloaded(function)
-    assert part.call.op.same_as(packed_conv2d_op) and part.name == "only" and part.samples == 1
-    (call,) = [
-        binding.value
-        for block in after["main"].body.blocks
-        for binding in block.bindings
-        if isinstance(getattr(binding.value, "op", None), tvm.ir.GlobalVar)
-    ]
-    assert after[call.op].same_as(function)
+def test_golden(assert_same_ir):
+    weight = relax.const(rng.integers(0, 4, (3, 3, 3, 3)), "uint8")
+    w = dict(act_coefficients=[1, 2], weight_coefficients=[1, 2], act_offset=0, layer="only")
+    w |= dict(strides=[1, 1], padding=[1, 1, 1, 1], dilation=[1, 1], groups=1)
+    w |= dict(strategy="", steps=[])
+    decided = dict(w, cpu_reason="", number=0)
+    o, t = relax.const(np.zeros(3), "int32"), relax.const(np.array([[-3] * 3, [0] * 3, [4] * 3]))
+    d = relax.const(np.ones(3), "int32")
+    levels = np.arange(4)
+    table = relax.const(np.minimum(np.add.outer(levels, levels), 3), "uint8")
+    sums = dict(bits=2, channels=3)
+
+    @I.ir_module
+    class Before:
+        @R.function
+        def main(
+            planes: R.Tensor((1, 4, 4, 2, 1), "uint64"),
+            residual: R.Tensor((1, 4, 4, 2, 1), "uint64"),
+        ):
+            with R.dataflow():
+                codes = T.Call("bitenc.packed_conv2d", [planes, weight, o, t, d], attrs=w)
+                out = T.Call("bitenc.packed_lookup", [codes, residual, table], attrs=sums)
+                R.output(out)
+            return out
+
+    @I.ir_module
+    class After:
+        @R.function
+        def fused_bitenc_packed_conv2d_bitenc_packed_lookup_bitenc_vta(
+            planes: R.Tensor((1, 4, 4, 2, 1), "uint64"),
+            residual: R.Tensor((1, 4, 4, 2, 1), "uint64"),
+        ) -> R.Tensor((1, 4, 4, 2, 1), "uint64"):
+            R.func_attr({"Codegen": "bitenc_vta"})
+
+            @R.function
+            def composite(
+                planes: R.Tensor((1, 4, 4, 2, 1), "uint64"),
+                residual: R.Tensor((1, 4, 4, 2, 1), "uint64"),
+            ) -> R.Tensor((1, 4, 4, 2, 1), "uint64"):
+                R.func_attr({"Composite": "bitenc_vta.residual"})
+                with R.dataflow():
+                    codes = T.Call("bitenc.packed_conv2d", [planes, weight, o, t, d], attrs=decided)
+                    out = T.Call("bitenc.packed_lookup", [codes, residual, table], attrs=sums)
+                    R.output(out)
+                return out
+
+            output = composite(planes, residual)
+            return output
+
+        @R.function
+        def main(
+            planes: R.Tensor((1, 4, 4, 2, 1), "uint64"),
+            residual: R.Tensor((1, 4, 4, 2, 1), "uint64"),
+        ):
+            cls = After
+            with R.dataflow():
+                out = cls.fused_bitenc_packed_conv2d_bitenc_packed_lookup_bitenc_vta(
+                    planes, residual
+                )
+                R.output(out)
+            return out
+
+    partitioned = Partition(TARGET)(Before)
+    (name,) = [var for var, f in partitioned.functions_items() if is_external(f)]
+    function = partitioned[name]
+    part, program = offloaded(function), str(function.attrs[PROGRAM])
+    assert part.name == "only" and part.samples == 1
+    assert program == dumps(part.program(TARGET.accelerator), TARGET.accelerator)
+    partitioned[name] = function.without_attr(PROGRAM)
+    assert_same_ir(partitioned, After)
 
 
 @pytest.mark.parametrize("strategy", ["xnor", {"only": "int8"}, {"*": "lut", "other": "auto"}])

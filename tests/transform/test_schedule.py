@@ -1,12 +1,18 @@
 """Packed ops become scheduled kernels, named after op and layer."""
 
+import numpy as np
 import tvm
 from tvm import relax, tirx
+from tvm.script import ir as I
+from tvm.script import relax as R
+from tvm.script import tirx as T
 
 from tvm_bitenc.encoding import Encoding
-from tvm_bitenc.target import native_target
+from tvm_bitenc.target import load_target, native_target
 from tvm_bitenc.transform import default_pipeline
-from tvm_bitenc.transform.schedule import OPAQUE, Schedule
+from tvm_bitenc.transform.schedule import OPAQUE, Schedule, kernel_of
+
+TARGET = load_target("x86-64-v3")
 
 
 def kernels(mod):
@@ -15,6 +21,51 @@ def kernels(mod):
         for var, function in mod.functions_items()
         if isinstance(function, tirx.PrimFunc)
     }
+
+
+def test_golden(assert_same_ir):
+    """Weights come as the kernel has them, and its code is added to the module."""
+    w = relax.const(np.random.default_rng(0).integers(0, 2, (8, 9, 3, 3)), "uint8")
+    o = relax.const(np.zeros(8), "int32")
+    t, d = relax.const(np.zeros((1, 8)), "int32"), relax.const(np.ones(8), "int32")
+    conv = dict(act_coefficients=[1], weight_coefficients=[1], act_offset=0, layer="conv.1")
+    conv |= dict(strides=[1, 1], padding=[0, 0, 0, 0], dilation=[1, 1], groups=1, steps=[])
+    conv |= dict(strategy="xnor", tile=[], origin="default rule")
+
+    @I.ir_module
+    class Before:
+        @R.function
+        def main(planes: R.Tensor((1, 4, 4, 1, 1), "uint64")):
+            with R.dataflow():
+                out = T.Call("bitenc.packed_conv2d", [planes, w, o, t, d], attrs=conv)
+                R.output(out)
+            return out
+
+    kernel = kernel_of(Before["main"].body.blocks[0].bindings[0].value, TARGET)
+    constants = [relax.const(value, str(value.dtype)) for value in kernel.constants]
+
+    @I.ir_module(check_well_formed=False)  # The kernel is put in below.
+    class After:
+        @T.prim_func(private=True)
+        def packed_conv2d_conv_1_xnor():
+            T.evaluate(0)
+
+        @R.function
+        def main(planes: R.Tensor((1, 4, 4, 1, 1), "uint64")):
+            cls = After
+            with R.dataflow():
+                out = R.call_tir(
+                    cls.packed_conv2d_conv_1_xnor,
+                    [planes, *constants],
+                    out_ty=R.Tensor((1, 2, 2, 1, 1), "uint64"),
+                )
+                R.output(out)
+            return out
+
+    function = kernel.function.without_attr("global_symbol")
+    function = function.with_attr("op_pattern", OPAQUE).with_attr("tirx.is_scheduled", True)
+    After.update_func(After.get_global_var("packed_conv2d_conv_1_xnor"), function)
+    assert_same_ir(Schedule(TARGET)(Before), After)
 
 
 def test_kernels_replace_every_packed_op(random_layer, layers_module, ops_of):

@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 from tvm import relax
+from tvm.script import ir as I
+from tvm.script import relax as R
+from tvm.script import tirx as T
 
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.errors import UnsupportedError
@@ -30,11 +33,33 @@ def packed(builder, planes, bits, channels, strategy=""):
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_golden(strategy, module_of, assert_same_ir):
-    shape = (1, 4, 4, 2, 1)
-    before = module_of([shape], lambda b, x: packed(b, x, 2, 9), "uint64")
-    after = module_of([shape], lambda b, x: packed(b, x, 2, 9, strategy), "uint64")
-    assert_same_ir(Strategy(strategy, TARGET)(before), after)
+def test_golden(strategy, assert_same_ir):
+    w = relax.const(np.random.default_rng(0).integers(0, 4, (4, 9, 3, 3)), "uint8")
+    o = relax.const(np.zeros(4), "int32")
+    conv = dict(act_coefficients=[1, 2], weight_coefficients=[1, 2], act_offset=0, layer="conv")
+    conv |= dict(strides=[1, 1], padding=[0, 0, 0, 0], dilation=[1, 1], groups=1, steps=[])
+    asked = dict(conv, strategy="")
+    decided = dict(conv, strategy=strategy, tile=[], origin="default rule")
+
+    @I.ir_module
+    class Before:
+        @R.function
+        def main(planes: R.Tensor((1, 4, 4, 2, 1), "uint64")):
+            with R.dataflow():
+                out = T.Call("bitenc.packed_conv2d", [planes, w, o], attrs=asked)
+                R.output(out)
+            return out
+
+    @I.ir_module
+    class After:
+        @R.function
+        def main(planes: R.Tensor((1, 4, 4, 2, 1), "uint64")):
+            with R.dataflow():
+                out = T.Call("bitenc.packed_conv2d", [planes, w, o], attrs=decided)
+                R.output(out)
+            return out
+
+    assert_same_ir(Strategy(strategy, TARGET)(Before), After)
 
 
 def test_auto_takes_xnor_for_one_bit_and_many_channels(module_of, assert_same_ir):

@@ -12,6 +12,20 @@
 ===============================  ============================================================
 
 Every op has an unscheduled lowering, so a module runs after every pass.
+
+In TVMScript these functions are called as they stand; a call to any op may also be written as it is
+printed, without its type::
+
+    from tvm_bitenc import op as bitenc
+
+    @R.function
+    def main(x: R.Tensor((1, 2, 3, 3), "float32")):
+        codes = bitenc.encode(x, Encoding.unsigned(2))
+        planes = T.Call("bitenc.pack", [codes], attrs={"bits": 2, "groups": 1})
+        return planes
+
+What ``mod.script(show_meta=True)`` prints is parsed back by `tvm.script.from_source`, unless the
+batch is dynamic: TVM prints the types of such calls apart from the symbols in them.
 """
 
 from .branch import branch_conv2d, branch_dense

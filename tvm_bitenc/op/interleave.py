@@ -28,7 +28,7 @@ def interleave(
     """
     return make_call(
         interleave_op,
-        [relax.Tuple(list(parts))],
+        parts,
         strides=list(strides),
         size=list(size),
         axis=axis,
@@ -36,15 +36,15 @@ def interleave(
 
 
 def _infer_type(call: relax.Call) -> relax.TensorType:
-    fields = call.args[0].ty.fields
-    shapes = [list(field.shape) for field in fields]
+    parts = [part.ty for part in call.args]
+    shape = list(parts[0].shape)
     strides, axis = [int(s) for s in call.attrs["strides"]], int(call.attrs["axis"])
-    if len(fields) != strides[0] * strides[1]:
+    if len(parts) != strides[0] * strides[1]:
         raise UnsupportedError(
-            describe(call), f"{len(fields)} parts for strides {strides}", "Give one per phase"
+            describe(call), f"{len(parts)} parts for strides {strides}", "Give one per phase"
         )
     size = [int(extent) for extent in call.attrs["size"]]
-    return relax.TensorType([*shapes[0][:axis], *size, *shapes[0][axis + 2 :]], fields[0].dtype)
+    return relax.TensorType([*shape[:axis], *size, *shape[axis + 2 :]], parts[0].dtype)
 
 
 def _legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
@@ -54,7 +54,7 @@ def _legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     def compute(*parts: te.Tensor) -> te.Tensor:
         return te_interleave(parts, strides, size, axis)
 
-    return builder.call_te(compute, *call.args[0], primfunc_name_hint="bitenc_interleave")
+    return builder.call_te(compute, *call.args, primfunc_name_hint="bitenc_interleave")
 
 
 interleave_op = register_op("bitenc.interleave", ("parts",), _infer_type, _legalize)

@@ -2,11 +2,11 @@
 
 Before::
 
-    for n, h, w, c in T.grid(1, 112, 112, 64): ...     # a fused float function
+    for n, h, w, c in T.grid(1, 32, 32, 64): ...       # a fused float function
 
 After::
 
-    for n_h_fused in T.parallel(112): for w, c in T.grid(112, 64): ...
+    for n_h_w_fused in T.parallel(1024): for c in range(64): ...
 
 Kernels from schedule rules are marked as scheduled, and left alone.
 """
@@ -43,6 +43,7 @@ class Parallelize:
         """Rewrite the module."""
         if self.target.threads == 1:
             return mod
+        mod = mod.clone()
         for global_var, function in list(mod.functions_items()):
             if _has_loops(function) and not is_scheduled(function):
                 mod[global_var] = _parallel(function)

@@ -46,7 +46,9 @@ def sources(call: relax.Expr, graph: Graph) -> list[relax.Expr] | None:
     name = op_name(call)
     if name in SHAPING or name == PAD or is_nearest(call):
         return [call.args[0]]
-    if name == "relax.concat" or is_call_to(call, interleave_op):
+    if is_call_to(call, interleave_op):
+        return list(call.args)
+    if name == "relax.concat":
         parts = graph.definition(call.args[0])
         return list(parts.fields) if isinstance(parts, relax.Tuple) else None
     return None
@@ -74,8 +76,9 @@ def on_sources(
     if op_name(call) == PAD:
         widths = [int(width) for width in call.attrs.pad_width]
         return relax.op.nn.pad(tensors[0], widths, str(call.attrs.pad_mode), float(pad_value))
-    joins = isinstance(call.args[0].ty, relax.TupleType)
-    first = relax.Tuple(list(tensors)) if joins else tensors[0]
+    if is_call_to(call, interleave_op):
+        return relax.Call(call.op, list(tensors), call.attrs)
+    first = relax.Tuple(list(tensors)) if op_name(call) == "relax.concat" else tensors[0]
     return relax.Call(call.op, [first, *call.args[1:]], call.attrs)
 
 

@@ -1,4 +1,4 @@
-"""Optional: write every branch sum out, one 1-bit op per pair of planes.
+"""Every branch sum written out, one 1-bit op per pair of planes.
 
 Before::
 
@@ -6,12 +6,11 @@ Before::
 
 After::
 
-    a0 = codes & 1; a1 = (codes >> 1) & 1
-    acc = 1 * bitenc.branch_conv2d(a0, w0) + 2 * bitenc.branch_conv2d(a1, w0) + constant
+    a0 = (codes >> 0) & 1; a1 = (codes >> 1) & 1
+    acc = constant + bitenc.branch_conv2d(a0, w) * 1 + bitenc.branch_conv2d(a1, w) * 2
 
-The default pipeline keeps each sum in one op, because W8A8 has 64 branches. This form shows the
-paper's equation, and suits a backend that knows 1-bit convolutions only. It goes behind
-``bitenc.Lower`` or ``bitenc.Fold``; later passes take its ops like any others.
+This is the paper's equation as a pass: an oracle, as every op that is left sums one branch. The
+compiler keeps each sum in one op, because W8A8 has 64 branches.
 """
 
 from __future__ import annotations
@@ -20,11 +19,17 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from ..encoding import Encoding, conv2d, dense
-from ..layer import BranchGeometry
-from ..op.branch import branch_conv2d, branch_conv2d_op, branch_dense, branch_dense_op, geometry_of
-from ..op.registration import constant_value, is_call_to
-from .rewrite import Graph, rewrite_calls
+from tvm_bitenc.encoding import Encoding, conv2d, dense
+from tvm_bitenc.layer import BranchGeometry
+from tvm_bitenc.op.branch import (
+    branch_conv2d,
+    branch_conv2d_op,
+    branch_dense,
+    branch_dense_op,
+    geometry_of,
+)
+from tvm_bitenc.op.registration import constant_value, is_call_to
+from tvm_bitenc.transform.rewrite import Graph, rewrite_calls
 
 SIGN = Encoding.symmetric(1)
 
