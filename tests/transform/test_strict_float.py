@@ -83,9 +83,18 @@ def test_batch_norm_keeps_both_roundings(module_of, outputs_of, same):
     assert same(y, expected)
 
 
-@pytest.mark.parametrize("repeats", [(1, 6, 4, 1), (3, 1, 1, 2), (2, 2, 2, 2), (2, 1, 1, 3, 1)])
-def test_copies_along_several_axes(repeats):
-    x = rng.normal(size=(2, 3, 4, 5)).astype(np.float32)
+@pytest.mark.parametrize(
+    "shape, repeats",
+    [
+        ((2, 3, 4, 5), (1, 6, 4, 1)),
+        ((2, 3, 4, 5), (3, 1, 1, 2)),
+        ((2, 3, 4, 5), (2, 2, 2, 2)),
+        ((2, 3, 4, 5), (2, 1, 1, 3, 1)),
+        ((), (0, 2, 3)),
+    ],
+)
+def test_copies_along_several_axes(shape, repeats):
+    x = rng.normal(size=shape).astype(np.float32)
     builder, source = relax.BlockBuilder(), relax.Var("x", relax.TensorType(x.shape, "float32"))
     with builder.function("main", [source]):
         with builder.dataflow():

@@ -7,8 +7,11 @@ one that the plain CPU lacks. So those kernels are out of its sight, and run wit
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import tvm
-from tvm import relax, tirx
+from tvm import relax, tirx, topi
+from tvm.relax.expr_functor import PyExprMutator, mutator
 
 
 @tvm.transform.module_pass(opt_level=0, name="bitenc.FoldConstants")
@@ -23,7 +26,7 @@ class FoldConstants:
         folded = relax.transform.FoldConstant()(tvm.IRModule(others, attrs=mod.attrs))
         for global_var, function in scheduled.items():
             folded[global_var] = function
-        return folded
+        return _EmptyConstants(folded).module() if any(_empty_constants(folded)) else folded
 
 
 def is_scheduled(function: tvm.ir.BaseFunc) -> bool:
@@ -31,3 +34,42 @@ def is_scheduled(function: tvm.ir.BaseFunc) -> bool:
     if not isinstance(function, tirx.PrimFunc) or not function.attrs:
         return False
     return bool(function.attrs.get("tirx.is_scheduled", False))
+
+
+@mutator
+class _EmptyConstants(PyExprMutator):
+    """An empty constant becomes the output of a kernel that writes nothing."""
+
+    def __init__(self, mod: tvm.IRModule):
+        super().__init__(mod)
+        self._mod = mod
+
+    def module(self) -> tvm.IRModule:
+        """Return the module without empty constants."""
+        for global_var, function in self._mod.functions_items():
+            if isinstance(function, relax.Function):
+                self.builder_.update_func(global_var, self.visit_expr(function))
+        return self.builder_.get()
+
+    def visit_generic_const_(self, constant) -> relax.Expr:
+        if not _is_empty(constant):
+            return constant
+        shape, dtype = [int(n) for n in constant.ty.shape], str(constant.ty.dtype)
+        return self.builder_.emit_te(topi.full, shape, dtype, tirx.const(0, dtype))
+
+
+def _empty_constants(mod: tvm.IRModule) -> Iterator[relax.Expr]:
+    found: list[relax.Expr] = []
+
+    def visit(expr: relax.Expr) -> None:
+        if isinstance(expr, tvm.ir.GenericConst) and _is_empty(expr):
+            found.append(expr)
+
+    for _, function in mod.functions_items():
+        if isinstance(function, relax.Function):
+            relax.analysis.post_order_visit(function, visit)
+    yield from found
+
+
+def _is_empty(constant: relax.Expr) -> bool:
+    return 0 in constant.value.shape

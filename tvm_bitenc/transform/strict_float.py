@@ -76,7 +76,7 @@ def _clip(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     return builder.call_te(compute, x, primfunc_name_hint="clip")
 
 
-def _tile(_builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+def _tile(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     """Copies along new axes, then a reshape: LLVM 22 gets loops over two remainders wrong."""
     x, repeats = call.args[0], [int(count) for count in call.attrs.repeats]
     sizes = list(x.ty.shape)
@@ -85,7 +85,8 @@ def _tile(_builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     repeats = [*[1] * (rank - len(repeats)), *repeats]
     apart = [size for n in sizes for size in (1, n)]
     copies = [size for n, count in zip(sizes, repeats) for size in (count, n)]
-    copied = relax.op.broadcast_to(relax.op.reshape(x, apart), copies)
+    split = builder.normalize(relax.op.reshape(x, apart))
+    copied = builder.normalize(relax.op.broadcast_to(split, copies))
     return relax.op.reshape(copied, [n * count for n, count in zip(sizes, repeats)])
 
 

@@ -147,8 +147,6 @@ class NodeCall:
 
     def full(self, value: relax.Expr) -> relax.Var:
         """The result, filled with one number."""
-        if any(isinstance(size, int) and size == 0 for size in self.shape):
-            self.refuse("makes an empty tensor", "Leave it out")
         return self.emit(relax.op.full(relax.ShapeExpr(self.shape), value, self.dtype))
 
     def refuse(self, cause: str, cure: str) -> NoReturn:
@@ -170,8 +168,6 @@ def array_of(tensor: torch.Tensor) -> np.ndarray:
     dense = tensor.detach()
     if dense.layout != torch.strided:
         raise UnsupportedError("from_torch", f"a constant is {dense.layout}", "Use dense tensors")
-    if not dense.numel():
-        raise UnsupportedError("from_torch", "a constant of the model is empty", "Leave it out")
     array = dense.resolve_conj().resolve_neg().cpu().numpy()
     return array if array.flags.c_contiguous else array.copy()
 

@@ -208,7 +208,7 @@ def index_put(call: NodeCall) -> relax.Expr:
         *range(start + len(taken), len(taken) + len(rest)),
     ]
     count = prod(int(size) for size in taken)
-    values = call.emit(_op.reshape(_op.permute_dims(values, order), (count, *rest)))
+    values = call.emit(_op.reshape(call.emit(_op.permute_dims(values, order)), (count, *rest)))
     indices = call.emit(_op.reshape(indexed.indices, (count, *[1] * len(rest))))
     indices = call.emit(_op.broadcast_to(indices, (count, *rest)))
     reduction = "add" if call["accumulate"] else "update"
