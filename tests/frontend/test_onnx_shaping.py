@@ -3,53 +3,37 @@
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 import tvm_bitenc as be
+from tests.frontend.onnx_models import ModelBuilder, onnx_runtime
 
-ort = pytest.importorskip("onnxruntime", reason="pip install onnxruntime")
+pytest.importorskip("onnxruntime", reason="pip install onnxruntime")
+F32 = np.float32
 
 
-class Graph:
-    """An ONNX graph under construction; scales are powers of two, so floats are exact."""
+class Network(ModelBuilder):
+    """Layers of one input ``x``; scales are powers of two, so floats are exact."""
 
     def __init__(self):
+        super().__init__(opset=18)
         self.rng = np.random.default_rng(0)
-        self.nodes, self.weights = [], []
-
-    def constant(self, values, dtype=np.int64) -> str:
-        name = f"constant{len(self.weights)}"
-        self.weights.append(numpy_helper.from_array(np.asarray(values, dtype), name))
-        return name
-
-    def add(self, op: str, *inputs: str, outputs: int = 1, **attributes):
-        names = [f"{op}{len(self.nodes)}_{i}" for i in range(outputs)]
-        node = helper.make_node(op, list(inputs), names, f"{op}{len(self.nodes)}", **attributes)
-        self.nodes.append(node)
-        return names[0] if outputs == 1 else names
 
     def quantized(self, x: str, scale: float = 0.25, zero_point: int = 128) -> str:
-        grid = self.constant(scale, np.float32), self.constant(zero_point, np.uint8)
+        grid = self.grid(scale, zero_point)
         return self.add("DequantizeLinear", self.add("QuantizeLinear", x, *grid), *grid)
 
     def weight(self, *shape: int) -> str:
         codes = self.constant(self.rng.integers(-3, 4, shape), np.int8)
-        grid = self.constant(0.25, np.float32), self.constant(0, np.int8)
-        return self.add("DequantizeLinear", codes, *grid)
+        return self.add("DequantizeLinear", codes, *self.grid(0.25, 0, np.int8))
 
-    def model(self, output: str) -> onnx.ModelProto:
-        x = helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 3, 8, 8))
-        y = helper.make_tensor_value_info(output, TensorProto.FLOAT, None)
-        graph = helper.make_graph(self.nodes, "test", [x], [y], self.weights)
-        opsets = [helper.make_opsetid("", 18)]
-        model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
-        return onnx.shape_inference.infer_shapes(model)
+    def ints(self, *values: int) -> str:
+        return self.constant(values, np.int64)
 
 
 def padded(g, mode, value=None, zero_point=128, pads=(0, 0, 1, 0, 0, 0, 2, 1), axes=""):
     value = "" if value is None else g.constant(value, np.float32)
-    axes = axes and g.constant(axes)
-    a = g.add("Pad", g.quantized("x", 0.25, zero_point), g.constant(pads), value, axes, mode=mode)
+    axes = axes and g.ints(*axes)
+    a = g.add("Pad", g.quantized("x", 0.25, zero_point), g.ints(*pads), value, axes, mode=mode)
     return g.add("Conv", a, g.weight(4, 3, 3, 3))
 
 
@@ -73,19 +57,17 @@ def joined(g):
 
 
 def split(g):
-    parts = g.add("Split", g.quantized("x"), g.constant([1, 2]), axis=1, outputs=2)
+    parts = g.add("Split", g.quantized("x"), g.ints(1, 2), axis=1, outputs=2)
     return g.add("Conv", parts[1], g.weight(4, 2, 3, 3))
 
 
 def sliced(g):
-    bounds = (g.constant([n]) for n in (1, 7, 2, 2))
+    bounds = (g.ints(n) for n in (1, 7, 2, 2))
     return g.add("Conv", g.add("Slice", g.quantized("x"), *bounds), g.weight(4, 3, 3, 3))
 
 
 def tiled(g):
-    return g.add(
-        "Conv", g.add("Tile", g.quantized("x"), g.constant([1, 2, 1, 1])), g.weight(4, 6, 1, 1)
-    )
+    return g.add("Conv", g.add("Tile", g.quantized("x"), g.ints(1, 2, 1, 1)), g.weight(4, 6, 1, 1))
 
 
 def depth_to_space(g):
@@ -104,7 +86,7 @@ def tokens(g):
 
 
 def one_dimension(g):
-    row = g.add("Reshape", g.quantized("x"), g.constant([1, 3, 64]))
+    row = g.add("Reshape", g.quantized("x"), g.ints(1, 3, 64))
     return g.add("Conv", row, g.weight(4, 3, 3), pads=[1, 1])
 
 
@@ -128,14 +110,17 @@ MODELS = {
 }
 
 
+OUT_AXES = {"one dimension": 3}  # Where they aren't those of an image.
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_numbers_are_onnx_runtimes_and_every_layer_is_lowered(name, same):
-    graph = Graph()
-    model = graph.model(MODELS[name](graph))
-    x = 8 * graph.rng.normal(size=(1, 3, 8, 8)).astype(np.float32)
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    (expected,) = ort.InferenceSession(model.SerializeToString(), options).run(None, {"x": x})
+    network = Network()
+    output = MODELS[name](network)
+    model = network.model({"x": (F32, (1, 3, 8, 8))}, {output: (F32, OUT_AXES.get(name, 4))})
+    model = onnx.shape_inference.infer_shapes(model)
+    x = 8 * network.rng.normal(size=(1, 3, 8, 8)).astype(F32)
+    (expected,) = onnx_runtime(model, {"x": x})
     lib = be.build(be.from_onnx(model), threads=1)
     assert same(lib(x), expected)
     assert lib.report().layers and not lib.report().float_layers
