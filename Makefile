@@ -20,15 +20,15 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## train, compile and check small networks; writes build/demo.html
 	$(BIN)/python tutorials/demo.py
 
-TUTORIALS := $(sort $(wildcard tutorials/[0-9]*.py))
+TUTORIALS := $(patsubst tutorials/%.py,tutorial-%,$(sort $(wildcard tutorials/[0-9]*.py)))
 
-tutorials: $(READY)  ## run every tutorial; pictures appear in build/
-	@mkdir -p build
-	@for script in $(TUTORIALS); do \
-	  echo "$$script"; start=$$(date +%s); \
-	  $(BIN)/python $$script > build/tutorial.log 2>&1 || { cat build/tutorial.log; exit 1; }; \
-	  echo "  done in $$(($$(date +%s) - start)) s"; rm build/tutorial.log; \
-	done
+.PHONY: $(TUTORIALS)
+tutorials: $(TUTORIALS)  ## run every tutorial, with -j2 two at a time; pictures appear in build/
+
+$(TUTORIALS): tutorial-%: $(READY)
+	@mkdir -p build; start=$$(date +%s); \
+	$(BIN)/python tutorials/$*.py > build/$@.log 2>&1 || { cat build/$@.log; exit 1; }; \
+	echo "tutorials/$*.py: done in $$(($$(date +%s) - start)) s"; rm build/$@.log
 
 test: $(READY)  ## run the tests, without the long sweeps
 	$(BIN)/pytest -n auto -m "not slow"
