@@ -1,10 +1,75 @@
-"""Constants are folded, those without elements among them."""
+"""Constants are computed while compiling, but for what runs on the target alone, or is empty."""
 
 import numpy as np
 import pytest
+import tvm
 from tvm import relax
+from tvm.script import ir as I
+from tvm.script import relax as R
+from tvm.script import tirx as T
 
 import tvm_bitenc as be
+from tvm_bitenc.transform.fold_constants import FoldConstants
+
+ONE, TWO = (relax.const(np.full(4, value, np.float32)) for value in (1, 2))
+
+
+@I.ir_module
+class Before:
+    @T.prim_func(private=True, s_tir=True)
+    def plain(x: T.Buffer((4,), "float32"), y: T.Buffer((4,), "float32")):
+        for i in range(4):
+            with T.sblock("plain"):
+                v = T.axis.spatial(4, i)
+                y[v] = x[v] + T.float32(1)
+
+    @T.prim_func(private=True, s_tir=True)
+    def scheduled(x: T.Buffer((4,), "float32"), y: T.Buffer((4,), "float32")):
+        T.func_attr({"tirx.is_scheduled": True})
+        for i in range(4):
+            with T.sblock("scheduled"):
+                v = T.axis.spatial(4, i)
+                y[v] = x[v] + T.float32(1)
+
+    @R.function
+    def main(x: R.Tensor((4,), "float32")):
+        cls = Before
+        with R.dataflow():
+            a = R.call_tir(cls.plain, (ONE,), out_ty=R.Tensor((4,), "float32"))
+            b = R.call_tir(cls.scheduled, (ONE,), out_ty=R.Tensor((4,), "float32"))
+            y = R.add(a, b)
+            R.output(y)
+        return y
+
+
+@I.ir_module
+class After:
+    @T.prim_func(private=True, s_tir=True)
+    def scheduled(x: T.Buffer((4,), "float32"), y: T.Buffer((4,), "float32")):
+        T.func_attr({"tirx.is_scheduled": True})
+        for i in range(4):
+            with T.sblock("scheduled"):
+                v = T.axis.spatial(4, i)
+                y[v] = x[v] + T.float32(1)
+
+    @R.function
+    def main(x: R.Tensor((4,), "float32")):
+        cls = After
+        with R.dataflow():
+            b = R.call_tir(cls.scheduled, (ONE,), out_ty=R.Tensor((4,), "float32"))
+            y = R.add(TWO, b)
+            R.output(y)
+        return y
+
+
+def test_golden(assert_same_ir):
+    assert_same_ir(FoldConstants()(Before), After)
+
+
+def test_the_module_is_left_as_it_was():
+    mod = Before.clone()
+    FoldConstants()(mod)
+    tvm.ir.assert_structural_equal(mod, Before)
 
 
 @pytest.mark.parametrize("shape", [(0,), (2, 0, 3)])
