@@ -9,7 +9,7 @@ PACKAGE = TESTS.parent / "tvm_bitenc"
 
 # Files of the package whose name no test file bears: which test covers them.
 COVERED = {
-    "accelerator": "vta/test_compile_layer",
+    "accelerator": "vta/test_rtl",
     "cli/bench": "cli/test_compile",
     "cli/doctor": "cli/test_deploy",
     "cli/libraries": "cli/test_hostile_files",

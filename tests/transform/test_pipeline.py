@@ -1,5 +1,8 @@
 """After every pass the module still runs and gives the answer of the module as imported."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tvm_ffi
@@ -11,7 +14,7 @@ from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.errors import BitencError
 from tvm_bitenc.op import quantize
 from tvm_bitenc.strategy import STRATEGIES
-from tvm_bitenc.target import native_target
+from tvm_bitenc.target import load_target, native_target
 from tvm_bitenc.transform import Pipeline, default_pipeline, no_lowering
 from tvm_bitenc.transform.fold import Fold
 
@@ -113,6 +116,13 @@ def test_expanded_branches(place, network, oracle, outputs_of, same):
 
     outputs = outputs_of(mod, [x], pipeline=pipeline)
     assert all(map(same, outputs, oracle))
+
+
+def test_every_pass_is_shown_before_and_after():
+    for name in default_pipeline(load_target("vta")).names:
+        file = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.removeprefix("bitenc.")).lower()
+        text = Path(__file__).with_name(f"test_{file}.py").read_text()
+        assert "class Before:" in text and "class After:" in text, name
 
 
 def test_places(network):

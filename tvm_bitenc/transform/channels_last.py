@@ -8,7 +8,7 @@ Before::
 
 After::
 
-    y1 = R.multiply(R.astype(acc, "float32"), scale_last)  # (C,)
+    y1 = R.multiply(R.astype(acc, "float32"), scale_last)  # (1, 1, 1, C)
     planes = bitenc.pack(bitenc.encode(y1))
 
 Each op whose image comes from a permutation to NCHW is rewritten in front of it; a permutation

@@ -1,5 +1,15 @@
 """Constants are computed while compiling, but never by a kernel that is scheduled for the target.
 
+Before::
+
+    a = R.call_tir(cls.add, (one, one), out_ty)
+    b = R.call_tir(cls.packed_encode, (one,), out_ty)   # tirx.is_scheduled
+
+After::
+
+    a = two
+    b = R.call_tir(cls.packed_encode, (one,), out_ty)
+
 `relax.transform.FoldConstant` compiles what it runs for LLVM's plain CPU, whatever the target. A
 scheduled kernel calls instructions of the target by name, and LLVM ends the process where it meets
 one that the plain CPU lacks. So those kernels are out of its sight, and run with the model.

@@ -1,5 +1,14 @@
 """TVM's fusion of float ops into functions, none of them larger than LLVM compiles in fair time.
 
+Before::
+
+    lv = R.call_tir(cls.add, (x, y), out_ty)
+    lv1 = R.call_tir(cls.relu, (lv,), out_ty)
+
+After::
+
+    lv1 = cls.fused_add_relu(x, y)
+
 Every op of a function has a loop and a buffer of its own, and LLVM's time grows faster than their
 number: a function of 256 ops, TVM's limit, takes it many seconds.
 """

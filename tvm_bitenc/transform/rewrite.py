@@ -38,9 +38,10 @@ To look without changing, use `visit.visit_calls`. What several passes ask of th
 `analysis.dag.once_per_variable`, as graphs are deep and no trees.
 
 Before and after stand at the head of the pass's file, as in all files here. Its test, in
-`tests/transform/`, compares such a pair with `assert_same_ir`, runs both and compares every number,
-and shows what the pass leaves alone. ``bitenc compile --dump DIR`` writes the module after every
-pass, and `tests/transform/test_pipeline.py` runs a network cut off behind each of them.
+`tests/transform/`, has such a pair as TVMScript (`op` shows how) and compares them with
+`assert_same_ir`, runs both and compares every number, and shows what the pass leaves alone.
+``bitenc compile --dump DIR`` writes the module after every pass, and
+`tests/transform/test_pipeline.py` runs a network cut off behind each of them.
 """
 
 from __future__ import annotations

@@ -2,11 +2,11 @@
 
 Before::
 
-    out = bitenc.packed_conv2d(planes, w, o, t, d)  # strategy="xnor"
+    out = bitenc.packed_conv2d(planes, w, o, t, d)  # layer="conv1", strategy="xnor"
 
 After::
 
-    out = R.call_tir(cls.packed_conv2d, (planes, w_blocked, border, ...), out_ty)
+    out = R.call_tir(cls.packed_conv2d_conv1_xnor, (planes, w_blocked, border, ...), out_ty)
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ After::
     lv1 = bitenc.packed_conv2d(lv, w, o)           # int32 NHWC
     lv2 = bitenc.packed_threshold(lv1, t, d)       # uint64 (N, H, W, bits, words)
     lv3 = bitenc.packed_conv2d(lv2, w2, o2)
+    lv4 = R.permute_dims(lv3, NCHW)
 
 Each op is rewritten alone, between a conversion in and one back; where a conversion back meets the
 next one in, both go. Concatenations, upsampling and other shaping ops between layers move words
