@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import tvm
 
-from tvm_bitenc.limits import xnor_counts
+from tvm_bitenc.kernel.product.branch_cover import cover
 from tvm_bitenc.target import load_target
 
 from .machine import this_machine
@@ -89,8 +89,14 @@ def instructions(workload: Workload, bits: tuple[int, int], target: str, strateg
     product = PRODUCTS[target, strategy]
     loop = hottest_loop(assembly(workload, bits, target, strategy), product.mnemonic)
     done = sum(line.startswith(product.mnemonic) for line in loop)
-    divisor = {"counts": xnor_counts(*bits), "weight": bits[0], "none": 1}[product.divided_by]
+    divisor = {"counts": counts(*bits), "weight": bits[0], "none": 1}[product.divided_by]
     return len(loop) / (done * product.products / divisor) * PER
+
+
+def counts(weight_bits: int, act_bits: int) -> int:
+    """How many vectors of bits are counted for all branches of as many products."""
+    sides = ([2**bit for bit in range(bits)] for bits in (act_bits, weight_bits))
+    return sum(len(count.factors) for count in cover(*sides))
 
 
 def assembly(workload: Workload, bits: tuple[int, int], target: str, strategy: str) -> str:

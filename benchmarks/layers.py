@@ -7,6 +7,7 @@ Each contender is timed by whole calls: the virtual machine's own cost and ONNX 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -14,7 +15,9 @@ import numpy as np
 import tvm_bitenc
 from tvm_bitenc.compiled import CompiledModel
 from tvm_bitenc.errors import BitencError
+from tvm_bitenc.limits import limits
 from tvm_bitenc.strategy import STRATEGIES
+from tvm_bitenc.target import load_target
 
 from .machine import Machine, this_machine
 from .peers import layer_peers
@@ -85,6 +88,7 @@ def measure(workload: Workload, machine: Machine, options) -> list[dict]:
     for pair in options.bits:
         runs, chosen[pair] = _our_runs(workload, pair, options)
         contenders |= {(pair, strategy): run for strategy, run in runs.items()}
+    target = load_target(options.target)
     seconds = fastest(contenders, options.seconds * len(contenders), options.threads)
     return [
         {
@@ -95,7 +99,7 @@ def measure(workload: Workload, machine: Machine, options) -> list[dict]:
             "strategy": chosen[pair],
             "seconds": {OURS: seconds[pair, chosen[pair]]} | {p: seconds[p] for p in PEERS},
             "strategy_seconds": {s: seconds[pair, s] for s in STRATEGIES if (pair, s) in seconds},
-            "limits": machine.limits(*pair, options.threads),
+            "limits": limits(target, *pair, machine.clock_ghz, options.threads),
         }
         for pair in options.bits
     ]
@@ -157,7 +161,7 @@ def layer_row(record: dict) -> list[str]:
         record["layer"],
         record["strategy"],
         f"{speed[OURS]:.1f}",
-        f"{_percent_of_limit(record):.0f}",
+        _text(_percent_of_limit(record)),
         *(f"{speed[peer]:.1f}" for peer in PEERS),
         *(f"{speed[OURS] / speed[peer]:.2f}" for peer in PEERS),
     ]
@@ -173,15 +177,19 @@ def mean_rows(records: Sequence[dict]) -> list[list[str]]:
             geometric_mean(r["seconds"][peer] / r["seconds"][OURS] for r in mine) for peer in PEERS
         ]
         limit = geometric_mean(map(_percent_of_limit, mine))
-        cells = [f"{speed:.1f}", *(f"{ratio:.2f}" for ratio in ratios), f"{limit:.0f}"]
+        cells = [f"{speed:.1f}", *(f"{ratio:.2f}" for ratio in ratios), _text(limit)]
         rows.append([pair, str(len(mine)), *cells])
     return rows
 
 
 def _percent_of_limit(record: dict) -> float:
-    """Speed in per cent of what the strategy that ran can reach on this instruction set."""
+    """Speed in per cent of what the strategy that ran can reach; nan where that isn't known."""
     limit = record["limits"].get(record["strategy"], float("nan"))
     return 100 * record["macs"] / record["seconds"][OURS] / 1e9 / limit
+
+
+def _text(percent: float) -> str:
+    return "-" if math.isnan(percent) else f"{percent:.0f}"
 
 
 def _print_strategies(records: Sequence[dict]) -> None:

@@ -1,4 +1,4 @@
-"""What this machine is, and what its instructions allow."""
+"""What this machine is."""
 
 from __future__ import annotations
 
@@ -9,23 +9,29 @@ from pathlib import Path
 
 import tvm
 
-from tvm_bitenc.limits import clock_ghz, instruction_set, limits
+from tvm_bitenc.rates import clock_ghz
+from tvm_bitenc.target import native_target
 
 PACKAGES = ("tvm-bitenc", "apache-tvm", "onnxruntime", "torch", "numpy")
 
 
 @dataclass(frozen=True)
 class Machine:
-    """The machine of a measurement, and what ran on it."""
+    """The machine of a measurement, and what ran on it.
+
+    Parameters
+    ----------
+    cpu : str
+    rates : str
+        Where those of its core come from, that limits are counted with; empty if unknown.
+    clock_ghz : float
+    versions : dict of str to str
+    """
 
     cpu: str
-    instruction_set: str
+    rates: str
     clock_ghz: float
     versions: dict[str, str]
-
-    def limits(self, weight_bits: int, act_bits: int, threads: int = 1) -> dict[str, float]:
-        """GMAC/s that each strategy can reach at best; empty for an unknown instruction set."""
-        return limits(self.instruction_set, weight_bits, act_bits, self.clock_ghz * threads)
 
     def to_dict(self) -> dict:
         """Plain numbers and strings, as JSON holds them."""
@@ -34,7 +40,7 @@ class Machine:
 
 def this_machine() -> Machine:
     """Describe this machine; measures its clock, a second's work."""
-    return Machine(cpu_name(), instruction_set(), clock_ghz(), versions())
+    return Machine(cpu_name(), native_target().core.source, clock_ghz(), versions())
 
 
 def cpu_name() -> str:

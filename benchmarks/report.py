@@ -58,9 +58,10 @@ def markdown(results: dict) -> str:
     what = "Layers" if "layers" in results else results["network"]
     threads = f"{results['threads']} thread{'s' if results['threads'] > 1 else ''}"
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+    rates = machine["rates"] or "unknown"
     parts = [
         f"### {what}, {machine['cpu']}, {threads}",
-        f"{machine['instruction_set']}, {machine['clock_ghz']:.2f} GHz measured; {versions}.",
+        f"{machine['clock_ghz']:.2f} GHz measured; rates {rates}; {versions}.",
         f"    {_command(results)}",
         *(_layer_tables(results) if "layers" in results else [_network_table(results)]),
     ]

@@ -73,7 +73,7 @@ def geometric_mean(values: Iterable[float]) -> float:
 def print_machine(machine: Machine, threads: int) -> None:
     """Print what a table's numbers depend on."""
     versions = ", ".join(f"{name} {number}" for name, number in machine.versions.items())
-    print(f"{machine.cpu}, {machine.instruction_set}, {machine.clock_ghz:.2f} GHz")
+    print(f"{machine.cpu}, {machine.clock_ghz:.2f} GHz; rates {machine.rates or 'unknown'}")
     print(f"threads: {threads}; {versions}")
 
 

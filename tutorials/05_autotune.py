@@ -192,7 +192,7 @@ for row, intensity, speed in points["tuned"]:
         fontsize=8, rotation=-90, ha="center", va="top",
     )  # fmt: skip
 left.set(xscale="log", yscale="log", xlabel="MAC per byte moved", ylabel="GMAC/s")
-left.set_title(f"{roof.instruction_set}, {roof.clock_ghz:.2f} GHz, {roof.bandwidth:.0f} GB/s")
+left.set_title(f"{roof.target.cpu}, {roof.clock_ghz:.2f} GHz, {roof.bandwidth:.0f} GB/s")
 left.legend(fontsize=8, loc="lower center")
 positions = np.arange(len(LAYERS))
 for shift, name in ((-0.2, "default"), (0.2, "tuned")):

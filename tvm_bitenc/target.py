@@ -21,6 +21,7 @@ from .accelerator import Accelerator, AcceleratorFile
 from .data import data_folder
 from .decode import WRITTEN_BY_HAND, Document, Name, Source, Text
 from .errors import TargetError
+from .features import kernel_features
 from .tvm_target import TvmOptions, tvm_target
 
 ACCELERATOR = "vta"
@@ -39,27 +40,39 @@ class Named(Protocol):
 
 
 class Core(Document, frozen=True):
-    """How many instructions one core starts in a cycle, for the cost models that ask.
+    """How many instructions one core starts in a cycle, on vectors of its widest rule set.
+
+    The rates that are there without a file are no CPU's: products and look-ups are half as many as
+    other instructions on vectors, as on most.
 
     Parameters
     ----------
     issue : float
         Of any kind.
     vector : float
-        On vectors: logic, sums, counts of bits.
+        On vectors, of any kind: a core has so many pipes for them.
+    count : float
+        Counts of bits.
     lookup : float
         Byte look-ups in a table of one register.
     product : float
         Products of bytes: multiplications, or dot and matrix products where it has them.
+    weight_bytes : float
+        Bytes of weights that come from a far cache.
     in_order : bool
         It starts them in the order of the program: LLVM's schedule decides how long they take.
+    source : str
+        Where the rates come from; empty where they aren't known to be this CPU's.
     """
 
-    issue: Rate = 1.0
-    vector: Rate = 1.0
+    issue: Rate = 4.0
+    vector: Rate = 2.0
+    count: Rate = 2.0
     lookup: Rate = 1.0
     product: Rate = 1.0
+    weight_bytes: Rate = 25.0
     in_order: bool = False
+    source: Text = ""
 
 
 class Schedule(Document, frozen=True):
@@ -119,6 +132,11 @@ class Target:
         return tuple(item if isinstance(item, str) else item.name for item in self.rules)
 
     @property
+    def cpu(self) -> str:
+        """LLVM's name of the CPU; empty where code is for any of its kind."""
+        return str(self.tvm_target.attrs.get("mcpu", ""))
+
+    @property
     def triple(self) -> str:
         """LLVM's name of the platform, e.g. ``x86_64-linux-gnu``."""
         return str(self.tvm_target.attrs.get("mtriple", "")) or codegen.llvm_get_system_triple()
@@ -171,7 +189,9 @@ def load_target(
     if threads is not None and threads < 1:
         raise TargetError("threads", f"{threads} isn't a count of threads", "Give 1 or more")
     if isinstance(target, tvm.target.Target):
-        target = Target(str(target.attrs.get("mcpu", target.kind.name)), target)
+        cpu, changed = str(target.attrs.get("mcpu", "")), target.attrs.get("mattr", [])
+        core = Core() if changed else _shipped_core(cpu)
+        target = Target(cpu or str(target.kind.name), target, core=core)
     elif target == "native":
         target = native_target()
     elif not isinstance(target, Target):
@@ -241,16 +261,30 @@ def accelerator_target(path: Path, accelerator: Accelerator) -> Target:
 def native_target() -> Target:
     """Return this machine's CPU, without the features that its system hides.
 
+    Rates of its core are those of the file in targets/ that names this CPU, if there is one.
+
     LLVM names the CPU by family and model, but a virtual machine may mask features of it, and code
     that used those would die of an illegal instruction.
     """
     cpu = codegen.llvm_get_system_cpu()
     tvm_target = tvm.target.Target({"kind": "llvm", "mcpu": cpu})
+    core = _shipped_core(cpu)
     missing = sorted(_hidden_features(set(codegen.llvm_get_cpu_features(tvm_target))))
     if missing:
         mattr = [f"-{name}" for name in missing]
         tvm_target = tvm.target.Target({"kind": "llvm", "mcpu": cpu, "mattr": mattr})
-    return Target("native", tvm_target, description=f"this machine ({cpu})")
+        if kernel_features(missing, platform.machine()):
+            core = Core()  # Those rates are of instructions that aren't there.
+    return Target("native", tvm_target, description=f"this machine ({cpu})", core=core)
+
+
+def _shipped_core(cpu: str) -> Core:
+    """Rates in the file of a CPU's name, for files are called as LLVM calls their CPU."""
+    path = data_folder("targets") / f"{cpu}.toml"
+    if not cpu or not path.is_file():
+        return Core()
+    target = read_target(path)
+    return target.core if target.cpu == cpu else Core()
 
 
 def _hidden_features(claimed: set[str]) -> set[str]:

@@ -14,10 +14,8 @@ for package in ("onnxruntime", "onnx", "rich"):
 
 import tvm_bitenc
 from benchmarks import concurrent, layers, networks, peers, report, resnet_peers, timing, workloads
-from benchmarks.machine import Machine
 from tvm_bitenc import encoding
 from tvm_bitenc.encoding import Encoding
-from tvm_bitenc.limits import AVX2, VPOPCNT_VNNI
 from tvm_bitenc.nn import ResNet18
 from tvm_bitenc.transform import no_lowering
 
@@ -130,14 +128,11 @@ def test_fastest_tells_slow_from_fast():
     assert 0 < 10 * seconds["fast"] < seconds["slow"]
 
 
-def test_limits_go_by_bits_and_threads():
-    machine = Machine("some CPU", VPOPCNT_VNNI, 2.0, {})
-    assert machine.limits(1, 1)["xnor"] == 2 * machine.limits(1, 2)["xnor"] == 2 * 682
-    # Two by two bits take nine instructions where one branch takes three.
-    assert machine.limits(2, 2)["xnor"] == pytest.approx(2 * 682 / 3)
-    assert machine.limits(8, 8, threads=2) == {"int8": 512, "xnor": 4 * 682 / (16 * 3)}
-    assert Machine("", AVX2, 1.0, {}).limits(1, 2)["lut"] == pytest.approx(200)
-    assert Machine("", "other", 1.0, {}).limits(1, 1) == {}
+@pytest.mark.parametrize("limits, text", [({"xnor": 1000}, "88"), ({}, "-")], ids=str)
+def test_no_percentage_is_printed_where_rates_are_unknown(limits, text):
+    seconds = {layers.OURS: 1e-9, **dict.fromkeys(layers.PEERS, 1.0)}
+    record = {"layer": "a", "strategy": "xnor", "macs": 876, "seconds": seconds, "limits": limits}
+    assert layers.layer_row(record)[layers.LAYER_HEADINGS.index("% of limit")] == text
 
 
 def test_wrong_options_say_what_is_right(capsys):

@@ -2,6 +2,7 @@
 
 import io
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from tvm_bitenc.report import FloatLayer, LayerRow, Report
 from tvm_bitenc.report.page import bars, compare, duration, graph, roofline, write_comparison
 from tvm_bitenc.report.roof import Roof
 from tvm_bitenc.report.timing import OTHER, layer_seconds, rows_of_time
+from tvm_bitenc.target import Core, native_target
 
 pytest.importorskip("jinja2", reason="pip install 'tvm-bitenc[report]'")
 
@@ -34,7 +36,8 @@ CALLS = (
     ("packed_conv2d_body_join_lut", 3e-6),
 )
 TIMES = Benchmark(np.array([9e-6, 1e-5]), dict(CALLS), CALLS)
-ROOF = Roof("avx2", 3.0, 50.0, 1)
+HERE = replace(native_target(), core=Core(source="a test"))
+ROOF = Roof(HERE, 3.0, 50.0, 1)
 
 
 def test_times_are_those_of_the_calls_in_order():
@@ -75,7 +78,7 @@ def test_no_point_of_the_roofline_is_outside_and_fast_layers_are_higher():
     stem, conv, join = (point["y"] for point in drawn["points"])
     assert conv < join < stem  # The picture's y goes down.
     assert {roof["kind"] for roof in drawn["roofs"]} == {"int8", "xnor", "lut"}
-    assert roofline(REPORT, TIMES, Roof("other", 3.0, 50.0, 1)) is None
+    assert roofline(REPORT, TIMES, replace(ROOF, target=replace(HERE, core=Core()))) is None
 
 
 def test_comparison_matches_layers_by_name(tmp_path):

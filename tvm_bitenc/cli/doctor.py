@@ -1,4 +1,4 @@
-"""``bitenc doctor``: what is missing here and on a device, and the command that mends it."""
+"""``bitenc doctor``: what is missing here and on a device, and how fast this CPU's core is."""
 
 from __future__ import annotations
 
@@ -19,9 +19,18 @@ def doctor(
     tracker: Annotated[
         bool, typer.Option("--tracker", help="A tracker listens there, not a server.")
     ] = False,
+    rates: Annotated[
+        bool,
+        typer.Option("--rates", help="Measure this CPU instead: [core] of a target file."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False,
 ) -> None:
     """Say what is missing here, and on a device; exits with 1 if nothing can work without it."""
+    if rates:
+        if host is not None:
+            raise typer.BadParameter("--rates measures this machine; run it on the other one")
+        _print_rates(as_json)
+        return
     from ..deploy.connection import Connection
     from ..deploy.doctor import doctor as examine
 
@@ -32,6 +41,15 @@ def doctor(
         _print(checks, Console())
     if any(check.is_needed and not check.is_ok for check in checks):
         raise typer.Exit(1)
+
+
+def _print_rates(as_json: bool) -> None:
+    """Print what is measured, and on the way, on the other stream, what is being measured."""
+    from ..rates import measure_rates, toml_of
+
+    with Console(stderr=True).status("") as status:
+        found = measure_rates(say=status.update)
+    print(json.dumps(found) if as_json else toml_of(found))
 
 
 def _print(checks: list, console: Console) -> None:

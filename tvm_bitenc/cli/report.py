@@ -66,7 +66,7 @@ def _times(lib: CompiledModel) -> Benchmark:
 def _write(lib: CompiledModel, path: Path, times: Benchmark | None, accuracy: str) -> None:
     from ..report.roof import measure_roof
 
-    roof = measure_roof(lib.target.threads) if times else None
+    roof = measure_roof(lib.target.threads, lib.target) if times else None
     lib.report().to_html(path, benchmark=times, accuracy=accuracy, roof=roof)
 
 

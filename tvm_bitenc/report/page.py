@@ -177,8 +177,7 @@ def roofline(report: ReportData, benchmark: Benchmark, roof: Roof) -> dict | Non
         "points": points,
         "x_ticks": [(x(tick), f"{tick:g}") for tick in x.decades()],
         "y_ticks": [(y(tick), f"{tick:g}") for tick in y.decades()],
-        "note": f"{roof.instruction_set}, {roof.clock_ghz:.2f} GHz, {roof.threads} threads; cache "
-        f"{roof.bandwidth:.0f} GB/s; clock and cache measured here",
+        "note": f"{roof.text}; cache {roof.bandwidth:.0f} GB/s; clock and cache measured here",
     }
 
 

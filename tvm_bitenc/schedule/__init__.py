@@ -22,8 +22,10 @@ from ..te.function import prim_func
 from .rule import Rule, RuleSet, Space
 from .rule_sets import (
     RULE_SETS,
+    best_macs,
     find_kernel,
     find_space,
+    isa_of,
     own_features,
     rule_sets_of,
     strategy_costs,
@@ -35,8 +37,10 @@ __all__ = [
     "Rule",
     "RuleSet",
     "Space",
+    "best_macs",
     "find_kernel",
     "find_space",
+    "isa_of",
     "own_features",
     "prim_func",
     "rule_sets_of",

@@ -1,70 +1,33 @@
-"""What the ARM rule sets share: tiles, and what each strategy costs."""
+"""What the ARM rule sets share: tiles, and the work of each strategy."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import astuple, dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 
 from ..encoding import WORD_BITS
 from ..kernel.neon import Neon
 from ..kernel.nest.tile import Tile
 from ..kernel.product import lut, lut_plan, xnor
-from ..kernel.product.branch_cover import Square
+from ..kernel.product.branch_cover import Single, Square, cover
 from ..kernel.product.byte_xnor import AT_ONCE, ByteXnor, byte_cover, counts_by_factor
 from ..kernel.product.depthwise import Depthwise
 from ..kernel.product.lut import Lut
+from ..kernel.product.lut_plan import Part
 from ..kernel.product.nchw import MAX_CHANNELS
 from ..kernel.product.neon_int8 import NeonInt8
 from ..layer import ConvLayer
-from ..target import Core, Target
 from .vector import OCTET, Family, fewest_tiles
+from .work import Work
 
 MAX_PIXELS = 4
 PRODUCTS = 128  # What the works below do, of one branch or of codes.
-WEIGHT_BYTE = 0.1  # Cycles that a byte of weights takes from a far cache.
-
-
-@dataclass(frozen=True)
-class Work:
-    """Instructions by kind.
-
-    Parameters
-    ----------
-    vector : float
-        On vectors, but for those below.
-    lookup, product : float
-        Table look-ups; products of bytes.
-    other : float
-        Loads, stores, addresses, loops.
-    """
-
-    vector: float = 0.0
-    lookup: float = 0.0
-    product: float = 0.0
-    other: float = 0.0
-
-    @property
-    def instructions(self) -> float:
-        """All of them."""
-        return self.vector + self.lookup + self.product + self.other
-
-    def times(self, count: float) -> Work:
-        """Return as much work `count` times."""
-        return Work(*(count * value for value in astuple(self)))
-
-    def __add__(self, other: Work) -> Work:
-        return Work(*(a + b for a, b in zip(astuple(self), astuple(other))))
-
-    def cycles(self, core: Core) -> float:
-        """Cycles that a core takes: what its vector units or the starting of all takes longer."""
-        units = self.vector / core.vector + self.lookup / core.lookup + self.product / core.product
-        return max(units, self.instructions / core.issue)
-
 
 # Counted under QEMU for 128 products; `tests/schedule/test_arm.py` holds them to it.
 AARCH64 = {
-    "single": Work(vector=3.0, other=0.25),
-    "square": Work(vector=9.2, other=1.1),
+    "single": Work(vector=2.0, count=1.0, other=0.25),
+    "square": Work(vector=6.2, count=3.0, other=1.1),
     "spilled": Work(vector=1.0, other=1.0),  # More for each square where there are several.
     "lookup": Work(vector=2.5, lookup=2, other=0.8),
     "widening": Work(vector=1.6, other=0.8),  # More where table entries fill a quarter of a byte.
@@ -74,8 +37,8 @@ AARCH64 = {
     "sum of pairs": Work(vector=16.0, other=2.0),  # Shared by products that 16 bits sum.
 }
 ARMV7 = {
-    "single": Work(vector=3.0, other=2.3),
-    "square": Work(vector=9.2, other=8.4),
+    "single": Work(vector=2.0, count=1.0, other=2.3),
+    "square": Work(vector=6.2, count=3.0, other=8.4),
     "spilled": Work(other=2.0),
     "lookup": Work(vector=3.2, lookup=4, other=4.9),
     "widening": Work(vector=1.6, other=1.6),
@@ -85,6 +48,7 @@ ARMV7 = {
 OUTPUT_BIT = Work(vector=1.5, other=2.0)  # For each bit of each output: thresholds.
 FLOAT_BITS = 4  # As many of them take as long as a float.
 ENTRY = 60  # Largest entry of a table of four bits.
+TABLES = 64  # Of a layer for which `best` is told.
 
 
 def _xnor_sizes(layer: ConvLayer, isa: Neon) -> tuple[int, int]:
@@ -123,31 +87,21 @@ SIZES = {
 }
 
 
-def costs(layer: ConvLayer, isa: Neon, target: Target) -> dict[str, float]:
-    """Cycles of a layer by strategy: its work on the target's core, and loading the weights."""
-    planes = layer.weight_codes.size * layer.weight_bits / 8
-    loading = {"xnor": planes, "lut": planes, "int8": layer.weight_codes.size}
-    return {
-        strategy: work.cycles(target.core) + WEIGHT_BYTE * loading[strategy]
-        for strategy, work in works(layer, isa).items()
-    }
-
-
 def works(layer: ConvLayer, isa: Neon) -> dict[str, Work]:
     """Work of a layer by strategy, input channels rounded up to what each takes at once."""
     if Depthwise.applies(layer, isa):
         vectors = layer.macs / Depthwise.lanes_of(layer, isa)
         return {"int8": Work(vector=vectors, product=vectors, other=vectors)}
-    table = AARCH64 if "lookup" in isa.intrinsics else ARMV7
+    table = table_of(isa)
     of_channel = layer.macs / layer.weight_codes.shape[1] / PRODUCTS  # For each input channel.
     inputs = math.prod(layer.input_shape) / isa.vector_bytes
     found = {}
     if ByteXnor.applies(layer, isa):
-        each = _xnor_work(layer, table)
+        each = branch_work(xnor.cover_of(layer), table)
         found["xnor"] = each.times(of_channel * layer.words * WORD_BITS)
     if Lut.applies(layer, isa):
         tables = lut.groups_of(layer, isa.vector_bytes // lut.TABLE)
-        each = _lut_work(layer, table, tables)
+        each = plane_work(lut_plan.parts_of(layer.geometry.act_coefficients, tables), table)
         making = Work(vector=4, lookup=1, other=1).times(inputs * lut_plan.GROUP * layer.act_bits)
         found["lut"] = each.times(of_channel * tables * lut_plan.GROUP * layer.weight_bits) + making
     if NeonInt8.applies(layer, isa):
@@ -162,19 +116,34 @@ def works(layer: ConvLayer, isa: Neon) -> dict[str, Work]:
     return {strategy: work + outputs for strategy, work in found.items()}
 
 
-def _xnor_work(layer: ConvLayer, table: dict[str, Work]) -> Work:
+def best(weight_bits: int, act_bits: int, isa: Neon) -> dict[str, Work]:
+    """Work of as many products as a vector has bits, were there no loads and no loops."""
+    acts, weights = ([2**bit for bit in range(bits)] for bits in (act_bits, weight_bits))
+    table = table_of(isa)
+    found = {
+        "xnor": branch_work(cover(acts, weights), table),
+        "lut": plane_work(lut_plan.parts_of(acts, TABLES), table).times(weight_bits),
+        "int8": table["matrix" if isa.has_matrix else "dot" if isa.has_dot else "pairs"],
+    }
+    return {name: replace(work, other=0.0) for name, work in found.items()}
+
+
+def table_of(isa: Neon) -> dict[str, Work]:
+    """Works on 64-bit or 32-bit ARM."""
+    return AARCH64 if "lookup" in isa.intrinsics else ARMV7
+
+
+def branch_work(counts: Sequence[Single | Square], table: dict[str, Work]) -> Work:
     """Work of all branches: squares keep so many sums that several of them leave registers."""
-    counts = xnor.cover_of(layer)
     squares = sum(isinstance(count, Square) for count in counts)
     work = table["single"].times(len(counts) - squares) + table["square"].times(squares)
     return work + table["spilled"].times(squares) if squares > 1 else work
 
 
-def _lut_work(layer: ConvLayer, table: dict[str, Work], tables: int) -> Work:
+def plane_work(parts: Sequence[Part], table: dict[str, Work]) -> Work:
     """Work of a weight plane: the larger the entries of tables, the more often bytes are full."""
-    parts = lut_plan.parts_of(layer.geometry.act_coefficients, tables)
     widening = sum(part.most for part in parts) / ENTRY
     return table["lookup"].times(len(parts)) + table["widening"].times(widening)
 
 
-FAMILY = Family({"xnor": ByteXnor, "lut": Lut, "int8": NeonInt8}, SIZES, costs, fewest_tiles)
+FAMILY = Family({"xnor": ByteXnor, "lut": Lut, "int8": NeonInt8}, SIZES, works, best, fewest_tiles)

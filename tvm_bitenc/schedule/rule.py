@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from tvm import relax
 
+from ..kernel.isa import Isa
 from ..kernel.kernel import Kernel
 from ..kernel.nest.tile import Tile
 from ..layer import ConvLayer
 from ..target import Target
+from .work import Work
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Space:
 Rule = Callable[[relax.Call, Target], "Kernel | None"]
 SpaceOf = Callable[[relax.Call, Target], "Space | None"]
 CostModel = Callable[[ConvLayer, Target], "dict[str, float] | None"]
+IsaOf = Callable[[Target], "Isa | None"]
+BestWork = Callable[[int, int, Isa], "dict[str, Work]"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,11 @@ class RuleSet:
     costs : CostModel, optional
         What a layer costs by strategy, in any unit; it returns None where the target lacks the
         instruction set.
+    isa : IsaOf, optional
+        What a target offers of the instruction set, None if it lacks it.
+    best : BestWork, optional
+        What as many products as its vectors have bits take at best, by strategy: from bits of the
+        weights, bits of the activations and `Isa`.
     features : frozenset of str
         CPU features, in LLVM's spelling, that its kernels are made for and that `features.KERNELS`
         lacks: what was measured with them holds for no CPU without.
@@ -70,4 +79,6 @@ class RuleSet:
     rules: tuple[Rule, ...] = ()
     space: SpaceOf | None = None
     costs: CostModel | None = None
+    isa: IsaOf | None = None
+    best: BestWork | None = None
     features: frozenset[str] = frozenset()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tvm import relax
 
 from ..errors import TargetError
+from ..kernel.isa import Isa
 from ..kernel.kernel import Kernel
 from ..layer import ConvLayer
 from ..target import Target
@@ -76,6 +77,34 @@ def strategy_costs(layer: ConvLayer, target: Target) -> dict[str, float]:
         costs = rules.costs(layer, target) if rules.costs else None
         if costs:
             return costs
+    return {}
+
+
+def isa_of(target: Target) -> Isa | None:
+    """Return what the first rule set of vector instructions that fits a target offers."""
+    found = (rules.isa(target) for rules in rule_sets_of(target) if rules.isa)
+    return next((isa for isa in found if isa is not None), None)
+
+
+def best_macs(target: Target, weight_bits: int, act_bits: int) -> dict[str, float]:
+    """Multiply-accumulates per cycle that the target's core reaches at best, by strategy.
+
+    Parameters
+    ----------
+    target : Target
+    weight_bits, act_bits : int
+
+    Returns
+    -------
+    dict of str to float
+        Empty where none of its rule sets has vector instructions that it offers.
+    """
+    for rules in rule_sets_of(target):
+        isa = rules.isa(target) if rules.isa else None
+        if isa is not None:
+            works = rules.best(weight_bits, act_bits, isa) if rules.best else {}
+            products = 8 * isa.vector_bytes
+            return {name: products / work.cycles(target.core) for name, work in works.items()}
     return {}
 
 

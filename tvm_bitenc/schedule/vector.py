@@ -31,7 +31,8 @@ from ..op.packed import conv_layer_of, pack_op, packed_conv2d_op, packed_encode_
 from ..op.registration import constant_value, is_call_to
 from ..target import Target
 from ..te.function import sizes_of
-from .rule import Rule, RuleSet, Space
+from .rule import IsaOf, Rule, RuleSet, Space
+from .work import Work
 
 PREPARED_BYTES = 192 << 10  # What prepared rows may take of the second-level cache.
 TASKS_PER_THREAD = 2
@@ -42,8 +43,6 @@ OCTET = 8  # Fewest channels whose bits fill an integer.
 MAX_PIXELS = 16
 MAX_PREPARED_BYTES = 2 << 20
 UNROLLED = (0, 2, 4, 8, 16)
-
-IsaOf = Callable[[Target], "Isa | None"]
 
 
 @dataclass(frozen=True)
@@ -57,15 +56,18 @@ class Family:
     sizes : dict of str to callable
         Vectors and pixels of a tile, by name of the product: a function of layer and `Isa`, or
         whatever class of it the instruction sets have.
-    costs : callable
-        Cost of a layer by strategy: a function of layer, `Isa` and target.
+    works : callable
+        Work of a layer by strategy: a function of layer and `Isa`.
+    best : callable
+        See `RuleSet`.
     pixels : callable
         Width of a tile, from that of the image and what registers hold.
     """
 
     products: Mapping[str, type[Product]]
     sizes: Mapping[str, Callable[[ConvLayer, Any], tuple[int, int]]]
-    costs: Callable[[ConvLayer, Any, Target], dict[str, float]]
+    works: Callable[[ConvLayer, Any], dict[str, Work]]
+    best: Callable[[int, int, Any], dict[str, Work]]
     pixels: Callable[[int, int], int]
 
 
@@ -95,10 +97,23 @@ def vector_rules(name: str, family: Family, isa_of: IsaOf, features: Iterable[st
 
     def costs_of(layer: ConvLayer, target: Target) -> dict[str, float] | None:
         isa = isa_of(target)
-        return None if isa is None else family.costs(layer, isa, target)
+        return None if isa is None else costs(family.works(layer, isa), layer, target)
 
     rules = rule(conv2d), rule(packed_encode), rule(pack)
-    return RuleSet(name, rules, space_of, costs_of, frozenset(features))
+    return RuleSet(name, rules, space_of, costs_of, isa_of, family.best, frozenset(features))
+
+
+def costs(works: Mapping[str, Work], layer: ConvLayer, target: Target) -> dict[str, float]:
+    """Cycles of a layer by strategy: its work on the target's core, and loading the weights.
+
+    Every weight is loaded once: with few pixels that takes longest, and favours few bits.
+    """
+    codes = layer.weight_codes.size
+    return {
+        strategy: work.cycles(target.core)
+        + codes * (1 if strategy == "int8" else layer.weight_bits / 8) / target.core.weight_bytes
+        for strategy, work in works.items()
+    }
 
 
 def conv2d(

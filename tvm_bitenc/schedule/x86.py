@@ -1,24 +1,43 @@
-"""What the x86 rule sets share: tiles, and what each strategy costs."""
+"""What the x86 rule sets share: tiles, and the work of each strategy."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from ..kernel.accumulator import MAX_COMPARED
+from ..kernel.contract import Product
 from ..kernel.isa import Isa
-from ..kernel.nest.tile import Tile
+from ..kernel.nest.tile import Tile, divisors
 from ..kernel.product import lut, lut_plan, xnor
-from ..kernel.product.branch_cover import operations
+from ..kernel.product.branch_cover import Single, Square, cover
 from ..kernel.product.depthwise import Depthwise
-from ..kernel.product.int8 import Int8
+from ..kernel.product.int8 import QUAD, Int8
 from ..kernel.product.lut import Lut
+from ..kernel.product.lut_plan import Part
 from ..kernel.product.xnor import Xnor
 from ..layer import ConvLayer
-from ..target import Target
 from .vector import Family, whole_tiles
+from .work import Work
 
-WEIGHT_BYTE = 0.16  # Instructions that could start while a byte of weights comes from a far cache.
-BYTE_COUNT = 7  # Instructions that count bits by two look-ups.
+# Of as many products as a vector has bits; `tests/schedule/test_x86.py` holds what layers take to
+# the assembly of their loops.
+PRODUCTS = {
+    "dot": Work(product=8),
+    "bytes": Work(vector=8, product=8),
+    "words": Work(vector=20, product=16),  # Weights are widened first.
+}
+WIDENED = Work(vector=8, product=8)  # Shared by products that 16 bits sum.
+INT8_LOADS = {"dot": Work(other=4.2), "bytes": Work(other=6.5), "words": Work(other=9.5)}
+XNOR_LOADS = Work(vector=0.1, other=0.7)  # For each count.
+SUMMED = Work(vector=3)  # Of counts in bytes, for each coefficient.
+LUT_LOADS = 1.5
+UNPACKED = Work(vector=3, other=1)  # Codes of a vector of channels, for each bit.
+DEPTHWISE = Work(vector=2, product=1, other=1)  # Of a vector of products.
+COMPARED, COMPARISON = Work(vector=2, other=1), Work(vector=1, other=1)  # A vector with thresholds.
+ROUNDED, ROUNDED_VECTOR = Work(vector=16, other=8), Work(vector=2)  # Many thresholds: a function.
+FLOAT_STEPS = 3  # As many comparisons take as long as a float.
+TABLES = 64  # Of a layer for which `best` is told.
 
 
 def _xnor_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
@@ -55,43 +74,122 @@ SIZES = {
 }
 
 
-def costs(layer: ConvLayer, isa: Isa, _target: Target) -> dict[str, float]:
-    """Vector instructions of a layer by strategy, those that prepare its input included.
-
-    Per vector: `xnor` takes what `branch_cover.operations` says for 64 products a 64-bit lane;
-    `lut` a shuffle and a sum for 4 products a byte lane and weight plane, where shuffles are twice
-    as scarce as sums, and three for each widening; `int8` a product, two of which start per cycle
-    where four others do, for all bits at once. And every weight is loaded once: with few pixels
-    that takes longest, and favours few bits.
-    """
-    n, pixels = isa.vector_bytes, layer.macs / layer.taps / layer.out_channels
-    window = layer.kernel_size[0] * layer.kernel_size[1]
-    groups = layer.geometry.groups
-    inputs = math.prod(layer.input_shape)
-    found = {}
+def works(layer: ConvLayer, isa: Isa) -> dict[str, Work]:
+    """Work of a layer by strategy, from planes to planes."""
     if Depthwise.applies(layer, isa):
-        return {"int8": 3 * layer.macs / Depthwise.lanes_of(layer, isa)}
+        return {"int8": DEPTHWISE.times(layer.macs / Depthwise.lanes_of(layer, isa))}
+    found = {}
     if Xnor.applies(layer, isa):
-        blocks = groups * -(-layer.out_channels // groups // (n // 8))
-        each = operations(xnor.cover_of(layer), 1 if isa.has_popcount else BYTE_COUNT)
-        found["xnor"] = pixels * blocks * window * layer.words * each
+        found["xnor"] = _xnor_work(layer, isa)
     if Lut.applies(layer, isa):
-        slots = n // lut.TABLE
-        tables = lut.groups_of(layer, slots)
-        blocks = groups * -(-layer.out_channels // groups // lut.TABLE)
-        looked_up = pixels * blocks * window * tables / slots * layer.weight_bits
-        parts = lut_plan.parts_of(layer.geometry.act_coefficients, tables)
-        lookup = sum(3.3 + 3 * part.most / lut_plan.MAX_ENTRY_SUM for part in parts)
-        found["lut"] = looked_up * lookup + inputs / lut_plan.GROUP / slots * 6 * layer.act_bits
+        found["lut"] = _lut_work(layer, isa)
     if Int8.applies(layer, isa):
-        product = Int8(layer, isa, Tile(1, 1))
-        blocks = groups * -(-layer.out_channels // groups // (n // 4))
-        step = {"dot": 2.0, "bytes": 3.0 if product.widens_seldom else 5.0, "words": 3.0}
-        steps = pixels * blocks * window * product.steps * step[product.method]
-        found["int8"] = steps + inputs / n * 3 * layer.act_bits
-    planes = WEIGHT_BYTE * layer.weight_codes.size * layer.weight_bits / 8
-    loading = {"xnor": planes, "lut": planes, "int8": WEIGHT_BYTE * layer.weight_codes.size}
-    return {strategy: cost + loading[strategy] for strategy, cost in found.items()}
+        found["int8"] = _int8_work(layer, isa)
+    return found
 
 
-FAMILY = Family({"xnor": Xnor, "lut": Lut, "int8": Int8}, SIZES, costs, whole_tiles)
+def best(weight_bits: int, act_bits: int, isa: Isa) -> dict[str, Work]:
+    """Work of as many products as a vector has bits, were there no loads and no loops."""
+    acts, weights = ([2**bit for bit in range(bits)] for bits in (act_bits, weight_bits))
+    return {
+        "xnor": branch_work(cover(acts, weights), isa),
+        "lut": table_lookups(lut_plan.parts_of(acts, TABLES)).times(weight_bits),
+        "int8": PRODUCTS["dot" if isa.has_dot else "bytes"],
+    }
+
+
+def branch_work(counts: Sequence[Single | Square], isa: Isa) -> Work:
+    """Work of all counts of a vector: logic, counts of bits, sums."""
+    squares = sum(isinstance(count, Square) for count in counts)
+    counted = sum(len(count.factors) for count in counts)
+    logic = len(counts) - squares + squares * (3 if "ternary" in isa.intrinsics else 5)
+    if isa.has_popcount:
+        return Work(vector=logic + counted, count=counted)
+    # Halves of bytes are split by two masks and a shift, looked up and added.
+    return Work(vector=logic + 5 * counted, lookup=2 * counted)
+
+
+def table_lookups(parts: Sequence[Part]) -> Work:
+    """Work of one weight plane: look-ups, sums, and widening these as seldom as bytes allow."""
+    widened = sum(1 / part.limit for part in parts)
+    return Work(vector=2 * len(parts) + 6 * widened, lookup=2 * len(parts))
+
+
+def _xnor_work(layer: ConvLayer, isa: Isa) -> Work:
+    """Work of `Xnor`; without an instruction for it, counts in bytes are summed late."""
+    counts = xnor.cover_of(layer)
+    each = branch_work(counts, isa) + XNOR_LOADS.times(sum(len(c.factors) for c in counts))
+    if not isa.has_popcount:
+        shared = xnor.counts_per_factor(layer)
+        late = max(d for d in divisors(layer.words) if d * shared <= xnor.MAX_BYTE_COUNTS)
+        each = each + SUMMED.times(len({f for c in counts for f in c.factors}) / late)
+    vectors, _ = _xnor_sizes(layer, isa)
+    ending = _ending(layer, vectors, vectors * isa.vector_bytes // 8)
+    return each.times(_taps(layer, Xnor, isa) * layer.words) + ending
+
+
+def _lut_work(layer: ConvLayer, isa: Isa) -> Work:
+    """Work of `Lut`: its tables are made, looked into, and sums of their slots added up."""
+    n, (vectors, pixels) = isa.vector_bytes, _lut_sizes(layer, isa)
+    tables = lut.groups_of(layer, n // lut.TABLE)
+    parts = lut_plan.parts_of(layer.geometry.act_coefficients, tables)
+    # Pixels of a tile share indices, of which a byte holds two.
+    loads = Work(vector=3 / pixels, other=LUT_LOADS).times(len(parts))
+    each = (table_lookups(parts) + loads).times(layer.weight_bits)
+    vectors_of_bits = _taps(layer, Lut, isa) * tables * lut.TABLE / (2 * n)
+    counting = Work(count=1) if isa.has_popcount else Work(vector=4, lookup=2)
+    making = (Work(vector=4, lookup=1, other=1) + counting).times(layer.act_bits)
+    made = math.prod(layer.input_shape) / n * lut.TABLE / lut_plan.GROUP
+    block = vectors * lut.TABLE
+    levels = math.log2(n / lut.TABLE)
+    added = Work(vector=3 + 2 * levels, lookup=4 * levels)  # By shuffles, which look up as well.
+    is_narrow = len(parts) == 1 and _largest_sum(layer) < lut_plan.MAX_PAIR_SUM
+    if not is_narrow:
+        added = (added + Work(vector=6, lookup=2)).times(len(parts) * layer.weight_bits)
+    return (
+        each.times(vectors_of_bits)
+        + making.times(made)
+        + added.times(_outputs(layer) / block)
+        + _ending(layer, block * 2 / n, block)
+    )
+
+
+def _int8_work(layer: ConvLayer, isa: Isa) -> Work:
+    """Work of `Int8`; where 16 bits sum pairs, they are widened late."""
+    product = Int8(layer, isa, Tile(1, 1))
+    each = PRODUCTS[product.method] + INT8_LOADS[product.method]
+    if product.method == "bytes":
+        each = each + WIDENED.times(1 / product.late)
+    vectors, _ = _int8_sizes(layer, isa)
+    vectors_of_bits = _taps(layer, Int8, isa) * product.steps * product.depth / (8 * QUAD)
+    codes = math.prod(layer.input_shape) / isa.vector_bytes * layer.act_bits
+    ending = _ending(layer, vectors, vectors * isa.vector_bytes // QUAD)
+    return each.times(vectors_of_bits) + UNPACKED.times(codes) + ending
+
+
+def _outputs(layer: ConvLayer) -> float:
+    return layer.macs / layer.taps
+
+
+def _taps(layer: ConvLayer, product: type[Product], isa: Isa) -> float:
+    """Taps under all pixels, for every vector of output channels."""
+    groups, pixels = layer.geometry.groups, _outputs(layer) / layer.out_channels
+    vectors = groups * -(-layer.out_channels // groups // product.lanes_of(layer, isa))
+    return pixels * layer.kernel_size[0] * layer.kernel_size[1] * vectors
+
+
+def _largest_sum(layer: ConvLayer) -> int:
+    """Bits in which a window and weights may differ, weighted."""
+    geometry = layer.geometry
+    return layer.taps * sum(geometry.act_coefficients) * sum(geometry.weight_coefficients)
+
+
+def _ending(layer: ConvLayer, vectors: float, block: int) -> Work:
+    """Work of the epilogue, which finishes so many vectors of sums at a time."""
+    steps = FLOAT_STEPS if layer.thresholds is None else len(layer.thresholds)
+    each = COMPARED + COMPARISON.times(steps)
+    work = each.times(vectors) if steps <= MAX_COMPARED else ROUNDED + ROUNDED_VECTOR.times(vectors)
+    return work.times(_outputs(layer) / block)
+
+
+FAMILY = Family({"xnor": Xnor, "lut": Lut, "int8": Int8}, SIZES, works, best, whole_tiles)

@@ -13,7 +13,8 @@ from tvm.s_tir.meta_schedule import _ffi_api
 from tvm.s_tir.meta_schedule.logging import get_logging_func
 
 from ..errors import BitencError
-from ..limits import clock_ghz, instruction_set, limits
+from ..limits import limits
+from ..rates import clock_ghz
 from ..records.file import Journal, Line, Record, Trial
 from ..records.metaschedule import check_database
 from .artifact import Artifact
@@ -233,13 +234,13 @@ class Session:
         return [x for x in self.journal.lines if isinstance(x, Record) and self._is_of(x, task)]
 
     def _find_limits(self) -> None:
-        """Ask what this machine's instructions allow; of others nothing is known."""
+        """Ask what this machine's instructions allow; of others nothing is known here."""
         if not isinstance(self.device, LocalDevice):
             return
         clock = clock_ghz()
         for workload, task in self.tasks.items():
             bits = task.layer.weight_bits, task.layer.act_bits
-            allowed = limits(instruction_set(task.target.features), *bits, clock)
+            allowed = limits(task.target, *bits, clock)
             if task.layer.geometry.groups == 1 and task.target.threads == 1 and allowed:
                 self.best[workload].limit = max(allowed.values())
 

@@ -84,19 +84,6 @@ class OffsetSquare(Square):
     """
 
 
-def operations(counts: Sequence[Single | Square], popcount: int = 1) -> int:
-    """Vector instructions for as many products as a vector has bits.
-
-    Parameters
-    ----------
-    counts : sequence of Single or Square
-    popcount : int
-        Instructions that count bits.
-    """
-    logic = sum(3 if isinstance(count, Square) else 1 for count in counts)
-    return logic + (popcount + 1) * sum(len(count.factors) for count in counts)
-
-
 def cover(
     act_coefficients: Sequence[int], weight_coefficients: Sequence[int], may_offset: bool = False
 ) -> list[Single | Square]:

@@ -136,10 +136,10 @@ class Int8(PixelwiseProduct):
             return "dot"
         return "bytes" if self._widen_after else "words"
 
-    @property
-    def widens_seldom(self) -> bool:
-        """Whether 16 bits sum many pairs before they must be widened."""
-        return self._widen_after >= 4
+    @cached_property
+    def late(self) -> int:
+        """Steps whose pairs of products 16 bits sum."""
+        return max(d for d in divisors(self.steps) if d <= self._widen_after)
 
     @cached_property
     def _widen_after(self) -> int:
@@ -205,7 +205,7 @@ class Int8(PixelwiseProduct):
 
     def _sum_late(self, tile: TileContext, totals: Totals) -> None:
         """Sum pairs in 16 bits over as many steps as fit, then widen."""
-        late = max(d for d in divisors(self.steps) if d <= self._widen_after)
+        late = self.late
         step = max(d for d in divisors(late) if d <= (self.tile.unroll or MAX_UNROLL))
         one = constant(1, "int16", self.lanes * 2)
         with T.grid(*self.layer.kernel_size, self.steps // late) as (i, j, outer):
