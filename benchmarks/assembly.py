@@ -130,5 +130,24 @@ def hottest_loop(text: str, mnemonic: str) -> list[str]:
     return max(bodies, key=lambda body: sum(line.startswith(mnemonic) for line in body))
 
 
+# Kinds of `schedule.work.Work`, by how a mnemonic starts; the first that fits.
+KINDS = (
+    ("vpopcnt", "count"),
+    ("vpshufb", "lookup"),
+    ("vpdpbusd", "product"),
+    ("vpmaddubsw", "product"),
+    ("vpmaddwd", "product"),
+    ("vmov", "other"),
+    ("v", "vector"),
+)
+
+
+def kind_of(line: str) -> str:
+    """Kind of an instruction; what repeats a number from memory is a load."""
+    if line.startswith("vpbroadcast") and "(" in line:
+        return "other"
+    return next((kind for start, kind in KINDS if line.startswith(start)), "other")
+
+
 if __name__ == "__main__":
     main()

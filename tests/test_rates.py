@@ -42,7 +42,7 @@ def test_rates_near_whole_numbers_are_whole(monkeypatch):
     assert len(said) == 5 and "measuring a" in said[0]
 
 
-@pytest.mark.parametrize("loop", rates.loops_of(isa_of(NATIVE)), ids=lambda loop: loop.rate)
+@pytest.mark.parametrize("loop", list(rates.loops_of(isa_of(NATIVE))), ids=lambda loop: loop.rate)
 def test_loops_are_of_one_instruction(loop):
     mod = tvm.IRModule({"main": loop.function.with_attr("global_symbol", "main")})
     text = tvm.compile(mod, target=NATIVE.tvm_target).mod.inspect_source("asm")

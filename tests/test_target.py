@@ -3,12 +3,14 @@
 import pytest
 import tvm
 
+from tvm_bitenc import target as target_module
 from tvm_bitenc.data import data_folder
 from tvm_bitenc.errors import TargetError
 from tvm_bitenc.host import check_runs_here, host_features, missing_instructions
 from tvm_bitenc.schedule import RULE_SETS, RuleSet, own_features, rule_sets_of
 from tvm_bitenc.target import (
     DEFAULT_RULES,
+    Core,
     Target,
     load_target,
     native_target,
@@ -186,3 +188,32 @@ def test_other_cpus_are_refused(config, message):
     target = load_target(tvm.target.Target({"kind": "llvm", **config}))
     with pytest.raises(TargetError, match=message):
         check_runs_here(target)
+
+
+def test_native_takes_the_rates_of_the_file_that_names_its_cpu(monkeypatch):
+    monkeypatch.setattr(target_module.codegen, "llvm_get_system_cpu", lambda: "znver5")
+    monkeypatch.setattr(target_module, "_hidden_features", lambda claimed: set())
+    found = native_target()
+    assert found.core == load_target("znver5").core and found.core.source
+    # Of no use, and so no reason to doubt the rates; but of instructions that aren't there.
+    for hidden, core in [({"avx512fp16"}, found.core), ({"avx512vnni"}, Core())]:
+        monkeypatch.setattr(target_module, "_hidden_features", lambda claimed, names=hidden: names)
+        assert native_target().core == core
+    monkeypatch.setattr(target_module.codegen, "llvm_get_system_cpu", lambda: "bonnell")
+    assert native_target().core == Core() and not Core().source
+
+
+def test_a_target_of_tvm_has_the_rates_of_its_cpu():
+    def core_of(**keys):
+        return load_target(tvm.target.Target({"kind": "llvm", **keys})).core
+
+    assert core_of(mcpu="znver5") == load_target("znver5").core != Core()
+    assert core_of(mcpu="znver5", mattr=["-avx512f"]) == core_of(mcpu="haswell") == Core()
+
+
+def test_files_with_rates_are_called_as_their_cpu():
+    """Native targets find them so."""
+    for name in target_names():
+        target = load_target(name)
+        if name != "native" and target.accelerator is None and target.core.source:
+            assert target.cpu == name

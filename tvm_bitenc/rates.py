@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 import tvm
 from tvm import tirx
-from tvm.script import tirx as script
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
@@ -189,8 +188,7 @@ def _arguments(n: int) -> tuple[tirx.Buffer, tirx.Buffer]:
 
 def _run_of(loop: Loop, isa: Isa, target: Target) -> Callable[[], object]:
     """One run of a loop, on numbers that tables and products take."""
-    mod = tvm.IRModule({"main": loop.function.with_attr("global_symbol", "main")})
-    run = tvm.compile(mod, target=target.tvm_target)["main"]
+    run = _compiled(loop.function, target)
     numbers = np.random.default_rng(0).integers(0, 16, (CHAINS + 2) * isa.vector_bytes, np.uint8)
     source, out = tvm.runtime.tensor(numbers), tvm.runtime.tensor(numbers)
     return lambda: run(source, out)
@@ -203,10 +201,14 @@ def clock_ghz() -> float:
 
 
 def _clock_run() -> Callable[[], object]:
-    library = tvm.compile(tvm.IRModule({"chain": _chain}), target=native_target().tvm_target)
+    chain = _compiled(_chain(), native_target())
     step, result = (tvm.runtime.tensor(np.ones(1, "int64")) for _ in range(2))
-    chain = library["chain"]
     return lambda: chain(step, result)
+
+
+def _compiled(function: tirx.PrimFunc, target: Target) -> Callable[..., object]:
+    mod = tvm.IRModule({"main": function.with_attr("global_symbol", "main")})
+    return tvm.compile(mod, target=target.tvm_target)["main"]
 
 
 def _fastest(*runs: Callable[[], object]) -> list[float]:
@@ -220,8 +222,12 @@ def _fastest(*runs: Callable[[], object]) -> list[float]:
     return best
 
 
-@script.prim_func
-def _chain(step: script.Buffer((1,), "int64"), result: script.Buffer((1,), "int64")):
-    script.func_attr({"global_symbol": "chain"})
-    for i in script.serial(LINKS):
-        result[0] = (result[0] ^ script.Cast("int64", i)) + step[0]
+def _chain() -> tirx.PrimFunc:
+    """Links that each wait for the last; LLVM keeps the value in a register."""
+    with IRBuilder() as builder, T.prim_func():
+        T.func_name("main")
+        step = T.arg("step", T.buffer((1,), "int64"))
+        result = T.arg("result", T.buffer((1,), "int64"))
+        with T.serial(0, LINKS) as i:
+            T.buffer_store(result, (result[0] ^ tirx.Cast("int64", i)) + step[0], [0])
+    return builder.get()

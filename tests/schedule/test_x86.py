@@ -1,11 +1,15 @@
 """Rules for x86 CPUs: which take a layer, and tiles that fit it."""
 
 import itertools
+from collections import Counter
 
 import numpy as np
 import pytest
 import tvm
 
+from benchmarks.arm import layer_of
+from benchmarks.assembly import PRODUCTS, assembly, counts, hottest_loop, kind_of
+from benchmarks.workloads import WORKLOADS
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.kernel.nest.geometry import padded_blocks
 from tvm_bitenc.layer import BranchGeometry, ConvLayer
@@ -18,10 +22,13 @@ from tvm_bitenc.target import DEFAULT_RULES, Target, load_target, native_target
 from tvm_bitenc.transform import default_pipeline
 from tvm_bitenc.transform.visit import visit_calls
 
-X86_TARGETS = ("x86-64-v3", "x86-64-v4", "znver5")
+# How far works may be from the assembly: part of a kind, or of the whole loop where it is rare.
+FAR, FEW = 0.25, 0.06
+X86_TARGETS = ("x86-64-v3", "x86-64-v4", "emeraldrapids", "znver5")
 RULES = {
     "x86-64-v3": ("avx2", "generic"),
     "x86-64-v4": DEFAULT_RULES,
+    "emeraldrapids": DEFAULT_RULES,
     "znver5": DEFAULT_RULES,
     "aarch64": ("neon", "generic"),
     "cortex-a76": ("dotprod", "neon", "generic"),
@@ -131,3 +138,35 @@ def test_auto_is_the_cheapest_by_the_first_rule_set_that_knows(name, random_laye
     assert set(costs) == set(STRATEGIES) and layer.strategy == min(costs, key=costs.get)
     generic = strategy_costs(layer, Target("plain", target.tvm_target, ("generic",)))
     assert costs != generic
+
+
+# The loop that sums is nearly all of this layer.
+LARGE = next(w for w in WORKLOADS if w.name == "3x3 256 @14")
+LOOPS = [
+    ("znver5", "xnor", (1, 1)),
+    ("znver5", "lut", (2, 2)),
+    ("x86-64-v3", "int8", (2, 2)),
+    *(
+        pytest.param(*case, marks=pytest.mark.slow)
+        for case in [
+            *(("znver5", "xnor", bits) for bits in [(1, 2), (2, 2), (3, 3), (4, 4)]),
+            *(("znver5", "lut", bits) for bits in [(1, 1), (1, 2), (1, 3), (3, 3)]),
+            ("znver5", "int8", (4, 4)),
+            *(("x86-64-v3", "xnor", bits) for bits in [(1, 1), (2, 2), (4, 4)]),
+        ]
+    ),
+]
+
+
+@pytest.mark.parametrize("name, strategy, bits", LOOPS, ids=str)
+def test_works_are_near_the_instructions_of_loops(name, strategy, bits):
+    target, product = load_target(name), PRODUCTS[name, strategy]
+    isa = avx512.isa_of(target) or avx2.isa_of(target)
+    loop = hottest_loop(assembly(LARGE, bits, name, strategy), product.mnemonic)
+    done = product.products * sum(line.startswith(product.mnemonic) for line in loop)
+    done /= {"counts": counts(*bits), "weight": bits[0], "none": 1}[product.divided_by]
+    work = x86.works(layer_of(LARGE, bits, target), isa)[strategy].times(done / LARGE.macs)
+    counted = Counter(map(kind_of, loop))
+    assert work.instructions == pytest.approx(len(loop), rel=FAR)
+    for kind in ("vector", "count", "lookup", "product"):
+        assert getattr(work, kind) == pytest.approx(counted[kind], rel=FAR, abs=FEW * len(loop))

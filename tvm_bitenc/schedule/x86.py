@@ -29,7 +29,7 @@ PRODUCTS = {
 }
 WIDENED = Work(vector=8, product=8)  # Shared by products that 16 bits sum.
 INT8_LOADS = {"dot": Work(other=4.2), "bytes": Work(other=6.5), "words": Work(other=9.5)}
-XNOR_LOADS = Work(vector=0.1, other=0.7)  # For each count.
+XNOR_LOADS = 20  # For each count, by registers.
 SUMMED = Work(vector=3)  # Of counts in bytes, for each coefficient.
 LUT_LOADS = 1.5
 UNPACKED = Work(vector=3, other=1)  # Codes of a vector of channels, for each bit.
@@ -118,7 +118,8 @@ def table_lookups(parts: Sequence[Part]) -> Work:
 def _xnor_work(layer: ConvLayer, isa: Isa) -> Work:
     """Work of `Xnor`; without an instruction for it, counts in bytes are summed late."""
     counts = xnor.cover_of(layer)
-    each = branch_work(counts, isa) + XNOR_LOADS.times(sum(len(c.factors) for c in counts))
+    loads = Work(vector=0.1, other=XNOR_LOADS / isa.registers)
+    each = branch_work(counts, isa) + loads.times(sum(len(c.factors) for c in counts))
     if not isa.has_popcount:
         shared = xnor.counts_per_factor(layer)
         late = max(d for d in divisors(layer.words) if d * shared <= xnor.MAX_BYTE_COUNTS)

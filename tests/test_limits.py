@@ -1,0 +1,29 @@
+"""Limits: known for this machine's CPU alone, and where its file has rates."""
+
+from dataclasses import replace
+
+import pytest
+import tvm
+
+from tvm_bitenc.limits import limits
+from tvm_bitenc.schedule import best_macs, isa_of
+from tvm_bitenc.target import Core, native_target
+
+HERE = replace(native_target(), core=Core(source="a test"))
+
+
+@pytest.mark.skipif(isa_of(HERE) is None, reason="rules know no vectors of this CPU")
+def test_limits_go_by_clock_and_threads():
+    one = limits(HERE, 2, 2, 1.0)
+    assert one == best_macs(HERE, 2, 2) and set(one) == {"xnor", "lut", "int8"}
+    assert limits(HERE, 2, 2, 3.0, threads=2) == pytest.approx({s: 6 * one[s] for s in one})
+
+
+def test_none_without_rates_or_for_another_cpu():
+    assert limits(replace(HERE, core=Core()), 1, 1, 1.0) == {}
+    other = tvm_target_of("x86-64-v2" if HERE.cpu != "x86-64-v2" else "x86-64")
+    assert limits(replace(HERE, tvm_target=other), 1, 1, 1.0) == {}
+
+
+def tvm_target_of(cpu):
+    return tvm.target.Target({"kind": "llvm", "mtriple": "x86_64-linux-gnu", "mcpu": cpu})
