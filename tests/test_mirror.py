@@ -11,7 +11,6 @@ PACKAGE = TESTS.parent / "tvm_bitenc"
 COVERED = {
     "accelerator": "vta/test_rtl",
     "cli/bench": "cli/test_compile",
-    "cli/doctor": "cli/test_deploy",
     "cli/libraries": "cli/test_hostile_files",
     "cli/models": "cli/test_hostile_files",
     "cli/options": "cli/test_compile",
@@ -46,7 +45,6 @@ COVERED = {
     "kernel/product/*": "kernel/test_exactness",
     "kernel/tir": "kernel/test_exactness",
     "kernel/transpose": "kernel/test_exactness",
-    "limits": "benchmarks/test_benchmarks",
     "nn/matmul": "nn/test_layers",
     "nn/models/*": "nn/test_models",
     "nn/transposed": "nn/test_layers",
