@@ -13,7 +13,6 @@ COVERED = {
     "cli/bench": "cli/test_compile",
     "cli/libraries": "cli/test_hostile_files",
     "cli/models": "cli/test_hostile_files",
-    "cli/options": "cli/test_compile",
     "cli/report": "cli/test_compile",
     "cli/run": "cli/test_compile",
     "cli/serve": "cli/test_deploy",
