@@ -29,6 +29,7 @@ from ..te.function import prim_func, sizes_of
 from ..te.int_matmul import LANES, ROWS
 from ..te.threshold import MAX_COUNTED, search_stages
 from .rule import RuleSet
+from .work import Work
 
 XNOR_LANES = 8  # Output channels side by side: 8 x 64 bits fill the widest vectors there are.
 INT_LANES = 16  # The same in 32-bit accumulators.
@@ -119,18 +120,25 @@ def matmul_int8(call: relax.Call, target: Target) -> Kernel | None:
     return Kernel(schedule.mod["main"], [])
 
 
-def costs(layer: ConvLayer, target: Target) -> dict[str, float]:
-    """Vector instructions per output pixel and channel.
+def works(layer: ConvLayer) -> dict[str, Work]:
+    """Work of a layer by strategy; of which kind an instruction is, LLVM decides.
 
     `xnor` takes an xor, a count and a sum in 8 lanes, `int8` a product and a sum in 16. Without a
     byte shuffle `lut` loads lane by lane.
     """
     window = layer.kernel_size[0] * layer.kernel_size[1]
-    return {
+    each = {
         "xnor": 3 / 8 * window * layer.words * layer.weight_bits * layer.act_bits,
         "int8": 2 / 16 * layer.taps,
         "lut": layer.taps / 4 * layer.weight_bits,
     }
+    outputs = layer.macs / layer.taps
+    return {strategy: Work(other=count * outputs) for strategy, count in each.items()}
+
+
+def costs(layer: ConvLayer, target: Target) -> dict[str, float]:
+    """Cycles of a layer by strategy, as if weights were at hand."""
+    return {strategy: work.cycles(target.core) for strategy, work in works(layer).items()}
 
 
 def _layer(call: relax.Call, strategy: str) -> ConvLayer | None:

@@ -63,7 +63,7 @@ class RuleSet:
     space : SpaceOf, optional
         What may be tuned in the kernel of a call; it returns None where there is nothing.
     costs : CostModel, optional
-        What a layer costs by strategy, in any unit; it returns None where the target lacks the
+        Cycles that a layer takes by strategy; it returns None where the target lacks the
         instruction set.
     isa : IsaOf, optional
         What a target offers of the instruction set, None if it lacks it.

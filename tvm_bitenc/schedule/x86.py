@@ -14,7 +14,6 @@ from ..kernel.product.branch_cover import Single, Square, cover
 from ..kernel.product.depthwise import Depthwise
 from ..kernel.product.int8 import QUAD, Int8
 from ..kernel.product.lut import Lut
-from ..kernel.product.lut_plan import Part
 from ..kernel.product.xnor import Xnor
 from ..layer import ConvLayer
 from .vector import Family, whole_tiles
@@ -91,9 +90,10 @@ def works(layer: ConvLayer, isa: Isa) -> dict[str, Work]:
 def best(weight_bits: int, act_bits: int, isa: Isa) -> dict[str, Work]:
     """Work of as many products as a vector has bits, were there no loads and no loops."""
     acts, weights = ([2**bit for bit in range(bits)] for bits in (act_bits, weight_bits))
+    parts = lut_plan.parts_of(acts, TABLES)
     return {
         "xnor": branch_work(cover(acts, weights), isa),
-        "lut": table_lookups(lut_plan.parts_of(acts, TABLES)).times(weight_bits),
+        "lut": table_lookups([part.limit for part in parts]).times(weight_bits),
         "int8": PRODUCTS["dot" if isa.has_dot else "bytes"],
     }
 
@@ -109,10 +109,16 @@ def branch_work(counts: Sequence[Single | Square], isa: Isa) -> Work:
     return Work(vector=logic + 5 * counted, lookup=2 * counted)
 
 
-def table_lookups(parts: Sequence[Part]) -> Work:
-    """Work of one weight plane: look-ups, sums, and widening these as seldom as bytes allow."""
-    widened = sum(1 / part.limit for part in parts)
-    return Work(vector=2 * len(parts) + 6 * widened, lookup=2 * len(parts))
+def table_lookups(in_bytes: Sequence[int]) -> Work:
+    """Work of one weight plane: look-ups, sums, and widening these.
+
+    Parameters
+    ----------
+    in_bytes : sequence of int
+        Look-ups that are summed before they are widened, for each part of the tables.
+    """
+    widened = sum(1 / count for count in in_bytes)
+    return Work(vector=2 * len(in_bytes) + 6 * widened, lookup=2 * len(in_bytes))
 
 
 def _xnor_work(layer: ConvLayer, isa: Isa) -> Work:
@@ -132,21 +138,24 @@ def _xnor_work(layer: ConvLayer, isa: Isa) -> Work:
 def _lut_work(layer: ConvLayer, isa: Isa) -> Work:
     """Work of `Lut`: its tables are made, looked into, and sums of their slots added up."""
     n, (vectors, pixels) = isa.vector_bytes, _lut_sizes(layer, isa)
-    tables = lut.groups_of(layer, n // lut.TABLE)
+    slots, block = n // lut.TABLE, vectors * lut.TABLE
+    tables = lut.groups_of(layer, slots)
     parts = lut_plan.parts_of(layer.geometry.act_coefficients, tables)
+    is_narrow = len(parts) == 1 and _largest_sum(layer) < lut_plan.MAX_PAIR_SUM
+    steps, window = tables // slots, layer.kernel_size
+    plans = [lut_plan.loop_plan(part, steps, slots, window, is_narrow, 0) for part in parts]
     # Pixels of a tile share indices, of which a byte holds two.
     loads = Work(vector=3 / pixels, other=LUT_LOADS).times(len(parts))
-    each = (table_lookups(parts) + loads).times(layer.weight_bits)
-    vectors_of_bits = _taps(layer, Lut, isa) * tables * lut.TABLE / (2 * n)
+    each = table_lookups([plan.in_bytes(steps, window) for plan in plans]) + loads
+    vectors_of_bits = _taps(layer, Lut, isa) * steps / 2 * layer.weight_bits
     counting = Work(count=1) if isa.has_popcount else Work(vector=4, lookup=2)
     making = (Work(vector=4, lookup=1, other=1) + counting).times(layer.act_bits)
-    made = math.prod(layer.input_shape) / n * lut.TABLE / lut_plan.GROUP
-    block = vectors * lut.TABLE
-    levels = math.log2(n / lut.TABLE)
+    made = math.prod(layer.input_shape) / lut_plan.GROUP / slots
+    levels = math.log2(slots)
     added = Work(vector=3 + 2 * levels, lookup=4 * levels)  # By shuffles, which look up as well.
-    is_narrow = len(parts) == 1 and _largest_sum(layer) < lut_plan.MAX_PAIR_SUM
     if not is_narrow:
-        added = (added + Work(vector=6, lookup=2)).times(len(parts) * layer.weight_bits)
+        flushes = sum(plan.flushes(window) for plan in plans) * layer.weight_bits
+        added = (added + Work(vector=6, lookup=2)).times(flushes)
     return (
         each.times(vectors_of_bits)
         + making.times(made)

@@ -88,6 +88,17 @@ class LoopPlan:
     steps: int
     unrolled: int
 
+    def in_bytes(self, lookups: int, kernel_size: tuple[int, int]) -> int:
+        """Look-ups that bytes sum, of so many under a tap."""
+        if self.widen is Level.CHUNK:
+            return self.steps * self.unrolled
+        return lookups * taps_of(self.widen, kernel_size)
+
+    def flushes(self, kernel_size: tuple[int, int]) -> int:
+        """How often pairs of bytes go over to int32."""
+        taps = kernel_size[0] * kernel_size[1]
+        return 0 if self.flush is None else taps // taps_of(self.flush, kernel_size)
+
 
 def loop_plan(
     part: Part, lookups: int, slots: int, kernel_size: tuple[int, int], is_narrow: bool, unroll: int
@@ -122,9 +133,11 @@ def loop_plan(
 
 def _seldom(of_tap: int, kernel_size: tuple[int, int], limit: int) -> Level | None:
     """Outermost loop whose sum stays within a limit, from what a tap adds; None for a tap's."""
-    taps = {
-        Level.PLANE: kernel_size[0] * kernel_size[1],
-        Level.ROW: kernel_size[1],
-        Level.TAP: 1,
-    }
-    return next((level for level, count in taps.items() if of_tap * count <= limit), None)
+    levels = (Level.PLANE, Level.ROW, Level.TAP)
+    return next((x for x in levels if of_tap * taps_of(x, kernel_size) <= limit), None)
+
+
+def taps_of(level: Level, kernel_size: tuple[int, int]) -> int:
+    """Taps in one round of a loop."""
+    taps = {Level.PLANE: kernel_size[0] * kernel_size[1], Level.ROW: kernel_size[1]}
+    return taps.get(level, 1)
