@@ -64,7 +64,7 @@ COVERED = {
     "schedule/neon": "schedule/test_arm",
     "schedule/rule": "schedule/test_generic",
     "schedule/rule_sets": "schedule/test_generic",
-    "schedule/vector": "schedule/test_x86",
+    "schedule/vector": "kernel/test_exactness",
     "simulate/*": "cli/test_sim",
     "strategy": "transform/test_strategy",
     "te/channels": "op/test_packed_channels",
