@@ -69,7 +69,7 @@ class Accelerator:
         return self.channels * self.pixels * WORD_BITS
 
 
-class Array(Document):
+class Array(Document, frozen=True):
     """``[array]`` of a file."""
 
     DM: Rows
@@ -77,7 +77,7 @@ class Array(Document):
     DN: Rows
 
 
-class Buffers(Document):
+class Buffers(Document, frozen=True):
     """``[buffers]``: rows of each."""
 
     act: Rows
@@ -89,21 +89,21 @@ class Buffers(Document):
     pass_: Rows = msgspec.field(name="pass")
 
 
-class Memory(Document):
+class Memory(Document, frozen=True):
     """``[memory]``."""
 
     bus_bytes: Literal[8]
     latency: Rows
 
 
-class Queues(Document):
+class Queues(Document, frozen=True):
     """``[queues]``: entries of each."""
 
     instructions: Rows
     tokens: Rows
 
 
-class AcceleratorFile(Document):
+class AcceleratorFile(Document, frozen=True):
     """A file in targets/vta/."""
 
     array: Array

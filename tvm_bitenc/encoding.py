@@ -20,10 +20,12 @@ real value of an accumulator is :math:`s_a s_w / 4` times it.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .errors import UnsupportedError
 from .rounding import ROUND, ROUNDINGS
@@ -39,7 +41,7 @@ def check_bits(bits: int, where: str = "encoding") -> int:
     return int(bits)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class Encoding:
     r"""How one tensor is stored in planes.
 
@@ -80,17 +82,36 @@ class Encoding:
     bits: int
     scale: np.ndarray
     zero_point: np.ndarray
-    coefficients: tuple[float, ...] = ()
-    rounding: str = "half_even"
-    max_code: int | None = None
-    late_zero_point: int = 0
+    coefficients: tuple[float, ...]
+    rounding: str
+    max_code: int
+    late_zero_point: int
 
-    def __post_init__(self):
-        bits = check_bits(self.bits)
-        max_code = 2**bits - 1 if self.max_code is None else int(self.max_code)
-        scale = np.asarray(self.scale, np.float32)
-        zero_point = np.asarray(self.zero_point, np.float32)
-        coefficients = tuple(self.coefficients) or tuple(2**m for m in range(bits))
+    def __init__(
+        self,
+        bits: int,
+        scale: ArrayLike,
+        zero_point: ArrayLike,
+        coefficients: Sequence[float] = (),
+        rounding: str = "half_even",
+        max_code: int | None = None,
+        late_zero_point: int = 0,
+    ):
+        bits = check_bits(bits)
+        for name, value in dict(
+            bits=bits,
+            scale=np.asarray(scale, np.float32),
+            zero_point=np.asarray(zero_point, np.float32),
+            coefficients=tuple(coefficients) or tuple(2**m for m in range(bits)),
+            rounding=rounding,
+            max_code=2**bits - 1 if max_code is None else int(max_code),
+            late_zero_point=late_zero_point,
+        ).items():
+            object.__setattr__(self, name, value)
+        self._check()
+
+    def _check(self) -> None:
+        bits, scale, zero_point = self.bits, self.scale, self.zero_point
         if not (np.isfinite(scale).all() and (scale > 0).all()):
             raise UnsupportedError(
                 "encoding", "a scale is zero, negative or not finite", "Use s > 0"
@@ -107,55 +128,50 @@ class Encoding:
                 f"zero point {zero_point} is far outside the code range",
                 "Use |z| <= 2^15",
             )
-        if len(coefficients) != bits:
+        if len(self.coefficients) != bits:
             raise UnsupportedError(
                 "encoding",
-                f"{len(coefficients)} coefficients for {bits} bits",
+                f"{len(self.coefficients)} coefficients for {bits} bits",
                 "Give one per plane",
             )
         if self.rounding not in ROUNDINGS or (self.rounding == "sign" and bits != 1):
             raise UnsupportedError(
                 "encoding", f"rounding {self.rounding!r} at {bits} bits", f"Use one of {ROUNDINGS}"
             )
-        if not 2 ** (bits - 1) <= max_code < 2**bits:
+        if not 2 ** (bits - 1) <= self.max_code < 2**bits:
             raise UnsupportedError(
-                "encoding", f"largest code {max_code} at {bits} bits", "Use as many bits as it has"
+                "encoding",
+                f"largest code {self.max_code} at {bits} bits",
+                "Use as many bits as it has",
             )
-        for name, value in dict(
-            bits=bits,
-            scale=scale,
-            zero_point=zero_point,
-            coefficients=coefficients,
-            max_code=max_code,
-        ).items():
-            object.__setattr__(self, name, value)
-        is_plain = max_code == 2**bits - 1 and self.rounding in ("half_even", "sign")
+        is_plain = self.max_code == 2**bits - 1 and self.rounding in ("half_even", "sign")
         if not self.is_positional and not (is_plain and self.late_zero_point == 0):
             raise UnsupportedError(
                 "encoding",
-                f"a narrow range or rounding {self.rounding!r} with coefficients {coefficients}",
+                f"a narrow range or rounding {self.rounding!r} with coefficients "
+                f"{self.coefficients}",
                 "Leave the coefficients at powers of two",
             )
 
     @classmethod
-    def symmetric(cls, bits: int, scale=1.0, rounding: str | None = None) -> Encoding:
+    def symmetric(cls, bits: int, scale: ArrayLike = 1.0, rounding: str | None = None) -> Encoding:
         """Levels -(2^M-1)/2 s ... +(2^M-1)/2 s: odd multiples of s/2, no code for zero."""
         rounding = rounding or ("sign" if bits == 1 else "half_even")
         zero_point = np.asarray((2 ** check_bits(bits) - 1) / 2)
         return cls(bits, scale, zero_point, rounding=rounding)
 
     @classmethod
-    def unsigned(cls, bits: int, scale=1.0) -> Encoding:
+    def unsigned(cls, bits: int, scale: ArrayLike = 1.0) -> Encoding:
         """Levels 0 ... (2^M-1) s, as after a ReLU."""
         return cls(bits, scale, np.asarray(0.0))
 
     @classmethod
-    def signed(cls, bits: int, scale=1.0) -> Encoding:
+    def signed(cls, bits: int, scale: ArrayLike = 1.0) -> Encoding:
         """Two's complement levels -2^(M-1) s ... (2^(M-1)-1) s."""
         return cls(bits, scale, np.asarray(2.0 ** (check_bits(bits) - 1)))
 
     @classmethod
-    def ternary(cls, scale=1.0) -> Encoding:
+    def ternary(cls, scale: ArrayLike = 1.0) -> Encoding:
         """Levels -s, 0, +s in two planes of equal weight."""
         return cls(2, scale, np.asarray(1.0), coefficients=(1, 1))
 

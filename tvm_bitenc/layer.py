@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import SupportsInt
 
 import numpy as np
 
@@ -21,6 +23,18 @@ STEP_CONSTANTS = {  # How many of them each step takes, by its name.
     "multiply_add": 2,
     RESIDUAL: 0,
 }
+
+
+def height_width(values: Iterable[SupportsInt]) -> tuple[int, int]:
+    """Two numbers, as attributes of ops and nodes hold them."""
+    height, width = map(int, values)
+    return height, width
+
+
+def four_sides(values: Iterable[SupportsInt]) -> tuple[int, int, int, int]:
+    """Four numbers, as attributes of ops and nodes hold them: (top, left, bottom, right)."""
+    top, left, bottom, right = map(int, values)
+    return top, left, bottom, right
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,7 +25,11 @@ Feature = Annotated[str, Meta(max_length=100, pattern=r"^[+-][\w.-]+\Z")]
 Word = Annotated[str, Meta(max_length=100, pattern=r"^[\w.-]*\Z")]
 
 
-class TvmOptions(Document, rename=lambda name: name.replace("_", "-"), omit_defaults=True):
+def _kebab(name: str) -> str:
+    return name.replace("_", "-")
+
+
+class TvmOptions(Document, rename=_kebab, omit_defaults=True, frozen=True):
     """Options of TVM's target ``llvm``, but for those that pass LLVM's own command line on."""
 
     kind: Literal["llvm"] = "llvm"
@@ -44,7 +48,7 @@ class TvmOptions(Document, rename=lambda name: name.replace("_", "-"), omit_defa
     fast_math: bool = False
 
 
-class SealedTvmOptions(TvmOptions, forbid_unknown_fields=False):
+class SealedTvmOptions(TvmOptions, forbid_unknown_fields=False, frozen=True):
     """The same as TVM exports them; what only concerns compiling is left out."""
 
     @classmethod

@@ -26,7 +26,8 @@ def serve(
     from ..deploy.serve import Server
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    with Server(host, port, key, tracker and host_and_port(tracker), public_host) as server:
+    address = host_and_port(tracker) if tracker else None
+    with Server(host, port, key, address, public_host) as server:
         print(f"bitenc serve: listening at {host}:{server.port}; Ctrl-C ends it", flush=True)
         try:
             server.serve_forever()

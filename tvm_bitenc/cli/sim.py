@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from ..accelerator import Accelerator
 from ..errors import BitencError
 from ..simulate.picture import draw_timeline
 from ..simulate.programs import counters, programs_of
@@ -45,42 +46,42 @@ def sim(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say how many cycles the accelerator takes for one sample, and draw what it does when."""
-    machine = _accelerator(target, simulator)
+    machine, accelerator = _accelerator(target, simulator)
     if file is None:
         static = sample_layer(layer, bits)
-        programs = [(static.name, compile_conv(static, machine.accelerator))]
+        programs = [(static.name, compile_conv(static, accelerator))]
     else:
         programs = programs_of(read_model(file, shape or ()), machine)
     if trace is not None:
-        draw_timeline(programs, machine.accelerator, trace)
-    rows = [(name, _work(program, machine)) for name, program in programs]
+        draw_timeline(programs, accelerator, trace)
+    rows = [(name, _work(program, accelerator, machine.simulator)) for name, program in programs]
+    content = _content(rows, machine, accelerator)
     if as_json:
-        print(json.dumps(_content(rows, machine), indent=2))
+        print(json.dumps(content, indent=2))
         return
     if assembly:
         for name, program in programs:
             print(f"# {name}\n{disassemble(program.instructions)}")
-    _print(rows, machine)
+    _print(rows, machine, content)
 
 
-def _accelerator(target: str, simulator: str) -> Target:
+def _accelerator(target: str, simulator: str) -> tuple[Target, Accelerator]:
     machine = load_target(target)
     if machine.accelerator is None:
         raise BitencError(
             f"target {target!r}", "is no accelerator", "Use vta, or a file of its kind"
         )
-    return load_target(machine, simulator=simulator)
+    return load_target(machine, simulator=simulator), machine.accelerator
 
 
-def _work(program: Program, machine: Target) -> Work:
-    counted = counters(program, machine.accelerator, machine.simulator)
-    peak = machine.accelerator.macs_per_cycle
-    return work_of(counted, program.macs, peak, machine.simulator == "verilog")
+def _work(program: Program, accelerator: Accelerator, simulator: str) -> Work:
+    counted = counters(program, accelerator, simulator)
+    return work_of(counted, program.macs, accelerator.macs_per_cycle, simulator == "verilog")
 
 
-def _content(rows: list[tuple[str, Work]], machine: Target) -> dict:
+def _content(rows: list[tuple[str, Work]], machine: Target, accelerator: Accelerator) -> dict:
     cycles = sum(work.cycles for _, work in rows)
-    peak = cycles * machine.accelerator.macs_per_cycle
+    peak = cycles * accelerator.macs_per_cycle
     return {
         "target": machine.name,
         "simulator": machine.simulator,
@@ -91,8 +92,7 @@ def _content(rows: list[tuple[str, Work]], machine: Target) -> dict:
     }
 
 
-def _print(rows: list[tuple[str, Work]], machine: Target) -> None:
-    content = _content(rows, machine)
+def _print(rows: list[tuple[str, Work]], machine: Target, content: dict) -> None:
     headings = ["layer", "cycles", "utilization", "DRAM bytes", "load", "compute", "store"]
     cells = [
         [name, *_numbers(asdict(work)), f"{work.load_cycles:,}", f"{work.compute_cycles:,}",

@@ -76,16 +76,16 @@ def describe(target: Target) -> dict:
         "cpu": str(target.tvm_target.attrs.get("mcpu", "")),
         "rules": [rules.name for rules in rule_sets_of(target)],
         "strategies": sorted(set().union(*costs.values())),
-        "auto": {bits: min(cost, key=cost.get) for bits, cost in costs.items()},
+        "auto": {bits: min(cost, key=cost.__getitem__) for bits, cost in costs.items()},
         "runs_here": _runs_here(target),
         "emulator": target.emulator,
     }
 
 
 def _costs(weight_bits: int, act_bits: int, target: Target) -> dict[str, float]:
-    kappa = [tuple(2**bit for bit in range(bits)) for bits in (act_bits, weight_bits)]
+    act, weight = (tuple(2**bit for bit in range(bits)) for bits in (act_bits, weight_bits))
     codes = np.zeros((CHANNELS, CHANNELS, 3, 3), np.uint8)
-    geometry = BranchGeometry(*kappa, 0, padding=(1, 1, 1, 1))
+    geometry = BranchGeometry(act, weight, 0, padding=(1, 1, 1, 1))
     offset = np.zeros(CHANNELS, np.int32)
     layer = ConvLayer("layer", (1, SIZE, SIZE, CHANNELS), codes, offset, geometry)
     return strategy_costs(layer, target)

@@ -76,7 +76,7 @@ class ReportDocument(msgspec.Struct, frozen=True):
     edges: list[tuple[Position, Position]] = []
 
 
-class TargetDescription(Document):
+class TargetDescription(Document, frozen=True):
     """Whom a library was compiled for."""
 
     name: Name
@@ -91,7 +91,7 @@ class TargetDescription(Document):
         return replace(found, accelerator=self.accelerator, simulator=self.simulator)
 
 
-class Description(Document):
+class Description(Document, frozen=True):
     """All of it."""
 
     format: Literal[1]

@@ -108,14 +108,14 @@ def _extras() -> Iterator[Check]:
     packages: dict[str, list[str]] = {}
     for requirement in requirements:
         extra = re.search(r"extra == ['\"]([\w-]+)['\"]", requirement)
-        name = re.match(r"[\w.-]+", requirement).group()
-        if extra and name != "tvm-bitenc" and extra.group(1) not in ("dev", "all", "bench"):
-            packages.setdefault(extra.group(1), []).append(name)
-    for extra, names in packages.items():
+        name = re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
+        if extra and name != "tvm-bitenc" and extra[1] not in ("dev", "all", "bench"):
+            packages.setdefault(extra[1], []).append(name)
+    for kind, names in packages.items():
         missing = [name for name in names if package_version(name) is None]
         found = f"missing: {', '.join(missing)}" if missing else ", ".join(names)
-        cure = f"pip install 'tvm-bitenc[{extra}]'"
-        yield _here(f"extra {extra}", not missing, found, _USES.get(extra, extra), cure)
+        cure = f"pip install 'tvm-bitenc[{kind}]'"
+        yield _here(f"extra {kind}", not missing, found, _USES.get(kind, kind), cure)
 
 
 _USES = {

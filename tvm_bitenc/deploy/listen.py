@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from functools import partial
 
 import msgspec
 import tvm
@@ -39,7 +40,7 @@ LOOK_SECONDS = 0.1
 _FIRST_BYTES = 8  # Of a client's first packet: its length.
 
 
-class Settings(Document):
+class Settings(Document, frozen=True):
     """What a server gives to the process that listens for it.
 
     Parameters
@@ -62,7 +63,7 @@ class Settings(Document):
     public_host: str | None
 
 
-class Client(Document):
+class Client(Document, frozen=True):
     """What a client says in its handshake.
 
     Parameters
@@ -122,7 +123,7 @@ class Listener:
                 self._half_open.pop(oldest).cancel()
             task = loop.create_task(self._welcome(connection))
             # One that gives way before it has begun never gets to its own `finally`.
-            task.add_done_callback(lambda t, c=connection: c.close() if t.cancelled() else None)
+            task.add_done_callback(partial(_close_if_cancelled, connection))
             self._half_open[connection] = task
 
     async def _welcome(self, connection: socket.socket) -> None:
@@ -265,6 +266,11 @@ def _register_functions() -> None:
     tvm.register_global_func(
         MACHINE, lambda: msgspec.json.encode(describe_machine()).decode(), override=True
     )
+
+
+def _close_if_cancelled(connection: socket.socket, task: asyncio.Task[None]) -> None:
+    if task.cancelled():
+        connection.close()
 
 
 def main(settings: str, listening: str, ready: str) -> None:

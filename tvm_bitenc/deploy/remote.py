@@ -13,7 +13,7 @@ import tvm
 from tvm import relax
 
 from ..arrays import checked_arrays
-from ..batch import BATCH, TensorSpec
+from ..batch import TensorSpec
 from ..decode import Name, Share, Source
 from ..errors import BitencError, RemoteError, TargetError
 from ..host import missing_instructions
@@ -111,7 +111,7 @@ def deploy(
 def random_inputs(specs: Sequence[TensorSpec], seed: int = 0) -> list[np.ndarray]:
     """Inputs of the right shapes and types; a dynamic batch is 1."""
     rng = np.random.default_rng(seed)
-    shapes = [[1 if size == BATCH else size for size in spec.shape] for spec in specs]
+    shapes = [[size if isinstance(size, int) else 1 for size in spec.shape] for spec in specs]
     return [
         rng.standard_normal(shape).astype(spec.dtype)
         if spec.dtype.startswith("float")

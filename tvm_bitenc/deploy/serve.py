@@ -57,7 +57,7 @@ class Server:
         self._listening = _listen(host, port)
         self.port = self._listening.getsockname()[1]
         self.folder = Path(tempfile.mkdtemp(prefix="bitenc-serve-"))
-        self.process: subprocess.Popen | None = None
+        self.process: subprocess.Popen[bytes] | None = None
         try:
             self._start()
         except BaseException:
@@ -91,7 +91,7 @@ class Server:
 
     def serve_forever(self) -> None:
         """Start again whenever the process that listens has ended."""
-        while True:
+        while self.process is not None:
             self.process.wait()
             self._end_processes()
             shutil.rmtree(self.folder, ignore_errors=True)

@@ -54,6 +54,8 @@ class Session:
         context = multiprocessing.get_context("fork")  # Else it would lack our functions.
         self.process = context.Process(target=_serve, args=(connection, self._folder, others))
         self.process.start()
+        assert self.process.pid is not None  # It has started.
+        self._pid: int = self.process.pid
 
     @property
     def is_over(self) -> bool:
@@ -68,7 +70,7 @@ class Session:
     def is_working(self) -> bool:
         """Whether it has just begun, or has used the CPU within the last second."""
         now = time.monotonic()
-        self._samples.append((now, _cpu_seconds(self.process.pid)))
+        self._samples.append((now, _cpu_seconds(self._pid)))
         while now - self._samples[0][0] > _WINDOW:
             self._samples.popleft()
         return now - self._began < _FRESH or self._samples[-1][1] > self._samples[0][1]
@@ -76,7 +78,7 @@ class Session:
     def end(self, reason: str = "") -> None:
         """End it, if it runs still, and remove what was uploaded."""
         if self.process.is_alive():
-            _kill(self.process.pid)
+            _kill(self._pid)
             if reason:
                 self._say(reason)
         self.process.join()

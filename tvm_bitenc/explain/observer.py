@@ -169,8 +169,7 @@ def _before_scheduling(mod: tvm.IRModule, target: Target) -> tuple[list[LayerRow
             rows.append(replace(row, schedule=origin_of(call), cpu_reason=reason))
         elif isinstance(call.op, tvm.ir.GlobalVar) and is_external(mod[call.op]):
             function = mod[call.op]
-            row = offloaded_row(offloaded(function), program_of(function), target.accelerator)
-            rows.append(row)
+            rows.append(offloaded_row(offloaded(function), *program_of(function)))
         elif is_call_to(call, packed_max_pool2d_op) and target.accelerator is not None:
             reason = str(call.attrs["cpu_reason"])
             rows.append(replace(row_of_pool(Offloaded(call)), cpu_reason=reason))
@@ -262,11 +261,11 @@ def row_of_product(call: relax.Call) -> LayerRow:
     """Describe a product of two activations: there are no weights to store."""
     batch, rows, columns = sizes_of(call.ty.shape, 1)
     terms = int(call.args[0].ty.shape[2])
-    bits = (len(call.attrs[f"{which}_coefficients"]) for which in ("weight", "act"))
     return LayerRow(
         str(call.attrs["layer"]),
         f"{rows}x{terms} {terms}x{columns}" + (f" @{batch}" if batch > 1 else ""),
-        *bits,
+        weight_bits=len(call.attrs["weight_coefficients"]),
+        act_bits=len(call.attrs["act_coefficients"]),
         out_bits=32,
         strategy=str(call.attrs["strategy"]),
         macs=batch * rows * terms * columns,

@@ -62,8 +62,8 @@ def _why_no_grid(source: relax.Expr, path: list[relax.Expr], graph: Graph) -> tu
             "its levels lie at unequal distances, or a channel's scale is zero",
             "Use one positive scale per tensor, or per output channel of a weight",
         )
-    bounds = [bounds_of(expr, graph) for expr in path if is_whole(expr, graph)]
-    bounds = [found for found in bounds if found and all(map(math.isfinite, found))]
+    any_bounds = [bounds_of(expr, graph) for expr in path if is_whole(expr, graph)]
+    bounds = [found for found in any_bounds if found and all(map(math.isfinite, found))]
     if not bounds:
         return "it is rounded, but nothing bounds it", "Clamp it to the smallest and largest code"
     count = int(min(high - low for low, high in bounds)) + 1

@@ -6,7 +6,7 @@ import numpy as np
 from tvm import relax, te
 
 from ..encoding import Encoding
-from ..layer import BranchGeometry
+from ..layer import BranchGeometry, four_sides, height_width
 from ..te.conv2d import branch_conv2d as te_branch_conv2d
 from .registration import describe, make_call, register_op, tensor_shape
 
@@ -77,16 +77,14 @@ def geometry_of(call: relax.Call) -> BranchGeometry:
     """Planes and window of a call to a branch op or to `bitenc.packed_conv2d`."""
     attrs = call.attrs
 
-    def ints(name: str, default) -> tuple[int, ...]:
-        return tuple(int(value) for value in attrs.get(name, default))
-
+    act, weight = (attrs.get(f"{which}_coefficients", ()) for which in ("act", "weight"))
     return BranchGeometry(
-        ints("act_coefficients", ()),
-        ints("weight_coefficients", ()),
+        tuple(map(int, act)),
+        tuple(map(int, weight)),
         int(attrs["act_offset"]),
-        ints("strides", (1, 1)),
-        ints("padding", (0, 0, 0, 0)),
-        ints("dilation", (1, 1)),
+        height_width(attrs.get("strides", (1, 1))),
+        four_sides(attrs.get("padding", (0, 0, 0, 0))),
+        height_width(attrs.get("dilation", (1, 1))),
         int(attrs.get("groups", 1)),
     )
 
@@ -109,7 +107,7 @@ def _infer_dense(call: relax.Call) -> relax.TensorType:
 def _legalize_conv2d(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     geometry = geometry_of(call)
     return builder.call_te(
-        lambda *tensors: te_branch_conv2d(*tensors, geometry),
+        lambda codes, weight, offset: te_branch_conv2d(codes, weight, offset, geometry),
         *call.args,
         primfunc_name_hint="bitenc_branch_conv2d",
     )

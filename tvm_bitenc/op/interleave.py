@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from tvm import relax, te
 
 from ..errors import UnsupportedError
+from ..layer import height_width
 from ..te.interleave import interleave as te_interleave
 from .registration import describe, make_call, register_op
 
@@ -48,7 +49,7 @@ def _infer_type(call: relax.Call) -> relax.TensorType:
 
 
 def _legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
-    strides, size = (tuple(int(v) for v in call.attrs[name]) for name in ("strides", "size"))
+    strides, size = (height_width(call.attrs[name]) for name in ("strides", "size"))
     axis = int(call.attrs["axis"])
 
     def compute(*parts: te.Tensor) -> te.Tensor:

@@ -11,7 +11,7 @@ from tvm import relax, te, tirx
 from tvm.ir import Op
 
 from ..encoding import WORD_BITS
-from ..layer import RESIDUAL, STEP_CONSTANTS, ConvLayer, FloatStep
+from ..layer import RESIDUAL, STEP_CONSTANTS, ConvLayer, FloatStep, four_sides, height_width
 from ..te import conv2d as te_conv2d
 from ..te import int_conv2d as te_int_conv2d
 from ..te import lut_conv2d as te_lut_conv2d
@@ -22,7 +22,14 @@ from ..te.threshold import threshold as te_threshold
 from .branch import geometry_of
 from .matmul import branch_matmul_op
 from .matmul import compute_of as matmul_compute
-from .registration import constant_value, describe, is_call_to, make_call, register_op, tensor_shape
+from .registration import (
+    describe,
+    is_call_to,
+    make_call,
+    register_op,
+    required_constant,
+    tensor_shape,
+)
 
 
 def pack(codes: relax.Expr, bits: int, groups: int = 1) -> relax.Call:
@@ -123,7 +130,7 @@ def conv_layer_of(call: relax.Call) -> ConvLayer:
     batch, _, height, width = _source_shape(call)
     is_fixed = isinstance(batch, tirx.IntImm)
     constants = call.args[1 + _has_residual(call) :]
-    weight_codes, weight_offset, *epilogue = map(constant_value, constants)
+    weight_codes, weight_offset, *epilogue = map(required_constant, constants)
     left = iter(epilogue)
     steps = tuple(
         FloatStep(name, tuple(next(left) for _ in range(STEP_CONSTANTS[name])))
@@ -131,13 +138,15 @@ def conv_layer_of(call: relax.Call) -> ConvLayer:
     )
     geometry = geometry_of(call)
     channels = weight_codes.shape[1] * geometry.groups
+    thresholds, direction = epilogue if epilogue and not steps else [None, None]
     return ConvLayer(
         str(call.attrs["layer"]),
         (int(batch) if is_fixed else 1, int(height), int(width), channels),
         weight_codes,
         weight_offset,
         geometry,
-        *(() if steps else epilogue),
+        thresholds,
+        direction,
         strategy=str(call.attrs["strategy"]),
         steps=steps,
         has_dynamic_batch=not is_fixed,
@@ -269,11 +278,15 @@ def _from_codes(packed_compute: Callable, layer: ConvLayer) -> Callable:
 
 def _compute_threshold(call: relax.Call):
     bits = int(call.ty.shape[3])
-    return lambda *tensors: te_pack.pack(te_threshold(*tensors, 3), bits), call.args
+
+    def compute(acc: te.Tensor, thresholds: te.Tensor, direction: te.Tensor) -> te.Tensor:
+        return te_pack.pack(te_threshold(acc, thresholds, direction, 3), bits)
+
+    return compute, call.args
 
 
 def _compute_encode(call: relax.Call):
-    bits, thresholds = int(call.ty.shape[3]), constant_value(call.args[1])
+    bits, thresholds = int(call.ty.shape[3]), required_constant(call.args[1])
 
     def compute(x: te.Tensor, _thresholds: te.Tensor) -> te.Tensor:
         def code(*index):
@@ -286,9 +299,13 @@ def _compute_encode(call: relax.Call):
 
 
 def _compute_max_pool2d(call: relax.Call):
-    names = ("pool_size", "strides", "padding", "dilation", "out_size")
-    window = {name: tuple(int(v) for v in call.attrs[name]) for name in names}
-    return lambda planes: te_pool.max_pool2d(planes, **window), call.args
+    pool_size, strides, dilation, out_size = (
+        height_width(call.attrs[name]) for name in ("pool_size", "strides", "dilation", "out_size")
+    )
+    padding = four_sides(call.attrs["padding"])
+    return lambda planes: te_pool.max_pool2d(
+        planes, pool_size, strides, padding, dilation, out_size
+    ), call.args
 
 
 def _compute_pack(call: relax.Call):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import tvm
 from tvm import relax, te, tirx
@@ -136,7 +134,7 @@ def _hint(call: relax.Call) -> str:
     return call.op.name.replace(".", "_")
 
 
-def _step(position: tirx.PrimExpr, values: Sequence, midpoints: Sequence, dtype: str):
+def _step(position: tirx.PrimExpr, values: np.ndarray, midpoints: np.ndarray, dtype: str):
     """values[i] for a position between midpoints[i-1] and midpoints[i], never a rounded sum.
 
     The first one for NaN, which isn't above anything.

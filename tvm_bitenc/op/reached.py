@@ -7,7 +7,7 @@ from tvm import relax, te, tirx
 
 from ..encoding import along
 from ..te.threshold import threshold as te_threshold
-from .registration import constant_value, describe, make_call, register_op, tensor_shape
+from .registration import describe, make_call, register_op, required_constant, tensor_shape
 
 
 def reached(x: relax.Expr, thresholds: np.ndarray, channel_axis: int) -> relax.Call:
@@ -36,14 +36,14 @@ def _infer_type(call: relax.Call) -> relax.TensorType:
 
 
 def _legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
-    axis, thresholds = int(call.attrs["channel_axis"]), constant_value(call.args[1])
+    axis, thresholds = int(call.attrs["channel_axis"]), required_constant(call.args[1])
     # As many as a code of some bits can count; nothing reaches NaN.
     missing = (1 << len(thresholds).bit_length()) - 1 - len(thresholds)
     padded = np.pad(thresholds, ((0, missing), (0, 0)), constant_values=np.nan)
     ones = np.ones(thresholds.shape[1], np.float32)
 
-    def compute(*tensors: te.Tensor) -> te.Tensor:
-        codes = te_threshold(*tensors, axis)
+    def compute(x: te.Tensor, steps: te.Tensor, direction: te.Tensor) -> te.Tensor:
+        codes = te_threshold(x, steps, direction, axis)
         return te.compute(codes.shape, lambda *i: tirx.Cast("float32", codes(*i)), name="reached")
 
     return builder.call_te(

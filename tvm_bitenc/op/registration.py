@@ -67,6 +67,20 @@ def constant_value(expr: relax.Expr) -> np.ndarray | None:
     return expr.value.numpy() if isinstance(expr, tvm.ir.GenericConst) else None
 
 
+def required_constant(expr: relax.Expr) -> np.ndarray:
+    """Value of an operand that must be a constant.
+
+    Raises
+    ------
+    UnsupportedError
+        For any other expression.
+    """
+    value = constant_value(expr)
+    if value is None:
+        raise UnsupportedError("operand", "isn't a constant", "Bind the module's parameters first")
+    return value
+
+
 def describe(call: relax.Call) -> str:
     """Name a call as messages do: the op, and the layer it stems from where that is known."""
     attributes = call.attrs if isinstance(call.attrs, tvm.ir.DictAttrs) else {}

@@ -32,7 +32,7 @@ def _infer_type(call: relax.Call) -> relax.TensorType:
 def _legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     axis = int(call.attrs["channel_axis"])
     return builder.call_te(
-        lambda *tensors: te_threshold(*tensors, axis),
+        lambda acc, thresholds, direction: te_threshold(acc, thresholds, direction, axis),
         *call.args,
         primfunc_name_hint="bitenc_threshold",
     )

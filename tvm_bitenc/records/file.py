@@ -19,7 +19,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import msgspec
 from msgspec import Meta
@@ -127,7 +127,7 @@ LINE = Limits(size=1 << 16, items=1 << 10, depth=4)
 FILE = Limits(size=1 << 28)
 
 
-class TileDocument(Document):
+class TileDocument(Document, frozen=True):
     """``tile`` of a line; what isn't said is as `Tile` has it, or 0."""
 
     pixels: Knob = 0
@@ -141,7 +141,7 @@ class TileDocument(Document):
         return Tile(**msgspec.structs.asdict(self))
 
 
-class _LineDocument(Document, tag_field="kind"):
+class _LineDocument(Document, tag_field="kind", frozen=True):
     """What both kinds of line have."""
 
     workload: Text
@@ -153,12 +153,8 @@ class _LineDocument(Document, tag_field="kind"):
     def __post_init__(self):
         parse_workload(self.workload)
 
-    def _common(self) -> dict:
-        values = self.workload, self.target, self.tvm, self.strategy, self.tile.tile()
-        return dict(zip(("workload", "target", "tvm", "strategy", "tile"), values))
 
-
-class TrialDocument(_LineDocument, tag="trial"):
+class TrialDocument(_LineDocument, tag="trial", frozen=True):
     """A line that is a `Trial`."""
 
     seconds: Seconds | None
@@ -172,12 +168,19 @@ class TrialDocument(_LineDocument, tag="trial"):
 
     def line(self) -> Trial:
         """The trial itself."""
-        seconds = (math.nan if s is None else s for s in (self.seconds, self.default_seconds))
-        return Trial(**self._common(), **dict(zip(("seconds", "default_seconds"), seconds)),
-                     error=self.error)  # fmt: skip
+        return Trial(
+            self.workload,
+            self.target,
+            self.tvm,
+            self.strategy,
+            self.tile.tile(),
+            math.nan if self.seconds is None else self.seconds,
+            math.nan if self.default_seconds is None else self.default_seconds,
+            self.error,
+        )
 
 
-class RecordDocument(_LineDocument, tag="record"):
+class RecordDocument(_LineDocument, tag="record", frozen=True):
     """A line that is a `Record`."""
 
     speedup: Annotated[float, Meta(gt=0, le=1e6)]
@@ -185,7 +188,14 @@ class RecordDocument(_LineDocument, tag="record"):
 
     def line(self) -> Record:
         """The record itself."""
-        return Record(**self._common(), speedup=self.speedup, by=self.by)
+        tile = self.tile.tile()
+        return Record(
+            self.workload, self.target, self.tvm, self.strategy, tile, self.speedup, self.by
+        )
+
+
+# A union is no `type` in the eyes of type checkers; msgspec takes both.
+_LINE_KINDS = cast("type[TrialDocument | RecordDocument]", TrialDocument | RecordDocument)
 
 
 def from_json(text: str | bytes, where: str = "record") -> Line:
@@ -198,7 +208,7 @@ def from_json(text: str | bytes, where: str = "record") -> Line:
     """
     content = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     source = Source(where, "Delete that line, or tune into another file", RecordError, LINE)
-    return source.json(content, TrialDocument | RecordDocument).line()
+    return source.json(content, _LINE_KINDS).line()
 
 
 def read_lines(path: Path) -> list[Line]:
@@ -232,11 +242,12 @@ def write_lines(lines: Iterable[Line], path: Path) -> None:
 
 def merged(lines: Iterable[Line]) -> list[Line]:
     """Return all distinct trials, and of every workload's records the latest for each strategy."""
-    trials, records = {}, {}
+    trials: dict[tuple, Trial] = {}
+    records: dict[tuple, Record] = {}
     for line in lines:
         key = (line.workload, line.target, line.tvm, line.strategy)
         if isinstance(line, Trial):
-            trials[(*key, line.tile)] = line
+            trials[key, line.tile] = line
         else:
             records[key] = line
     return [*trials.values(), *records.values()]
@@ -315,7 +326,8 @@ NO_RECORDS = Records()
 
 def records_for(lines: Iterable[Line], target: Target, source: str) -> Records:
     """Choose the records of a target, made with this release of TVM."""
-    key, version, chosen = target_key(target), tvm_version(), {}
+    key, version = target_key(target), tvm_version()
+    chosen: dict[str, list[Record]] = {}
     for line in merged(lines):
         if isinstance(line, Record) and (line.target, line.tvm) == (key, version):
             chosen.setdefault(line.workload, []).append(line)
@@ -331,13 +343,14 @@ def load_records(
 
     Parameters
     ----------
-    database : path, None or False
-        A file or folder; None takes the files that ship with tvm-bitenc, False none at all.
+    database : path, bool or None
+        A file or folder; None and True take the files that ship with tvm-bitenc, False none.
     target : Target
     warn : callable
     """
     if database is False:
         return Records()
+    database = None if database is True else database
     paths = sorted(data_folder("schedules").glob("*.jsonl")) if database is None else [database]
     lines: list[Line] = []
     for path in paths:

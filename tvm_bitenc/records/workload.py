@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -12,7 +13,7 @@ from tvm import relax
 
 from ..decode import INT32_MAX
 from ..features import instructions, kernel_features
-from ..layer import BranchGeometry, ConvLayer
+from ..layer import BranchGeometry, ConvLayer, four_sides, height_width
 from ..op.packed import conv_layer_of, takes_codes
 from ..schedule import own_features
 from ..target import Target
@@ -129,10 +130,8 @@ def parse_workload(text: str) -> Workload:
         _bounded(found[name], 1) for name in ("height", "width", "channels", "out", "groups")
     )
     act, weight = (_coefficients(found[name]) for name in ("act", "weight"))
-    strides, padding, dilation = (
-        _integers(found[name], least)
-        for name, least in (("strides", 1), ("padding", 0), ("dilation", 1))
-    )
+    strides, dilation = (height_width(_integers(found[x], 1)) for x in ("strides", "dilation"))
+    padding = four_sides(_integers(found["padding"], 0))
     if channels % groups or out_channels % groups:
         raise ValueError(f"{groups} groups don't divide {channels} and {out_channels} channels")
     offset = int(found["act_offset"])
@@ -143,7 +142,7 @@ def parse_workload(text: str) -> Workload:
         width,
         channels,
         out_channels,
-        _integers(found["kernel"].replace("x", ","), 1),
+        height_width(_integers(found["kernel"].replace("x", ","), 1)),
         geometry,
         found["source"],
         found["ending"],
@@ -167,7 +166,7 @@ def _coefficients(text: str) -> tuple[int, ...]:
     return found
 
 
-def _numbers(values) -> str:
+def _numbers(values: Iterable[int]) -> str:
     return ",".join(map(str, values))
 
 

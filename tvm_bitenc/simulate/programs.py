@@ -38,7 +38,7 @@ def _functions_of(mod: tvm.IRModule, target: Target) -> list[relax.Function]:
 def programs_of(mod: tvm.IRModule, target: Target) -> list[tuple[str, Program]]:
     """Layer names and programs of a module, for one sample, in the order in which they run."""
     functions = _functions_of(mod, target)
-    return [(offloaded(function).name, program_of(function)) for function in functions]
+    return [(offloaded(function).name, program_of(function)[0]) for function in functions]
 
 
 def counters(program: Program, accelerator: Accelerator, simulator: str) -> Cycles:

@@ -13,7 +13,7 @@ def _const(value: int) -> tirx.PrimExpr:
     return tirx.const(value, "uint64")
 
 
-def _word(planes: te.Tensor, index: tuple, word: tirx.PrimExpr) -> tirx.PrimExpr:
+def _word(planes: te.Tensor, index: Sequence[tirx.Var], word: tirx.PrimExpr) -> tirx.PrimExpr:
     """One word of planes, 0 outside of them."""
     words = int(planes.shape[-1])
     inside = tirx.all(word >= 0, word < words)

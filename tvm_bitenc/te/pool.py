@@ -7,13 +7,11 @@ from tvm import te, tirx
 
 def _greater(a, b):
     """Take the larger of two codes, bit position by bit position, from the highest plane down."""
-    a_smaller, equal = None, None
-    for a_plane, b_plane in zip(reversed(a), reversed(b)):
-        differs = ~a_plane & b_plane
-        smaller_here = differs if equal is None else equal & differs
-        a_smaller = smaller_here if a_smaller is None else a_smaller | smaller_here
-        same = ~(a_plane ^ b_plane)
-        equal = same if equal is None else equal & same
+    (a_top, b_top), *lower = zip(reversed(a), reversed(b))
+    a_smaller, equal = ~a_top & b_top, ~(a_top ^ b_top)
+    for a_plane, b_plane in lower:
+        a_smaller = a_smaller | (equal & (~a_plane & b_plane))
+        equal = equal & ~(a_plane ^ b_plane)
     return tuple((ap & ~a_smaller) | (bp & a_smaller) for ap, bp in zip(a, b))
 
 

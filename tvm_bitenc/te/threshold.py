@@ -66,7 +66,8 @@ def _search(acc: te.Tensor, thresholds: te.Tensor, direction: te.Tensor, channel
 
         return te.compute(acc.shape, stage, name=name)
 
-    found = None
-    for bit, name in zip(reversed(range(bits)), search_stages(bits)):
+    top, *lower = zip(reversed(range(bits)), search_stages(bits))
+    found = add_bit(None, *top)
+    for bit, name in lower:
         found = add_bit(found, bit, name)
     return te.compute(acc.shape, lambda *index: tirx.Cast("uint8", found(*index)), name="code")

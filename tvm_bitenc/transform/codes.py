@@ -146,11 +146,12 @@ def _function(
         opened.append(var)
         return _arithmetic(var, graph) if len(opened) <= MAX_OPS else ()
 
-    steps: dict[relax.Expr, Callable[[dict], np.ndarray] | None] = {}
+    steps: dict[relax.Expr, Callable[[dict], np.ndarray]] = {}
     for var in in_order(expr, graph, operands, steps):
-        steps[var] = _step(var, graph, leaves) if len(opened) <= MAX_OPS else None
-        if steps[var] is None or len(leaves) > 2:
+        step = _step(var, graph, leaves) if len(opened) <= MAX_OPS else None
+        if step is None or len(leaves) > 2:
             return None
+        steps[var] = step
 
     def function(levels: dict) -> np.ndarray:
         values = dict(levels)
@@ -185,7 +186,8 @@ def _step(var: relax.Var, graph: Graph, leaves: dict) -> Callable[[dict], np.nda
     function = function_of(call) if op_name(call) else None
     if function is None:
         return None
-    constants = {i: evaluate(a, graph) for i, a in enumerate(call.args) if is_constant(a, graph)}
+    values_of = ((i, evaluate(argument, graph)) for i, argument in enumerate(call.args))
+    constants = {i: value for i, value in values_of if value is not None}
     if any(value.size != 1 for value in constants.values()):
         return None
     arguments = list(call.args)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from tvm import relax
 
+from ..layer import height_width
 from ..op.interleave import interleave
 from .rewrite import Graph
 
@@ -66,8 +67,7 @@ def phases(
 def conv2d_of_transposed(call: relax.Call, graph: Graph) -> relax.Expr:
     """Rewrite a `relax.nn.conv2d_transpose` of NCHW and IOHW."""
     image, attrs = call.args[0], call.attrs
-    out_size = tuple(int(size) for size in list(call.ty.shape)[2:])
-    strides = tuple(int(stride) for stride in attrs.strides)
+    out_size, strides = height_width(list(call.ty.shape)[2:]), height_width(attrs.strides)
     kernel = _reversed_oihw(call, graph)
     rows, columns = (
         phases(

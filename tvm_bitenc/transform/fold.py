@@ -33,7 +33,7 @@ from ..encoding import INT32_MAX, Encoding
 from ..layer import accumulator_range
 from ..op.branch import geometry_of
 from ..op.quantize import encode_op, encoding_of
-from ..op.registration import constant_value, is_call_to
+from ..op.registration import is_call_to, required_constant
 from ..op.threshold import threshold
 from .analysis.float32 import op_name
 from .analysis.readers import readers_of
@@ -148,11 +148,11 @@ def is_monotone(codes_of: CodesOf, low: np.ndarray, high: np.ndarray) -> bool:
 
 def range_of(call: relax.Call) -> tuple[np.ndarray, np.ndarray]:
     """Bounds of the reachable accumulators of a branch op, int64, one per output channel."""
-    geometry, weight_codes = geometry_of(call), constant_value(call.args[1])
+    geometry, weight_codes = geometry_of(call), required_constant(call.args[1])
     coefficients = geometry.weight_coefficients
     weight = Encoding(len(coefficients), 1.0, 0.0, coefficients)
     integers = weight.bipolar(weight_codes).reshape(len(weight_codes), -1).astype(np.int64)
-    return accumulator_range(integers + constant_value(call.args[2])[:, None], geometry)
+    return accumulator_range(integers + required_constant(call.args[2])[:, None], geometry)
 
 
 def find_thresholds(

@@ -25,7 +25,7 @@ from tvm import relax
 from ..op.packed import pack_op, packed_encode
 from ..op.quantize import encode_op, encoding_of
 from ..op.registration import is_call_to
-from .analysis.steps import MAX_STEPS, elementwise_step
+from .analysis.steps import MAX_STEPS, Step, elementwise_step
 from .rewrite import Graph, rewrite_calls
 
 MAX_BITS = 4  # Beyond, arithmetic is faster than so many comparisons.
@@ -49,7 +49,8 @@ def _fuse_encode(call: relax.Call, graph: Graph) -> relax.Expr | None:
     encoding = encoding_of(encode)
     if encoding.is_per_channel or not encoding.is_positional or encoding.bits > MAX_BITS:
         return None
-    steps, source = [], encode.args[0]
+    steps: list[Step] = []
+    source = encode.args[0]
     while (step := elementwise_step(graph.definition(source), graph)) and step.is_rising:
         if str(step.argument.ty.dtype) != "float32" or len(steps) == MAX_STEPS:
             break
@@ -71,7 +72,7 @@ def _hold_at_the_ends(thresholds: np.ndarray, codes_of: Callable) -> bool:
 
     Arithmetic that rises makes NaN of the largest numbers only, infinity among them.
     """
-    ends = np.float32([np.nan, -np.inf, np.inf])
+    ends = np.array([np.nan, -np.inf, np.inf], np.float32)
     return np.array_equal((ends[:, None] >= thresholds).sum(1), codes_of(ends))
 
 
@@ -90,7 +91,7 @@ def float_thresholds(codes_of: Callable[[np.ndarray], np.ndarray], steps: int) -
     ndarray of float32, shape (steps,)
     """
     codes = np.arange(1, steps + 1)
-    infinity = _keys(np.float32([np.inf]))[0]
+    infinity = _keys(np.array([np.inf], np.float32))[0]
     first = np.full(steps, -infinity - 1, np.int64)  # Invariant: below `first` none reaches it,
     last = np.full(steps, infinity, np.int64)  # and at `last` it is reached, or nowhere.
     while np.any(first < last):

@@ -25,6 +25,7 @@ import tvm
 from tvm import relax
 
 from ..encoding import Encoding
+from ..layer import four_sides, height_width
 from ..op.branch import branch_conv2d
 from ..op.quantize import encoding_of, quantize_op
 from ..op.registration import is_call_to
@@ -122,22 +123,22 @@ def window_of(call: relax.Call) -> Window | None:
     image = [int(size) for size in list(call.args[0].ty.shape)[2:]]
     if name == "relax.mean":
         axes = sorted(int(axis) % 4 for axis in call.attrs.axis or ())
-        return Window(tuple(image)) if axes == [2, 3] else None
+        return Window(height_width(image)) if axes == [2, 3] else None
     if name == "relax.nn.adaptive_avg_pool2d" and call.attrs.layout == "NCHW":
         out = [int(size) for size in list(call.ty.shape)[2:]]
         if all(size % parts == 0 for size, parts in zip(image, out)):
-            size = tuple(size // parts for size, parts in zip(image, out))
+            size = height_width(size // parts for size, parts in zip(image, out))
             return Window(size, size)
     return None
 
 
 def _pooling(call: relax.Call) -> Window | None:
     attrs = call.attrs
-    padding = tuple(int(v) for v in attrs.padding)
+    padding = four_sides(attrs.padding)
     counts_all = attrs.count_include_pad or not any(padding)
     if attrs.layout != "NCHW" or not counts_all or any(int(v) != 1 for v in attrs.dilation):
         return None
-    size, strides = (tuple(int(v) for v in x) for x in (attrs.pool_size, attrs.strides))
+    size, strides = height_width(attrs.pool_size), height_width(attrs.strides)
     image, out = ([int(n) for n in list(x.ty.shape)[2:]] for x in (call.args[0], call))
     for i in (0, 1):  # With `ceil_mode` the last window may hang over, and counts less.
         if (out[i] - 1) * strides[i] + size[i] > image[i] + padding[i] + padding[i + 2]:

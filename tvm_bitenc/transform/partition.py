@@ -58,7 +58,7 @@ class Partition:
     Parameters
     ----------
     target : Target
-        With an accelerator.
+        One without an accelerator leaves the module as it is.
     strategy : str or mapping
         As for `Strategy`; a layer with one that isn't ``"auto"`` stays on the CPU.
     """
@@ -71,6 +71,8 @@ class Partition:
 
     def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
         """Rewrite the module."""
+        if self.target.accelerator is None:
+            return mod
         programs, wanted = _Programs(self.target.accelerator), by_layer(self.strategy)
         pools = 0
 
@@ -126,7 +128,10 @@ class _Programs:
 
     def text(self, part: Offloaded) -> str:
         """Return the program of a function that was cut out."""
-        return dumps(self._made(part), self.accelerator)
+        made = self._made(part)
+        if isinstance(made, UnsupportedError):
+            raise made
+        return dumps(made, self.accelerator)
 
     def _made(self, part: Offloaded) -> Program | UnsupportedError:
         key = int(part.call.attrs[NUMBER]), part.table is not None

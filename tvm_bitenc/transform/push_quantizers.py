@@ -157,10 +157,15 @@ def _moved(expr: relax.Expr, steps: list[_Step], graph: Graph, depth: int = 0) -
         steps = [step, *steps]
         expr = step.argument
     tensors = sources(source, graph)
-    steps_of = [_steps_on(i, tensors, source, steps) for i in range(len(tensors or ()))]
     pad_value = _padded_value(source, steps)
-    if pad_value is None or not steps_of or any(found is None for found in steps_of):
+    if pad_value is None or not tensors:
         return None
+    steps_of = []
+    for i in range(len(tensors)):
+        own = _steps_on(i, tensors, source, steps)
+        if own is None:
+            return None
+        steps_of.append(own)
     parts = [_applied(tensor, own, graph, depth) for tensor, own in zip(tensors, steps_of)]
     return on_sources(source, parts, pad_value)
 
@@ -200,12 +205,12 @@ def _steps_on(
     """Steps behind a shaping op as they are in front of it, for one of its tensors."""
     found = []
     for step in steps:
-        values = {
-            i: _constant_on(part, tensors, source, value) if value.ndim else value
-            for i, value in step.values.items()
-        }
-        if any(value is None for value in values.values()):
-            return None
+        values = {}
+        for i, value in step.values.items():
+            moved = _constant_on(part, tensors, source, value) if value.ndim else value
+            if moved is None:
+                return None
+            values[i] = moved
         found.append(_Step(step.call, step.variable, values))
     return found
 

@@ -13,7 +13,7 @@ import tvm
 
 from ..data import data_folder
 from ..errors import BitencError
-from ..records.file import FILE_IN_FOLDER, Journal, RecordError, Trial, read_lines
+from ..records.file import FILE_IN_FOLDER, Journal, Line, RecordError, read_lines
 from ..records.workload import target_key
 from ..target import Target, load_target
 from ..transform.pipeline import Pipeline, default_pipeline
@@ -129,13 +129,14 @@ def _places(database: str | Path | None, target: Target) -> tuple[Path, Path | N
     return path, None
 
 
-def warm_lines(warm_start: bool | Sequence[str | Path]) -> list[Trial]:
+def warm_lines(warm_start: bool | Sequence[str | Path]) -> list[Line]:
     """Read what the cost model may learn from before the first trial."""
     if warm_start is False:
         return []
-    shipped = warm_start is True
-    paths = sorted(data_folder("schedules").glob("*.jsonl")) if shipped else warm_start
-    lines = []
+    paths: Sequence[str | Path] = (
+        sorted(data_folder("schedules").glob("*.jsonl")) if warm_start is True else warm_start
+    )
+    lines: list[Line] = []
     for path in paths:
         try:
             lines += read_lines(Path(path))

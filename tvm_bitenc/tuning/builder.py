@@ -54,11 +54,14 @@ def _nothing() -> None:
 
 
 def settled(
-    result: Artifact | None = None, error: Exception | None = None
-) -> concurrent.futures.Future:
+    result: Artifact | Exception,
+) -> concurrent.futures.Future[Artifact]:
     """Return a future that is done."""
-    done = concurrent.futures.Future()
-    done.set_exception(error) if error else done.set_result(result)
+    done: concurrent.futures.Future[Artifact] = concurrent.futures.Future()
+    if isinstance(result, Exception):
+        done.set_exception(result)
+    else:
+        done.set_result(result)
     return done
 
 
@@ -81,11 +84,11 @@ class BuilderPool:
         for future in [self._pool.submit(_nothing) for _ in range(self.workers)]:
             future.result()
 
-    def submit(self, task: Task, candidate: Candidate) -> concurrent.futures.Future:
+    def submit(self, task: Task, candidate: Candidate) -> concurrent.futures.Future[Artifact]:
         """Build a candidate; the future's result is an `Artifact`."""
         kernel = task.kernel(candidate)
         if kernel is None:
-            return settled(error=BitencError("candidate", "no rule takes it", "Try another"))
+            return settled(BitencError("candidate", "no rule takes it", "Try another"))
         artifact = Artifact(tempfile.mkdtemp(dir=self._root))
         for i, value in enumerate(kernel.constants):
             np.save(artifact.constant(i), value)
@@ -96,9 +99,9 @@ class BuilderPool:
             artifact.library,
             linker_of(task.target),
         )
-        done = concurrent.futures.Future()
+        done: concurrent.futures.Future[Artifact] = concurrent.futures.Future()
 
-        def finish(future) -> None:
+        def finish(future: concurrent.futures.Future[None]) -> None:
             error = future.exception()
             done.set_exception(error) if error else done.set_result(artifact)
 
@@ -140,7 +143,7 @@ class Workshop:
                 self.built[result.folder] = pair
         return results
 
-    def _start(self, task: Task, candidate: Candidate) -> concurrent.futures.Future:
+    def _start(self, task: Task, candidate: Candidate) -> concurrent.futures.Future[Artifact]:
         if task.workload not in self.defaults:  # Without it there is no tuning.
             default = self.pool.submit(task, DEFAULT)
             self.defaults[task.workload] = default.result().folder
@@ -162,7 +165,7 @@ class Workshop:
         )
 
 
-def _result(future: concurrent.futures.Future) -> Artifact | Exception:
+def _result(future: concurrent.futures.Future[Artifact]) -> Artifact | Exception:
     try:
         return future.result()
     except Exception as error:  # Whatever LLVM or the linker say.

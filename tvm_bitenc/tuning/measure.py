@@ -118,7 +118,8 @@ def measure(session: rpc.RPCSession, job: Job) -> Times:
     candidate = default
     if job.candidate != job.default:
         candidate = _Loaded(session, job.candidate)
-    pair, pairs = (candidate, default), []
+    pair: tuple[_Loaded, _Loaded] = (candidate, default)
+    pairs: list[tuple[float, float]] = []
     for placement in range(job.placements):
         for loaded in dict.fromkeys(pair):
             loaded.place(inputs, job.shapes[-1], int(rng.integers(1, 64)) * 4096 + 64)
@@ -127,11 +128,11 @@ def measure(session: rpc.RPCSession, job: Job) -> Times:
         pairs.append(_in_turns(pair, job.turns))
         if pairs[-1][0] > HOPELESS * pairs[-1][1]:
             break
-    best = [min(seconds) for seconds in zip(*pairs)]
-    return Times(*best, tuple(default / candidate for candidate, default in pairs))
+    best, best_default = (min(seconds) for seconds in zip(*pairs))
+    return Times(best, best_default, tuple(default / candidate for candidate, default in pairs))
 
 
-def _in_turns(pair: tuple[_Loaded, _Loaded], turns: int) -> list[float]:
+def _in_turns(pair: tuple[_Loaded, _Loaded], turns: int) -> tuple[float, float]:
     first = [loaded.seconds(1) for loaded in pair]
     runs = [max(1, int(TURN_SECONDS / seconds)) for seconds in first]
     if first[0] > HOPELESS * first[1]:
@@ -140,7 +141,7 @@ def _in_turns(pair: tuple[_Loaded, _Loaded], turns: int) -> list[float]:
     for _ in range(turns):
         for i, loaded in enumerate(pair):
             best[i] = min(best[i], loaded.seconds(runs[i]))
-    return best
+    return best[0], best[1]
 
 
 def random_input(

@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tvm.ir.utils import derived_object
@@ -20,6 +22,9 @@ from ..records.workload import numbers_of
 from ..strategy import STRATEGIES
 from .carrier import candidate_of
 from .task import DEFAULT, Candidate, Task, distance
+
+if TYPE_CHECKING:
+    import xgboost
 
 PARAMETERS = {
     "max_depth": 6,
@@ -35,7 +40,7 @@ FEWEST = 12  # Trials before it says anything.
 LOWEST, HIGHEST = -2.0, 2.0  # A failed candidate counts as the lowest.
 
 
-def need_xgboost():
+def need_xgboost() -> ModuleType:
     """Import XGBoost, or say what to install."""
     try:
         import xgboost
@@ -77,7 +82,7 @@ class SpeedModel:
         self.xgboost = need_xgboost()
         self.rows: list[list[float]] = []
         self.values: list[float] = []
-        self.booster = None
+        self.booster: xgboost.Booster | None = None
         self._trained = 0
 
     def add(self, trials: Iterable[Line]) -> None:
@@ -126,8 +131,9 @@ class CostModel(ms.cost_model.PyCostModel):
         self.model.booster = self.model.xgboost.Booster(model_file=path)
 
     def save(self, path: str) -> None:
-        """Write the model in XGBoost's JSON."""
-        self.model.booster.save_model(str(Path(path).with_suffix(".json")))
+        """Write the model in XGBoost's JSON; nothing while it knows too little to have one."""
+        if self.model.booster is not None:
+            self.model.booster.save_model(str(Path(path).with_suffix(".json")))
 
     def update(self, context, candidates, results) -> None:
         """Learn from measurements; their trials were added when they were recorded."""

@@ -94,11 +94,11 @@ class Bar:
             TextColumn("{task.fields[best]}"),
             TimeRemainingColumn(compact=True),
         )
-        self._id = None
+        self._id = self._rich.add_task("tuning", total=None, best="")
 
     def start(self, trials: int) -> None:
         """Show the line."""
-        self._id = self._rich.add_task("tuning", total=trials, best="")
+        self._rich.update(self._id, total=trials)
         self._rich.start()
 
     def trial(self, task: Task, best: Best, per_task: int) -> None:

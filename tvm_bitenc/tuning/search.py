@@ -67,13 +67,13 @@ class Search:
         best = [left[i] for i in np.argsort(-scores, kind="stable")]
         weights = np.exp(np.clip(scores, -20, 20) - scores.max())
         weights = weights**0.5 + 1e-9
-        drawn = self.rng.choice(
+        chosen = self.rng.choice(
             len(left),
             min(len(left), ATTEMPTS_PER_TRIAL * count),
             replace=False,
             p=weights / weights.sum(),
         )
-        drawn, ordered = iter(drawn), []
+        drawn, ordered = iter(chosen), []
         for candidate in best[: ATTEMPTS_PER_TRIAL * count]:
             explored = self.rng.random() < EXPLORED
             ordered.append(left[next(drawn, 0)] if explored else candidate)

@@ -96,7 +96,8 @@ class Session:
         self.builders, self.folder, self._pool = builders, folder, pool
         self.model = SpeedModel()
         self.best = {workload: Best() for workload in self.tasks}
-        self.is_stopped, self._failure = False, None
+        self.is_stopped = False
+        self._failure: BitencError | None = None
         self._lock = threading.Lock()
         self._earlier = {w: self._trials_of(t) for w, t in self.tasks.items()}
         for workload, trials_before in self._earlier.items():

@@ -34,9 +34,11 @@ def task_of(text: str, target: Target) -> Task | None:
     plain = call_of(workload)
     calls = {name: _typed(with_attributes(plain, strategy=name)) for name in names}
     costs = strategy_costs(conv_layer_of(plain), target)
-    default = min((name for name in names if name in costs), key=costs.get, default=names[0])
-    spaces = {name: find_space(call, target) for name, call in calls.items()}
-    spaces = {name: space for name, space in spaces.items() if space is not None}
+    default = min(
+        (name for name in names if name in costs), key=costs.__getitem__, default=names[0]
+    )
+    found_spaces = ((name, find_space(call, target)) for name, call in calls.items())
+    spaces = {name: space for name, space in found_spaces if space is not None}
     if not spaces:
         return None
     return Task(text.split(" from=")[0], text, target, calls[default], calls, spaces)

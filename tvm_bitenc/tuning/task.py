@@ -158,8 +158,8 @@ def tasks_of(
         own = str(call.attrs["strategy"])
         names = (own,) if takes_codes(call) else STRATEGIES
         calls = {name: graph.typed(with_attributes(call, strategy=name)) for name in names}
-        spaces = {name: find_space(call, target) for name, call in calls.items()}
-        spaces = {name: space for name, space in spaces.items() if space is not None}
+        found_spaces = ((name, find_space(call, target)) for name, call in calls.items())
+        spaces = {name: space for name, space in found_spaces if space is not None}
         if spaces:
             name = str(call.attrs["layer"]) or f"layer {len(found) + 1}"
             found[workload] = Task(name, workload, target, default, calls, spaces)

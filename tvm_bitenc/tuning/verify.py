@@ -93,7 +93,7 @@ def verify(
 def _verdict(record: Record, target: Target, workshop: Workshop, device: Device) -> Verdict:
     task = task_of(record.workload, target)
     space = task.spaces.get(record.strategy) if task else None
-    if space is None or not space.allows(record.tile):
+    if task is None or space is None or not space.allows(record.tile):
         return Verdict(record, None, "names no kernel of this release of tvm-bitenc")
     (artifact,) = workshop.build([(task, (record.strategy, record.tile))])
     if not isinstance(artifact, Artifact):

@@ -26,8 +26,8 @@ _SIZES = len(fields(Accelerator))
 def dumps(program: Program, accelerator: Accelerator) -> str:
     """Return a program, and the accelerator that it is for, as text."""
     instructions = [isa.encode(x) for x in program.instructions]
-    sizes = (len(instructions), program.constants.size, program.input_words)
-    sizes += (program.output_words, program.macs)
+    words_of = (program.constants.size, program.input_words, program.output_words)
+    sizes = (len(instructions), *words_of, program.macs)
     header = np.array([MAGIC, *astuple(accelerator), *sizes], _WORD)
     words = np.concatenate([header, *instructions, program.constants])
     return base64.b64encode(words.astype(_WORD).tobytes()).decode("ascii")
@@ -54,7 +54,8 @@ def loads(text: str) -> tuple[Program, Accelerator]:
     if len(words) != end + constants:
         raise _damaged("is truncated")
     lines = words[head:end].reshape(count, isa.INSTRUCTION_WORDS)
-    return Program(tuple(map(isa.decode, lines)), words[end:], *sizes), accelerator
+    instructions = tuple(isa.decode(line) for line in lines)
+    return Program(instructions, words[end:], *sizes), accelerator
 
 
 def _damaged(cause: str) -> LibraryError:

@@ -47,11 +47,12 @@ def timeline(program: Sequence[isa.Instruction], accelerator: Accelerator) -> li
     The memory port serves load and store as if each had it alone.
     """
     fetch = isa.INSTRUCTION_WORDS + accelerator.latency + 1
-    queues = {module: deque() for module in MODULES}
+    queues: dict[str, deque[tuple[int, isa.Instruction]]] = {m: deque() for m in MODULES}
     for index, instruction in enumerate(program):
         queues[instruction.module].append((index, instruction))
-    tokens = {queue: deque() for queue in TAKES.values()}
-    free, spans, progress = dict.fromkeys(MODULES, 0), [], True
+    tokens: dict[str, deque[int]] = {queue: deque() for queue in TAKES.values()}
+    free, progress = dict.fromkeys(MODULES, 0), True
+    spans: list[Span] = []
     while progress:
         progress = False
         for module, queue in queues.items():

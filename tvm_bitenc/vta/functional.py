@@ -15,6 +15,7 @@ from ..accelerator import BUFFERS, Accelerator
 from ..errors import BitencError
 from . import isa
 
+Queue = deque[tuple[int, isa.Instruction]]  # With their positions in the program.
 MODULES = ("load", "compute", "store")
 FACTOR_BITS = 18  # Of the signed factor of the ones, and of the ones that it multiplies.
 ONES_BITS = 24
@@ -85,7 +86,8 @@ class FunctionalSimulator:
         AcceleratorError
             For a deadlock, an address out of range, wrong tokens or sizes.
         """
-        queues, fetched = {module: deque() for module in MODULES}, deque(enumerate(program))
+        queues: dict[str, Queue] = {module: deque() for module in MODULES}
+        fetched: Queue = deque(enumerate(program))
         while True:
             self._dispatch(fetched, queues)
             ready = [m for m in order if queues[m] and not self._missing(queues[m][0][1])]
@@ -97,7 +99,7 @@ class FunctionalSimulator:
                 break
         self._check_end(queues, fetched)
 
-    def _dispatch(self, fetched: deque, queues: dict[str, deque]) -> None:
+    def _dispatch(self, fetched: Queue, queues: dict[str, Queue]) -> None:
         """Fill the queues in the order of the program, until the next one's queue is full."""
         while fetched:
             queue = queues[fetched[0][1].module]
@@ -111,13 +113,15 @@ class FunctionalSimulator:
             if name[0] == instruction.module and getattr(instruction, name[1]):
                 self.tokens[queue] -= 1
         self._check_tokens(where, instruction)
-        action = {
-            isa.Load: self._load,
-            isa.Conv: self._conv,
-            isa.Pool: self._pool,
-            isa.Store: self._store,
-        }
-        action.get(type(instruction), lambda where, x: None)(where, instruction)
+        match instruction:
+            case isa.Load():
+                self._load(where, instruction)
+            case isa.Pool():
+                self._pool(where, instruction)
+            case isa.Conv():
+                self._conv(where, instruction)
+            case isa.Store():
+                self._store(where, instruction)
         for name, queue in GIVES.items():
             if name[0] == instruction.module and getattr(instruction, name[1]):
                 self.tokens[queue] += 1
@@ -142,7 +146,7 @@ class FunctionalSimulator:
             if getattr(x, flag) and flag not in known:
                 raise AcceleratorError(where, f"{x.module} has no module for {flag}", "Clear it")
 
-    def _deadlock(self, queues: dict[str, deque], fetched: deque) -> AcceleratorError:
+    def _deadlock(self, queues: dict[str, Queue], fetched: Queue) -> AcceleratorError:
         waiting = [
             f"{module} at instruction {queue[0][0]} ({queue[0][1].name}) waits for a token "
             + " and ".join(self._missing(queue[0][1]))
@@ -155,7 +159,7 @@ class FunctionalSimulator:
         cause = "deadlock: " + "; ".join(waiting) if waiting else "it ends without finish"
         return AcceleratorError("program", cause, "Push a token for every one that is popped")
 
-    def _check_end(self, queues: dict[str, deque], fetched: deque) -> None:
+    def _check_end(self, queues: dict[str, Queue], fetched: Queue) -> None:
         left = [f"{len(queue)} of {module}" for module, queue in queues.items() if queue]
         left += [f"{len(fetched)} to be fetched"] if fetched else []
         tokens = [f"{n} tokens {queue}" for queue, n in self.tokens.items() if n]
@@ -233,7 +237,7 @@ class FunctionalSimulator:
             raise AcceleratorError(where, "words isn't 1, or passes isn't bits", "Set them")
         channel = np.arange(self.accelerator.channels)
         shift = (channel + x.sub_word * self.accelerator.channels).astype(np.uint64)
-        code = 0
+        code = np.zeros((), np.int64)
         for words, *_ in self._planes(where, x):  # (taps, pixels), from the highest plane down
             code = 2 * code + (words[..., None] >> shift & np.uint64(1)).astype(np.int64)
         self._write_codes(x, code.max(axis=0))

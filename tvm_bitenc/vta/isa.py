@@ -240,7 +240,7 @@ def encode(instruction: Instruction) -> np.ndarray:
     return np.array(words, np.uint64)
 
 
-def decode(words: Sequence[int]) -> Instruction:
+def decode(words: Sequence[int] | np.ndarray) -> Instruction:
     """Inverse of `encode`.
 
     Raises

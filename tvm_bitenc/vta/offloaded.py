@@ -9,10 +9,10 @@ import tvm
 from tvm import relax
 
 from ..accelerator import Accelerator
-from ..layer import BranchGeometry, ConvLayer
+from ..layer import BranchGeometry, ConvLayer, four_sides, height_width
 from ..op.lookup import packed_lookup_op
 from ..op.packed import conv_layer_of, packed_conv2d_op
-from ..op.registration import constant_value, is_call_to
+from ..op.registration import is_call_to, required_constant
 from .binary import loads
 from .compile_layer import compile_conv
 from .compile_pool import compile_pool
@@ -74,25 +74,22 @@ class Offloaded:
         return compile_conv(layer, accelerator, self.table)
 
 
-def program_of(function: relax.Function) -> Program:
-    """Return the finished program of a function that was cut out."""
-    return loads(str(function.attrs[PROGRAM]))[0]
+def program_of(function: relax.Function) -> tuple[Program, Accelerator]:
+    """Return the finished program of a function that was cut out, and what it is for."""
+    return loads(str(function.attrs[PROGRAM]))
 
 
 def window_of(call: relax.Call) -> Window:
     """Sizes of a `packed_max_pool2d`, for one sample."""
     _, height, width, bits, words = call.args[0].ty.shape
-    attributes = {
-        name: tuple(int(value) for value in call.attrs[name])
-        for name in ("pool_size", "strides", "padding", "dilation", "out_size")
-    }
-    window = [attributes[name] for name in ("strides", "padding", "dilation")]
+    attrs = call.attrs
+    strides, dilation = height_width(attrs["strides"]), height_width(attrs["dilation"])
     return Window(
         str(call.attrs.get("layer", "max_pool2d")),
         (1, int(height), int(width), 64 * int(words)),
-        attributes["out_size"],
-        attributes["pool_size"],
-        BranchGeometry((), (), 0, *window),
+        height_width(attrs["out_size"]),
+        height_width(attrs["pool_size"]),
+        BranchGeometry((), (), 0, strides, four_sides(attrs["padding"]), dilation),
         words=int(words),
         act_bits=int(bits),
         weight_bits=0,
@@ -130,10 +127,10 @@ def fused_lookup(lookup: relax.Call, definition, position) -> Offloaded:
     position : callable
         From another operand to its position among the parameters.
     """
-    *planes, table = lookup.args
+    *planes, codes = lookup.args
     values = [definition(expr) for expr in planes]
     own = next(i for i, value in enumerate(values) if is_call_to(value, packed_conv2d_op))
-    table = constant_value(table)
+    table = required_constant(codes)
     call = values[own]
     operands = [position(call.args[0])]
     if len(planes) == 1:

@@ -58,7 +58,9 @@ class Program:
         linked = list(self.instructions)
         for index, name in relative.items():
             base = getattr(self, f"{name}_address")
-            linked[index] = replace(linked[index], dram=linked[index].dram + base)
+            instruction = linked[index]
+            assert isinstance(instruction, (isa.Load, isa.Store))  # Only these have an address.
+            linked[index] = replace(instruction, dram=instruction.dram + base)
         return replace(self, instructions=tuple(linked))
 
     def image(self, planes: np.ndarray) -> np.ndarray:

@@ -134,7 +134,8 @@ def _read() -> str:
 
 def areas(statistics: str, top: str) -> dict[str, Area]:
     """Areas of `top` and the units inside from what Yosys's ``stat`` prints."""
-    cells, name = {}, ""
+    cells: dict[str, dict[str, int]] = {}
+    name = ""
     for line in statistics.splitlines():
         if title := re.fullmatch(r"=== (.+) ===", line.strip()):
             name = title[1]
@@ -148,7 +149,7 @@ def areas(statistics: str, top: str) -> dict[str, Area]:
         names = [name for name in cells if name.split("\\")[-1] == unit]
         if names:
             instances = {x: sum(each.get(x, 0) for each in cells.values()) for x in names}
-            found[unit] = _area(max(names, key=instances.get), cells)
+            found[unit] = _area(max(names, key=instances.__getitem__), cells)
     return found
 
 

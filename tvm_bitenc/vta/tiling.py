@@ -189,6 +189,8 @@ class Tiling:
     @cached_property
     def border(self) -> np.ndarray:
         """Border constants, int32, shape (classes, out_channels), in the order of the hardware."""
+        if self.layer.border is None:
+            return np.zeros((0, 0), np.int32)
         table, row_class, column_class = self.layer.border
         row_low, row_high, column_low, column_high = self.edges
         rows = _representatives(row_low, row_high, len(row_class))

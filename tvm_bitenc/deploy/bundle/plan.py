@@ -167,7 +167,7 @@ class _Reader:
             return [self._value(item) for item in expr.fields]
         if isinstance(expr, relax.TupleGetItem):
             return self._value(expr.tuple_value)[expr.index]
-        name = expr.op.name if isinstance(expr, relax.Call) and hasattr(expr.op, "name") else None
+        name = expr.op.name if isinstance(expr, relax.Call) and hasattr(expr.op, "name") else ""
         reader = {
             "relax.memory.alloc_storage": self._storage,
             "relax.memory.alloc_tensor": self._tensor,

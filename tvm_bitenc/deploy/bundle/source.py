@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import string
 from importlib import resources
 
@@ -22,7 +21,7 @@ class _Template(string.Template):
 
 def render(template: str, **values: object) -> str:
     """Fill in a file of templates/."""
-    text = resources.files(__package__).joinpath("templates", template).read_text("utf-8")
+    text = resources.files(__package__).joinpath("templates").joinpath(template).read_text("utf-8")
     return _Template(text).substitute(values)
 
 
@@ -72,7 +71,7 @@ def _step(step: Step, net: str, arguments_at: int) -> str:
 
 
 def _dlpack_type(dtype: str) -> tuple[int, int]:
-    kind = re.match(r"[a-z]+", dtype).group()
+    kind = dtype.rstrip("0123456789")
     if kind not in _DLPACK_CODES:
         raise UnsupportedError(f"type {dtype}", "isn't C's", "Use export_library")
     return _DLPACK_CODES[kind], 8 * tvm.DataType(dtype).itemsize

@@ -24,7 +24,7 @@ SAVE_EVERY = 2.0  # Seconds.
 FILE = Limits(size=1 << 30)
 
 
-class PackedArray(Document):
+class PackedArray(Document, frozen=True):
     """An array as `pack_array` writes it; its bytes are base64."""
 
     dtype: Literal["float32", "float64", "int32", "int64", "uint8", "int8"]
@@ -32,7 +32,7 @@ class PackedArray(Document):
     data: bytes
 
 
-class KeptLayer(Document):
+class KeptLayer(Document, frozen=True):
     """What is kept of a quantized layer."""
 
     error: Share = 0.0
@@ -40,7 +40,7 @@ class KeptLayer(Document):
     codes: PackedArray | UnsetType = UNSET
 
 
-class CheckpointFile(Document):
+class CheckpointFile(Document, frozen=True):
     """What a checkpoint's file holds: of each step a number, or what is kept of a layer."""
 
     version: int

@@ -41,7 +41,7 @@ class Extent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     as_int: Length
 
 
-class StoredMeta(Part):
+class StoredMeta(Part, frozen=True):
     """Type and layout of a stored tensor."""
 
     dtype: Literal[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]
@@ -66,7 +66,7 @@ class StoredMeta(Part):
         return (self.storage_offset.as_int + last + 1) * ITEM_BYTES[self.dtype]
 
 
-class Payload(Part):
+class Payload(Part, frozen=True):
     """A tensor in a member of its own or of several; it isn't pickled."""
 
     path_name: Annotated[str, Meta(pattern=r"^(weight|tensor)_[0-9]{1,9}\Z")]
@@ -75,7 +75,7 @@ class Payload(Part):
     tensor_meta: StoredMeta
 
 
-class PayloadConfig(Part):
+class PayloadConfig(Part, frozen=True):
     """``model_weights_config.json`` or ``model_constants_config.json``."""
 
     config: dict[Fqn, Payload]

@@ -51,14 +51,14 @@ class OneOf(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
             raise ValueError(f"holds {len(given)} of {', '.join(self.__struct_fields__)}")
 
 
-class Device(Part):
+class Device(Part, frozen=True):
     """Where a tensor lies."""
 
     type: Literal["cpu", "meta"]
     index: Annotated[int, Meta(ge=0, lt=64)] | None = None
 
 
-class Hint(OneOf):
+class Hint(OneOf, frozen=True):
     """What a symbolic number was while the model was exported."""
 
     as_int: Int | UnsetType = UNSET
@@ -66,7 +66,7 @@ class Hint(OneOf):
     as_float: Float | UnsetType = UNSET
 
 
-class SymExpr(Part):
+class SymExpr(Part, frozen=True):
     """A symbolic number, in the spelling of sympy's `srepr`; torch evaluates it."""
 
     expr_str: Annotated[str, Meta(max_length=4096)]
@@ -76,28 +76,28 @@ class SymExpr(Part):
         check_expression(self.expr_str)
 
 
-class SymInt(OneOf):
+class SymInt(OneOf, frozen=True):
     """A size."""
 
     as_expr: SymExpr | UnsetType = UNSET
     as_int: Int | UnsetType = UNSET
 
 
-class SymFloat(OneOf):
+class SymFloat(OneOf, frozen=True):
     """A symbolic float."""
 
     as_expr: SymExpr | UnsetType = UNSET
     as_float: Float | UnsetType = UNSET
 
 
-class SymBool(OneOf):
+class SymBool(OneOf, frozen=True):
     """A condition on sizes."""
 
     as_expr: SymExpr | UnsetType = UNSET
     as_bool: bool | UnsetType = UNSET
 
 
-class TensorMeta(Part):
+class TensorMeta(Part, frozen=True):
     """Type and layout of a tensor in the graph."""
 
     dtype: Annotated[int, Meta(ge=1, le=35)]
@@ -109,55 +109,55 @@ class TensorMeta(Part):
     layout: Literal[7]  # Strided.
 
 
-class IntegerName(OneOf):
+class IntegerName(OneOf, frozen=True):
     """A number, or the name of one that the graph computes."""
 
     as_name: Identifier | UnsetType = UNSET
     as_int: Int | UnsetType = UNSET
 
 
-class FloatName(OneOf):
+class FloatName(OneOf, frozen=True):
     """As `IntegerName`."""
 
     as_name: Identifier | UnsetType = UNSET
     as_float: Float | UnsetType = UNSET
 
 
-class BooleanName(OneOf):
+class BooleanName(OneOf, frozen=True):
     """As `IntegerName`."""
 
     as_name: Identifier | UnsetType = UNSET
     as_bool: bool | UnsetType = UNSET
 
 
-class TensorName(Part):
+class TensorName(Part, frozen=True):
     """The name of a tensor of the graph."""
 
     name: Identifier
 
 
-class OptionalTensor(OneOf):
+class OptionalTensor(OneOf, frozen=True):
     """A tensor or None."""
 
     as_tensor: TensorName | UnsetType = UNSET
     as_none: bool | UnsetType = UNSET
 
 
-class NamedGraph(Part):
+class NamedGraph(Part, frozen=True):
     """The body of a context, such as `torch.no_grad`."""
 
     name: Identifier
     graph: Graph
 
 
-class Complex(Part):
+class Complex(Part, frozen=True):
     """A complex number."""
 
     real: Float
     imag: Float
 
 
-class Argument(OneOf):
+class Argument(OneOf, frozen=True):
     """An argument or result of a node: tensors and numbers, no object and no operator."""
 
     as_none: bool | UnsetType = UNSET
@@ -190,7 +190,7 @@ class Argument(OneOf):
     as_float_lists: list[list[Float]] | UnsetType = UNSET
 
 
-class NamedArgument(Part):
+class NamedArgument(Part, frozen=True):
     """An argument by the name that the operator's schema gives it."""
 
     name: OptionalIdentifier
@@ -204,7 +204,7 @@ class Metadata(msgspec.Struct, frozen=True, omit_defaults=True):
     nn_module_stack: Printable = ""
 
 
-class Node(Part):
+class Node(Part, frozen=True):
     """A call of an operator."""
 
     target: Operator
@@ -215,7 +215,7 @@ class Node(Part):
     name: Identifier | None = None
 
 
-class Graph(Part):
+class Graph(Part, frozen=True):
     """The calls, and the types of all names."""
 
     inputs: list[Argument]
@@ -229,20 +229,20 @@ class Graph(Part):
     sym_float_values: dict[Identifier, SymFloat] = {}
 
 
-class UserInput(Part):
+class UserInput(Part, frozen=True):
     """An input of the model."""
 
     arg: Argument
 
 
-class ParameterInput(Part):
+class ParameterInput(Part, frozen=True):
     """A parameter as an input of the graph."""
 
     arg: TensorName
     parameter_name: Path
 
 
-class BufferInput(Part):
+class BufferInput(Part, frozen=True):
     """A buffer as an input of the graph."""
 
     arg: TensorName
@@ -250,14 +250,14 @@ class BufferInput(Part):
     persistent: bool
 
 
-class ConstantTensorInput(Part):
+class ConstantTensorInput(Part, frozen=True):
     """A constant as an input of the graph."""
 
     arg: TensorName
     tensor_constant_name: Path
 
 
-class ConstantValue(OneOf):
+class ConstantValue(OneOf, frozen=True):
     """A plain value."""
 
     as_none: bool | UnsetType = UNSET
@@ -267,14 +267,14 @@ class ConstantValue(OneOf):
     as_bool: bool | UnsetType = UNSET
 
 
-class ConstantInput(Part):
+class ConstantInput(Part, frozen=True):
     """An input that was no tensor when the model was exported."""
 
     name: Identifier
     value: ConstantValue
 
 
-class InputSpec(OneOf):
+class InputSpec(OneOf, frozen=True):
     """What an input of the graph is."""
 
     user_input: UserInput | UnsetType = UNSET
@@ -284,28 +284,28 @@ class InputSpec(OneOf):
     constant_input: ConstantInput | UnsetType = UNSET
 
 
-class BufferMutation(Part):
+class BufferMutation(Part, frozen=True):
     """A result that becomes a buffer."""
 
     arg: TensorName
     buffer_name: Path
 
 
-class ParameterMutation(Part):
+class ParameterMutation(Part, frozen=True):
     """A result that becomes a parameter."""
 
     arg: TensorName
     parameter_name: Path
 
 
-class InputMutation(Part):
+class InputMutation(Part, frozen=True):
     """A result that is written into an input."""
 
     arg: TensorName
     user_input_name: Identifier
 
 
-class OutputSpec(OneOf):
+class OutputSpec(OneOf, frozen=True):
     """What an output of the graph is."""
 
     user_output: UserInput | UnsetType = UNSET
@@ -314,14 +314,14 @@ class OutputSpec(OneOf):
     user_input_mutation: InputMutation | UnsetType = UNSET
 
 
-class Signature(Part):
+class Signature(Part, frozen=True):
     """Inputs and outputs."""
 
     input_specs: list[InputSpec]
     output_specs: list[OutputSpec]
 
 
-class Tree(Part):
+class Tree(Part, frozen=True):
     """How inputs or outputs are nested: in Python's own containers, whose keys are texts."""
 
     type: CONTAINERS | None
@@ -333,7 +333,7 @@ class Tree(Part):
             msgspec.json.decode(self.context, type=list[str] | None)
 
 
-class ModuleCallSignature(Part):
+class ModuleCallSignature(Part, frozen=True):
     """Inputs and outputs as the caller sees them."""
 
     inputs: list[Argument]
@@ -347,14 +347,14 @@ class ModuleCallSignature(Part):
             msgspec.structs.force_setattr(self, name, checked_tree(getattr(self, name)))
 
 
-class ModuleCall(Part):
+class ModuleCall(Part, frozen=True):
     """A module of the model."""
 
     fqn: Path
     signature: ModuleCallSignature | None = None
 
 
-class GraphModule(Part):
+class GraphModule(Part, frozen=True):
     """A graph and what surrounds it."""
 
     graph: Graph
@@ -362,21 +362,21 @@ class GraphModule(Part):
     module_call_graph: list[ModuleCall]
 
 
-class RangeConstraint(Part):
+class RangeConstraint(Part, frozen=True):
     """Bounds of a symbol."""
 
     min_val: Int | None
     max_val: Int | None
 
 
-class SchemaVersion(Part):
+class SchemaVersion(Part, frozen=True):
     """The schema that the archive was written with."""
 
     major: Literal[8]
     minor: Annotated[int, Meta(ge=0)]
 
 
-class Program(Part):
+class Program(Part, frozen=True):
     """``models/model.json``: an exported program, without guards, which are source text."""
 
     graph_module: GraphModule

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import SupportsInt
 
 import numpy as np
 from tvm import relax
 from tvm.ir import Op
 
-from ...op.registration import constant_value
+from ...op.registration import constant_value, required_constant
 
 
-def _ints(values) -> list[int]:
+def _ints(values: Iterable[SupportsInt]) -> list[int]:
     return [int(value) for value in values]
 
 
@@ -21,9 +22,9 @@ def slices(call: relax.Call) -> dict[int, slice]:
     strides = rest[0] if rest else [1] * len(axes)
     shape, found = call.args[0].ty.shape, {}
     for axis, begin, end, stride in zip(axes, begins, ends, strides):
-        if stride < 0 and end < -int(shape[axis]):
-            end = None  # Down to the first element: Python would count -1 from the end.
-        found[axis % len(shape)] = slice(begin, end, stride)
+        # Down to the first element: Python would count -1 from the end.
+        is_whole = stride < 0 and end < -int(shape[axis])
+        found[axis % len(shape)] = slice(begin, None if is_whole else end, stride)
     return found
 
 
@@ -34,7 +35,7 @@ def _strided_slice(call: relax.Call, x: np.ndarray) -> np.ndarray:
 
 def _take(call: relax.Call, x: np.ndarray) -> np.ndarray:
     axis = None if call.attrs.axis is None else int(call.attrs.axis)
-    return np.take(x, constant_value(call.args[1]), axis)
+    return np.take(x, required_constant(call.args[1]), axis)
 
 
 def moves_constants(call: relax.Expr) -> bool:

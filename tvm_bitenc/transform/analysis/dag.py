@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from typing import TypeVar, overload
 
 from tvm import relax
 
 from ..rewrite import Graph
 
 Answer = TypeVar("Answer")
+Question = Callable[[relax.Expr, Graph], Answer]
 Operands = Callable[[relax.Expr, Graph], Sequence[relax.Expr]]
 
 
@@ -26,9 +27,17 @@ def operands_of(expr: relax.Expr, graph: Graph) -> Sequence[relax.Expr]:
     return definition.fields if isinstance(definition, relax.Tuple) else ()
 
 
+@overload
 def once_per_variable(
-    operands: Operands = operands_of, keep: Callable[[Answer], bool] = lambda _answer: True
-) -> Callable[[Callable[[relax.Expr, Graph], Answer]], Callable[[relax.Expr, Graph], Answer]]:
+    operands: Operands = ...,
+) -> Callable[[Question[Answer]], Question[Answer]]: ...
+@overload
+def once_per_variable(
+    operands: Operands = ..., *, keep: Callable[[Answer], bool]
+) -> Callable[[Question[Answer]], Question[Answer]]: ...
+def once_per_variable(
+    operands: Operands = operands_of, *, keep: Callable[[Answer], bool] = lambda _answer: True
+) -> Callable[[Question[Answer]], Question[Answer]]:
     """Let a recursive function of ``(expr, graph)`` be asked once about each variable of a graph.
 
     Parameters
@@ -39,7 +48,7 @@ def once_per_variable(
         Tells which answers are small enough to be kept when the question is answered.
     """
 
-    def decorate(function: Callable[[relax.Expr, Graph], Answer]):
+    def decorate(function: Question[Answer]) -> Question[Answer]:
         @functools.wraps(function)
         def asked(expr: relax.Expr, graph: Graph) -> Answer:
             answers = graph.answers.setdefault(function, {})

@@ -149,10 +149,18 @@ def _value(expr: relax.Expr, graph: Graph) -> np.ndarray | None:
     if value is not None:
         return value
     if constant_shaping.moves_constants(expr):
-        return constant_shaping.FUNCTIONS[op_name(expr)](expr, _value(expr.args[0], graph))
+        return constant_shaping.FUNCTIONS[op_name(expr)](expr, _constant(expr.args[0], graph))
     if expr.op in (quantize_op, encode_op):
         axis, encoding = int(expr.attrs["axis"]), encoding_of(expr)
-        codes = encoding.quantize(_value(expr.args[0], graph), axis)
+        codes = encoding.quantize(_constant(expr.args[0], graph), axis)
         return codes if expr.op == encode_op else encoding.dequantize(codes, axis)
+    function = function_of(expr)
+    assert function is not None  # Or it weren't constant.
     with np.errstate(all="ignore"):
-        return function_of(expr)(*(_value(argument, graph) for argument in expr.args))
+        return function(*(_constant(argument, graph) for argument in expr.args))
+
+
+def _constant(expr: relax.Expr, graph: Graph) -> np.ndarray:
+    value = _value(expr, graph)
+    assert value is not None  # What is made of constants alone has constant operands.
+    return value

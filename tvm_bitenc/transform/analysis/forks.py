@@ -102,11 +102,17 @@ def function_between(call: relax.Call, source: relax.Expr, graph: Graph) -> Func
         values = {source: x}
 
         def value_of(expr: relax.Expr) -> np.ndarray:
-            return values[expr] if expr in values else evaluate(expr, graph)
+            value = values[expr] if expr in values else evaluate(expr, graph)
+            assert value is not None  # Or `source` weren't its source.
+            return value
+
+        def applied(call: relax.Call) -> np.ndarray:
+            function = reading_of(call)
+            assert function is not None
+            return function(*map(value_of, call.args))
 
         for var in in_order(call, graph, operands, values):
-            inner = graph.definition(var)
-            values[var] = reading_of(inner)(*map(value_of, inner.args))
-        return reading_of(call)(*map(value_of, call.args))
+            values[var] = applied(graph.definition(var))
+        return applied(call)
 
     return function

@@ -75,13 +75,11 @@ def fit(levels: np.ndarray) -> Encoding | None:
     if not 2 <= count <= MAX_LEVELS or not np.isfinite(real).all() or np.any(step <= 0):
         return None
     zero_point = np.rint(-2 * real[0] / step) / 2 + 0.0  # Never -0.
-    parameters = [_scale(real, zero_point), zero_point]
+    scale = _scale(real, zero_point)
+    if channels == 1:
+        scale, zero_point = scale[0], zero_point[0]
     try:
-        encoding = Encoding(
-            (count - 1).bit_length(),
-            *(v[0] if channels == 1 else v for v in parameters),
-            max_code=count - 1,
-        )
+        encoding = Encoding((count - 1).bit_length(), scale, zero_point, max_code=count - 1)
     except UnsupportedError:
         return None
     codes = np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None], levels.shape)
@@ -133,7 +131,7 @@ def _levels_of(expr: relax.Expr, graph: Graph, budget: Iterator[int]) -> np.ndar
     return None
 
 
-def _mapped(function, levels: np.ndarray, rank: int) -> np.ndarray | None:
+def _mapped(function: Function, levels: np.ndarray, rank: int) -> np.ndarray | None:
     """Levels behind an op of one variable, whose constants may have more axes."""
     with np.errstate(all="ignore"):
         levels = function(

@@ -99,13 +99,14 @@ def elementwise_step(expr: relax.Expr, graph: Graph) -> Step | None:
     if source is None:
         return None
     if is_call_to(expr, quantize_op) or op_name(expr) == "relax.astype":
-        return Step(reading_of(expr), source, True)
+        function = reading_of(expr)
+        return None if function is None else Step(function, source, True)
     if sum(not is_constant(argument, graph) for argument in expr.args) == 1:
         found = unary(expr, graph)
         return None if found is None else _arithmetic_step(found)
     slope = _slope(expr, source, graph)
     is_monotone = slope is not None and bool(np.all(slope >= 0))
-    is_rising = is_monotone and slope.size == 1
+    is_rising = is_monotone and slope is not None and slope.size == 1
     return Step(function_between(expr, source, graph), source, is_rising, is_monotone)
 
 

@@ -82,7 +82,8 @@ def unary_of(
     others = {i: argument for i, argument in enumerate(expr.args) if i != variable}
     if not all(is_constant(argument, graph) for argument in others.values()):
         return None
-    return Unary(expr, variable, {i: evaluate(other, graph) for i, other in others.items()})
+    values = ((i, evaluate(other, graph)) for i, other in others.items())
+    return Unary(expr, variable, {i: value for i, value in values if value is not None})
 
 
 def unary(expr: relax.Expr, graph: Graph, first_only: Collection[str] = FIRST_ONLY) -> Unary | None:

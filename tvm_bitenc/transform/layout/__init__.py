@@ -29,7 +29,7 @@ from tvm import relax
 from ...op.branch import branch_conv2d_op, branch_dense_op, geometry_of
 from ...op.lookup import lookup_op, packed_lookup
 from ...op.packed import packed_conv2d, packed_max_pool2d, packed_threshold
-from ...op.registration import constant_value, is_call_to, make_call
+from ...op.registration import is_call_to, make_call, required_constant
 from ...op.threshold import threshold_op
 from ..analysis.float32 import op_name
 from ..rewrite import Graph, merge_equal, rewrite_calls
@@ -72,7 +72,7 @@ def _conv2d(call: relax.Call, graph: Graph) -> relax.Expr:
 
 def _dense(call: relax.Call, graph: Graph) -> relax.Expr:
     """See a dense layer as a convolution whose window is the whole image."""
-    codes, weight = call.args[0], constant_value(call.args[1])
+    codes, weight = call.args[0], required_constant(call.args[1])
     image = _flattened_image(codes, graph)
     if image is None:
         batch, features = codes.ty.shape

@@ -13,6 +13,7 @@ import tvm_ffi
 from tvm import relax, topi
 
 from ...encoding import WORD_BITS
+from ...layer import height_width
 from ...op.interleave import interleave, interleave_op
 from ...op.packed_channels import packed_concat, packed_slice
 from ...op.registration import constant_value
@@ -38,7 +39,7 @@ def shape_planes(call: relax.Call, graph: Graph) -> relax.Expr | None:
     if parts is None or on_planes is None or all(packed_source(p, graph) is None for p in parts):
         return None
     bits = [bits_of_packable(part, graph) for part in parts]
-    if None in bits or len(set(bits)) > 1:
+    if bits[0] is None or len(set(bits)) > 1:
         return None
     result = on_planes(call, [planes_of(part, bits[0], graph) for part in parts], graph)
     return None if result is None else unpacked(graph.emit(result), call.ty.shape[1], graph)
@@ -65,7 +66,7 @@ def _concat(call: relax.Call, parts: Sequence[relax.Expr], graph: Graph) -> rela
 
 
 def _interleave(call: relax.Call, parts: Sequence[relax.Expr], graph: Graph) -> relax.Expr | None:
-    strides, size = ([int(v) for v in call.attrs[name]] for name in ("strides", "size"))
+    strides, size = (height_width(call.attrs[name]) for name in ("strides", "size"))
     return interleave(parts, strides, size, axis=PLANE_AXES[int(call.attrs["axis"])])
 
 
@@ -132,7 +133,7 @@ def nearest_indices(call: relax.Call) -> tuple[np.ndarray, np.ndarray]:
     """
     attrs = call.attrs
     height, width = (int(size) for size in list(call.args[0].ty.shape)[2:])
-    numbers = np.stack(np.mgrid[:height, :width]).astype(np.float32)[None]
+    numbers = np.mgrid[:height, :width].astype(np.float32)[None]
     size = tuple(int(extent) for extent in list(call.ty.shape)[2:])
     function = prim_func(
         lambda image: topi.image.resize2d(

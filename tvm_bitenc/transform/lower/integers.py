@@ -16,11 +16,12 @@ would round sums beyond 2^24.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike
 from tvm import relax
 
 from ...op.branch import branch_conv2d_op, branch_dense_op, geometry_of
 from ...op.matmul import branch_matmul_op
-from ...op.registration import constant_value, is_call_to
+from ...op.registration import constant_value, is_call_to, required_constant
 from ..analysis.float32 import op_name
 from ..analysis.shaping import RESHAPING
 from ..rewrite import Graph
@@ -57,11 +58,11 @@ def _divisor(sums: relax.Expr, graph: Graph) -> int:
     if op_name(call) == "relax.reshape":  # Of a product of matrices.
         call = graph.definition(call.args[0])
     if is_call_to(call, branch_matmul_op):
-        offsets = [int(call.attrs[f"{which}_offset"]) for which in ("act", "weight")]
+        offsets: list[ArrayLike] = [int(call.attrs[f"{x}_offset"]) for x in ("act", "weight")]
         planes = [call.attrs[f"{which}_coefficients"] for which in ("act", "weight")]
     elif is_call_to(call, branch_conv2d_op) or is_call_to(call, branch_dense_op):
         geometry = geometry_of(call)
-        offsets = [geometry.act_offset, constant_value(call.args[2])]
+        offsets = [geometry.act_offset, required_constant(call.args[2])]
         planes = [geometry.act_coefficients, geometry.weight_coefficients]
     else:
         return 0
@@ -69,5 +70,5 @@ def _divisor(sums: relax.Expr, graph: Graph) -> int:
     return int(np.prod([_divisor_of(sum(map(int, p)), o) for p, o in zip(planes, offsets)]))
 
 
-def _divisor_of(value: int, offset) -> int:
+def _divisor_of(value: int, offset: ArrayLike) -> int:
     return 1 if np.any((value + np.asarray(offset)) % 2) else 2

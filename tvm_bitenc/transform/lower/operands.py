@@ -62,13 +62,15 @@ def code_of_pad(value: float, encoding: Encoding) -> int | None:
     """Code of a value that is a level exactly, else None; 0 where scales differ by channel."""
     if encoding.is_per_channel:
         return 0  # No layer takes such activations.
-    code = encoding.quantize(np.float32([value]))
+    code = encoding.quantize(np.array([value], np.float32))
     return int(code[0]) if encoding.dequantize(code)[0] == np.float32(value) else None
 
 
 def activation(expr: relax.Expr, graph: Graph, layer: str) -> tuple[relax.Expr, Encoding]:
     """Codes of a layer's input: quantizers become encoders, shaping ops act on codes."""
-    quantizer, _ = quantized_sources(expr, graph)
+    quantizer, reason = quantized_sources(expr, graph)
+    if quantizer is None:
+        raise UnsupportedError(f"layer {layer!r}", f"its input {reason}", "Quantize it")
     encoding = _per_tensor(encoding_of(quantizer))
     codes: dict[relax.Expr, relax.Expr] = {}
 
@@ -82,9 +84,10 @@ def activation(expr: relax.Expr, graph: Graph, layer: str) -> tuple[relax.Expr, 
                 "its codes don't rise with their values",
                 "Quantize after the pooling",
             )
-        parts = [codes[part] for part in sources(expr, graph)]
-        value = constant_pad(expr)
+        value, tensors = constant_pad(expr), sources(expr, graph)
         pad_code = 0 if value is None else code_of_pad(value, encoding)
+        assert tensors is not None and pad_code is not None  # Or there were no quantizer.
+        parts = [codes[part] for part in tensors]
         return graph.emit(on_sources(expr, parts, pad_code))
 
     for var in in_order(expr, graph, unquantized_sources, codes):
@@ -127,10 +130,12 @@ def weight(call: relax.Call, graph: Graph, out_axis: int) -> tuple[np.ndarray, E
     out_axis : int
         Axis of the output channels, as the layer sees its weight.
     """
-    quantizer, where = (
-        weight_quantizer(call, graph),
+    where, quantizer = (
         f"{describe(call)} {layer_name(call, graph)!r}",
+        weight_quantizer(call, graph),
     )
+    if quantizer is None:
+        raise UnsupportedError(where, "its weight isn't quantized", "Quantize it")
     values = evaluate(quantizer.args[0], graph)
     if values is None:
         raise UnsupportedError(
@@ -149,16 +154,16 @@ def weight(call: relax.Call, graph: Graph, out_axis: int) -> tuple[np.ndarray, E
     numbers = np.arange(values.shape[axis]).reshape(
         [-1 if i == axis else 1 for i in range(values.ndim)]
     )
-    numbers = _moved(np.broadcast_to(numbers, values.shape), call, graph)
-    numbers = np.moveaxis(numbers, out_axis, 0).reshape(len(codes), -1)
-    if (numbers != numbers[:, :1]).any():
+    moved = _moved(np.broadcast_to(numbers, values.shape), call, graph)
+    of_channels = np.moveaxis(moved, out_axis, 0).reshape(len(codes), -1)
+    if (of_channels != of_channels[:, :1]).any():
         raise UnsupportedError(
             where,
             f"its weight has a scale per entry of axis {axis}, not per output channel "
             "(refused by design)",
             "Use one scale per output channel, or per tensor",
         )
-    return codes, _of_channels(encoding, numbers[:, 0])
+    return codes, _of_channels(encoding, of_channels[:, 0])
 
 
 def _moved(array: np.ndarray, call: relax.Call, graph: Graph) -> np.ndarray:

@@ -65,7 +65,7 @@ class _Reading:
         self.early = term
         return first
 
-    def encoding(self, scale: np.float32) -> Encoding | None:
+    def encoding(self, scale: np.ndarray) -> Encoding | None:
         """Encoding of the spelling; None if there is none."""
         codes = self.high - self.low
         if not self.rounding or self.early != -self.late or not 1 <= codes <= 255:
@@ -128,10 +128,12 @@ def _read(expr: relax.Expr, reading: _Reading, graph: Graph) -> relax.Expr | Non
 
 
 def _bounds(expr: relax.Call, graph: Graph) -> tuple[float, float] | None:
-    values = [evaluate(argument, graph) for argument in expr.args[1:]]
-    if any(value is None or np.size(value) != 1 for value in values):
-        return None
-    numbers = [float(np.reshape(value, ())) for value in values]
+    numbers = []
+    for argument in expr.args[1:]:
+        value = evaluate(argument, graph)
+        if value is None or np.size(value) != 1:
+            return None
+        numbers.append(float(np.reshape(value, ())))
     if op_name(expr) == "relax.clip":
         return numbers[0], numbers[1]
     if op_name(expr) == "relax.minimum":

@@ -26,10 +26,8 @@ def where_comparison(call: relax.Call, graph: Graph) -> relax.Expr | None:
     """``where(x >= c, a, b)`` with constants a and b, and with any other comparison."""
     if op_name(call) != "relax.where":
         return None
-    values = [_lone_constant(argument, graph) for argument in call.args[1:]]
-    if any(value is None for value in values):
-        return None
-    return _two_levels(call.args[0], *values, graph)
+    yes, no = (_lone_constant(argument, graph) for argument in call.args[1:])
+    return None if yes is None or no is None else _two_levels(call.args[0], yes, no, graph)
 
 
 def cast_comparison(call: relax.Call, graph: Graph) -> relax.Expr | None:
@@ -39,7 +37,9 @@ def cast_comparison(call: relax.Call, graph: Graph) -> relax.Expr | None:
     return _two_levels(call.args[0], np.float32(1), np.float32(0), graph)
 
 
-def _two_levels(condition, yes: np.float32, no: np.float32, graph: Graph) -> relax.Expr | None:
+def _two_levels(
+    condition: relax.Expr, yes: np.float32, no: np.float32, graph: Graph
+) -> relax.Expr | None:
     """`yes` where a comparison holds, else `no`, as one quantizer of the difference."""
     comparison = graph.definition(condition)
     if op_name(comparison) not in _DIFFERENCES:
@@ -66,11 +66,13 @@ def two_levels(low: np.float32, high: np.float32) -> Encoding | None:
         encoding = Encoding(1, scale, zero_point, rounding="sign")
     except UnsupportedError:
         return None
-    hit = encoding.dequantize(np.uint8([0, 1])) == np.float32([low, high])
+    hit = encoding.dequantize(np.arange(2)) == np.array([low, high], np.float32)
     return encoding if hit.all() else None
 
 
-def _difference(x: relax.Expr, constant: np.float32, constant_first: bool, graph: Graph):
+def _difference(
+    x: relax.Expr, constant: np.float32, constant_first: bool, graph: Graph
+) -> relax.Expr:
     if constant_first:
         difference = relax.op.subtract(relax.const(constant), x)
         return graph.emit(relax.op.negative(x) if constant == 0 else difference)
@@ -83,8 +85,8 @@ def _lone_constant(expr: relax.Expr, graph: Graph) -> np.float32 | None:
     if op_name(definition) in ("relax.full", "relax.full_like"):
         return _lone_constant(definition.args[1], graph)
     if op_name(definition) == "relax.negative":
-        value = _lone_constant(definition.args[0], graph)
-        return None if value is None else -value
+        opposite = _lone_constant(definition.args[0], graph)
+        return None if opposite is None else -opposite
     value = evaluate(definition, graph)
     if value is None or np.size(value) == 0 or not np.all(value == np.ravel(value)[0]):
         return None

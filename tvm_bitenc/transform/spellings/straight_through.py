@@ -66,7 +66,7 @@ def _is_close(x: relax.Expr, quantized: relax.Expr, graph: Graph) -> bool:
     function = step_along(quantized, x, graph)
     if bounds is None or levels is None or function is None or levels.size != len(levels):
         return False
-    low, high = np.float32(bounds)
+    low, high = np.array(bounds, np.float32)
     if not np.isfinite([low, high]).all():
         return False
     levels = np.sort(levels.reshape(-1))
@@ -96,5 +96,5 @@ def _survives(level: np.float64, start: np.float32, end: np.float32) -> bool:
 
 def _rises(function, low: np.float32, high: np.float32, levels: np.ndarray) -> bool:
     """Whether the ends of the range get the outermost levels, and not in reverse."""
-    first, last = function(np.float32([low, high]))
+    first, last = function(np.array([low, high], np.float32))
     return first <= last and first in levels and last in levels
