@@ -42,7 +42,7 @@ class RemoteError(BitencError):
     """An RPC server that can't be reached, stopped, or failed."""
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """Return the first line of another library's message, without its full stop."""
     lines = str(error).strip().splitlines() or [repr(error)]
     return printable(lines[0].removesuffix("."))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,9 @@ from torch.nn import functional
 
 from .quantize_op import check_bits, quantize
 from .quantizers import hard_relu, hard_tanh, mbn_integers, symmetric_rounding
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # Of typing itself from Python 3.11 on.
 
 KINDS = ("relu", "tanh")
 ROUTES = ("qnn", "mbn")
@@ -29,6 +33,9 @@ GAUSSIAN_HALF_STEP = {
 
 class _IntegerGrid(nn.Module):
     """Rounds to integers v + o that lie 2 apart: odd and symmetric, or even and from 0 up."""
+
+    step: Tensor
+    zero_point: Tensor
 
     def __init__(self, bits: int, symmetric: bool):
         super().__init__()
@@ -113,13 +120,28 @@ class QActivation(nn.Module):
 class QuantizedLayer(nn.Module):
     """What `QConv2d` and `QLinear` share; a mixin in front of the float layer."""
 
-    def _init_quantizers(self, weight_bits, act_bits, act_kind, act, weight_route):
-        if (act is None) == (act_bits is None):
-            raise ValueError(f"{type(self).__name__}: give either act_bits= or act=.")
-        if act is not None and act_kind is not None:
-            raise ValueError(f"{type(self).__name__}: act= has a kind of its own. Drop act_kind=.")
-        _check_choice(f"{type(self).__name__}: weight_route", weight_route, ROUTES)
-        self.act = QActivation(act_bits, act_kind) if act is None else act
+    weight: Tensor
+    weight_scale: Tensor
+    out_scale: Tensor
+
+    def _init_quantizers(
+        self,
+        weight_bits: int,
+        act_bits: int | None,
+        act_kind: str | None,
+        act: QActivation | None,
+        weight_route: str,
+    ) -> None:
+        name = type(self).__name__
+        if act is not None and act_bits is None:
+            if act_kind is not None:
+                raise ValueError(f"{name}: act= has a kind of its own. Drop act_kind=.")
+            self.act = act
+        elif act is None and act_bits is not None:
+            self.act = QActivation(act_bits, act_kind)
+        else:
+            raise ValueError(f"{name}: give either act_bits= or act=.")
+        _check_choice(f"{name}: weight_route", weight_route, ROUTES)
         self.weight_bits = check_bits(weight_bits)
         self.weight_route = weight_route
         self.weight_grid = _IntegerGrid(weight_bits, symmetric=True)
@@ -153,7 +175,7 @@ class QuantizedLayer(nn.Module):
         """Values of output channels, shaped to broadcast with the weight."""
         return per_channel.reshape(-1, *[1] * (self.weight.ndim - 1))
 
-    def train(self, mode: bool = True):
+    def train(self, mode: bool = True) -> Self:
         """Set the mode; on leaving training, bring the scales up to date with the weight."""
         if self.training and not mode:
             self.update_scales()
@@ -183,7 +205,8 @@ class QuantizedLayer(nn.Module):
 
     def _finish(self, sums: Tensor) -> Tensor:
         y = sums * self.out_scale
-        return y if self.bias is None else y + self.bias.reshape(self.out_scale.shape)
+        bias = cast("Tensor | None", self.bias)  # Torch declares that of a linear layer as set.
+        return y if bias is None else y + bias.reshape(self.out_scale.shape)
 
     def extra_repr(self) -> str:
         """Arguments for `repr`."""
@@ -193,6 +216,10 @@ class QuantizedLayer(nn.Module):
 class _Convolution(QuantizedLayer):
     """Constructor and mathematics of `QConv1d` and `QConv2d`."""
 
+    stride: tuple[int, ...]
+    padding: str | tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
     _convolve: Callable[..., Tensor]
 
     def __init__(

@@ -39,12 +39,11 @@ class QMatMul(nn.Module):
         second: QActivation | None = None,
     ):
         super().__init__()
-        if any((act is None) == (act_bits is None) for act in (first, second)):
+        if act_bits is not None and first is None and second is None:
+            first, second = (QActivation(act_bits, act_kind or "tanh") for _ in range(2))
+        elif act_bits is not None or first is None or second is None:
             raise ValueError("QMatMul: give either act_bits=, or first= and second=.")
-        self.first, self.second = (
-            QActivation(act_bits, act_kind or "tanh") if act is None else act
-            for act in (first, second)
-        )
+        self.first, self.second = first, second
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Float32 (..., N, O) from (..., N, I) and (..., I, O)."""

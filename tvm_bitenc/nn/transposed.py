@@ -13,6 +13,13 @@ from .layers import QActivation, QuantizedLayer
 class _TransposedConvolution(QuantizedLayer):
     """Constructor and mathematics of `QConvTranspose1d` and `QConvTranspose2d`."""
 
+    out_channels: int
+    kernel_size: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: str | tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+    _output_padding: Callable[..., list[int]]
     _convolve: Callable[..., Tensor]
 
     def __init__(
@@ -57,9 +64,11 @@ class _TransposedConvolution(QuantizedLayer):
         every = grouped.expand(self.groups, in_channels // self.groups, per_group)
         return every.reshape(in_channels, per_group, *[1] * len(taps))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Float32 (N, out_channels, OH, OW) from (N, in_channels, H, W), or of one axis less."""
-        window = (self.stride, self.padding, self.output_padding, self.groups, self.dilation)
+        sizes = (self.stride, self.padding, self.kernel_size, len(self.kernel_size), self.dilation)
+        more = self._output_padding(x, output_size, *sizes)
+        window = (self.stride, self.padding, more, self.groups, self.dilation)
         return self._finish(self._convolve(*self._operands(x), None, *window))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx
+from numpy.typing import ArrayLike
 from onnx import NodeProto, helper
 from onnx.reference import ReferenceEvaluator
 from tvm import relax
@@ -31,8 +32,18 @@ MAX_ELEMENTS = 2**27  # Of a folded tensor: a small file must not ask for all me
 
 def fold(
     node: NodeProto, arrays: Sequence[np.ndarray | None], opset: int
-) -> list[np.ndarray] | None:
-    """Outputs of a node whose inputs are all constant; None for ops that aren't folded.
+) -> dict[str, np.ndarray] | None:
+    """Outputs of a node whose inputs are all constant, by name; None for ops that aren't folded.
+
+    For the rest see `computed`.
+    """
+    return computed(node, arrays, opset) if node.op_type in FOLDABLE else None
+
+
+def computed(
+    node: NodeProto, arrays: Sequence[np.ndarray | None], opset: int
+) -> dict[str, np.ndarray]:
+    """Outputs of a node of `FOLDABLE`, by name; those that it leaves out have none.
 
     Parameters
     ----------
@@ -46,8 +57,6 @@ def fold(
     UnsupportedError
         If the op fails on these inputs, or its output would be very large.
     """
-    if node.op_type not in FOLDABLE:
-        return None
     try:
         if _elements(node, arrays) > MAX_ELEMENTS:
             raise ValueError(f"its result has more than {MAX_ELEMENTS} elements")
@@ -59,51 +68,53 @@ def fold(
         ) from error
 
 
-def _evaluate(node: NodeProto, arrays: Sequence[np.ndarray | None], opset: int) -> list[np.ndarray]:
+def _evaluate(
+    node: NodeProto, arrays: Sequence[np.ndarray | None], opset: int
+) -> dict[str, np.ndarray]:
     feeds = {name: array for name, array in zip(node.input, arrays) if array is not None}
     inputs = [helper.make_empty_tensor_value_info(name) for name in feeds]
     outputs = [helper.make_empty_tensor_value_info(name) for name in node.output if name]
     graph = helper.make_graph([node], "fold", inputs, outputs)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
-    found = dict(zip([o.name for o in outputs], ReferenceEvaluator(model).run(None, feeds)))
-    return [np.asarray(found[name]) if name else None for name in node.output]
+    found = ReferenceEvaluator(model).run(None, feeds)
+    return {output.name: np.asarray(value) for output, value in zip(outputs, found)}
 
 
 def _elements(node: NodeProto, arrays: Sequence[np.ndarray | None]) -> int:
     """Bound on the elements of the output, for ops that can make much of little."""
-    sizes = [1 if array is None else max(array.size, 1) for array in arrays]
+    given = [array for array in arrays if array is not None]
+    sizes = [max(array.size, 1) for array in given]
     if node.op_type in ("ConstantOfShape", "Expand", "Tile"):
-        return math.prod(int(abs(n)) or 1 for n in arrays[-1].reshape(-1)) * (
-            1 if node.op_type == "ConstantOfShape" else sizes[0]
-        )
+        times = math.prod([int(abs(n)) or 1 for n in given[-1].reshape(-1)])
+        return times * (1 if node.op_type == "ConstantOfShape" else sizes[0])
     if node.op_type == "Range":
-        start, limit, delta = (float(array.reshape(-1)[0]) for array in arrays)
+        start, limit, delta = (float(array.reshape(-1)[0]) for array in given)
         return 0 if delta == 0 else max(0, math.ceil((limit - start) / delta))
     if node.op_type == "Pad":
-        pads = arrays[1] if len(arrays) > 1 else _attribute(node, "pads", [0])
-        longest = max(arrays[0].shape, default=1) + 2 * int(np.abs(pads).max(initial=0))
-        return longest ** max(arrays[0].ndim, 1)
-    return math.prod(sizes) if node.op_type == "Gather" else _broadcast(arrays)
+        pads = given[1] if len(given) > 1 else np.array(_attribute(node, "pads", [0]))
+        longest = max(given[0].shape, default=1) + 2 * int(np.abs(pads).max(initial=0))
+        return longest ** max(given[0].ndim, 1)
+    return math.prod(sizes) if node.op_type == "Gather" else _broadcast(given)
 
 
-def _broadcast(arrays: Sequence[np.ndarray | None]) -> int:
+def _broadcast(arrays: Sequence[np.ndarray]) -> int:
     """Elements of the arrays side by side, each axis at its longest."""
-    shapes = [array.shape for array in arrays if array is not None]
+    shapes = [array.shape for array in arrays]
     ranks = max(map(len, shapes), default=0)
     padded = [(1,) * (ranks - len(shape)) + shape for shape in shapes]
     return math.prod(max(sizes) for sizes in zip(*padded)) if padded else 1
 
 
-def _attribute(node: NodeProto, name: str, default):
+def _attribute(node: NodeProto, name: str, default: list[int]) -> list[int]:
     return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
 
 
-def literal(array: np.ndarray) -> relax.Constant:
+def literal(value: ArrayLike) -> relax.Constant:
     """Return an array as Relax has it: of its own dtype, which `relax.const` alone wouldn't keep.
 
     4-bit integers become 8-bit ones, for Relax has no constants of them.
     """
-    array = np.asarray(array)
+    array = np.asarray(value)
     name = array.dtype.name
     array = array.astype(name.replace("4", "8")) if name in ("int4", "uint4") else array
     return relax.const(array, array.dtype.name)

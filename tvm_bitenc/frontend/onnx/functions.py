@@ -16,7 +16,10 @@ from .types import proto_of
 def has_body(node: NodeProto, importer: Importer) -> bool:
     """Whether ONNX defines an operator by others."""
     schema = schema_of(node, importer.opset)
-    return schema is not None and (schema.has_function or schema.has_context_dependent_function)
+    if schema is None:
+        return False
+    # onnx's stubs lack both.
+    return schema.has_function or schema.has_context_dependent_function  # type: ignore[attr-defined]
 
 
 def body(node: NodeProto, importer: Importer) -> list[NodeProto]:
@@ -64,7 +67,8 @@ def _with_defaults(node: NodeProto, importer: Importer) -> NodeProto:
     """Copy of a node that states all attributes, for the inliner knows no defaults."""
     full, stated = NodeProto(), {attribute.name for attribute in node.attribute}
     full.CopyFrom(node)
-    for name, attribute in schema_of(node, importer.opset).attributes.items():
+    schema = schema_of(node, importer.opset)
+    for name, attribute in ({} if schema is None else schema.attributes).items():
         if name not in stated and attribute.default_value.name:
             full.attribute.append(attribute.default_value)
     return full

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -81,18 +81,14 @@ class Grid:
             q = ROUND[self.rounding](x / self.scale + np.float32(early)) + np.float32(late)
         return np.clip(q, np.float32(self.low), np.float32(self.high))
 
-    def moved(self, shape: tuple[int, ...], move: Callable[[np.ndarray], np.ndarray]) -> Grid:
-        """Grid of a tensor of `shape` whose elements were moved by a function."""
-        parameters = [np.broadcast_to(p, shape) for p in (self.scale, self.zero_point)]
-        return replace(self, **dict(zip(("scale", "zero_point"), map(move, parameters))))
-
     def narrowed(self, integers: np.ndarray) -> Grid:
         """Grid of as few bits as given integers need: 8-bit storage says little of its contents."""
         offsets = np.unique(integers - self.zero_point.astype(np.int64))
         is_binary = offsets.size == 2 and offsets[0] == -offsets[1] and self.zero_point.size == 1
         if is_binary and (offsets[1] == 1 or self.scale.size > 1 or self.scale != 1):
             scale = self.scale * np.float32(offsets[1])
-            return replace(self, scale=scale, zero_point=0, bits=1, low=-1, high=1, rounding="sign")
+            sign = replace(self, scale=scale, zero_point=np.zeros((), np.float32), rounding="sign")
+            return replace(sign, bits=1, low=-1, high=1)
         low = int(min(integers.min(), self.zero_point.min()))
         high = int(max(integers.max(), self.zero_point.max()))
         if low == high:  # A grid has two levels or more.
@@ -156,6 +152,5 @@ def _along(parameter: np.ndarray, axis: int) -> np.ndarray:
     """The scalar of a parameter that varies nowhere, else its values along `axis`."""
     if axis < 0 or not _varies(parameter, axis):
         return parameter.reshape(-1)[0]
-    index = [0] * parameter.ndim
-    index[axis] = slice(None)
-    return np.ascontiguousarray(parameter[tuple(index)])
+    index = tuple(slice(None) if i == axis else 0 for i in range(parameter.ndim))
+    return np.ascontiguousarray(parameter[index])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import tvm
@@ -72,15 +73,17 @@ class Importer:
         """Attributes of a node; what is looked up counts as read."""
         return reads.Attributes(node, reads.schema_of(node, self.opset), self.read_attributes)
 
+    @property
+    def _tables(self) -> tuple[dict[str, Any], ...]:
+        return self.expressions, self.constants, self.codes, self.sizes, self.sequences
+
     def knows(self, name: str) -> bool:
         """Whether a tensor or a sequence has been defined."""
-        tables = (self.expressions, self.constants, self.codes, self.sizes, self.sequences)
-        return any(name in table for table in tables)
+        return any(name in table for table in self._tables)
 
     def alias(self, name: str, other: str) -> None:
         """Let a name stand for a tensor or a sequence that has another one."""
-        tables = (self.expressions, self.constants, self.codes, self.sizes, self.sequences)
-        for table in (*tables, self.grids):
+        for table in (*self._tables, self.grids):
             if name in table:
                 table[other] = table[name]
 

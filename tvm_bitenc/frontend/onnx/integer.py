@@ -136,8 +136,9 @@ def matrices(importer: Importer, sides: Sequence[Operand]) -> tuple[list[Operand
     vectors = [i for i, side in enumerate(sides) if len(side.steps.ty.shape) == 1]
     for i in vectors:
         steps = importer.builder.emit(relax.op.expand_dims(sides[i].steps, i))
-        values = None if sides[i].values is None else np.expand_dims(sides[i].values, i)
-        found[i] = replace(sides[i], steps=steps, values=values)
+        values = sides[i].values
+        column = None if values is None else np.expand_dims(values, i)
+        found[i] = replace(sides[i], steps=steps, values=column)
     return found, vectors
 
 

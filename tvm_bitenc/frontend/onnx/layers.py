@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from onnx import NodeProto
 from tvm import relax
@@ -118,7 +120,7 @@ def _pad(importer: Importer, node: NodeProto) -> None:
     attributes = importer.attributes(node)
     mode, value = attributes.get("mode", b"constant").decode(), attributes.get("value", 0.0)
     pads, rank = attributes.get("pads"), len(importer.shape(node.input[0]))
-    axes = range(rank)
+    axes: Sequence[int] = range(rank)
     if importer.opset >= 11:
         pads = importer.parameter(node, 1, "pads").tolist()
         if len(node.input) > 2 and node.input[2]:

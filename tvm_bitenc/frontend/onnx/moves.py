@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 from onnx import NodeProto
 from tvm import relax
@@ -45,7 +46,11 @@ def move(importer: Importer, node: NodeProto, convert: Converter) -> bool:
 @contextmanager
 def standing_for(importer: Importer, name: str, expr: relax.Expr) -> Iterator[None]:
     """Let an expression stand for a tensor of the graph meanwhile."""
-    tables = (importer.codes, importer.expressions, importer.constants)
+    tables: tuple[dict[str, Any], ...] = (
+        importer.codes,
+        importer.expressions,
+        importer.constants,
+    )
     kept = [(table, table.pop(name)) for table in tables if name in table]
     importer.expressions[name] = expr
     try:

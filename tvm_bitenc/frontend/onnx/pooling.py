@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 from onnx import NodeProto
@@ -158,8 +159,9 @@ def _mean_of_sums(
     count = _inside(window, sizes, includes)
     for axis in range(len(sizes)):
         spans = _spans(window, results, axis)
-        count = sum(count[(*[slice(None)] * axis, span)] for span in spans)
-    count = np.maximum(np.asarray(count), 1).astype(dtype)
+        outer = (slice(None),) * axis
+        count = np.sum([count[outer + (span,)] for span in spans], axis=0)  # noqa: RUF005
+    count = np.maximum(count, 1).astype(dtype)
     importer.define(node, op.divide(total, literal(count)))
 
 
@@ -188,7 +190,7 @@ def _max_with_positions(importer: Importer, node: NodeProto, window: Window) -> 
     x = _padded(
         importer, node, window, sizes, float(np.finfo(dtype).min if dtype in FLOATS else lowest)
     )
-    order = "F" if window.attributes.get("storage_order", 0) else "C"
+    order: Literal["F", "C"] = "F" if window.attributes.get("storage_order", 0) else "C"
     flat = np.arange(math.prod(sizes)).reshape(sizes, order=order)
     total = _with_ceil(window, sizes)
     padding = list(zip(window.pads[: len(sizes)], total[len(sizes) :]))

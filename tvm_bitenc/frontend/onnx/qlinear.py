@@ -63,7 +63,12 @@ def _output_grid(importer: Importer, node: NodeProto, index: int, dtype: str) ->
 
 
 def _define(
-    importer: Importer, node: NodeProto, steps: relax.Expr, index: int, first: str, is_early=False
+    importer: Importer,
+    node: NodeProto,
+    steps: relax.Expr,
+    index: int,
+    first: str,
+    is_early: bool = False,
 ) -> None:
     """Let the output be ``round(steps) + zero_point``, saturated.
 
@@ -114,7 +119,7 @@ def _qlinear_matmul(importer: Importer, node: NodeProto) -> None:
         sides.append(operand(importer, node, name, zero))
         scales.append(scale(importer, node, i + 1))
     a_scale, y_scale = (single(s, node, "scales") for s in (scales[0], scale(importer, node, 6)))
-    sums = matrix_product(importer, node, *sides)
+    sums = matrix_product(importer, node, sides[0], sides[1])
     factor = a_scale * scales[1] / y_scale
     _define(importer, node, _rescaled(importer, node, sums, factor), 7, node.input[0])
 
@@ -136,7 +141,7 @@ def _qgemm(importer: Importer, node: NodeProto) -> None:
     alpha = np.float32(attributes.get("alpha", 1.0))
     a_scale = single(scale(importer, node, 1), node, "scales")
     factor = alpha * a_scale * scale(importer, node, 4)
-    sums = matrix_product(importer, node, *sides, bias)
+    sums = matrix_product(importer, node, sides[0], sides[1], bias)
     if len(node.input) > 7 and node.input[7]:
         factor = factor / single(scale(importer, node, 7), node, "scales")
         _define(importer, node, _rescaled(importer, node, sums, factor), 8, node.input[0])

@@ -98,8 +98,9 @@ def _scales(importer: Importer, node: NodeProto, sizes: list[int]) -> tuple[list
             return scales, stated
         scale = min(scales) if policy == "not_larger" else max(scales)
         return [scale] * len(sizes), [int(scale * size + 0.5) for size in sizes]
-    scales = importer.parameter(node, 2, "scales")
-    return scales.astype(np.float64).tolist(), [int(s) for s in np.float32(sizes) * scales]
+    factors = importer.parameter(node, 2, "scales")
+    results = np.array(sizes, np.float32) * factors
+    return factors.astype(np.float64).tolist(), [int(size) for size in results]
 
 
 def _apply(importer: Importer, node: NodeProto, axes: list[Axis], sampling: Sampling) -> None:

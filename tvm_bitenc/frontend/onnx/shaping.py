@@ -220,7 +220,7 @@ def _split(importer: Importer, node: NodeProto) -> None:
 def _slice(importer: Importer, node: NodeProto) -> None:
     sizes = importer.shape(node.input[0])
     starts, ends, axes, steps = _slice_parameters(importer, node, len(sizes))
-    begin, end, stride, chosen = [], [], [], []
+    cuts: list[tuple[int, int, int, int]] = []  # Axis, begin, end and stride of each.
     x = importer.expression(node.input[0])
     for axis, first, last, step in zip(axes, starts, ends, steps):
         size = sizes[axis]
@@ -238,11 +238,8 @@ def _slice(importer: Importer, node: NodeProto) -> None:
         if step < 0:  # Relax has no bound that says: down to the first, included.
             x = importer.builder.emit(op.take(x, literal(np.array(indices)), axis, mode="clip"))
         else:
-            for values, value in zip(
-                (chosen, begin, end, stride), (axis, indices[0], indices[-1] + 1, step)
-            ):
-                values.append(value)
-    importer.define(node, op.strided_slice(x, chosen, begin, end, stride) if chosen else x)
+            cuts.append((axis, indices[0], indices[-1] + 1, step))
+    importer.define(node, op.strided_slice(x, *map(list, zip(*cuts))) if cuts else x)
 
 
 def _slice_parameters(importer: Importer, node: NodeProto, rank: int) -> tuple[list, ...]:
@@ -301,12 +298,12 @@ def _space_to_depth(importer: Importer, node: NodeProto) -> None:
 
 
 def _eye_like(importer: Importer, node: NodeProto) -> None:
-    attributes, shape = importer.attributes(node), fixed_shape(importer, node)
+    attributes, (rows, columns) = importer.attributes(node), fixed_shape(importer, node)
     stated = attributes.get("dtype")
     dtype = (
         importer.dtype(node.input[0]) if stated is None else helper.tensor_dtype_to_np_dtype(stated)
     )
-    importer.constants[node.output[0]] = np.eye(*shape, k=attributes["k"], dtype=dtype)
+    importer.constants[node.output[0]] = np.eye(rows, columns, attributes["k"], dtype)
 
 
 def _trilu(importer: Importer, node: NodeProto) -> None:

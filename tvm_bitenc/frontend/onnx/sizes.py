@@ -34,23 +34,27 @@ def track(importer: Importer, node: NodeProto) -> bool:
         return _shape(importer, node)
     if not any(name in importer.sizes for name in node.input):
         return False
-    values = [_value(importer, name) for name in node.input]
-    if any(value is None for value in values):
-        return False
+    values = []
+    for name in node.input:
+        value = _value(importer, name)
+        if value is None:
+            return False
+        values.append(value)
     if node.op_type in MOVING:
-        outputs = _moved(importer, node, values)
-    elif node.op_type in _ARITHMETIC:
-        outputs = [_elementwise(node, _ARITHMETIC[node.op_type], values)]
+        for name, output in _moved(importer, node, values).items():
+            _define(importer, name, output)
+        return True
+    if node.op_type in _ARITHMETIC:
+        output = _elementwise(node, _ARITHMETIC[node.op_type], values)
     elif node.op_type == "ReduceProd" and len(values) == 1:
         product = _simple(math.prod(values[0].reshape(-1).tolist()))
         keeps = next((a.i for a in node.attribute if a.name == "keepdims"), 1)
-        outputs = [_array([product]) if keeps else _array([product]).reshape(())]
+        output = _array([product]) if keeps else _array([product]).reshape(())
     elif node.op_type == "Cast" and _to(node) in ("int32", "int64"):
-        outputs = [values[0]]
+        output = values[0]
     else:
         return False
-    for name, output in zip(node.output, outputs):
-        _define(importer, name, output)
+    _define(importer, node.output[0], output)
     return True
 
 
@@ -114,20 +118,22 @@ def _array(values: Sequence) -> np.ndarray:
     return array
 
 
-def _moved(importer: Importer, node: NodeProto, values: list[np.ndarray]) -> list[np.ndarray]:
+def _moved(importer: Importer, node: NodeProto, values: list[np.ndarray]) -> dict[str, np.ndarray]:
     """Outputs of an op that moves elements, found by where it takes numbers for them."""
     data = len(values) if node.op_type == "Concat" else 1
     if any(name in importer.sizes for name in node.input[data:]):
-        return _refuse(importer, node)
-    table, arrays = [], []
+        _refuse(importer, node)
+    table: list = []
+    arrays: list[np.ndarray | None] = []
     for value in values[:data]:
         arrays.append(np.arange(len(table), len(table) + value.size).reshape(value.shape))
         table += value.reshape(-1).tolist()
     arrays += [importer.constants[name] if name else None for name in node.input[data:]]
-    outputs = constants.fold(node, arrays, importer.opset)
-    return [
-        _array([table[i] for i in output.reshape(-1)]).reshape(output.shape) for output in outputs
-    ]
+    outputs = constants.computed(node, arrays, importer.opset)
+    return {
+        name: _array([table[i] for i in output.reshape(-1)]).reshape(output.shape)
+        for name, output in outputs.items()
+    }
 
 
 def _elementwise(node: NodeProto, function: Callable, values: list[np.ndarray]) -> np.ndarray:
@@ -202,15 +208,15 @@ _ARITHMETIC: dict[str, Callable] = {
 
 
 def _reshape(importer: Importer, node: NodeProto) -> None:
-    sizes, wanted = importer.shape(node.input[0]), _value(importer, node.input[1])
-    if wanted is None or node.input[0] in importer.sizes or wanted.ndim != 1:
-        return _refuse(importer, node)
+    sizes, stated = importer.shape(node.input[0]), _value(importer, node.input[1])
+    if stated is None or node.input[0] in importer.sizes or stated.ndim != 1:
+        _refuse(importer, node)
     keeps_zero = any(a.name == "allowzero" and a.i for a in node.attribute)
     wanted = [
         sizes[i]
         if isinstance(size, int) and size == 0 and not keeps_zero and i < len(sizes)
         else size
-        for i, size in enumerate(wanted)
+        for i, size in enumerate(stated)
     ]
     unknown = [i for i, size in enumerate(wanted) if isinstance(size, int) and size == -1]
     if len(unknown) == 1:
@@ -226,7 +232,7 @@ def _reshape(importer: Importer, node: NodeProto) -> None:
 def _expand(importer: Importer, node: NodeProto) -> None:
     wanted = _value(importer, node.input[1])
     if wanted is None or node.input[0] in importer.sizes:
-        return _refuse(importer, node)
+        _refuse(importer, node)
     return _broadcast(importer, node, wanted.tolist())
 
 
@@ -234,14 +240,14 @@ def _tile(importer: Importer, node: NodeProto) -> None:
     """Repeat along axes of size 1, as class tokens are."""
     repeats, sizes = _value(importer, node.input[1]), importer.shape(node.input[0])
     if repeats is None or node.input[0] in importer.sizes:
-        return _refuse(importer, node)
+        _refuse(importer, node)
     fixed = [count if isinstance(count, int) else 1 for count in repeats]
     x = importer.expression(node.input[0])
     if any(count != 1 for count in fixed):
         x = importer.builder.emit(relax.op.tile(x, fixed))
     wanted = [size * count for size, count in zip(sizes, repeats)]
     if any(size != 1 for size, count in zip(sizes, repeats) if not isinstance(count, int)):
-        return _refuse(importer, node)
+        _refuse(importer, node)
     return importer.define(node, relax.op.broadcast_to(x, wanted))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import tvm
@@ -213,14 +214,16 @@ def _fold(node: NodeProto, importer: Importer) -> bool:
     outputs = constants.fold(node, arrays, importer.opset)
     if outputs is None:
         return False
-    importer.constants.update(zip(node.output, outputs))
+    importer.constants.update(outputs)
     grid = importer.grids.get(node.input[0]) if node.input else None
     if grid is not None and node.op_type in constants.MOVING:
-        for i, output in enumerate(node.output):
-            importer.grids[output] = grid.moved(
-                arrays[0].shape,
-                lambda p, i=i: constants.fold(node, [p, *arrays[1:]], importer.opset)[i],
-            )
+        shape = importer.constants[node.input[0]].shape
+        scales, zero_points = (
+            constants.computed(node, [np.broadcast_to(p, shape), *arrays[1:]], importer.opset)
+            for p in (grid.scale, grid.zero_point)
+        )
+        for name in outputs:
+            importer.grids[name] = replace(grid, scale=scales[name], zero_point=zero_points[name])
     return True
 
 

@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -18,6 +18,8 @@ from msgspec import UNSET, Meta, UnsetType
 from ...decode import Count, Document, Limits, Name, Share, Source
 from ...errors import BitencError
 from ...files import written_whole
+
+Result = TypeVar("Result")
 
 VERSION = 1
 SAVE_EVERY = 2.0  # Seconds.
@@ -68,7 +70,7 @@ class Checkpoint:
         self.steps: dict[str, object] = {}
         self.saved_at = time.monotonic()
         if self.path is not None and self.path.exists():
-            self.steps = self._load()
+            self.steps = self._load(self.path)
 
     def __enter__(self) -> Checkpoint:
         return self
@@ -76,7 +78,7 @@ class Checkpoint:
     def __exit__(self, *_exception) -> None:
         self.save()
 
-    def get(self, step: str, compute: Callable[[], object], kind: type):
+    def get(self, step: str, compute: Callable[[], Result], kind: type[Result]) -> Result:
         """Result of a step: from the file, or computed now; a `float` or a `dict` of plain values.
 
         Raises
@@ -84,13 +86,16 @@ class Checkpoint:
         BitencError
             If the file has something else.
         """
-        if not isinstance(self.steps.get(step, kind()), kind):
-            raise BitencError(self._where, f"is damaged at {step!r}", "Delete it")
-        if step not in self.steps:
-            self.steps[step] = compute()
-            if time.monotonic() - self.saved_at > SAVE_EVERY:
-                self.save()
-        return self.steps[step]
+        if step in self.steps:
+            found = self.steps[step]
+            if not isinstance(found, kind):
+                raise BitencError(self._where, f"is damaged at {step!r}", "Delete it")
+            return found
+        result = compute()
+        self.steps[step] = result
+        if time.monotonic() - self.saved_at > SAVE_EVERY:
+            self.save()
+        return result
 
     def save(self) -> None:
         """Write the file, whole or not at all."""
@@ -101,9 +106,9 @@ class Checkpoint:
             temporary.write_text(content)
         self.saved_at = time.monotonic()
 
-    def _load(self) -> dict[str, object]:
+    def _load(self, path: Path) -> dict[str, object]:
         source = Source(self._where, "Delete it or give another path", limits=FILE)
-        file = source.json(source.read(self.path), CheckpointFile)
+        file = source.json(source.read(path), CheckpointFile)
         if (file.version, file.key) != (VERSION, self.key):
             raise source.fault("is of another model, other calibration data or other settings")
         return msgspec.to_builtins(file.steps)

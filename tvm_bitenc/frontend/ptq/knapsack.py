@@ -66,7 +66,7 @@ class Frontier:
 
     def __getitem__(self, index: int) -> Selection:
         chosen = {}
-        for name, (before, option) in zip(reversed(self.choices), reversed(self.origins)):
+        for name, (before, option) in zip(reversed([*self.choices]), reversed(self.origins)):
             chosen[name] = self.choices[name][option[index]]
             index = before[index]
         return dict(reversed(chosen.items()))

@@ -89,7 +89,7 @@ class Layer:
         if before != after:
             # torch lists pads from the last axis on.
             pads = [pad for pair in zip(before[::-1], after[::-1]) for pad in pair]
-            x, before = functional.pad(x, pads), 0
+            x, before = functional.pad(x, pads), (0,) * self.spatial_axes
         convolution = functional.conv1d if self.spatial_axes == 1 else functional.conv2d
         return convolution(x, weight, None, self.strides, before, self.dilation, self.groups)
 
@@ -104,7 +104,7 @@ class Layer:
             None,
             self.strides,
             0,
-            self.output_padding,
+            self.output_padding or 0,
             self.groups,
             self.dilation,
         )

@@ -158,18 +158,21 @@ class OnnxModel:
             return f"its weight has {len(weight.dims)} axes; dense layers need 2"
         if attributes.get("transA", 0):
             return "its input is transposed"
-        bias = self._array(node, 2)
+        bias = self._bias(node)
         if bias is not None and bias.size not in (1, self.shapes[node.output[0]][-1]):
             return f"its bias has the shape {bias.shape}"
         return ""
 
-    def _array(self, node: NodeProto, index: int) -> np.ndarray | None:
-        if index >= len(node.input) or not node.input[index]:
+    def _weight(self, node: NodeProto) -> np.ndarray:
+        return numpy_helper.to_array(self.constants[node.input[1]]).copy()
+
+    def _bias(self, node: NodeProto) -> np.ndarray | None:
+        if len(node.input) < 3 or not node.input[2]:
             return None
-        return numpy_helper.to_array(self.constants[node.input[index]]).copy()
+        return numpy_helper.to_array(self.constants[node.input[2]]).copy()
 
     def _conv(self, node: NodeProto) -> Layer:
-        attributes, weight = attributes_of(node), self._array(node, 1)
+        attributes, weight = attributes_of(node), self._weight(node)
         kernel, ones = weight.shape[2:], (1,) * (weight.ndim - 2)
         strides, dilation = (tuple(attributes.get(k, ones)) for k in ("strides", "dilations"))
         padding = tuple(attributes.get("pads", (0,) * 2 * len(ones)))
@@ -183,16 +186,25 @@ class OnnxModel:
         if node.op_type == "ConvTranspose":
             output_padding = tuple(attributes.get("output_padding", (0,) * len(ones)))
             weight = np.ascontiguousarray(weight.swapaxes(0, 1))
-        ends = (node.name, node.input[0], node.output[0], weight, self._array(node, 2))
-        window = (strides, padding, dilation, attributes.get("group", 1), output_padding)
-        return Layer(*ends, *window)
+        return Layer(
+            node.name,
+            node.input[0],
+            node.output[0],
+            weight,
+            self._bias(node),
+            strides,
+            padding,
+            dilation,
+            attributes.get("group", 1),
+            output_padding,
+        )
 
     def _dense(self, node: NodeProto) -> Layer:
         attributes = attributes_of(node)
-        weight = self._array(node, 1) * np.float32(attributes.get("alpha", 1))
+        weight = self._weight(node) * np.float32(attributes.get("alpha", 1))
         if not attributes.get("transB", 0):
             weight = weight.T
-        bias = self._array(node, 2)
+        bias = self._bias(node)
         if bias is not None:
             bias = np.broadcast_to(bias.reshape(-1), len(weight))
             bias = (bias * np.float32(attributes.get("beta", 1))).copy()

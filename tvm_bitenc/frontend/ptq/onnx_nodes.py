@@ -116,10 +116,16 @@ def _quant(graph: GraphProto, source: str, encoding, output: str) -> None:
             ("bits", encoding.bits),
         )
     ]
-    attributes = dict(signed=0, narrow=0, rounding_mode="ROUND")
     graph.node.append(
         helper.make_node(
-            "Quant", [source, *parameters], [output], output, domain=DOMAIN, **attributes
+            "Quant",
+            [source, *parameters],
+            [output],
+            output,
+            domain=DOMAIN,
+            signed=0,
+            narrow=0,
+            rounding_mode="ROUND",
         )
     )
 

@@ -63,7 +63,7 @@ def _with_codes(
     """Measure a layer's error with some weight codes, and take its mean from the bias."""
     levels, floats = (torch.from_numpy(w) for w in (weight.dequantize(codes), layer.weight))
     count = sum(len(x) for x in inputs)
-    means, errors, powers = 0.0, 0.0, 0.0
+    means, errors, powers = (torch.zeros((), dtype=torch.float64) for _ in range(3))
     for x in inputs:
         y, share = layer.apply(x, floats), len(x) / count
         difference = layer.apply(on_grid(x, act), levels) - y

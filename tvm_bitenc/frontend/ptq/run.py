@@ -84,9 +84,9 @@ class Run:
         return layers, left
 
     def _given_bits(self) -> dict[str, Bits]:
-        edge = dict.fromkeys(self._edge_layers, (self.settings.first_last_bits,) * 2)
-        every = dict.fromkeys(self.layers, self.settings.bits)
-        return {**every, **edge, **self.settings.named_bits}
+        every, edge = dict.fromkeys(self.layers, self.settings.bits), self.settings.first_last_bits
+        edges = {} if edge is None else dict.fromkeys(self._edge_layers, (edge, edge))
+        return {**every, **edges, **self.settings.named_bits}
 
     @cached_property
     def _edge_layers(self) -> set[str]:
@@ -152,7 +152,7 @@ class Run:
         def compute() -> dict:
             inputs = self._inputs_of(layer)
             one = quantize_layer(layer, act, weight, inputs, rounding, self.settings.seed)
-            kept = {"error": one.error}
+            kept: dict[str, object] = {"error": one.error}
             if one.bias is not None:
                 kept["bias"] = pack_array(one.bias)
             if learns_codes(bits[0], rounding):

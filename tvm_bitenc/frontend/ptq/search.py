@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 
 from ...errors import BitencError
-from ...layer import BranchGeometry, ConvLayer
+from ...layer import BranchGeometry, ConvLayer, height_width
 from ...schedule import strategy_costs
 from ...target import Target, load_target
 from .knapsack import Choice, within_cost, within_error
@@ -164,6 +164,7 @@ class BitSearch:
         return self._predicted(layer, bits) / self._most_predicted
 
     def _predicted(self, layer: Layer, bits: Bits) -> float:
+        assert self.target is not None  # Only latency is predicted.
         return predicted_cost(layer, self.run.model.shapes[layer.input], bits, self.target)
 
     @cached_property
@@ -194,7 +195,7 @@ def _as_conv_layer(layer: Layer, input_shape: tuple[int, ...], bits: Bits) -> Co
     before, after = (_two(pads, 0) for pads in layer.pads)
     if layer.is_transposed:  # Every input pixel meets every tap.
         strides, before = (1, 1), (0, 0)
-        after = tuple(d * (k - 1) for d, k in zip(dilation, kernel))
+        after = height_width(d * (k - 1) for d, k in zip(dilation, kernel))
     weight_bits, act_bits = bits
     geometry = BranchGeometry(
         tuple(2**k for k in range(act_bits)),
@@ -216,4 +217,4 @@ def _as_conv_layer(layer: Layer, input_shape: tuple[int, ...], bits: Bits) -> Co
 
 def _two(values: Sequence[int], fill: int) -> tuple[int, int]:
     """Numbers of two axes, of which the last may be missing."""
-    return (*values, fill, fill)[:2]
+    return height_width((*values, fill, fill)[:2])

@@ -90,22 +90,22 @@ def budget_of(bits, given: Mapping[str, float | None], target) -> Budget | None:
     BitencError
         For a budget without ``bits="auto"``, none or several with it, or an empty one.
     """
-    given = {kind: amount for kind, amount in given.items() if amount is not None}
+    budgets = {kind: amount for kind, amount in given.items() if amount is not None}
     if isinstance(bits, str) and bits != "auto":
         raise BitencError("quantize", f"bits={bits!r} isn't known", 'Use "auto" or a mapping')
     if bits != "auto":
-        if given:
+        if budgets:
             raise BitencError(
-                "quantize", f"{', '.join(given)} is a budget of automatic bits", 'Add bits="auto"'
+                "quantize", f"{', '.join(budgets)} is a budget of automatic bits", 'Add bits="auto"'
             )
         return None
-    if len(given) != 1:
+    if len(budgets) != 1:
         raise BitencError(
             "quantize",
-            f'bits="auto" needs one budget, and {len(given)} are given',
+            f'bits="auto" needs one budget, and {len(budgets)} are given',
             "Give one of weight_bytes=, latency= and error=",
         )
-    ((kind, amount),) = given.items()
+    ((kind, amount),) = budgets.items()
     if not amount > 0:
         raise BitencError("quantize", f"the budget {kind}={amount!r} is empty", "Give more than 0")
     return Budget(kind, amount, target)

@@ -24,6 +24,10 @@ class InputQuantizer(nn.Module):
         2 / s.
     """
 
+    factor: Tensor
+    zero_point: Tensor
+    step: Tensor
+
     def __init__(self, act: Encoding, factor: np.float32):
         super().__init__()
         self.bits = act.bits
@@ -42,6 +46,12 @@ class InputQuantizer(nn.Module):
 
 class _IntegerLayer(nn.Module):
     """What all layers share: integer weights, scale and bias."""
+
+    weight: Tensor
+    zero_point: Tensor
+    step: Tensor
+    out_scale: Tensor
+    bias: Tensor | None
 
     def __init__(self, quantized: QuantizedLayer):
         super().__init__()
@@ -104,7 +114,7 @@ class IntegerConvTranspose(_IntegerLayer):
             layer.spatial_axes - 1
         ]
         self.stride, self.dilation = layer.strides, layer.dilation
-        self.padding, self.output_padding = layer.pads[0], layer.output_padding
+        self.padding, self.output_padding = layer.pads[0], layer.output_padding or 0
 
     def forward(self, integers: Tensor) -> Tensor:
         """Float32 (N, out_channels, ...) from integers (N, in_channels, ...)."""

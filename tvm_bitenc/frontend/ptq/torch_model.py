@@ -6,11 +6,14 @@ import copy
 import operator
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.experimental.optimization import fuse
+from torch.nn.modules.conv import _ConvNd
 
 from ...errors import BitencError, UnsupportedError, first_line
 from .batches import checked_batches
@@ -20,7 +23,8 @@ from .report import REPORT
 from .steps import Step
 from .torch_layers import InputQuantizer, integer_layer
 
-LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d)
+LAYERS = (nn.Linear, *CONVOLUTIONS)
 PRODUCTS = (operator.mul, operator.imul, torch.mul, "mul", "mul_")
 
 
@@ -179,7 +183,8 @@ class _Recorder(fx.Interpreter):
 
     def __init__(self, module: fx.GraphModule, names: set[str]):
         super().__init__(module)
-        self.names, self.found = names, {}
+        self.names = names
+        self.found: dict[str, Any] = {}
 
     def run_node(self, node: fx.Node):
         value = super().run_node(node)
@@ -210,6 +215,7 @@ def _traced(module: nn.Module) -> fx.GraphModule:
             f"torch.fx can't trace the model: {first_line(error)}",
             "Keep data-dependent Python out of forward, or export to ONNX and quantize the file",
         ) from error
+    assert isinstance(traced, fx.GraphModule)  # Torch declares any module.
     traced.graph.eliminate_dead_code()
     traced.recompile()
     return traced
@@ -227,38 +233,50 @@ def _reason_of_function(node: fx.Node) -> str:
 def _reason_for_float(part: nn.Module) -> str:
     """Why a module stays float, empty if it needn't or isn't a layer."""
     kind = type(part).__name__
-    if isinstance(part, LAYERS):
-        if getattr(part, "padding_mode", "zeros") != "zeros":
+    if isinstance(part, nn.Linear):
+        return ""
+    if isinstance(part, CONVOLUTIONS):
+        if part.padding_mode != "zeros":
             return f"padding with {part.padding_mode!r} has no integer form"
-        if getattr(part, "transposed", False) and part.groups > 1:
+        if part.transposed and part.groups > 1:
             return "a transposed convolution in groups isn't quantized"
         return ""
-    if isinstance(part, (nn.modules.conv._ConvNd, nn.Bilinear)):
+    if isinstance(part, (_ConvNd, nn.Bilinear)):
         return f"{kind} isn't quantized"
     if isinstance(part, (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)):
         return f"{kind} isn't quantized"
     return ""
 
 
-def _layer(name: str, node: fx.Node, part: nn.Module) -> Layer:
+def _layer(name: str, node: fx.Node, part: nn.Linear | _ConvNd) -> Layer:
     (source,) = node.all_input_nodes
-    weight, bias = (None if p is None else p.detach().numpy() for p in (part.weight, part.bias))
-    is_transposed = getattr(part, "transposed", False)
-    if is_transposed:
+    weight, bias = part.weight.detach().numpy(), part.bias
+    if isinstance(part, _ConvNd) and part.transposed:
         weight = weight.swapaxes(0, 1)
-    ends = (name, source.name, node.name, np.ascontiguousarray(weight, np.float32), bias)
+    dense = Layer(
+        name,
+        source.name,
+        node.name,
+        np.ascontiguousarray(weight, np.float32),
+        None if bias is None else bias.detach().numpy(),
+    )
     if isinstance(part, nn.Linear):
-        return Layer(*ends)
-    output_padding = part.output_padding if is_transposed else None
-    window = (part.stride, _padding(part), part.dilation, part.groups, output_padding)
-    return Layer(*ends, *window)
+        return dense
+    return replace(
+        dense,
+        strides=part.stride,
+        padding=_padding(part),
+        dilation=part.dilation,
+        groups=part.groups,
+        output_padding=part.output_padding if part.transposed else None,
+    )
 
 
-def _padding(conv: nn.Module) -> tuple[int, ...]:
+def _padding(conv: _ConvNd) -> tuple[int, ...]:
     """Padding in front of every spatial axis, then behind them."""
-    if conv.padding == "valid":
-        return (0,) * 2 * len(conv.kernel_size)
-    if conv.padding == "same":
+    if isinstance(conv.padding, str):
+        if conv.padding == "valid":
+            return (0,) * 2 * len(conv.kernel_size)
         totals = [d * (k - 1) for d, k in zip(conv.dilation, conv.kernel_size)]
         before = [total // 2 for total in totals]
         return (*before, *(total - first for total, first in zip(totals, before)))

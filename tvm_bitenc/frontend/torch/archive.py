@@ -21,7 +21,7 @@ from msgspec import Meta
 from torch.export.pt2_archive import PT2ArchiveWriter
 
 from ...decode import Limits, Source
-from ...errors import UnsupportedError
+from ...errors import BitencError, UnsupportedError
 from .schema import Device, Length, Part, Program
 from .schema import Path as Fqn
 
@@ -155,7 +155,7 @@ class Rebuilder:
             raise self.source.fault("isn't an exported program (its members overlap)")
         return members
 
-    def _refused(self, info: zipfile.ZipInfo, why: str) -> UnsupportedError:
+    def _refused(self, info: zipfile.ZipInfo, why: str) -> BitencError:
         return self.source.fault(f"its member {info.orig_filename!r} {why}; it may run code")
 
     def _read(self, name: str) -> bytes:

@@ -98,13 +98,15 @@ class Importer(ExportedProgramImporter):
         return mod
 
     @property
-    def block_builder(self) -> relax.BlockBuilder | None:
+    def block_builder(self) -> NamingBuilder | None:
         """The builder, which names what it emits."""
         return self._block_builder
 
     @block_builder.setter
     def block_builder(self, builder: relax.BlockBuilder | None) -> None:
-        self._block_builder = None if builder is None else NamingBuilder(builder)
+        self._block_builder: NamingBuilder | None = (
+            None if builder is None else NamingBuilder(builder)
+        )
 
     def create_convert_map(self) -> dict[str, Callable]:
         """TVM's converters aren't used; see `operators`."""
@@ -160,6 +162,7 @@ class Importer(ExportedProgramImporter):
         value = node.meta.get("val")
         if not _is_tensors(value):
             return _number(node, value, self.sizes)
+        assert self.block_builder is not None  # TVM has set it.
         self.block_builder.layer = layer_name(node)
         call = NodeCall(node, self)
         result = self._empty(call)
@@ -221,7 +224,9 @@ def _field(node: Node, results):
     result = results[node.args[1]]
     if result is None and _is_tensors(node.meta.get("val")):
         raise UnsupportedError(
-            where_of(node.args[0]), f"has its result {node.args[1]} read", "Use the others alone"
+            where_of(node.all_input_nodes[0]),
+            f"has its result {node.args[1]} read",
+            "Use the others alone",
         )
     return result
 

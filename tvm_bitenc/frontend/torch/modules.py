@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Protocol, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.ao.quantization import FakeQuantizeBase
 
 from ...errors import UnsupportedError
@@ -31,7 +32,7 @@ def exportable(module: nn.Module) -> Iterator[nn.Module]:
         _eval(module)
         for name, part in module.named_modules():
             if isinstance(part, FakeQuantizeBase):
-                part.forward = _frozen(name, part)
+                vars(part)["forward"] = _frozen(name, part)
                 stack.callback(delattr, part, "forward")
         yield module
 
@@ -44,8 +45,26 @@ def _eval(module: nn.Module) -> None:
             part.training = False
 
 
-def _frozen(name: str, part: FakeQuantizeBase):
+class _Observer(Protocol):
+    quant_min: int
+    quant_max: int
+
+
+class _Buffers(Protocol):
+    """Attributes of a fake-quantize module, whose types torch doesn't declare."""
+
+    observer_enabled: Tensor
+    fake_quant_enabled: Tensor
+    activation_post_process: _Observer
+    is_per_channel: bool
+    scale: Tensor
+    zero_point: Tensor
+    ch_axis: int
+
+
+def _frozen(name: str, module: FakeQuantizeBase) -> Callable[[Tensor], Tensor]:
     """Return what a fake-quantize module computes with its present buffers."""
+    part = cast("_Buffers", module)
     if part.observer_enabled[0]:
         raise UnsupportedError(
             f"fake-quantize {name!r}",
@@ -58,13 +77,13 @@ def _frozen(name: str, part: FakeQuantizeBase):
     low, high = int(observer.quant_min), int(observer.quant_max)
     if part.is_per_channel:
 
-        def forward(x):
+        def forward(x: Tensor) -> Tensor:
             return torch.fake_quantize_per_channel_affine(
                 x, part.scale, part.zero_point, part.ch_axis, low, high
             )
     else:
 
-        def forward(x):
+        def forward(x: Tensor) -> Tensor:
             return torch.fake_quantize_per_tensor_affine(x, part.scale, part.zero_point, low, high)
 
     return forward

@@ -6,6 +6,7 @@ from typing import NoReturn
 
 import numpy as np
 import torch
+from torch._ops import OpOverload
 from torch.fx import Node
 from torch.fx.node import map_aggregate
 from tvm import relax
@@ -88,6 +89,16 @@ class NodeCall:
             if name not in self._read | STORAGE
             and (isinstance(value, Node) or not _same(value, defaults.get(name)))
         ]
+
+    @property
+    def operator(self) -> OpOverload:
+        """The operator, which computes on torch's tensors."""
+        return _operator(self.node)
+
+    @property
+    def arguments(self) -> list[str]:
+        """Names of the arguments in the operator's schema."""
+        return [argument.name for argument in _schema(self.node)]
 
     @property
     def output(self) -> torch.Tensor:
@@ -180,11 +191,14 @@ def _bound(node: Node) -> dict[str, object]:
     return {**bound, **node.kwargs}
 
 
-def _schema(node: Node) -> list:
-    schema = getattr(node.target, "_schema", None)
-    if schema is None:
+def _operator(node: Node) -> OpOverload:
+    if not isinstance(node.target, OpOverload):
         raise UnsupportedError(where_of(node), "has no schema", "Use operators of torch")
-    return list(schema.arguments)
+    return node.target
+
+
+def _schema(node: Node) -> list[torch.Argument]:
+    return list(_operator(node)._schema.arguments)
 
 
 def _same(value, default) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from ..layers import QActivation, QConv2d, QLinear
@@ -32,12 +34,15 @@ class DigitsCNN(nn.Module):
         if (weight_bits is None) != (act_bits is None):
             raise ValueError("DigitsCNN: None for one of weight_bits, act_bits. Use it for both.")
         is_float = weight_bits is None
-        first, body, last = {}, {}, {}
+        first: dict[str, Any] = {}
+        body: dict[str, Any] = {}
+        last: dict[str, Any] = {}
         if not is_float:
             first = dict(weight_bits=8, act=QActivation(8, "relu", input_range=PIXEL_MAX))
             body = dict(weight_bits=weight_bits, act_bits=act_bits)
             last = dict(weight_bits=8, act_bits=8)
-        conv, linear = (nn.Conv2d, nn.Linear) if is_float else (QConv2d, QLinear)
+        conv: type[nn.Conv2d] = nn.Conv2d if is_float else QConv2d
+        linear: type[nn.Linear] = nn.Linear if is_float else QLinear
         self.conv1 = conv(1, 64, 3, padding=1, bias=False, **first)
         self.bn1 = nn.BatchNorm2d(64)
         self.conv2 = conv(64, 64, 3, padding=1, bias=False, **body)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from ..layers import QActivation, QConv2d, QLinear
+
+Options = dict[str, Any]  # Keyword arguments of layers that quantize.
 
 # Whitest pixel of ImageNet's usual normalisation, (1 - 0.406) / 0.225; the blackest is at -2.12.
 NORMALISED_PIXEL_MAX = 2.64
@@ -51,12 +55,15 @@ class ResNet18(nn.Module):
         if (weight_bits is None) != (act_bits is None):
             raise ValueError("ResNet18: None for one of weight_bits, act_bits. Use it for both.")
         is_float = weight_bits is None
-        stem, body, head = {}, {}, {}
+        stem: Options = {}
+        body: Options = {}
+        head: Options = {}
         if not is_float:
             stem = dict(weight_bits=8, act=QActivation(8, "tanh", input_range=pixel_max))
             body = dict(weight_bits=weight_bits, act_bits=act_bits)
             head = dict(weight_bits=8, act_bits=8)
-        conv, linear = (nn.Conv2d, nn.Linear) if is_float else (QConv2d, QLinear)
+        conv: type[nn.Conv2d] = nn.Conv2d if is_float else QConv2d
+        linear: type[nn.Linear] = nn.Linear if is_float else QLinear
         self.conv1 = conv(3, width, 7, 2, 3, bias=False, **stem)
         self.bn1 = nn.BatchNorm2d(width)
         self.act = nn.ReLU() if is_float else nn.Identity()
@@ -87,15 +94,17 @@ class BasicBlock(nn.Module):
         Keyword arguments of `QConv2d`; empty for float convolutions and ReLU.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, quantizers: dict):
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int, quantizers: dict[str, Any]
+    ):
         super().__init__()
-        conv = QConv2d if quantizers else nn.Conv2d
+        conv: type[nn.Conv2d] = QConv2d if quantizers else nn.Conv2d
         self.conv1 = conv(in_channels, out_channels, 3, stride, 1, bias=False, **quantizers)
         self.bn1 = nn.BatchNorm2d(out_channels)
         self.conv2 = conv(out_channels, out_channels, 3, 1, 1, bias=False, **quantizers)
         self.bn2 = nn.BatchNorm2d(out_channels)
         self.act = nn.Identity() if quantizers else nn.ReLU()
-        self.shortcut = nn.Identity()
+        self.shortcut: nn.Module = nn.Identity()
         if stride > 1 or in_channels != out_channels:
             self.shortcut = nn.Sequential(
                 conv(in_channels, out_channels, 1, stride, bias=False, **quantizers),
@@ -108,7 +117,9 @@ class BasicBlock(nn.Module):
         return self.act(self.bn2(self.conv2(y)) + self.shortcut(x))
 
 
-def _stage(in_channels: int, out_channels: int, stride: int, quantizers: dict) -> nn.Sequential:
+def _stage(
+    in_channels: int, out_channels: int, stride: int, quantizers: dict[str, Any]
+) -> nn.Sequential:
     return nn.Sequential(
         BasicBlock(in_channels, out_channels, stride, quantizers),
         BasicBlock(out_channels, out_channels, 1, quantizers),

@@ -42,7 +42,9 @@ def fake_quantize(call: NodeCall) -> tuple:
     call.read()
     node, importer = call.node, call.importer
     x, scale, zero_point, *rest = node.args
-    axis, rest = (int(rest[0]), rest[1:]) if "per_channel" in base_name(node) else (-1, rest)
+    axis = -1
+    if "per_channel" in base_name(node):
+        axis, rest = int(call.graph_value("axis")), rest[1:]
     if base_name(node).endswith("tensor_qparams"):
         if not importer.value(rest[0]).item():
             return _with_mask(call, importer.env[x])
@@ -136,12 +138,14 @@ class _Grid:
         if not 1 <= bits <= 8:
             return None
         zero_point = self.zero_point - np.float32(self.low)
-        flat = [v.reshape(-1) if v.size > 1 else v.reshape(()) for v in (self.scale, zero_point)]
-        return Encoding(bits, *flat, max_code=self.high - self.low)
+        scale, zero_point = (
+            v.reshape(-1) if v.size > 1 else v.reshape(()) for v in (self.scale, zero_point)
+        )
+        return Encoding(bits, scale, zero_point, max_code=self.high - self.low)
 
 
 def _along_axis(values: np.ndarray, node: Node, axis: int) -> np.ndarray:
-    return along(np.asarray(values), node.args[0].meta["val"].ndim, axis)
+    return along(np.asarray(values), node.all_input_nodes[0].meta["val"].ndim, axis)
 
 
 def _codes(x: relax.Expr, reciprocal: np.ndarray, grid: _Grid, emit: Callable) -> relax.Expr:

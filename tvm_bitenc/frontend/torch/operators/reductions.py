@@ -56,7 +56,7 @@ def extreme(op: Callable) -> Callable[[NodeCall], relax.Expr]:
 def _holds_numbers(node: Node) -> bool:
     """Whether a tensor is some quantizer's, moved about: TVM's extremes pass over NaN."""
     while base_name(node) in _MOVING:
-        node = node.args[0]
+        node = node.all_input_nodes[0]
     return base_name(node) in _QUANTIZERS
 
 

@@ -51,7 +51,7 @@ def grid_sample(call: NodeCall) -> relax.Expr:
 
 
 def _first(call: NodeCall) -> str:
-    return call.node.target._schema.arguments[0].name
+    return call.arguments[0]
 
 
 def _matrix(call: NodeCall, spatial: int, axis: int, size: int, out: int) -> np.ndarray:
@@ -59,19 +59,20 @@ def _matrix(call: NodeCall, spatial: int, axis: int, size: int, out: int) -> np.
     image = torch.eye(size).reshape(1, size, *(size if i == axis else 1 for i in range(spatial)))
     sizes = [size if i == axis else WIDTH for i in range(spatial)]
     images = image.expand(1, size, *sizes).contiguous()
-    values = call.node.target(images, *_along(call, spatial, axis, out))
-    line = values[(0, slice(None), *(slice(None) if i == axis else 0 for i in range(spatial)))]
+    values = call.operator(images, *_along(call, spatial, axis, out))
+    along_axis = tuple(slice(None) if i == axis else 0 for i in range(spatial))
+    line = values[0][(slice(None),) + along_axis]  # noqa: RUF005
     return line.T.double().numpy()
 
 
 def _along(call: NodeCall, spatial: int, axis: int, out: int) -> list:
     """The node's arguments, for images of `WIDTH` but along one axis."""
     result: list = []
-    for argument in list(call.node.target._schema.arguments)[1:]:
-        value = call.graph_value(argument.name)
-        if argument.name == "output_size" and value is not None:
+    for name in call.arguments[1:]:
+        value = call.graph_value(name)
+        if name == "output_size" and value is not None:
             value = [out if i == axis else WIDTH for i in range(spatial)]
-        elif argument.name == "scale_factors":
+        elif name == "scale_factors":
             value = (
                 None if value is None else [v if i == axis else 1.0 for i, v in enumerate(value)]
             )

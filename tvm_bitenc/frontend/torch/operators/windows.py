@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import product
 from math import prod
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,9 +46,8 @@ class _Window:
         self.size = per_axis(call.ints("kernel_size"), spatial)
         self.stride = per_axis(call.ints("stride") or self.size, spatial)
         self.padding = per_axis(call.ints("padding"), spatial)
-        names = {argument.name for argument in call.node.target._schema.arguments}
         self.dilation = [1] * spatial
-        if "dilation" in names:
+        if "dilation" in call.arguments:
             self.dilation = per_axis(call.ints("dilation"), spatial)
         call.read("ceil_mode")
         self.image = _fixed(call, call.fake("self").shape[-spatial:])
@@ -104,7 +104,7 @@ def average(spatial: int) -> Callable[[NodeCall], relax.Expr]:
         window, x = _Window(call, spatial), _batched(call, spatial)
         counts_padding = bool(call["count_include_pad"])
         divisor = call.optional("divisor_override")
-        options = dict(strides=window.stride, layout=_LAYOUTS[spatial])
+        options: dict[str, Any] = dict(strides=window.stride, layout=_LAYOUTS[spatial])
         if divisor is None and window.is_plain:
             options |= dict(padding=window.padding, count_include_pad=counts_padding)
             return _result(call, call.emit(_AVERAGE[spatial](x, window.size, **options)))
@@ -119,7 +119,7 @@ def average(spatial: int) -> Callable[[NodeCall], relax.Expr]:
 def _factors(call: NodeCall, window: _Window) -> np.ndarray:
     """Elements of a whole window over what torch divides by, which it is asked, for each window."""
     ones = torch.ones(1, 1, *window.image)
-    averages = call.node.target(ones, *call.node.args[1:], **call.node.kwargs)
+    averages = call.operator(ones, *call.node.args[1:], **call.node.kwargs)
     inside = (window.positions() >= 0).sum(0).reshape(averages.shape)
     return (prod(window.size) * averages.numpy() / inside).astype(np.float32)
 
@@ -132,7 +132,9 @@ def largest(spatial: int) -> Callable[[NodeCall], tuple]:
         padding = window.padding
         if not window.is_plain:
             padding = [*window.padding, *window.behind]
-        options = dict(strides=window.stride, padding=padding, dilation=window.dilation)
+        options: dict[str, Any] = dict(
+            strides=window.stride, padding=padding, dilation=window.dilation
+        )
         y = call.emit(_LARGEST[spatial](x, window.size, layout=_LAYOUTS[spatial], **options))
         indices = None
         if call.is_used(1):
