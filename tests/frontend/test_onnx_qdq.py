@@ -6,6 +6,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import tvm_bitenc as be
+from tests.frontend.onnx_models import ModelBuilder
 from tvm_bitenc.transform import no_lowering
 
 ort = pytest.importorskip("onnxruntime", reason="pip install onnxruntime")
@@ -249,3 +250,20 @@ def test_what_onnx_runtimes_quantizer_writes(options, tmp_path):
         codes, reference = (np.rint(y / weights[last.input[1]]) for y in (lib(x), expected))
         assert np.abs(codes - reference).max() <= 1
         assert np.mean(codes != reference) <= 0.1
+
+
+@pytest.mark.parametrize("is_quantized", [True, False])
+def test_a_part_that_a_split_of_constants_leaves_out(is_quantized):
+    g, rng = ModelBuilder(17), np.random.default_rng(0)
+    codes = rng.integers(-3, 4, (4, 6))
+    weight = g.constant(codes, "int8" if is_quantized else "float32")
+    if is_quantized:
+        weight = g.add("DequantizeLinear", weight, *g.grid(0.5, 0, "int8"))
+    part, _ = g.add("Split", weight, g.constant([4, 2], "int64"), outputs=2, axis=1)
+    g.nodes[-1].output[1] = ""
+    clipped = g.add("Clip", "x", "", g.constant(1.0, "float32"))
+    out = g.add("MatMul", clipped, part)
+    x = rng.normal(size=(2, 4)).astype("float32")
+    wanted = np.minimum(x, 1) @ (codes[:, :4] * (0.5 if is_quantized else 1)).astype("float32")
+    mod = be.from_onnx(g.model({"x": ("float32", (2, 4))}, {out: ("float32", (2, 4))}))
+    assert np.allclose(be.build(mod)(x), wanted, atol=1e-6)

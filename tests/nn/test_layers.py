@@ -340,3 +340,17 @@ def test_matmul_of_two_activations():
     for wrong in (dict(), dict(act_bits=2, first=own.first), dict(first=own.first)):
         with pytest.raises(ValueError, match="either act_bits=, or first= and second="):
             QMatMul(**wrong)
+
+
+@pytest.mark.parametrize("layer_class", [QConvTranspose1d, QConvTranspose2d])
+def test_transposed_convolutions_take_a_size_as_torchs_do(layer_class):
+    layer = randomise(layer_class(4, 6, 3, 2, 1, weight_bits=2, act_bits=2))
+    plain = getattr(nn, layer_class.__name__[1:])(4, 6, 3, 2, 1)
+    spatial = layer.weight.ndim - 2
+    x = torch.randn(2, 4, *[5] * spatial)
+    for size in ([10] * spatial, [9] * spatial, None):
+        assert layer(x, size).shape == plain(x, size).shape
+    larger = layer(x, [10] * spatial)[(..., *[slice(9)] * spatial)]
+    assert torch.equal(larger, layer(x))
+    with pytest.raises(ValueError, match="output size"):
+        layer(x, [20] * spatial)

@@ -175,3 +175,7 @@ def test_false_is_no_records():
 
 def test_shipped_records_are_well_formed():
     load_records(None, TARGET, lambda message: pytest.fail(message))
+
+
+def test_true_is_the_records_that_ship():
+    assert load_records(True, TARGET) == load_records(None, TARGET)

@@ -4,6 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tvm_ffi
 from tvm import relax
 from tvm.script import ir as I
 from tvm.script import relax as R
@@ -197,3 +198,9 @@ def test_other_strategies_stay_with_the_reason(strategy, random_layer, layers_mo
     visit_calls(after, note)
     asked = strategy if isinstance(strategy, str) else strategy.get("only", strategy.get("*"))
     assert reasons == [f"strategy {asked!r} was asked for"]
+
+
+def test_without_an_accelerator_nothing_is_cut_out(random_layer, layers_module):
+    layer = random_layer(0, Encoding.signed(2, 2.0), Encoding.unsigned(2, 2.0))
+    before, _ = partitioned(layers_module([layer]))
+    assert tvm_ffi.structural_equal(Partition(load_target("native"))(before), before)

@@ -5,7 +5,7 @@ pytest.importorskip("xgboost", reason="pip install 'tvm-bitenc[tune]'")
 import tvm_ffi
 
 from tvm_bitenc.records.file import Trial
-from tvm_bitenc.tuning.model import SpeedModel
+from tvm_bitenc.tuning.model import CostModel, SpeedModel
 from tvm_bitenc.tuning.search import Search
 from tvm_bitenc.tuning.task import DEFAULT, distance
 
@@ -70,3 +70,14 @@ def test_failures_count_as_the_slowest(tiny_tasks):
     ]
     model.add(failed)
     assert set(model.values) == {-2.0}
+
+
+def test_a_model_that_knows_too_little_saves_nothing(tmp_path, tiny_tasks):
+    (task,) = tiny_tasks()
+    model = SpeedModel()
+    CostModel(model, {}).save(str(tmp_path / "model"))
+    assert not list(tmp_path.iterdir())
+    model.add(trials(task, lambda strategy, tile: 1.5 if tile.pixels == 3 else 0.5))
+    model.train()
+    CostModel(model, {}).save(str(tmp_path / "model"))
+    assert [path.name for path in tmp_path.iterdir()] == ["model.json"]

@@ -13,6 +13,8 @@ from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.errors import TargetError, UnsupportedError
 from tvm_bitenc.explain import explain
 from tvm_bitenc.report import Report
+from tvm_bitenc.target import load_target
+from tvm_bitenc.transform.pipeline import default_pipeline
 from tvm_bitenc.vta.runtime import SIMULATORS
 
 WINDOWS = [
@@ -201,3 +203,10 @@ def test_layers_too_large_for_the_buffers(network, tmp_path, same):
     row = lib.report().layers[0]
     assert "needs 18 rows of the accelerator's weight buffer" in row.cpu_reason and not row.work
     assert same(lib(x)[0], be.build(mod)(x)[0])
+
+
+def test_programs_are_reported_by_the_accelerator_that_they_are_for(network):
+    mod, _ = network
+    cut_out = default_pipeline(load_target("vta")).until("bitenc.Schedule").run(mod)
+    first, _ = explain(mod, "vta").layers
+    assert explain(cut_out, "native").layers[0].work == first.work
