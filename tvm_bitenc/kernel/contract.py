@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 from tvm import tirx
@@ -35,6 +35,8 @@ from .nest.memory import Memory
 from .nest.tile import Tile
 from .tir import Expr, Vector
 
+IsaT = TypeVar("IsaT", bound=Isa)
+IsaT_contra = TypeVar("IsaT_contra", bound=Isa, contravariant=True)
 Sums = list[Vector]  # Of one pixel: vectors that hold a block's channels, in order.
 
 
@@ -166,8 +168,8 @@ class TileContext:
         return T.Bind(self.prepared.offsets.under(self.row, self.column + p))
 
 
-class Product(ABC):
-    """How the sums of a tile are made.
+class Product(ABC, Generic[IsaT]):
+    """How the sums of a tile are made, by an instruction set of the class that it needs.
 
     Parameters
     ----------
@@ -182,7 +184,7 @@ class Product(ABC):
     source_dtype: ClassVar[str] = "uint64"
     """Type of the input: planes in words, or codes in bytes."""
 
-    def __init__(self, layer: ConvLayer, isa: Any, tile: Tile):
+    def __init__(self, layer: ConvLayer, isa: IsaT, tile: Tile):
         self.layer, self.isa, self.tile = layer, isa, tile
         self.lanes = self.lanes_of(layer, isa)
         self.block = self.lanes * tile.vectors
@@ -238,6 +240,26 @@ class Product(ABC):
     @abstractmethod
     def sums(self, tile: TileContext) -> list[Sums]:
         """Sums of every pixel of a tile."""
+
+
+class ProductClass(Protocol[IsaT_contra]):
+    """A class of `Product` for instruction sets of a class, as rules ask it."""
+
+    @property
+    def name(self) -> str:
+        """What tables of tile sizes know it by."""
+
+    def __call__(self, layer: ConvLayer, isa: IsaT_contra, tile: Tile) -> Product:
+        """Make the product."""
+
+    def applies(self, layer: ConvLayer, isa: Isa) -> bool:
+        """Whether it computes the layer exactly."""
+
+    def lanes_of(self, layer: ConvLayer, isa: Isa) -> int:
+        """Output channels to a vector."""
+
+    def row_bytes(self, layer: ConvLayer, isa: Isa) -> int:
+        """Size of a prepared input row, for the choice of the tile."""
 
 
 class Epilogue(ABC):

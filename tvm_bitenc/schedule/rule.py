@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from tvm import relax
 
@@ -46,7 +47,7 @@ Rule = Callable[[relax.Call, Target], "Kernel | None"]
 SpaceOf = Callable[[relax.Call, Target], "Space | None"]
 CostModel = Callable[[ConvLayer, Target], "dict[str, float] | None"]
 IsaOf = Callable[[Target], "Isa | None"]
-BestWork = Callable[[int, int, Isa], "dict[str, Work]"]
+BestWork = Callable[[int, int, Any], "dict[str, Work]"]  # Of what `isa` of its set returns.
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Generic
 
 from tvm import relax, tirx
 
 from ..kernel.accumulator import MAX_COMPARED
-from ..kernel.contract import Epilogue, Product
+from ..kernel.contract import Epilogue, IsaT, Product, ProductClass
 from ..kernel.encode import encode_kernel
 from ..kernel.epilogue.affine import AffinePlanes
 from ..kernel.epilogue.compared import MAX_COMPARED_AT_ALL, ComparedPlanes
@@ -31,7 +31,7 @@ from ..op.packed import conv_layer_of, pack_op, packed_conv2d_op, packed_encode_
 from ..op.registration import constant_value, is_call_to
 from ..target import Target
 from ..te.function import sizes_of
-from .rule import IsaOf, Rule, RuleSet, Space
+from .rule import Rule, RuleSet, Space
 from .work import Work
 
 PREPARED_BYTES = 192 << 10  # What prepared rows may take of the second-level cache.
@@ -46,16 +46,15 @@ UNROLLED = (0, 2, 4, 8, 16)
 
 
 @dataclass(frozen=True)
-class Family:
-    """What instruction sets of one architecture have in common.
+class Family(Generic[IsaT]):
+    """What instruction sets of one architecture, all of one class, have in common.
 
     Parameters
     ----------
     products : dict of str to type
         Class of the product by strategy.
     sizes : dict of str to callable
-        Vectors and pixels of a tile, by name of the product: a function of layer and `Isa`, or
-        whatever class of it the instruction sets have.
+        Vectors and pixels of a tile, by name of the product: a function of layer and `Isa`.
     works : callable
         Work of a layer by strategy: a function of layer and `Isa`.
     best : callable
@@ -64,14 +63,19 @@ class Family:
         Width of a tile, from that of the image and what registers hold.
     """
 
-    products: Mapping[str, type[Product]]
-    sizes: Mapping[str, Callable[[ConvLayer, Any], tuple[int, int]]]
-    works: Callable[[ConvLayer, Any], dict[str, Work]]
-    best: Callable[[int, int, Any], dict[str, Work]]
+    products: Mapping[str, ProductClass[IsaT]]
+    sizes: Mapping[str, Callable[[ConvLayer, IsaT], tuple[int, int]]]
+    works: Callable[[ConvLayer, IsaT], dict[str, Work]]
+    best: Callable[[int, int, IsaT], dict[str, Work]]
     pixels: Callable[[int, int], int]
 
 
-def vector_rules(name: str, family: Family, isa_of: IsaOf, features: Iterable[str] = ()) -> RuleSet:
+def vector_rules(
+    name: str,
+    family: Family[IsaT],
+    isa_of: Callable[[Target], IsaT | None],
+    features: Iterable[str] = (),
+) -> RuleSet:
     """Return the rule set of an instruction set.
 
     Parameters
@@ -117,7 +121,7 @@ def costs(works: Mapping[str, Work], layer: ConvLayer, target: Target) -> dict[s
 
 
 def conv2d(
-    call: relax.Call, target: Target, isa: Isa, family: Family, tile: Tile | None = None
+    call: relax.Call, target: Target, isa: IsaT, family: Family[IsaT], tile: Tile | None = None
 ) -> Kernel | None:
     """Return the kernel of a packed convolution, None where it takes a more general rule."""
     if not is_call_to(call, packed_conv2d_op):
@@ -138,7 +142,7 @@ def conv2d(
     return conv2d_kernel(layer, product, epilogue, shapes, threads > 1)
 
 
-def space(call: relax.Call, target: Target, isa: Isa, family: Family) -> Space | None:
+def space(call: relax.Call, target: Target, isa: IsaT, family: Family[IsaT]) -> Space | None:
     """Return the tiles that the kernel of a packed convolution may have."""
     if not is_call_to(call, packed_conv2d_op):
         return None
@@ -168,7 +172,9 @@ def space(call: relax.Call, target: Target, isa: Isa, family: Family) -> Space |
     return Space(values, default, is_legal, partial(conv2d, call, target, isa, family))
 
 
-def _seen(call: relax.Call, isa: Isa, family: Family) -> tuple[ConvLayer, type[Product] | None]:
+def _seen(
+    call: relax.Call, isa: IsaT, family: Family[IsaT]
+) -> tuple[ConvLayer, ProductClass[IsaT] | None]:
     """Return a layer as its kernel sees it, and its product; None where no product applies."""
     layer = conv_layer_of(call)
     if takes_codes(call):
@@ -229,7 +235,11 @@ def _epilogue(layer: ConvLayer, product: Product) -> Epilogue | None:
 
 
 def default_tile(
-    layer: ConvLayer, isa: Isa, threads: int, product: type[Product], family: Family
+    layer: ConvLayer,
+    isa: IsaT,
+    threads: int,
+    product: ProductClass[IsaT],
+    family: Family[IsaT],
 ) -> Tile:
     """Tile sizes that keep all sums in registers and prepared rows in the second-level cache."""
     vectors, pixels = family.sizes[product.name](layer, isa)

@@ -37,7 +37,7 @@ MAX_UNROLL = 12  # Vectors of weights written out one after another, for each ch
 MAX_WORD_SUM = 65534  # Thresholds go one beyond.
 
 
-class ByteXnor(Xnor):
+class ByteXnor(Xnor[Neon]):
     """Product of packed planes, as they are, for vectors of 128 bits.
 
     Parameters
@@ -46,8 +46,6 @@ class ByteXnor(Xnor):
     isa : Neon
     tile : Tile
     """
-
-    isa: Neon
 
     def __init__(self, layer: ConvLayer, isa: Neon, tile: Tile):
         super().__init__(layer, isa, tile)

@@ -37,7 +37,7 @@ def seen_as_one_group(layer: ConvLayer) -> ConvLayer:
     return replace(layer, geometry=replace(layer.geometry, groups=1))
 
 
-class Depthwise(PixelwiseProduct):
+class Depthwise(PixelwiseProduct[Isa]):
     """Product of codes and weights lane by lane, in int16 where it can't overflow, else in int32.
 
     With codes u and the integers of the weights w, ``acc = 2 sum(u w) + e sum(w)``, where e is the

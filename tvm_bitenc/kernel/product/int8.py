@@ -21,7 +21,7 @@ from tvm.tirx.script import builder as T
 
 from ...layer import ConvLayer
 from ..accumulator import AccumulatorTerms
-from ..contract import Sums, TileContext
+from ..contract import IsaT, Sums, TileContext
 from ..isa import Isa
 from ..nest.geometry import by_block, padded_blocks, padded_width
 from ..nest.pixel_words import PixelWords
@@ -76,7 +76,7 @@ Totals = list[list[Register]]  # By pixel, and vector of output channels.
 Step = tuple[Expr, Expr, Expr]  # Row and column of the window, and a step of the channels.
 
 
-class Int8(PixelwiseProduct):
+class Int8(PixelwiseProduct[IsaT]):
     """Product of bytes.
 
     Output channels lie in 32-bit lanes, four input channels deep. Three ways to sum, by what the
@@ -92,7 +92,7 @@ class Int8(PixelwiseProduct):
 
     name = "int8"
 
-    def __init__(self, layer: ConvLayer, isa: Isa, tile: Tile):
+    def __init__(self, layer: ConvLayer, isa: IsaT, tile: Tile):
         super().__init__(layer, isa, tile)
         self.weights = _weights(layer)
         self.top = sum(layer.geometry.act_coefficients)

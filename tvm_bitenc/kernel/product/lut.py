@@ -41,7 +41,7 @@ TABLE = 16  # Entries of a table.
 GROUPS_PER_WORD = 16
 
 
-class Lut(PixelwiseProduct):
+class Lut(PixelwiseProduct[Isa]):
     """Product by table look-up.
 
     Parameters

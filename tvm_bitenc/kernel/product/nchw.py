@@ -22,7 +22,7 @@ ALIGNMENT = 64
 MAX_CHANNELS = 8  # Beyond, channels fill the depth well enough.
 
 
-class Nchw(Int8):
+class Nchw(Int8[Isa]):
     """Product of bytes along the rows of an image.
 
     Parameters

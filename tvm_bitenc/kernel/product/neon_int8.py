@@ -38,7 +38,7 @@ MANY = 32  # Steps from which on registers of 16 bits are kept.
 Codes = tuple[Expr, int, int]  # A vector, how many lanes it has, and one of them.
 
 
-class NeonInt8(Int8):
+class NeonInt8(Int8[Neon]):
     """Product of bytes for vectors of 128 bits.
 
     Parameters
@@ -47,8 +47,6 @@ class NeonInt8(Int8):
     isa : Neon
     tile : Tile
     """
-
-    isa: Neon
 
     def __init__(self, layer: ConvLayer, isa: Neon, tile: Tile):
         super().__init__(layer, isa, tile)

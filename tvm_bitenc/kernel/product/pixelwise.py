@@ -10,7 +10,7 @@ from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from ...encoding import WORD_BITS
-from ..contract import Prepared, Product, TaskContext
+from ..contract import IsaT, Prepared, Product, TaskContext
 from ..nest.geometry import padded_width, prepared_rows
 from ..nest.pixel_words import PixelWords
 from ..nest.window_sums import PixelNumbers
@@ -19,7 +19,7 @@ from ..tir import Expr
 SLACK = 64  # Elements behind the last prepared pixel that whole vectors may write.
 
 
-class PixelwiseProduct(Product):
+class PixelwiseProduct(Product[IsaT]):
     """A product whose pixels are prepared one by one."""
 
     reads_planes: ClassVar[bool] = False

@@ -16,7 +16,7 @@ from ...encoding import WORD_BITS
 from ...layer import ConvLayer
 from ...te.conv2d import xnor_weights
 from ..accumulator import MAX_COMPARED, AccumulatorTerms, differing_bits, inverted_channels
-from ..contract import Sums, TileContext
+from ..contract import IsaT, Sums, TileContext
 from ..isa import Isa
 from ..nest.geometry import by_block, padded_width
 from ..nest.pixel_words import PixelWords
@@ -35,7 +35,7 @@ Counters = list[list[dict[int, Register]]]  # By pixel, vector of weights, and c
 Popcount = Callable[[Expr], Expr]
 
 
-class Xnor(PixelwiseProduct):
+class Xnor(PixelwiseProduct[IsaT]):
     """Product of packed planes, as they are.
 
     Output channels lie in 64-bit lanes. The counts of branches with the same coefficient share a
@@ -51,7 +51,7 @@ class Xnor(PixelwiseProduct):
     name = "xnor"
     reads_planes = True
 
-    def __init__(self, layer: ConvLayer, isa: Isa, tile: Tile):
+    def __init__(self, layer: ConvLayer, isa: IsaT, tile: Tile):
         super().__init__(layer, isa, tile)
         self.words = layer.geometry.groups * layer.words
         self.counts = cover_of(layer)
