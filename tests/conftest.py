@@ -13,10 +13,11 @@ from tvm import relax
 from tvm.relax.expr_functor import PyExprVisitor, visitor
 
 import tvm_bitenc
-from tvm_bitenc import encoding
-from tvm_bitenc.encoding import Encoding, along, pads, pair
+from tvm_bitenc import reference
+from tvm_bitenc.encoding import Encoding, along
 from tvm_bitenc.layer import BranchGeometry
 from tvm_bitenc.op import quantize
+from tvm_bitenc.reference import pads, pair
 from tvm_bitenc.te.function import prim_func
 from tvm_bitenc.transform import Pipeline, default_pipeline
 
@@ -86,8 +87,8 @@ class Layer:
         act_codes = self.act_codes if act_codes is None else act_codes
         operands = (act_codes, self.act, self.weight_codes, self.weight)
         if self.weight_codes.ndim == 2:
-            return encoding.dense(*operands)
-        return encoding.conv2d(*operands, **self.window)
+            return reference.dense(*operands)
+        return reference.conv2d(*operands, **self.window)
 
     def reference(self) -> np.ndarray:
         """Real value of the accumulators, float32."""

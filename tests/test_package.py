@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import tvm_bitenc as be
 from tvm import relax
-from tvm_bitenc import encoding
+from tvm_bitenc import reference
 from tvm_bitenc.data import data_folder
 from tvm_bitenc.op import quantize
 from tvm_bitenc.target import target_names
@@ -42,7 +42,7 @@ with builder.function("main", [x]):
     builder.emit_func_output(y)
 
 lib = be.build(builder.get())
-expected = encoding.conv2d(a, act, w, weight, padding=1)
+expected = reference.conv2d(a, act, w, weight, padding=1)
 assert np.array_equal(lib(act.dequantize(a)), expected)
 print(lib.report())
 loaded = be.load(lib.export_library("net.so"))

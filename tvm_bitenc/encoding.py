@@ -1,4 +1,4 @@
-r"""The {-1,+1} encoding and the integer reference. Numpy only; every other part is judged by it.
+r"""The {-1,+1} encoding of tensors, with numpy only.
 
 An M-bit tensor is stored as codes :math:`u \in [0, 2^M-1]`. Bit m of the codes is a *plane*, read
 as :math:`c_m = 2\,\mathrm{bit}_m(u) - 1 \in \{-1,+1\}`, and a code stands for the real value
@@ -19,7 +19,6 @@ real value of an accumulator is :math:`s_a s_w / 4` times it.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -319,27 +318,6 @@ def unpack(words: np.ndarray, channels: int, groups: int = 1) -> np.ndarray:
     return (bit * weights[:, None]).sum(axis=-2, dtype=np.uint8)
 
 
-def branch_dot(
-    act_words: np.ndarray, act: Encoding, weight_words: np.ndarray, weight: Encoding, taps: int
-) -> np.ndarray:
-    """Sum of v_a v_w over N taps, branch by branch, from packed words: the paper's equation.
-
-    Parameters
-    ----------
-    act_words, weight_words : ndarray of uint64, shapes (..., K, words) and (..., M, words)
-    taps : int
-        N, without the padding bits of the last word.
-    """
-    total = np.int64(0)
-    pairs = itertools.product(
-        enumerate(act.integer_coefficients), enumerate(weight.integer_coefficients)
-    )
-    for (k, kappa_a), (m, kappa_w) in pairs:
-        differing = np.bitwise_count(act_words[..., k, :] ^ weight_words[..., m, :])
-        total = total + kappa_a * kappa_w * (taps - 2 * differing.sum(axis=-1, dtype=np.int64))
-    return total
-
-
 def accumulator_bound(weight_codes: np.ndarray, weight: Encoding, act: Encoding) -> int:
     """Largest absolute value that an accumulator, or any partial sum of its terms, can take."""
     offsets = np.abs(np.broadcast_to(weight.offset, weight_codes.shape[:1])).astype(np.int64)
@@ -356,80 +334,3 @@ def check_accumulator(bound: int, where: str) -> None:
             f"its accumulator can reach {bound}, beyond int32",
             "Use fewer weight or activation bits, or split the input channels over two layers",
         )
-
-
-def pair(value) -> tuple[int, int]:
-    """(height, width) from one number or two."""
-    return (int(value),) * 2 if np.ndim(value) == 0 else (int(value[0]), int(value[1]))
-
-
-def pads(padding) -> tuple[int, int, int, int]:
-    """(top, left, bottom, right) from one number, (height, width) or all four."""
-    if np.ndim(padding) and len(padding) == 4:
-        top, left, bottom, right = map(int, padding)
-        return top, left, bottom, right
-    return pair(padding) * 2
-
-
-def conv2d(
-    act_codes: np.ndarray,
-    act: Encoding,
-    weight_codes: np.ndarray,
-    weight: Encoding,
-    stride=1,
-    padding=0,
-    dilation=1,
-    groups: int = 1,
-) -> np.ndarray:
-    """Integer reference of a convolution: sum over taps of (v_a + o_a)(v_w + o_w).
-
-    Padding adds taps whose real value is 0, whether or not a code stands for it.
-
-    Parameters
-    ----------
-    act_codes : ndarray of uint8, shape (N, C, H, W)
-    act : Encoding
-        Per tensor.
-    weight_codes : ndarray of uint8, shape (O, C / groups, KH, KW)
-    weight : Encoding
-        Per tensor or per output channel.
-    stride, dilation : int or (height, width)
-    padding : int, (height, width) or (top, left, bottom, right)
-    groups : int
-
-    Returns
-    -------
-    ndarray of int32, shape (N, O, OH, OW)
-
-    Raises
-    ------
-    UnsupportedError
-        If an accumulator could overflow int32.
-    """
-    check_accumulator(accumulator_bound(weight_codes, weight, act), "conv2d")
-    (stride_h, stride_w), (dilation_h, dilation_w) = pair(stride), pair(dilation)
-    top, left, bottom, right = pads(padding)
-    a = act.integers(act_codes).astype(np.int64)
-    a = np.pad(a, ((0, 0), (0, 0), (top, bottom), (left, right)))
-    w = weight.integers(weight_codes).astype(np.int64)
-    out_channels, _, kernel_h, kernel_w = w.shape
-    window = (dilation_h * (kernel_h - 1) + 1, dilation_w * (kernel_w - 1) + 1)
-    taps = np.lib.stride_tricks.sliding_window_view(a, window, axis=(2, 3))
-    taps = taps[:, :, ::stride_h, ::stride_w, ::dilation_h, ::dilation_w]
-    per_group = out_channels // groups
-    outputs = [
-        np.einsum(
-            "nchwij,ocij->nohw", taps_g, w[g * per_group : (g + 1) * per_group], optimize=True
-        )
-        for g, taps_g in enumerate(np.split(taps, groups, axis=1))
-    ]
-    return np.concatenate(outputs, axis=1).astype(np.int32)
-
-
-def dense(
-    act_codes: np.ndarray, act: Encoding, weight_codes: np.ndarray, weight: Encoding
-) -> np.ndarray:
-    """Integer reference of a dense layer: int32 (N, O) from codes (N, I) and (O, I)."""
-    check_accumulator(accumulator_bound(weight_codes, weight, act), "dense")
-    a = act.integers(act_codes).astype(np.int64)
-    return (a @ weight.integers(weight_codes).astype(np.int64).T).astype(np.int32)

@@ -14,7 +14,7 @@ from benchmarks.emulated import EmulatedModule, missing_tools
 from benchmarks.workloads import Workload, random_planes
 from tests.kernel.cases import codes_of, layers_of, steps_of, thresholded, unusual
 from tests.models import randomised
-from tvm_bitenc import encoding
+from tvm_bitenc import encoding, reference
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.nn import DigitsCNN, ResNet18
 from tvm_bitenc.strategy import STRATEGIES
@@ -157,7 +157,7 @@ def expected_planes(workload, bits):
     codes = rng.integers(0, 2 ** bits[0], workload.weight_shape, dtype=np.uint8)
     limits, direction = workloads.random_thresholds(weight.integers(codes), act, rng)
     inputs = encoding.unpack(random_planes(workload, bits[1]), workload.in_channels)
-    acc = encoding.conv2d(np.moveaxis(inputs, -1, 1), act, codes, weight, padding=workload.padding)
+    acc = reference.conv2d(np.moveaxis(inputs, -1, 1), act, codes, weight, padding=workload.padding)
     along = acc * direction[:, None, None]
     reached = (along[:, None] >= limits[None, :, :, None, None]).sum(axis=1).astype(np.uint8)
     return encoding.pack(np.ascontiguousarray(np.moveaxis(reached, 1, -1)), bits[1])

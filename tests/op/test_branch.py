@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from tvm import relax
 
-from tvm_bitenc.encoding import Encoding, pads
+from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.errors import UnsupportedError
 from tvm_bitenc.op import branch_conv2d, branch_dense, threshold
+from tvm_bitenc.reference import pads
 from tvm_bitenc.transform import no_lowering
 
 rng = np.random.default_rng(0)

@@ -19,7 +19,7 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from tvm_bitenc.encoding import Encoding, conv2d, dense
+from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.layer import BranchGeometry
 from tvm_bitenc.op.branch import (
     branch_conv2d,
@@ -29,6 +29,7 @@ from tvm_bitenc.op.branch import (
     geometry_of,
 )
 from tvm_bitenc.op.registration import constant_value, is_call_to
+from tvm_bitenc.reference import conv2d, dense
 from tvm_bitenc.transform.rewrite import Graph, rewrite_calls
 
 SIGN = Encoding.symmetric(1)
@@ -38,7 +39,7 @@ SIGN = Encoding.symmetric(1)
 class ExpandBranches:
     """Replace each branch op by the sum of its 1-bit branches."""
 
-    def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
+    def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         """Rewrite the module."""
         return rewrite_calls(mod, _expand)
 

@@ -8,7 +8,8 @@ from tvm.script import relax as R
 
 from tests.transform.expand_branches import ExpandBranches
 from tvm_bitenc import op as bitenc
-from tvm_bitenc.encoding import Encoding, pads
+from tvm_bitenc.encoding import Encoding
+from tvm_bitenc.reference import pads
 from tvm_bitenc.transform import no_lowering
 
 SIGN = Encoding.symmetric(1)

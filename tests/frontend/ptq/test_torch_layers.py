@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tvm_bitenc import encoding
+from tvm_bitenc import reference
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.frontend.ptq.layer import Layer, QuantizedLayer
 from tvm_bitenc.frontend.ptq.torch_layers import InputQuantizer, integer_layer
@@ -44,7 +44,7 @@ def test_convolutions_are_the_integer_reference(act, bits):
     one = quantized(act, bits, (6, 2, 3, 2), **window)
     codes = np.random.default_rng(1).integers(0, 2**act.bits, (2, 4, 6, 7)).astype(np.uint8)
     names = ("stride", "padding", "dilation", "groups")
-    sums = encoding.conv2d(
+    sums = reference.conv2d(
         codes, act, one.codes, one.weight, **dict(zip(names, window.values()))
     ).astype(np.float32)
     shape = (-1, 1, 1)

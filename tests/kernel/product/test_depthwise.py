@@ -7,8 +7,9 @@ import pytest
 from tvm import relax
 
 import tvm_bitenc
-from tvm_bitenc.encoding import Encoding, pads, pair
+from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.op import branch_conv2d, threshold
+from tvm_bitenc.reference import pads, pair
 from tvm_bitenc.schedule import vector
 
 CHANNELS = (1, 3, 17, 64, 66, 130)
