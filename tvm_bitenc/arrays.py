@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,7 @@ def checked_arrays(
     return [_plain(array, spec) for array, spec in zip(arrays, specs)]
 
 
-def _array(value, spec: TensorSpec) -> np.ndarray:
+def _array(value: Any, spec: TensorSpec) -> np.ndarray:
     if not isinstance(value, np.ndarray):
         try:
             value = _converted(value)
@@ -46,7 +47,7 @@ def _array(value, spec: TensorSpec) -> np.ndarray:
     return value
 
 
-def _converted(value) -> np.ndarray:
+def _converted(value: Any) -> np.ndarray:
     if hasattr(value, "detach"):  # A torch tensor that needs gradients refuses DLPack,
         value = value.detach()
     if hasattr(value, "resolve_neg"):  # which would also drop these two bits.

@@ -115,7 +115,7 @@ def _shape(name: str, ty: relax.Type) -> list:
 
 
 def _spec(name: str, ty: relax.Type, batch: tirx.Var | None) -> TensorSpec:
-    def printed(size) -> int | str:
+    def printed(size: int | tirx.Expr) -> int | str:
         if isinstance(size, tirx.IntImm):
             return int(size)
         text = re.sub(r"T\.int64\((\d+)\)", r"\1", str(size))

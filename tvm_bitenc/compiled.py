@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn, SupportsIndex
 
 import numpy as np
 import tvm
@@ -143,7 +144,7 @@ class CompiledModel:
 
         return write_bundle(self.program, Path(folder), name)
 
-    def __reduce_ex__(self, _protocol):
+    def __reduce_ex__(self, _protocol: SupportsIndex) -> NoReturn:
         """Refuse to be pickled or copied; there is no way to do it but a library file."""
         raise BitencError(
             "model",
@@ -162,7 +163,7 @@ class CompiledModel:
         seconds: list[float] = []
         started = 0.0
 
-        def clock(_function, name: str, before: bool, _result, *_arguments) -> int:
+        def clock(_function: object, name: str, before: bool, *_others: object) -> int:
             nonlocal started
             if before:
                 started = time.perf_counter()

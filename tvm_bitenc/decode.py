@@ -13,6 +13,7 @@ import math
 import re
 import stat
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -179,7 +180,7 @@ class Source:
         if content.startswith(_BOM):
             raise self.fault("begins with a byte order mark")
 
-    def _parsed(self, content: bytes, language: str, parse) -> Any:
+    def _parsed(self, content: bytes, language: str, parse: Callable[[bytes], Any]) -> Any:
         try:
             return parse(content)
         except RecursionError:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 
 from .errors import BitencError
 
@@ -129,7 +130,7 @@ def _signals_unwind() -> Iterator[None]:
     if threading.current_thread() is threading.main_thread():
         chosen = [s for s in _ENDING_SIGNALS if signal.getsignal(s) is signal.SIG_DFL]
 
-    def end(number: int, _frame) -> None:
+    def end(number: int, _frame: FrameType | None) -> None:
         raise _Ended(number)
 
     for number in chosen:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import tvm
 import tvm_ffi
@@ -28,12 +29,17 @@ class Machines:
         Raises where the code can't run.
     """
 
-    def __init__(self, executable, threads: int | None, check: Callable[[], None]):
+    def __init__(
+        self,
+        executable: relax.VMExecutable | tvm.runtime.Module,
+        threads: int | None,
+        check: Callable[[], None],
+    ):
         self.executable, self.threads, self.check = executable, threads, check
         self._idle: list[tvm_ffi.Function] = []
         self._making = threading.Lock()
 
-    def run(self, *tensors: tvm.runtime.Tensor):
+    def run(self, *tensors: tvm.runtime.Tensor) -> Any:
         """Run `main` in a machine that no other call is in; a tensor, or an array of them."""
         if self.threads != 1:
             use_threads(self.threads)

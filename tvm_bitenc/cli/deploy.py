@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
@@ -12,6 +12,9 @@ import typer
 from ..errors import BitencError
 from .libraries import read_array
 from .models import read_model
+
+if TYPE_CHECKING:
+    from ..deploy.remote import Deployment
 
 
 def deploy(
@@ -62,7 +65,7 @@ def _reference(model: Path, shape: list[str] | None, arrays: list[np.ndarray]) -
     return list(result) if isinstance(result, tuple) else [result]
 
 
-def _print(done, differences: int | None, as_json: bool) -> None:
+def _print(done: Deployment, differences: int | None, as_json: bool) -> None:
     elements = sum(output.size for output in done.outputs)
     times = done.benchmark
     if as_json:

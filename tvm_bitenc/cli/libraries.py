@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import tvm
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from ..compiled import CompiledModel, load
 from ..compiler import build
@@ -45,10 +45,10 @@ def open_library(
 class _Advance:
     """Moves a bar on when a pass of ours begins."""
 
-    def __init__(self, bar: Progress, task, names: Sequence[str]):
+    def __init__(self, bar: Progress, task: TaskID, names: Sequence[str]):
         self.bar, self.task, self.names = bar, task, names
 
-    def run_before_pass(self, _mod, info) -> None:
+    def run_before_pass(self, _mod: tvm.IRModule, info: tvm.transform.PassInfo) -> None:
         """Name the pass."""
         if info.name in self.names:
             done = self.names.index(info.name) + 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -70,7 +71,9 @@ def _write(lib: CompiledModel, path: Path, times: Benchmark | None, accuracy: st
     lib.report().to_html(path, benchmark=times, accuracy=accuracy, roof=roof)
 
 
-def _compare(files, shape, html: Path | None, time: bool, as_json: bool) -> None:
+def _compare(
+    files: Sequence[Path], shape: list[str] | None, html: Path | None, time: bool, as_json: bool
+) -> None:
     libraries = [open_library(file, shape or ()) for file in files]
     names = [file.name for file in files]
     if names[0] == names[1]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -20,8 +20,8 @@ COMMAND = "model"  # What runs where no other subcommand is named.
 class _ModelByDefault(TyperGroup):
     """Takes ``bitenc tune net.onnx`` for ``bitenc tune model net.onnx``."""
 
-    def parse_args(self, ctx, args: list[str]) -> list[str]:
-        """Name the subcommand that was left out."""
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Name the subcommand that was left out; newer typers bring their own click."""
         if args and args[0] not in (*self.commands, "--help"):
             args = [COMMAND, *args]
         return super().parse_args(ctx, args)
@@ -94,11 +94,12 @@ def verify(
     keep: Annotated[bool, typer.Option(help="Change nothing in the file.")] = False,
 ) -> None:
     """Compare records with the default schedules again, and drop those that don't win."""
+    from ..tuning.verify import Verdict
     from ..tuning.verify import verify as verify_records
 
     console = Console()
 
-    def said(verdict) -> None:
+    def said(verdict: Verdict) -> None:
         speedup = "  -  " if verdict.speedup is None else f"{verdict.speedup:5.3f}"
         word = f"dropped, it {verdict.reason}" if verdict.reason else "holds"
         console.print(Text(f"{speedup} x  {verdict.record.workload}: {word}"))

@@ -8,11 +8,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 from ..errors import BitencError, RemoteError, first_line
 from .names import PROBE
 from .serve import LOOPBACK, PORT, need_rpc
 from .tracker import Queue, summary_of
+
+Result = TypeVar("Result")
 
 _MAGIC, _MISMATCH = 0xFF271, 0xFF271 + 2  # RPC_MAGIC and RPC_CODE_MISMATCH of TVM's protocol.
 _PATIENCE = 10  # Seconds to wait for an answer of a server that has nothing to do.
@@ -122,7 +125,7 @@ def _remote_errors(
         raise RemoteError(str(connection), f"{cause} ({first_line(error)})", cure) from None
 
 
-def within(seconds: float, connection: Connection, function: Callable):
+def within(seconds: float, connection: Connection, function: Callable[[], Result]) -> Result:
     """Return ``function()``, or raise `RemoteError`: a board without power never answers."""
     result: list = []
 

@@ -245,7 +245,7 @@ def _register_functions() -> None:
     total: dict[str, float] = defaultdict(float)
     started = 0.0
 
-    def clock(_function, name: str, before: bool, _result, *_arguments) -> int:
+    def clock(_function: object, name: str, before: bool, *_others: object) -> int:
         nonlocal started
         if before:
             started = time.perf_counter()

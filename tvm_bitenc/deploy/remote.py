@@ -7,10 +7,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tvm
 from tvm import relax
+from tvm.rpc import RPCSession
 
 from ..arrays import checked_arrays
 from ..batch import TensorSpec
@@ -120,7 +122,7 @@ def random_inputs(specs: Sequence[TensorSpec], seed: int = 0) -> list[np.ndarray
     ]
 
 
-def remote_machine(session) -> Machine:
+def remote_machine(session: RPCSession) -> Machine:
     """Return what `describe_machine` says there; of other servers than ours, the triple alone."""
     try:
         answer = session.get_function(MACHINE)()
@@ -130,7 +132,12 @@ def remote_machine(session) -> Machine:
     return _ANSWER.json(str(answer).encode(), Machine)
 
 
-def _run(session, machine, inputs: Sequence[np.ndarray], number: int) -> Deployment:
+def _run(
+    session: RPCSession,
+    machine: relax.VirtualMachine,
+    inputs: Sequence[np.ndarray],
+    number: int,
+) -> Deployment:
     device = session.cpu()
     machine.set_input("main", *[tvm.runtime.tensor(array, device) for array in inputs])
     machine.invoke_stateful("main")
@@ -140,12 +147,14 @@ def _run(session, machine, inputs: Sequence[np.ndarray], number: int) -> Deploym
     return Deployment(outputs, Benchmark(np.array(timed.results), layers))
 
 
-def _flat(result) -> list:
+def _flat(result: Any) -> list:
     """Tensors of a result that may be a tuple."""
     return [result] if hasattr(result, "numpy") else [x for part in result for x in _flat(part)]
 
 
-def _kernel_times(session, machine, number: int) -> dict[str, float]:
+def _kernel_times(
+    session: RPCSession, machine: relax.VirtualMachine, number: int
+) -> dict[str, float]:
     """Seconds per run of each kernel; empty where the server has no clock for them."""
     try:
         clock, times = session.get_function(CLOCK), session.get_function(TIMES)
@@ -158,7 +167,7 @@ def _kernel_times(session, machine, number: int) -> dict[str, float]:
     return {name: seconds / number for name, seconds in answer.items()}
 
 
-def _check_machine(session, target: Target, connection: Connection) -> None:
+def _check_machine(session: RPCSession, target: Target, connection: Connection) -> None:
     """Raise before anything is sent to a machine that can't run it."""
     machine = remote_machine(session)
     architecture = machine.triple.split("-")[0]
@@ -182,7 +191,7 @@ def _check_machine(session, target: Target, connection: Connection) -> None:
 
 
 @contextmanager
-def _uploaded(session, path: Path, connection: Connection) -> Iterator[str]:
+def _uploaded(session: RPCSession, path: Path, connection: Connection) -> Iterator[str]:
     """Give the remote name of a library that arrived whole; it is removed at the end."""
     name = f"bitenc-{uuid.uuid4().hex}.so"
     content = bytearray(path.read_bytes())

@@ -19,7 +19,7 @@ from contextlib import suppress
 from tvm.error import InternalError
 from tvm.rpc import _ffi_api
 from tvm.rpc.server import _serve_loop
-from tvm.support.utils import tempdir
+from tvm.support.utils import TempDirectory, tempdir
 
 _LOG = logging.getLogger("RPCServer")
 _PR_SET_PDEATHSIG = 1  # prctl: the signal that a process gets when its parent dies.
@@ -99,7 +99,7 @@ def has_hung_up(connection: socket.socket) -> bool:
     return bool(poll.poll(0))
 
 
-def _serve(connection: socket.socket, folder, others: list[socket.socket]) -> None:
+def _serve(connection: socket.socket, folder: TempDirectory, others: list[socket.socket]) -> None:
     """Answer calls until the client closes the connection."""
     _die_with_parent()
     for other in others:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+from tvm.rpc import TrackerSession
 
 from ..decode import Count, Name, Source
 from ..errors import BitencError
@@ -39,7 +40,7 @@ class Summary(msgspec.Struct, frozen=True):
     server_info: list[Device] = []
 
 
-def summary_of(tracker, where: str, error: type[BitencError]) -> Summary:
+def summary_of(tracker: TrackerSession, where: str, error: type[BitencError]) -> Summary:
     """Ask a `tvm.rpc.TrackerSession` for its devices.
 
     Raises

@@ -286,7 +286,7 @@ def _lenient_lowering(refused: list[FloatLayer]) -> tvm.ir.transform.Pass:
             return None
 
     @tvm.transform.module_pass(opt_level=0, name="bitenc.Lower")
-    def lenient(mod: tvm.IRModule, _ctx) -> tvm.IRModule:
+    def lenient(mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         return merge_equal(rewrite_calls(mod, attempt))
 
     return lenient

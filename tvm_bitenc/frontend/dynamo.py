@@ -15,16 +15,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import entry_points
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, fx, nn
 from torch._dynamo.backends.registry import register_backend
 from torch._dynamo.utils import get_static_address_type
+from torch.autograd.function import FunctionCtx
 
 from ..compiled import CompiledModel
 from ..compiler import build
 from ..errors import BitencError, UnsupportedError
 from ..explain import explain
+from ..report import Report
 from .torch import from_torch
 from .torch.fake_tensors import tell_shapes
 
@@ -143,7 +146,7 @@ CURE = (
 )
 
 
-def _nothing_quantized(report) -> str:
+def _nothing_quantized(report: Report) -> str:
     layers = "; ".join(f"{layer.name}: {layer.reason}" for layer in report.float_layers[:3])
     if not layers:
         return "the graph has no layer at all"
@@ -172,7 +175,7 @@ class _Bound(nn.Module):
             if isinstance(value, Tensor):
                 self.register_buffer(f"constant_{i}", value.detach())
 
-    def forward(self, *variables):
+    def forward(self, *variables: Tensor) -> Tensor | tuple[Tensor, ...]:
         left = iter(variables)
         return self.graph_module(
             *(
@@ -186,11 +189,11 @@ class _Inference(torch.autograd.Function):
     """Runs a graph forward, and says why there is no way back."""
 
     @staticmethod
-    def forward(ctx, run, *inputs):
+    def forward(ctx: FunctionCtx, run: Callable[..., Any], *inputs: Tensor) -> Any:
         return run(*inputs)
 
     @staticmethod
-    def backward(ctx, *_gradients):
+    def backward(ctx: FunctionCtx, *_gradients: Tensor) -> NoReturn:
         raise UnsupportedError(
             WHERE, "computes no gradients", "Train the model uncompiled; compile it for inference"
         )

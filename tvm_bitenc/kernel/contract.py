@@ -227,7 +227,7 @@ class Product(ABC, Generic[IsaT]):
     def prepare(self, task: TaskContext) -> Prepared:
         """Make the rows under the windows of a task ready."""
 
-    def begin_row(self, prepared: Prepared, row: Expr) -> None:  # noqa: B027
+    def begin_row(self, prepared: Prepared, row: Expr) -> None:
         """Compute what the tiles of an output row share; by default nothing.
 
         Parameters

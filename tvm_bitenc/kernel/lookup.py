@@ -124,7 +124,7 @@ class Planes:
 
     Parameters
     ----------
-    words : list of PrimExpr of uint64
+    words : list of Expr of uint64
     """
 
     def __init__(self, words: list[Vector]):

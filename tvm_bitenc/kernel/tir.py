@@ -11,8 +11,8 @@ from tvm import tirx
 from tvm.target import codegen
 from tvm.tirx.script import builder as T
 
-Expr: TypeAlias = "tirx.PrimExpr | int"  # An index or a number.
-Vector: TypeAlias = "tirx.PrimExpr"  # A vector, or a value that goes into one.
+Expr: TypeAlias = "tirx.Expr | int"  # An index or a number.
+Vector: TypeAlias = "tirx.Expr"  # A vector, or a value that goes into one.
 
 
 def vector(dtype: str, lanes: int) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -70,17 +72,19 @@ def _quantize(
 
 
 @_quantize.register_fake
-def _fake(x, scale, zero_point, bits, axis, rounding):
+def _fake(
+    x: Tensor, scale: Tensor, zero_point: Tensor, bits: int, axis: int, rounding: str
+) -> Tensor:
     _check(x, scale, zero_point, bits, axis, rounding)
     return torch.empty_like(x)
 
 
-def _save(ctx, inputs, output) -> None:
+def _save(ctx: Any, inputs: tuple, output: Tensor) -> None:
     x, scale, zero_point, ctx.bits, ctx.axis, _ = inputs
     ctx.save_for_backward(x, scale, zero_point)
 
 
-def _straight_through(ctx, grad: Tensor):
+def _straight_through(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, *grid = ctx.saved_tensors
     scale, zero_point = (_along(value, x.ndim, ctx.axis) for value in grid)
     lowest, highest = -zero_point * scale, (2**ctx.bits - 1 - zero_point) * scale
@@ -98,7 +102,9 @@ def check_bits(bits: int) -> int:
     return bits
 
 
-def _check(x, scale, zero_point, bits, axis, rounding) -> None:
+def _check(
+    x: Tensor, scale: Tensor, zero_point: Tensor, bits: int, axis: int, rounding: str
+) -> None:
     check_bits(bits)
     dtypes = [value.dtype for value in (x, scale, zero_point)]
     if any(dtype != torch.float32 for dtype in dtypes):

@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 
 from .quantize_op import check_bits, quantize
 
@@ -58,11 +59,11 @@ class _SignOfSine(torch.autograd.Function):
     """sign with sign(0) = +1 whose gradient is the identity, so that the sine's comes through."""
 
     @staticmethod
-    def forward(ctx, sine: Tensor) -> Tensor:
+    def forward(ctx: FunctionCtx, sine: Tensor) -> Tensor:
         return torch.where(sine >= 0, 1.0, -1.0)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:
+    def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:
         return grad
 
 

@@ -17,9 +17,9 @@ def branch_conv2d(
     weight_codes: np.ndarray,
     weight: Encoding,
     *,
-    strides=(1, 1),
-    padding=(0, 0, 0, 0),
-    dilation=(1, 1),
+    strides: tuple[int, int] = (1, 1),
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0),
+    dilation: tuple[int, int] = (1, 1),
     groups: int = 1,
     layer: str = "",
 ) -> relax.Call:

@@ -37,7 +37,7 @@ def _legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     )
 
     def compute(codes: te.Tensor) -> te.Tensor:
-        def element(*index) -> tirx.PrimExpr:
+        def element(*index) -> tirx.Expr:
             return rounded((tirx.Cast("float32", codes(*index)) - zero_point) * scale)
 
         return te.compute(codes.shape, element, name="decode")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tvm import relax, te
 
 from ..encoding import Encoding
@@ -42,7 +44,7 @@ def branch_matmul(
     )
 
 
-def compute_of(call: relax.Call):
+def compute_of(call: relax.Call) -> Callable[[te.Tensor, te.Tensor], te.Tensor]:
     """TE definition of a call: a function of its two operands."""
     planes = [
         (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from tvm import relax, te, tirx
 from tvm.target import codegen
@@ -49,7 +51,7 @@ def _legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     fused = tirx.const(codegen.llvm_lookup_intrinsic_id("llvm.fma"), "uint32")
 
     def compute(*tensors: te.Tensor) -> te.Tensor:
-        def element(*index) -> tirx.PrimExpr:
+        def element(*index) -> tirx.Expr:
             values = (_broadcast(tensor, index) for tensor in tensors)
             return tirx.call_llvm_pure_intrin("float32", fused, *values)
 
@@ -58,11 +60,11 @@ def _legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     return builder.call_te(compute, *call.args, primfunc_name_hint="bitenc_multiply_add")
 
 
-def _broadcast(tensor: te.Tensor, index) -> tirx.PrimExpr:
+def _broadcast(tensor: te.Tensor, index: Sequence[tirx.Expr]) -> tirx.Expr:
     return tensor(*(0 if _is_one(size) else i for i, size in zip(index, tensor.shape)))
 
 
-def _is_one(size) -> bool:
+def _is_one(size: int | tirx.Expr) -> bool:
     """Whether a size is the constant 1."""
     return isinstance(size, (int, tirx.IntImm)) and int(size) == 1
 

@@ -31,6 +31,8 @@ from .registration import (
     tensor_shape,
 )
 
+Compute = Callable[..., te.Tensor]  # A TE definition, from input tensors to the output.
+
 
 def pack(codes: relax.Expr, bits: int, groups: int = 1) -> relax.Call:
     """Pack uint8 codes NHWC; every group of channels starts a new word."""
@@ -153,20 +155,20 @@ def conv_layer_of(call: relax.Call) -> ConvLayer:
     )
 
 
-def xnor_kernel(layer: ConvLayer, lanes: int):
+def xnor_kernel(layer: ConvLayer, lanes: int) -> tuple[Compute, list[np.ndarray]]:
     """TE definition of the whole layer by xor and popcount, and its constants in order."""
     weights = te_conv2d.xnor_weights(layer, lanes)
     constants = [weights, *layer.border, layer.weight_offset]
     return _with_epilogue(te_conv2d.xnor_conv2d, constants, layer)
 
 
-def lut_kernel(layer: ConvLayer):
+def lut_kernel(layer: ConvLayer) -> tuple[Compute, list[np.ndarray]]:
     """TE definition of the whole layer by table look-up, and its constants in order."""
     constants = [te_lut_conv2d.lut_weights(layer), *layer.border, layer.weight_offset]
     return _with_epilogue(te_lut_conv2d.lut_conv2d, constants, layer)
 
 
-def int8_kernel(layer: ConvLayer):
+def int8_kernel(layer: ConvLayer) -> tuple[Compute, list[np.ndarray]]:
     """TE definition of the whole layer by integer products, and its constants in order."""
     return _with_epilogue(te_int_conv2d.int_conv2d, [te_int_conv2d.int_weights(layer)], layer)
 
@@ -196,7 +198,7 @@ def _with_float_steps(convolve: Callable, constants: list[np.ndarray], layer: Co
     return compute, [*constants, *(value for step in layer.steps for value in step.constants)]
 
 
-def unscheduled_compute(call: relax.Call):
+def unscheduled_compute(call: relax.Call) -> tuple[Compute, Sequence[relax.Expr]]:
     """TE definition of a call to any of `OPS`, and the inputs that it takes."""
     return OPS[call.op.name](call)
 
@@ -319,12 +321,17 @@ def _compute_unpack(call: relax.Call):
 
 
 # All that schedule rules are asked about. Products of codes made at run time aren't packed.
-OPS: dict[str, Callable[[relax.Call], tuple[Callable, Sequence]]] = {
+OPS: dict[str, Callable[[relax.Call], tuple[Compute, Sequence[relax.Expr]]]] = {
     branch_matmul_op.name: lambda call: (matmul_compute(call), call.args)
 }
 
 
-def register_packed(name: str, arguments: Sequence[str], infer_type, compute) -> Op:
+def register_packed(
+    name: str,
+    arguments: Sequence[str],
+    infer_type: Callable[[relax.Call], relax.TensorType],
+    compute: Callable[[relax.Call], tuple[Compute, Sequence[relax.Expr]]],
+) -> Op:
     """Register an op whose meaning is a TE definition: `compute` returns it and its inputs."""
     OPS[name] = compute
     return register_op(name, arguments, infer_type, _legalize)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import tvm
 from tvm import relax, te, tirx
+from tvm.ir import Op
 
 from ..encoding import Encoding
 from ..errors import UnsupportedError
@@ -64,13 +67,13 @@ def encoding_of(call: relax.Call) -> Encoding:
         raise type(error)(describe(call), error.cause, error.cure) from None
 
 
-def _plain(number) -> float:
+def _plain(number: float) -> float:
     """A Python int where the number is integral, else a float."""
     return int(number) if int(number) == number else float(number)
 
 
 def call_with_encoding(
-    op, x: relax.Expr, encoding: Encoding, axis: int = -1, layer: str = ""
+    op: Op, x: relax.Expr, encoding: Encoding, axis: int = -1, layer: str = ""
 ) -> relax.Call:
     """Call an op whose attributes `encoding_of` reads."""
     constants = [relax.const(value, "float32") for value in (encoding.scale, encoding.zero_point)]
@@ -87,7 +90,7 @@ def call_with_encoding(
     )
 
 
-def _infer_type(dtype: str):
+def _infer_type(dtype: str) -> Callable[[relax.Call], relax.TensorType]:
     def infer(call: relax.Call) -> relax.TensorType:
         shape = tensor_shape(call.args[0], "float32", describe(call))
         channels = {size for size in map(_constant_size, call.args[1:]) if size > 1}
@@ -107,12 +110,14 @@ def _constant_size(expr: relax.Expr) -> int:
     return int(np.prod([int(size) for size in expr.ty.shape], dtype=int))
 
 
-def _legalize(body):
+def _legalize(
+    body: Callable[..., tirx.Expr],
+) -> Callable[[relax.BlockBuilder, relax.Call], relax.Expr]:
     def legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
         encoding, axis = encoding_of(call), int(call.attrs["axis"])
 
         def compute(x: te.Tensor, *per_channel: te.Tensor) -> te.Tensor:
-            def element(*index) -> tirx.PrimExpr:
+            def element(*index) -> tirx.Expr:
                 parameters = [tirx.const(v, "float32") for v in (0.0, 0.0)]
                 tensors = iter(per_channel)
                 for i, value in enumerate((encoding.scale, encoding.zero_point)):
@@ -134,7 +139,7 @@ def _hint(call: relax.Call) -> str:
     return call.op.name.replace(".", "_")
 
 
-def _step(position: tirx.PrimExpr, values: np.ndarray, midpoints: np.ndarray, dtype: str):
+def _step(position: tirx.Expr, values: np.ndarray, midpoints: np.ndarray, dtype: str):
     """values[i] for a position between midpoints[i-1] and midpoints[i], never a rounded sum.
 
     The first one for NaN, which isn't above anything.
@@ -146,7 +151,10 @@ def _step(position: tirx.PrimExpr, values: np.ndarray, midpoints: np.ndarray, dt
     return chosen
 
 
-def _by_sign(negative, other):
+Rounding = Callable[[tirx.Expr], tirx.Expr]
+
+
+def _by_sign(negative: Rounding, other: Rounding) -> Rounding:
     zero = tirx.const(0, "float32")
     return lambda x: tirx.Select(x < zero, negative(x), other(x))
 
@@ -164,7 +172,7 @@ _ROUND = {
 }
 
 
-def code_of(x, scale, zero_point, encoding: Encoding) -> tirx.PrimExpr:
+def code_of(x: tirx.Expr, scale: tirx.Expr, zero_point: tirx.Expr, encoding: Encoding) -> tirx.Expr:
     """Code of one float32 value as a TIR expression (float32, or int32 for unusual planes)."""
     if encoding.rounding == "sign":
         one, zero = (tirx.const(v, "float32") for v in (1, 0))
@@ -178,7 +186,9 @@ def code_of(x, scale, zero_point, encoding: Encoding) -> tirx.PrimExpr:
     return _step(position, codes, midpoints, "int32")
 
 
-def _quantized(x, scale, zero_point, encoding: Encoding) -> tirx.PrimExpr:
+def _quantized(
+    x: tirx.Expr, scale: tirx.Expr, zero_point: tirx.Expr, encoding: Encoding
+) -> tirx.Expr:
     if encoding.is_positional:
         return rounded((code_of(x, scale, zero_point, encoding) - zero_point) * scale)
     levels, _, midpoints = encoding.distinct_levels
@@ -186,7 +196,9 @@ def _quantized(x, scale, zero_point, encoding: Encoding) -> tirx.PrimExpr:
     return rounded((level - zero_point) * scale)
 
 
-def _encoded(x, scale, zero_point, encoding: Encoding) -> tirx.PrimExpr:
+def _encoded(
+    x: tirx.Expr, scale: tirx.Expr, zero_point: tirx.Expr, encoding: Encoding
+) -> tirx.Expr:
     return tvm.tirx.Cast("uint8", code_of(x, scale, zero_point, encoding))
 
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 import base64
 import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import BitencError
 from ..files import written_whole
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-def new_figure(width: float, height: float):
+
+def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
     """Figure and axis of this size in inches, outside pyplot's state of the process.
 
     Raises
@@ -28,7 +33,7 @@ def new_figure(width: float, height: float):
     return figure, figure.subplots()
 
 
-def write_figure(figure, path: str | Path) -> Path:
+def write_figure(figure: Figure, path: str | Path) -> Path:
     """Write a figure in the format of the file's ending, whole or not at all.
 
     Raises
@@ -46,7 +51,7 @@ def write_figure(figure, path: str | Path) -> Path:
     return path
 
 
-def data_url(figure) -> str:
+def data_url(figure: Figure) -> str:
     """Return a figure as an SVG inside a URL, for `html.write_page`."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg")

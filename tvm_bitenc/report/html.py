@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from ..errors import BitencError
 from ..files import written_whole
@@ -48,7 +49,7 @@ def write_template(path: Path, name: str, content: dict) -> Path:
     return path
 
 
-def _shown(value):
+def _shown(value: Any) -> Any:
     """Text without control characters; what a macro made is markup, its texts were shown so."""
     is_text = isinstance(value, str) and not hasattr(value, "__html__")
     return printable(value, "\n\t") if is_text else value

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from ..program import Benchmark
     from .roof import Roof
 
+    Side = tuple[str, ReportData, Benchmark | None]  # Name, layers and times.
+Row = tuple[str, str, str]  # What it is of, and texts of both sides.
+
 ROW_HEIGHT, ARC_STEP = 46, 14  # Of the graph, in units of its drawing.
 CHART = (340, 240)  # Width and height of the roofline.
 
@@ -206,8 +209,8 @@ class _Axis:
 
 
 def write_comparison(
-    first: tuple[str, ReportData, Benchmark | None],
-    second: tuple[str, ReportData, Benchmark | None],
+    first: Side,
+    second: Side,
     path: Path,
 ) -> Path:
     """Write a page of two reports, each with its name and times where they were measured."""
@@ -221,26 +224,27 @@ def write_comparison(
     return write_template(path, "compare.html.j2", content)
 
 
-def compare(first, second) -> tuple[list[tuple[str, str, str]], list[tuple[str, str, str]]]:
+def compare(first: Side, second: Side) -> tuple[list[Row], list[Row]]:
     """Totals of two reports, and their layers matched by name: texts of both, empty where absent.
 
     Parameters
     ----------
     first, second : (str, ReportData, Benchmark or None)
     """
-    reports, benchmarks = (first[1], second[1]), (first[2], second[2])
-    totals = [
-        ("target", *(report.target for report in reports)),
-        ("layers on codes", *(str(len(report.layers)) for report in reports)),
-        ("of the multiply-accumulates", *(f"{100 * r.quantized_share:.1f} %" for r in reports)),
-        ("bytes of weights", *(f"{report.stored_bytes:,}" for report in reports)),
-        ("layers in float", *(str(len(report.float_layers)) for report in reports)),
-    ]
-    if any(benchmarks):
-        totals.append(("per run", *(duration(b.best) if b else "" for b in benchmarks)))
-    sides = [_by_name(report, benchmark) for report, benchmark in zip(reports, benchmarks)]
-    names = list(dict.fromkeys([*sides[0], *sides[1]]))
-    return totals, [(name, sides[0].get(name, ""), sides[1].get(name, "")) for name in names]
+    texts = {
+        "target": lambda report, _times: report.target,
+        "layers on codes": lambda report, _times: str(len(report.layers)),
+        "of the multiply-accumulates": lambda report, _: f"{100 * report.quantized_share:.1f} %",
+        "bytes of weights": lambda report, _times: f"{report.stored_bytes:,}",
+        "layers in float": lambda report, _times: str(len(report.float_layers)),
+        "per run": lambda _report, times: duration(times.best) if times else "",
+    }
+    if not (first[2] or second[2]):
+        del texts["per run"]
+    totals = [(what, text(*first[1:]), text(*second[1:])) for what, text in texts.items()]
+    one, other = _by_name(*first[1:]), _by_name(*second[1:])
+    names = dict.fromkeys([*one, *other])
+    return totals, [(name, one.get(name, ""), other.get(name, "")) for name in names]
 
 
 def _by_name(report: ReportData, benchmark: Benchmark | None) -> dict[str, str]:

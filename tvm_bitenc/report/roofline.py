@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from .data import ReportData
 from .figure import new_figure
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def draw_roofline(report: ReportData):
+
+def draw_roofline(report: ReportData) -> Figure:
     """Return a figure of binary multiply-accumulates per cycle over those per byte of memory.
 
     Parameters

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..accelerator import BUFFERS, Accelerator
 from ..report.figure import new_figure, write_figure
@@ -11,6 +12,9 @@ from ..vta import isa
 from ..vta.cost import timeline
 from ..vta.functional import MODULES
 from ..vta.program import Program
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _COLORS = dict(zip((*BUFFERS, "conv", "pool", "store"), (f"C{i}" for i in range(10))))
 
@@ -44,7 +48,7 @@ def draw_timeline(
     return write_figure(figure, path)
 
 
-def _draw_program(axis, program: Program, accelerator: Accelerator, start: int) -> int:
+def _draw_program(axis: Axes, program: Program, accelerator: Accelerator, start: int) -> int:
     """Draw one program from a cycle on, and return how long it takes."""
     spans = timeline(program.instructions, accelerator)
     bars: dict[tuple[str, str], list[tuple[int, int]]] = {}

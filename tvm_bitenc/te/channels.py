@@ -9,11 +9,11 @@ from tvm import te, tirx
 from ..encoding import WORD_BITS
 
 
-def _const(value: int) -> tirx.PrimExpr:
+def _const(value: int) -> tirx.Expr:
     return tirx.const(value, "uint64")
 
 
-def _word(planes: te.Tensor, index: Sequence[tirx.Var], word: tirx.PrimExpr) -> tirx.PrimExpr:
+def _word(planes: te.Tensor, index: Sequence[tirx.Var], word: tirx.Expr) -> tirx.Expr:
     """One word of planes, 0 outside of them."""
     words = int(planes.shape[-1])
     inside = tirx.all(word >= 0, word < words)

@@ -2,6 +2,8 @@ r"""Branch-sum convolution: the plain definition on codes, and the packed xnor-p
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 from tvm import te, tirx
 
@@ -9,7 +11,7 @@ from ..encoding import WORD_BITS, pack
 from ..layer import BranchGeometry, ConvLayer
 
 
-def _bipolar(code, coefficients) -> tirx.PrimExpr:
+def _bipolar(code: tirx.Expr, coefficients: Sequence[int]) -> tirx.Expr:
     """v of a code: sum over planes of coefficient * (2 bit - 1), int32."""
     code = tirx.Cast("int32", code)
     return sum(kappa * (2 * ((code >> m) & 1) - 1) for m, kappa in enumerate(coefficients))
@@ -24,7 +26,7 @@ def branch_conv2d(
     top, left, bottom, right = geometry.padding
     (stride_h, stride_w), (dilation_h, dilation_w) = geometry.strides, geometry.dilation
 
-    def padded(n, c, y, x):
+    def padded(n: tirx.Var, c: tirx.Var, y: tirx.Var, x: tirx.Var) -> tirx.Expr:
         inside = tirx.all(y >= top, y < top + height, x >= left, x < left + width)
         value = _bipolar(codes[n, c, y - top, x - left], geometry.act_coefficients)
         return tirx.if_then_else(inside, value + geometry.act_offset, 0)
@@ -116,7 +118,7 @@ def xnor_conv2d(
         name="differing",
     )
 
-    def doubled(n, y, x, o):
+    def doubled(n: tirx.Var, y: tirx.Var, x: tirx.Var, o: tirx.Var) -> tirx.Expr:
         group, channel = o // per_group, o % per_group
         block, lane = channel // lanes, channel % lanes
         branches = sum(
@@ -137,7 +139,7 @@ def _window(grouped: te.Tensor, layer: ConvLayer):
     sizes = (*layer.kernel_size, layer.words)
     i, j, word = (te.reduce_axis((0, size), name) for size, name in zip(sizes, ("i", "j", "word")))
 
-    def act(n, y, x, k, g):
+    def act(n: tirx.Var, y: tirx.Var, x: tirx.Var, k: tirx.Var, g: tirx.Var) -> tirx.Expr:
         row, column = y * stride_h + i * dilation_h, x * stride_w + j * dilation_w
         return grouped[n, row, column, k, g * layer.words + word]
 
@@ -145,7 +147,10 @@ def _window(grouped: te.Tensor, layer: ConvLayer):
 
 
 def accumulator_of(
-    doubled, grouped: te.Tensor, constants: tuple[te.Tensor, ...], layer: ConvLayer
+    doubled: Callable[..., tirx.Expr],
+    grouped: te.Tensor,
+    constants: tuple[te.Tensor, ...],
+    layer: ConvLayer,
 ) -> te.Tensor:
     """Accumulators from how much activations and weights differ.
 
@@ -163,7 +168,7 @@ def accumulator_of(
     ones = _act_ones(grouped, layer) if layer.has_act_sum else None
     per_group = layer.out_channels // layer.geometry.groups
 
-    def accumulator(n, y, x, o):
+    def accumulator(n: tirx.Var, y: tirx.Var, x: tirx.Var, o: tirx.Var) -> tirx.Expr:
         # Modulo 2^32: partial terms may leave int32 though the accumulator doesn't.
         total = tirx.Cast("uint32", border[row_class[y], column_class[x], o])
         total = total - doubled(n, y, x, o)
@@ -200,7 +205,7 @@ def regroup(planes: te.Tensor, layer: ConvLayer) -> te.Tensor:
         return planes
     batch, height, width, bits, all_words = planes.shape
 
-    def word(n, y, x, k, index):
+    def word(n: tirx.Var, y: tirx.Var, x: tirx.Var, k: tirx.Var, index: tirx.Var) -> tirx.Expr:
         group, part = index // words, index % words
         start = group * per_group + part * WORD_BITS
         first, shift = start // WORD_BITS, tirx.Cast("uint64", start % WORD_BITS)

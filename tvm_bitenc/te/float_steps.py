@@ -11,18 +11,24 @@ from ..layer import RESIDUAL, FloatStep
 from .limited import at_least, at_most
 
 
-def apply_step(name: str, value, constants: Sequence, dtype: str, residual=None):
+def apply_step(
+    name: str,
+    value: tirx.Expr,
+    constants: Sequence[tirx.Expr],
+    dtype: str,
+    residual: tirx.Expr | None = None,
+) -> tirx.Expr:
     """Expression of one step; each rounds on its own and keeps NaN, as the graph's ops do.
 
     Parameters
     ----------
     name : str
-    value : PrimExpr
+    value : Expr
         float32, or int32 for ``astype``.
-    constants : sequence of PrimExpr
+    constants : sequence of Expr
     dtype : str
         float32, or a vector of it.
-    residual : PrimExpr, optional
+    residual : Expr, optional
     """
     if name == "astype":
         return tirx.Cast(dtype, value)
@@ -46,15 +52,18 @@ def _intrinsic(dtype: str, name: str, *arguments):
 
 
 def float_steps(
-    acc: te.Tensor, steps: Sequence[FloatStep], constants: Sequence[te.Tensor], residual
+    acc: te.Tensor,
+    steps: Sequence[FloatStep],
+    constants: Sequence[te.Tensor],
+    residual: te.Tensor | None,
 ) -> te.Tensor:
     """Float32 NHWC of int32 accumulators NHWC."""
 
-    def element(*index):
+    def element(*index: tirx.Var) -> tirx.Expr:
         value, left = acc(*index), iter(constants)
         for step in steps:
             own = [next(left)[index[-1]] for _ in step.constants]
-            added = residual(*index) if step.name == RESIDUAL else None
+            added = residual(*index) if residual is not None and step.name == RESIDUAL else None
             value = apply_step(step.name, value, own, "float32", added)
         return value
 

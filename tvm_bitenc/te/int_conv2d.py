@@ -41,7 +41,7 @@ def int_conv2d(planes: te.Tensor, weight: te.Tensor, layer: ConvLayer) -> te.Ten
     )
     out_per_group = out_channels // geometry.groups
 
-    def accumulate(n, y, x, o):
+    def accumulate(n: tirx.Var, y: tirx.Var, x: tirx.Var, o: tirx.Var) -> tirx.Expr:
         row, column = y * stride_h + i * dilation_h, x * stride_w + j * dilation_w
         channel = o // out_per_group * per_group + c
         product = integers[n, row, column, channel] * tirx.Cast("int32", weight[i, j, c, o])
@@ -59,7 +59,7 @@ def _padded_integers(planes: te.Tensor, layer: ConvLayer) -> te.Tensor:
     codes = unpack(planes, channels)
     kappa = sum(geometry.act_coefficients)
 
-    def integer(n, y, x, c):
+    def integer(n: tirx.Var, y: tirx.Var, x: tirx.Var, c: tirx.Var) -> tirx.Expr:
         inside = tirx.all(y >= top, y < top + height, x >= left, x < left + width)
         code = tirx.Cast("int32", codes[n, y - top, x - left, c])
         value = sum(

@@ -10,7 +10,7 @@ ROWS = 4  # and rows to tiles, whose sums stay in registers.
 Planes = tuple[tuple[int, ...], int]
 
 
-def _integer(code: tirx.PrimExpr, planes: Planes) -> tirx.PrimExpr:
+def _integer(code: tirx.Expr, planes: Planes) -> tirx.Expr:
     """v + o of a code, int16: the widest are those of 8 bits, -510 to 510."""
     coefficients, offset = planes
     wide = tirx.Cast("int16", code)
@@ -52,7 +52,7 @@ def int_matmul(a: te.Tensor, b: te.Tensor, a_planes: Planes, b_planes: Planes) -
     )
     term = te.reduce_axis((0, terms), "term")
 
-    def product(n, row, o):
+    def product(n: tirx.Var, row: tirx.Var, o: tirx.Var) -> tirx.Expr:
         factors = (left[n, row, term], right[n, term, o])
         return te.sum(tirx.Cast("int32", factors[0]) * tirx.Cast("int32", factors[1]), axis=term)
 

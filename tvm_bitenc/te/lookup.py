@@ -12,7 +12,7 @@ from .pack import pack, unpack
 def lookup(codes: Sequence[te.Tensor], table: te.Tensor) -> te.Tensor:
     """Codes ``table[a]`` or ``table[a, b]``, element by element, of any shape."""
 
-    def element(*index) -> tirx.PrimExpr:
+    def element(*index) -> tirx.Expr:
         return table(*(tirx.Cast("int32", tensor(*index)) for tensor in codes))
 
     return te.compute(codes[0].shape, element, name="lookup")

@@ -49,7 +49,9 @@ def lut_conv2d(
     codes = unpack(padded, layer.input_shape[3])
     batch, height, width, _ = codes.shape
 
-    def entry(n, y, x, g, t, pattern):
+    def entry(
+        n: tirx.Var, y: tirx.Var, x: tirx.Var, g: tirx.Var, t: tirx.Var, pattern: tirx.Var
+    ) -> tirx.Expr:
         total = tirx.const(0, "int32")
         for c in range(GROUP):
             channel = t * GROUP + c
@@ -67,7 +69,7 @@ def lut_conv2d(
         for size, name in ((weight_bits, "m"), (kernel_h, "i"), (kernel_w, "j"), (tables, "t"))
     )
 
-    def looked_up(n, y, x, o):
+    def looked_up(n: tirx.Var, y: tirx.Var, x: tirx.Var, o: tirx.Var) -> tirx.Expr:
         row, column = y * stride_h + i * dilation_h, x * stride_w + j * dilation_w
         found = table[n, row, column, o // out_per_group, t, weight[m, i, j, t, o]]
         factor = tirx.const(1, "int32")

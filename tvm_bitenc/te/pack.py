@@ -14,7 +14,7 @@ def pack(codes: te.Tensor, bits: int, groups: int = 1) -> te.Tensor:
     words = -(-per_group // WORD_BITS)
     bit = te.reduce_axis((0, WORD_BITS), "bit")
 
-    def word(n, y, x, k, w):
+    def word(n: tirx.Var, y: tirx.Var, x: tirx.Var, k: tirx.Var, w: tirx.Var) -> tirx.Expr:
         group, channel = w // words, (w % words) * WORD_BITS + bit
         code = codes[n, y, x, group * per_group + channel]
         if per_group % WORD_BITS:
@@ -30,7 +30,7 @@ def unpack(planes: te.Tensor, channels: int, groups: int = 1) -> te.Tensor:
     batch, height, width, bits, all_words = planes.shape
     per_group, words = channels // groups, int(all_words) // groups
 
-    def code(n, y, x, c):
+    def code(n: tirx.Var, y: tirx.Var, x: tirx.Var, c: tirx.Var) -> tirx.Expr:
         group, channel = c // per_group, c % per_group
         word, bit = group * words + channel // WORD_BITS, channel % WORD_BITS
         value = sum(

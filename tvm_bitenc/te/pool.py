@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tvm import te, tirx
 
 
-def _greater(a, b):
+def _greater(a: Sequence[tirx.Expr], b: Sequence[tirx.Expr]) -> tuple:
     """Take the larger of two codes, bit position by bit position, from the highest plane down."""
     (a_top, b_top), *lower = zip(reversed(a), reversed(b))
     a_smaller, equal = ~a_top & b_top, ~(a_top ^ b_top)
@@ -45,7 +47,7 @@ def max_pool2d(
         name="maximum",
     )
 
-    def window(n, y, x, word):
+    def window(n: tirx.Var, y: tirx.Var, x: tirx.Var, word: tirx.Var) -> tirx.Expr:
         row = y * strides[0] + i * dilation[0] - top
         column = x * strides[1] + j * dilation[1] - left
         inside = tirx.all(row >= 0, row < height, column >= 0, column < width)
@@ -58,7 +60,7 @@ def max_pool2d(
     pooled = te.compute((batch, *out_size, words), window, name="pooled")
     pooled = [pooled] if bits == 1 else list(pooled)
 
-    def stack(n, y, x, k, word):
+    def stack(n: tirx.Var, y: tirx.Var, x: tirx.Var, k: tirx.Var, word: tirx.Var) -> tirx.Expr:
         value = pooled[-1][n, y, x, word]
         for plane in range(bits - 2, -1, -1):
             value = tirx.Select(k == plane, pooled[plane][n, y, x, word], value)

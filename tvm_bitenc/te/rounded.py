@@ -6,7 +6,7 @@ from tvm import tirx
 from tvm.target import codegen
 
 
-def rounded(product: tirx.PrimExpr) -> tirx.PrimExpr:
+def rounded(product: tirx.Expr) -> tirx.Expr:
     """Keep LLVM from contracting a float32 product with a sum into one instruction.
 
     ``a * b + c`` in one instruction rounds once, where the CPU has it; then the same network would

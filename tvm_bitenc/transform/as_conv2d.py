@@ -34,7 +34,7 @@ from .rewrite import Graph, rewrite_calls
 class AsConv2d:
     """Rewrite layers, so that later passes know two kinds of them; split tensors by slices."""
 
-    def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
+    def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         """Rewrite the module."""
         mod = relax.transform.CanonicalizeBindings()(rewrite_calls(mod, _as_conv2d))
         return relax.transform.DeadCodeElimination()(mod)

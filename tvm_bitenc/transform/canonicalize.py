@@ -69,7 +69,7 @@ def quantizer_spelling(function: Rule) -> Rule:
 class Canonicalize:
     """Recognise quantizers; spell batch-norm and tuples out so that later passes see arithmetic."""
 
-    def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
+    def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         """Rewrite the module."""
         mod = relax.transform.DecomposeOpsForInference()(mod)
         mod = relax.transform.CanonicalizeBindings()(mod)

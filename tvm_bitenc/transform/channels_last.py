@@ -42,7 +42,7 @@ UNARY = {
 class ChannelsLast:
     """Move permutations to NCHW behind float arithmetic, pooling and encoders."""
 
-    def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
+    def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         """Rewrite the module."""
         mod = rewrite_calls(mod, _channels_last)
         # Layers that read the same codes pack them once.

@@ -47,11 +47,11 @@ MAX_BITS = 4  # Of each tensor: beyond, float arithmetic is faster than so many 
 class Codes:
     """Replace float arithmetic between quantizers and encoders by tables."""
 
-    def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
+    def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         """Rewrite the module."""
         encoded: set[tuple] = set()
 
-        def note(call: relax.Call, _graph) -> None:
+        def note(call: relax.Call, _graph: Graph) -> None:
             if is_call_to(call, encode_op):
                 encoded.add(_key(call))
 
@@ -117,7 +117,9 @@ def _are_worth_it(leaves: dict[relax.Var, relax.Call], encoded: set[tuple]) -> b
     return len(calls) == 2 and tvm_ffi.structural_equal(*shapes)
 
 
-def _emitted(table, bits: int, leaves: list, graph: Graph, encoded: set[tuple]) -> relax.Expr:
+def _emitted(
+    table: np.ndarray, bits: int, leaves: list, graph: Graph, encoded: set[tuple]
+) -> relax.Expr:
     codes = [_codes(leaf, graph, encoded) for leaf in leaves]
     if table.ndim == 1 and np.array_equal(table, np.arange(table.size)):
         return codes[0]

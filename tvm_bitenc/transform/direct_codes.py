@@ -43,7 +43,7 @@ class DirectCodes:
     target: Target
     records: Records = NO_RECORDS
 
-    def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
+    def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         """Rewrite the module."""
 
         def rewrite(call: relax.Call, graph: Graph) -> relax.Expr | None:

@@ -52,7 +52,7 @@ ALWAYS, NEVER = -INT32_MAX - 1, INT32_MAX  # No accumulator is as low, and none 
 class Fold:
     """Fold what lies between an accumulator and an encoder, wherever it is monotone."""
 
-    def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
+    def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         """Rewrite the module."""
         encoded = _only_encoded(mod)
         return rewrite_calls(mod, lambda call, graph: _fold(call, graph, encoded))

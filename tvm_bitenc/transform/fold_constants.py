@@ -28,7 +28,7 @@ from tvm.relax.expr_functor import PyExprMutator, mutator
 class FoldConstants:
     """Fold calls whose arguments are constants, unless they are calls of scheduled kernels."""
 
-    def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
+    def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         """Rewrite the module."""
         functions = dict(mod.functions_items())
         scheduled = {var: f for var, f in functions.items() if is_scheduled(f)}
@@ -61,7 +61,7 @@ class _EmptyConstants(PyExprMutator):
                 self.builder_.update_func(global_var, self.visit_expr(function))
         return self.builder_.get()
 
-    def visit_generic_const_(self, constant) -> relax.Expr:
+    def visit_generic_const_(self, constant: tvm.ir.GenericConst) -> relax.Expr:
         if not _is_empty(constant):
             return constant
         shape, dtype = [int(n) for n in constant.ty.shape], str(constant.ty.dtype)

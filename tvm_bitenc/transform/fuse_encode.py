@@ -35,7 +35,7 @@ MAX_BITS = 4  # Beyond, arithmetic is faster than so many comparisons.
 class FuseEncode:
     """Fuse encoders of few bits with the packing behind and the arithmetic in front of them."""
 
-    def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
+    def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         """Rewrite the module."""
         return rewrite_calls(mod, _fuse_encode)
 

@@ -25,7 +25,7 @@ from .rewrite import Graph, is_external, rewrite_calls
 class FuseEpilogue:
     """Fuse thresholds into the convolution before them."""
 
-    def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
+    def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         """Rewrite the module."""
         uses = use_counts(mod)
 

@@ -14,6 +14,8 @@ After::
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import tvm
 import tvm_ffi
@@ -33,7 +35,7 @@ MAX_STEPS = 32  # Of one convolution: its kernel has code of its own for each.
 class FuseFloat:
     """Fuse one op after another, until none is left that can be."""
 
-    def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
+    def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         """Rewrite the module."""
         uses = use_counts(mod)
 
@@ -75,7 +77,14 @@ def _fused(call: relax.Call, graph: Graph, uses: dict) -> relax.Expr | None:
     return None
 
 
-def _with(convolution: relax.Call, name: str, constants, others, call, graph) -> relax.Call | None:
+def _with(
+    convolution: relax.Call,
+    name: str,
+    constants: Sequence[np.ndarray | np.float32 | None] | None,
+    others: Sequence[relax.Expr],
+    call: relax.Call,
+    graph: Graph,
+) -> relax.Call | None:
     layer = conv_layer_of(convolution)
     if (name == "astype") == bool(layer.steps):
         return None  # Integers become float first, and only once.
@@ -88,14 +97,15 @@ def _with(convolution: relax.Call, name: str, constants, others, call, graph) ->
         if layer.has_residual or not _same_shape(other.ty, convolution.ty):
             return None
         return with_step(convolution, RESIDUAL, [], other)
-    if any(value is None or value.size not in (1, layer.out_channels) for value in constants):
+    known = [np.asarray(value) for value in constants if value is not None]
+    if len(known) < len(constants) or any(v.size not in (1, layer.out_channels) for v in known):
         return None
-    if name in _LIMITS and any(np.isnan(value).any() for value in constants):
+    if name in _LIMITS and any(np.isnan(value).any() for value in known):
         return None
     shape = (layer.out_channels,)
     values = [
-        np.ascontiguousarray(np.broadcast_to(np.float32(value).reshape(-1), shape))
-        for value in constants
+        np.ascontiguousarray(np.broadcast_to(value.astype(np.float32).reshape(-1), shape))
+        for value in known
     ]
     return with_step(convolution, name, values)
 

@@ -26,7 +26,7 @@ _OPTION = "relax.FuseOps.max_depth"
 class FuseOps:
     """Fuse up to `MAX_OPS` ops into a function, or as many as the pass context allows."""
 
-    def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
+    def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         """Rewrite the module."""
         current = tvm.transform.PassContext.current()
         options = {_OPTION: MAX_OPS, **dict(current.config.items())}

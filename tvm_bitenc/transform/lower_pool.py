@@ -41,7 +41,7 @@ ONE = Encoding.symmetric(1, 2.0)  # Code 1 is the integer 1.
 class LowerPool:
     """Lower average pooling over windows, and over whole images."""
 
-    def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
+    def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         """Rewrite the module."""
         return rewrite_calls(mod, _lower_pool)
 

@@ -39,7 +39,7 @@ class Parallelize:
 
     target: Target
 
-    def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
+    def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         """Rewrite the module."""
         if self.target.threads == 1:
             return mod
@@ -58,7 +58,7 @@ def _has_loops(function: tvm.ir.BaseFunc) -> bool:
     return hasattr(realize, "block") and realize.block.name_hint == "root"
 
 
-def _at_least(extent: tirx.PrimExpr) -> int:
+def _at_least(extent: tirx.Expr) -> int:
     """Iterations of a loop: 1 where it runs over a dynamic batch."""
     return int(extent) if isinstance(extent, tirx.IntImm) else 1
 

@@ -69,7 +69,7 @@ class Partition:
     def __post_init__(self):
         by_layer(self.strategy)
 
-    def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
+    def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         """Rewrite the module."""
         if self.target.accelerator is None:
             return mod

@@ -61,7 +61,7 @@ MAX_DEPTH = 16  # Shaping ops, one behind the other, that they are moved in fron
 class PushQuantizers:
     """Move quantizers, and elementwise arithmetic in front of them, before shaping ops."""
 
-    def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
+    def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         """Rewrite the module."""
 
         def push(call: relax.Call, graph: Graph) -> relax.Expr | None:

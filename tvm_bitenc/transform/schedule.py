@@ -41,7 +41,7 @@ class Schedule:
 
     target: Target
 
-    def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
+    def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         """Rewrite the module."""
 
         def schedule(call: relax.Call, graph: Graph) -> relax.Expr | None:

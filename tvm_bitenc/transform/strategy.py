@@ -29,7 +29,7 @@ from ..schedule import strategy_costs
 from ..strategy import AUTO, OTHERS, by_layer
 from ..target import Target
 from ..vta.offloaded import offloaded
-from .rewrite import is_external, rewrite_calls
+from .rewrite import Graph, is_external, rewrite_calls
 
 
 @tvm.transform.module_pass(opt_level=0, name="bitenc.Strategy")
@@ -59,12 +59,12 @@ class Strategy:
     def __post_init__(self):
         by_layer(self.strategy)
 
-    def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
+    def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         """Rewrite the module."""
         names: set[str] = set()
         wanted = by_layer(self.strategy)
 
-        def choose(call: relax.Call, _graph) -> relax.Expr | None:
+        def choose(call: relax.Call, _graph: Graph) -> relax.Expr | None:
             if isinstance(call.op, tvm.ir.GlobalVar) and is_external(mod[call.op]):
                 names.add(offloaded(mod[call.op]).name)  # An accelerator has no choice.
             if not is_call_to(call, packed_conv2d_op):

@@ -8,7 +8,7 @@ are lowered here too, for TVM's own loops come out wrong of LLVM on some CPUs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from tvm import relax, te, tirx, topi
@@ -19,7 +19,7 @@ from ..te.rounded import rounded
 
 
 def _multiply(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
-    def compute(a, b) -> te.Tensor:
+    def compute(a: te.Tensor, b: te.Tensor) -> te.Tensor:
         product = topi.multiply(a, b)
         if str(product.dtype) != "float32":
             return product
@@ -31,7 +31,7 @@ def _multiply(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
 def _leaky_relu(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     slope = tirx.const(call.attrs.alpha, "float32")
 
-    def compute(x) -> te.Tensor:
+    def compute(x: te.Tensor) -> te.Tensor:
         return te.compute(x.shape, lambda *i: _sloped(x(*i), slope), name="leaky_relu")
 
     return builder.call_te(compute, *call.args, primfunc_name_hint="leaky_relu")
@@ -40,7 +40,7 @@ def _leaky_relu(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
 def _prelu(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     axis, is_one = int(call.attrs.axis), int(call.args[1].ty.shape[0]) == 1
 
-    def compute(x, slope) -> te.Tensor:
+    def compute(x: te.Tensor, slope: te.Tensor) -> te.Tensor:
         def element(*index):
             return _sloped(x(*index), slope[0 if is_one else index[axis]])
 
@@ -49,12 +49,12 @@ def _prelu(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     return builder.call_te(compute, *call.args, primfunc_name_hint="prelu")
 
 
-def _sloped(value, slope) -> tirx.PrimExpr:
+def _sloped(value: tirx.Expr, slope: tirx.Expr) -> tirx.Expr:
     return tirx.Select(value > 0, value, rounded(value * slope))
 
 
 def _relu(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
-    def compute(x) -> te.Tensor:
+    def compute(x: te.Tensor) -> te.Tensor:
         zero = tirx.const(0, str(x.dtype))
         return te.compute(x.shape, lambda *i: at_least(x(*i), zero), name="relu")
 
@@ -67,8 +67,8 @@ def _clip(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     low, high = (tirx.const(limit.value, dtype) for limit in limits)
     has_numbers = not any(np.isnan(limit.value) for limit in limits)
 
-    def compute(x) -> te.Tensor:
-        def element(*index) -> tirx.PrimExpr:
+    def compute(x: te.Tensor) -> te.Tensor:
+        def element(*index) -> tirx.Expr:
             return at_most(at_least(x(*index), low), high) if has_numbers else low + high
 
         return te.compute(x.shape, element, name="clip")
@@ -98,13 +98,19 @@ def _minimum(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     return _larger(builder, call, topi.minimum, lambda a, b: a < b, "minimum")
 
 
-def _larger(builder: relax.BlockBuilder, call: relax.Call, plain, is_beyond, name: str):
+def _larger(
+    builder: relax.BlockBuilder,
+    call: relax.Call,
+    plain: Callable[[te.Tensor, te.Tensor], te.Tensor],
+    is_beyond: Callable[[tirx.Expr, tirx.Expr], tirx.Expr],
+    name: str,
+) -> relax.Expr:
     """Lower an op of two operands, of which either may be NaN unless it is a constant."""
     first, second = call.args
     if _is_limit(second):
         first, second = second, first
 
-    def compute(a, b) -> te.Tensor:
+    def compute(a: te.Tensor, b: te.Tensor) -> te.Tensor:
         limited = plain(a, b)  # Of a NaN and a number it is the second one.
         if _is_limit(first) or "float" not in str(a.dtype):
             return limited
@@ -124,7 +130,7 @@ def _is_limit(expr: relax.Expr) -> bool:
     return value is not None and not np.isnan(value).any()
 
 
-def _broadcast(tensor: te.Tensor, index: Sequence) -> tirx.PrimExpr:
+def _broadcast(tensor: te.Tensor, index: Sequence) -> tirx.Expr:
     """Element of a tensor at an index of what it is repeated to."""
     own = index[len(index) - len(tensor.shape) :]
     return tensor(

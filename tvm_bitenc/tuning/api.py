@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import tvm
 
@@ -153,7 +154,7 @@ def _stopping(stop: Callable[[], None]):
         return
     before = signal.getsignal(signal.SIGINT)
 
-    def interrupt(_number, _frame) -> None:
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, before)
         stop()
 

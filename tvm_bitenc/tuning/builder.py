@@ -194,7 +194,9 @@ class Builder(ms.builder.PyBuilder):
         super().__init__()
         self.workshop, self.tasks, self.failed = workshop, tasks, failed
 
-    def build(self, build_inputs) -> list[ms.builder.BuilderResult]:
+    def build(
+        self, build_inputs: Sequence[ms.builder.BuilderInput]
+    ) -> list[ms.builder.BuilderResult]:
         """Build candidates."""
         wanted = [(self.tasks[workload_key(i.mod)], candidate_of(i.mod)) for i in build_inputs]
         return [self._result(*pair, x) for pair, x in zip(wanted, self.workshop.build(wanted))]

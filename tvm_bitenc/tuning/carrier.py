@@ -16,7 +16,7 @@ from dataclasses import fields
 from functools import lru_cache
 
 import tvm
-from tvm import s_tir, te
+from tvm import s_tir, te, tirx
 
 from ..kernel.nest.tile import Tile
 from .task import DEFAULT, Candidate, Task
@@ -39,7 +39,7 @@ def workload_module(task: Task) -> tvm.IRModule:
     taps = [te.reduce_axis((0, n)) for n in (layer.weight_codes.shape[1], *layer.kernel_size)]
     strides, dilation = layer.geometry.strides, layer.geometry.dilation
 
-    def accumulator(n, y, x, o):
+    def accumulator(n: tirx.Var, y: tirx.Var, x: tirx.Var, o: tirx.Var) -> tirx.Expr:
         c, i, j = taps
         row, column = y * strides[0] + i * dilation[0], x * strides[1] + j * dilation[1]
         value = codes[n, tvm.tirx.min(row, height - 1), tvm.tirx.min(column, width - 1), c]

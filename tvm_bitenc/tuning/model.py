@@ -135,11 +135,18 @@ class CostModel(ms.cost_model.PyCostModel):
         if self.model.booster is not None:
             self.model.booster.save_model(str(Path(path).with_suffix(".json")))
 
-    def update(self, context, candidates, results) -> None:
+    def update(
+        self,
+        context: ms.TuneContext,
+        candidates: Sequence[ms.MeasureCandidate],
+        results: Sequence[ms.runner.RunnerResult],
+    ) -> None:
         """Learn from measurements; their trials were added when they were recorded."""
         self.model.train()
 
-    def predict(self, context, candidates) -> np.ndarray:
+    def predict(
+        self, context: ms.TuneContext, candidates: Sequence[ms.MeasureCandidate]
+    ) -> np.ndarray:
         """Predicted logarithms of speedups."""
         task = self.tasks[str(context.task_name)]
         return self.model.predict(task, [candidate_of(c.sch.mod) for c in candidates]).astype(float)

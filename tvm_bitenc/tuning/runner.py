@@ -179,7 +179,7 @@ class Runner(ms.runner.PyRunner):
         super().__init__()
         self.device, self.job_of, self.record, self.fail = device, job_of, record, fail
 
-    def run(self, runner_inputs) -> list:
+    def run(self, runner_inputs: Sequence[ms.runner.RunnerInput]) -> list:
         """Measure candidates; on other machines, while this one goes on."""
         folders = [str(item.artifact_path) for item in runner_inputs]
         slots = [Slot() for _ in folders]

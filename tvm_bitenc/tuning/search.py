@@ -109,17 +109,19 @@ class SearchStrategy(ms.search_strategy.PySearchStrategy):
         self.search, self.trials_left = search, trials_left
         self._batch = 0
 
-    def _initialize_with_tune_context(self, context) -> None:
+    def _initialize_with_tune_context(self, context: ms.TuneContext) -> None:
         self._args = ms.arg_info.ArgInfo.from_entry_func(context.mod, False)
 
-    def pre_tuning(self, max_trials, num_trials_per_iter, design_spaces, *_) -> None:
+    def pre_tuning(
+        self, max_trials: int, num_trials_per_iter: int, design_spaces: object, *_: object
+    ) -> None:
         """Take the size of batches."""
         self._batch = int(num_trials_per_iter)
 
     def post_tuning(self) -> None:
         """Do nothing."""
 
-    def generate_measure_candidates(self):
+    def generate_measure_candidates(self) -> list[ms.MeasureCandidate] | None:
         """Return the next batch, None at the end."""
         count = min(self._batch, self.trials_left())
         batch = self.search.next_batch(count) if count > 0 else []
@@ -131,9 +133,9 @@ class SearchStrategy(ms.search_strategy.PySearchStrategy):
             for candidate in batch
         ]
 
-    def notify_runner_results(self, measure_candidates, results) -> None:
+    def notify_runner_results(self, measure_candidates: object, results: object) -> None:
         """Do nothing: the journal has them."""
 
-    def clone(self):
+    def clone(self) -> SearchStrategy:
         """Return itself: every task has its own."""
         return self

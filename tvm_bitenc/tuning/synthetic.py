@@ -66,7 +66,7 @@ def call_of(workload: Workload) -> relax.Call:
     )
 
 
-def _source_type(workload: Workload, batch) -> relax.TensorType:
+def _source_type(workload: Workload, batch: int | tirx.Var) -> relax.TensorType:
     height, width, channels = workload.height, workload.width, workload.channels
     if workload.source == "codes":
         return relax.TensorType([batch, channels, height, width], "uint8")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import tvm
-from tvm import relax
+from tvm import relax, tirx
 
 from ..encoding import WORD_BITS
 from ..errors import BitencError
@@ -23,6 +23,7 @@ from ..schedule import Kernel, Space, find_kernel, find_space, strategy_costs
 from ..strategy import BY_RULES, STRATEGIES
 from ..target import Target
 from ..transform.pipeline import Pipeline
+from ..transform.rewrite import Graph
 from ..transform.visit import visit_calls
 
 Candidate = tuple[str, Tile]  # Strategy and tile.
@@ -126,7 +127,7 @@ class Task:
         return [(_sizes(ty.shape), str(ty.dtype)) for ty in types]
 
 
-def _sizes(shape) -> tuple[int, ...]:
+def _sizes(shape: Sequence[tirx.Expr]) -> tuple[int, ...]:
     return tuple(int(size) if isinstance(size, tvm.tirx.IntImm) else 1 for size in shape)
 
 
@@ -147,7 +148,7 @@ def tasks_of(
     """
     found: dict[str, Task] = {}
 
-    def collect(call: relax.Call, graph) -> None:
+    def collect(call: relax.Call, graph: Graph) -> None:
         if not is_call_to(call, packed_conv2d_op):
             return
         workload = workload_of(call, target)

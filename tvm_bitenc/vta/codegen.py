@@ -49,7 +49,7 @@ def _host_function(function: relax.Function, simulator: str) -> tvm.runtime.Modu
     strings = part.name, simulator, str(function.attrs[PROGRAM])
     inputs = [te.placeholder(list(x.ty.shape), str(x.ty.dtype), x.name) for x in function.params]
 
-    def call(ins: Sequence[tirx.Buffer], outs: Sequence[tirx.Buffer]) -> tirx.PrimExpr:
+    def call(ins: Sequence[tirx.Buffer], outs: Sequence[tirx.Buffer]) -> tirx.Expr:
         operands = [ins[position] for position in part.operands]
         return tirx.call_packed(RUN, *operands, *strings, outs[0])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -116,7 +117,11 @@ def offloaded(function: relax.Function) -> Offloaded:
     return fused_lookup(lookup, bound.get, lambda expr: params.index(expr))
 
 
-def fused_lookup(lookup: relax.Call, definition, position) -> Offloaded:
+def fused_lookup(
+    lookup: relax.Call,
+    definition: Callable[[relax.Expr], relax.Expr | None],
+    position: Callable[[relax.Expr], int],
+) -> Offloaded:
     """Read a `packed_lookup` whose first or second operand is a convolution.
 
     Parameters
@@ -128,10 +133,9 @@ def fused_lookup(lookup: relax.Call, definition, position) -> Offloaded:
         From another operand to its position among the parameters.
     """
     *planes, codes = lookup.args
-    values = [definition(expr) for expr in planes]
-    own = next(i for i, value in enumerate(values) if is_call_to(value, packed_conv2d_op))
+    values = enumerate(definition(expr) for expr in planes)
+    own, call = next((i, x) for i, x in values if x is not None and is_call_to(x, packed_conv2d_op))
     table = required_constant(codes)
-    call = values[own]
     operands = [position(call.args[0])]
     if len(planes) == 1:
         return Offloaded(call, table[:, None], tuple(operands))

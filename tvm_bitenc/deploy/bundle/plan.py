@@ -14,7 +14,7 @@ After::
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -239,9 +239,9 @@ class _Table:
         return self.indices[tensor]
 
 
-def _sizes(sizes, what: str) -> tuple[int, ...]:
+def _sizes(expressions: Iterable[int | tirx.Expr], what: str) -> tuple[int, ...]:
     """Sizes as integers; `UnsupportedError` for those known only at run time."""
-    sizes = list(sizes)
+    sizes = list(expressions)
     if not all(isinstance(size, (int, tirx.IntImm)) for size in sizes):
         raise UnsupportedError(
             what,

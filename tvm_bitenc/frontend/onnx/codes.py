@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import ArrayLike
 from tvm import relax
 
 from ...op.quantize import quantize
@@ -73,7 +74,7 @@ def limits(dtype: str) -> tuple[int, int, int]:
     return bits, low, low + 2**bits - 1
 
 
-def step_grid(dtype: str, zero_point, where: str) -> Grid:
+def step_grid(dtype: str, zero_point: ArrayLike, where: str) -> Grid:
     """Grid of ``q - zero_point`` for all integers q of a dtype."""
-    one, zero_point = np.float32(1), np.asarray(zero_point, np.float32)
-    return Grid(one, zero_point, *limits(dtype), is_zero_point_late=True, where=where)
+    one, zero = np.ones((), np.float32), np.asarray(zero_point, np.float32)
+    return Grid(one, zero, *limits(dtype), is_zero_point_late=True, where=where)

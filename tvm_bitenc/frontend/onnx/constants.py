@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from onnx import NodeProto, helper
 from onnx.reference import ReferenceEvaluator
 from tvm import relax
+from tvm.ir import GenericConst
 
 from ...errors import UnsupportedError, first_line
 from .model import describe_node
@@ -109,7 +110,7 @@ def _attribute(node: NodeProto, name: str, default: list[int]) -> list[int]:
     return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
 
 
-def literal(value: ArrayLike) -> relax.Constant:
+def literal(value: ArrayLike) -> GenericConst:
     """Return an array as Relax has it: of its own dtype, which `relax.const` alone wouldn't keep.
 
     4-bit integers become 8-bit ones, for Relax has no constants of them.

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
+from numpy.typing import ArrayLike
 from onnx import NodeProto
 from tvm import relax
+from tvm.ir import GenericConst
 from tvm.relax import op
 
 from ...errors import UnsupportedError
@@ -79,7 +81,7 @@ _VARIADIC: dict[str, Callable] = {
 }
 
 
-def scalar(value, dtype: str) -> relax.Constant:
+def scalar(value: ArrayLike, dtype: str) -> GenericConst:
     """Return a number as a tensor of no axes."""
     return literal(np.asarray(value, dtype))
 

@@ -50,7 +50,7 @@ def _channel_axis(attributes: dict, rank: int) -> int:
     return layout.index("C") if "C" in layout else 1
 
 
-def _thresholds(importer: Importer, node: NodeProto, channels) -> np.ndarray:
+def _thresholds(importer: Importer, node: NodeProto, channels: object) -> np.ndarray:
     """Thresholds as the op has them: (steps, channels), rising."""
     where = describe_node(node)
     found = importer.parameter(node, 1, "matrix of thresholds").astype(np.float32)

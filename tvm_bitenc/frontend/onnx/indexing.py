@@ -7,6 +7,7 @@ one is refused here; one that comes at run time becomes the nearest that is insi
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike
 from onnx import NodeProto
 from tvm import relax
 from tvm.relax import op
@@ -19,14 +20,14 @@ from .model import describe_node
 from .shaping import axis_of, fixed_shape
 
 
-def indices_within(importer: Importer, node: NodeProto, sizes) -> relax.Expr:
+def indices_within(importer: Importer, node: NodeProto, positions: ArrayLike) -> relax.Expr:
     """Return the second input of a node, its indices, counted from the front and inside.
 
     Parameters
     ----------
     importer : Importer
     node : onnx.NodeProto
-    sizes : int or ndarray of int
+    positions : int or ndarray of int
         Number of positions; one for each element of the last axis of the indices, or for all.
 
     Returns
@@ -34,7 +35,7 @@ def indices_within(importer: Importer, node: NodeProto, sizes) -> relax.Expr:
     relax.Expr
         Of int64.
     """
-    name, sizes = node.input[1], np.asarray(sizes, np.int64)
+    name, sizes = node.input[1], np.asarray(positions, np.int64)
     if name in importer.constants:
         values = importer.constants[name].astype(np.int64)
         if np.any(values >= sizes) or np.any(values < -sizes):

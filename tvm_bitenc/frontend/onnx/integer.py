@@ -149,7 +149,12 @@ def squeezed(importer: Importer, product: relax.Expr, vectors: Sequence[int]) ->
 
 
 def _sums(
-    importer: Importer, node: NodeProto, product: relax.Call, operands, is_lowered: bool, bias
+    importer: Importer,
+    node: NodeProto,
+    product: relax.Call,
+    operands: tuple[Operand, Operand, Sequence],
+    is_lowered: bool,
+    bias: np.ndarray | None,
 ) -> relax.Expr:
     a, b, terms = operands
     emit, count = importer.builder.emit, int(np.prod([int(n) for n in terms], dtype=object))
@@ -226,7 +231,9 @@ def _matmul_integer(importer: Importer, node: NodeProto) -> None:
     importer.define(node, integer_product(importer, node))
 
 
-def integer_product(importer: Importer, node: NodeProto, zero_points=(2, 3)) -> relax.Expr:
+def integer_product(
+    importer: Importer, node: NodeProto, zero_points: tuple[int, int] = (2, 3)
+) -> relax.Expr:
     """Return the int32 sums of a matrix product whose zero points may come at run time.
 
     Parameters

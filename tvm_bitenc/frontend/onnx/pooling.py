@@ -140,7 +140,9 @@ def _sliced(x: relax.Expr, slices: list[slice]) -> relax.Expr:
     )
 
 
-def _padded(importer: Importer, node: NodeProto, window: Window, sizes, value: float) -> relax.Expr:
+def _padded(
+    importer: Importer, node: NodeProto, window: Window, sizes: list, value: float
+) -> relax.Expr:
     count, pads = len(sizes), _with_ceil(window, sizes)
     widths = [0] * 4 + [w for pair in zip(pads[:count], pads[count:]) for w in pair]
     x = importer.expression(node.input[0])

@@ -7,7 +7,7 @@ same layers multiply in another order, which may differ at ties.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -192,7 +192,7 @@ def _codes(importer: Importer, side: Operand, zero: int) -> relax.Expr:
     return importer.builder.emit(relax.op.add(side.steps, relax.const(np.float32(zero))))
 
 
-def _broadcast(importer: Importer, tensors) -> list[relax.Expr]:
+def _broadcast(importer: Importer, tensors: Sequence[relax.Expr]) -> list[relax.Expr]:
     """Repeat tensors along axes of size 1, so that they have one shape."""
     shapes = [tensor.ty.shape for tensor in tensors]
     if tvm_ffi.structural_equal(*shapes):

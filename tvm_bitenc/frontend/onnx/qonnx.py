@@ -46,7 +46,9 @@ def _bipolar_quant(importer: Importer, node: NodeProto) -> None:
     _define(importer, node, grid)
 
 
-def _grid(scale, zero_point, bits: int, attributes: dict, where: str) -> Grid:
+def _grid(
+    scale: np.ndarray, zero_point: np.ndarray, bits: int, attributes: dict, where: str
+) -> Grid:
     rounding = _rounding(attributes, "ROUND", where)
     if bits == 1 and attributes["signed"]:
         if np.any(zero_point):

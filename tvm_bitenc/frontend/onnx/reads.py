@@ -2,40 +2,45 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, SupportsIndex, TypeVar
 
 import onnx
 from onnx import NodeProto, TensorProto, helper
+from tvm import relax
 
 from ...errors import UnsupportedError
 from .model import STANDARD, describe_node
 
+Value = TypeVar("Value")
 
-class Noting(dict):
+
+class Noting(dict[str, Value]):
     """A dict that notes the keys that are looked up, in a set that it may share."""
 
-    def __init__(self, values=(), seen: set[str] | None = None):
+    def __init__(self, values: Mapping[str, Value] | Sequence = (), seen: set[str] | None = None):
         super().__init__(values)
         self.seen: set[str] = set() if seen is None else seen
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: str) -> Value:
         """Return a value, and note its key."""
         self.seen.add(key)
         return super().__getitem__(key)
 
-    def __contains__(self, key) -> bool:
+    def __contains__(self, key: object) -> bool:
         """Say whether a key is here, and note it."""
-        self.seen.add(key)
+        self.seen.add(str(key))
         return super().__contains__(key)
 
-    def get(self, key, default=None):
+    def get(self, key: str, default: Any = None) -> Any:
         """Return a value or a default, and note its key."""
         self.seen.add(key)
         return super().get(key, default)
 
 
-class Attributes(Noting):
+class Attributes(Noting[Any]):
     """Attributes of a node; one that isn't given is what ONNX says it is by default.
 
     Parameters
@@ -63,21 +68,22 @@ class Attributes(Noting):
         return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-class Inputs(list):
+class Inputs(list[relax.Expr]):
     """Inputs of a node for TVM's converters: None beyond the last one; notes what is read."""
 
-    def __init__(self, values):
+    def __init__(self, values: Iterable[relax.Expr | None]):
         super().__init__(values)
         self.seen: set[int] = set()
 
-    def __getitem__(self, item):
+    def __getitem__(self, item: SupportsIndex | slice) -> Any:
         """Return an input or a slice of them."""
         if isinstance(item, slice):
             return [self[i] for i in range(*item.indices(len(self)))]
-        self.seen.add(item % len(self) if item < 0 else item)
-        return super().__getitem__(item) if item < len(self) else None
+        index = operator.index(item)
+        self.seen.add(index % len(self) if index < 0 else index)
+        return super().__getitem__(index) if index < len(self) else None
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[relax.Expr]:
         """Go over all inputs."""
         self.seen.update(range(len(self)))
         return super().__iter__()
@@ -101,7 +107,12 @@ def given(node: NodeProto) -> dict[str, Any]:
     return {a.name: _value(a) for a in node.attribute}
 
 
-def check(node: NodeProto, schema, attributes: set[str], inputs: set[str]) -> None:
+def check(
+    node: NodeProto,
+    schema: onnx.defs.OpSchema | None,
+    attributes: set[str],
+    inputs: set[str],
+) -> None:
     """Refuse a node with an attribute or an input that its converter didn't read.
 
     Parameters
@@ -141,7 +152,7 @@ def _defaults(schema: onnx.defs.OpSchema) -> dict[str, Any]:
     }
 
 
-def _value(attribute) -> Any:
+def _value(attribute: onnx.AttributeProto) -> Any:
     value = helper.get_attribute_value(attribute)
     is_list = isinstance(value, (bytes, int, float, TensorProto)) is False
     return tuple(value) if is_list and hasattr(value, "__iter__") else value

@@ -46,7 +46,13 @@ def _roi_align(importer: Importer, node: NodeProto) -> None:
 
 
 def _points(
-    importer: Importer, corners: relax.Expr, axis: int, bins: int, size: int, samples: int, moves
+    importer: Importer,
+    corners: relax.Expr,
+    axis: int,
+    bins: int,
+    size: int,
+    samples: int,
+    moves: bool,
 ) -> tuple[relax.Expr, relax.Expr, relax.Expr, relax.Expr]:
     """Pixels before and after each point along an axis, and the weight of each, (boxes, points)."""
     emit = importer.builder.emit
@@ -131,7 +137,9 @@ def _non_max_suppression(importer: Importer, node: NodeProto) -> None:
     importer.define(node, importer.builder.match_cast(kept, relax.TensorType(shape, "int64")))
 
 
-def _limit(importer: Importer, node: NodeProto, index: int, default, dtype: str) -> relax.Expr:
+def _limit(
+    importer: Importer, node: NodeProto, index: int, default: float, dtype: str
+) -> relax.Expr:
     """Return a limit as a tensor of one element."""
     value = importer.optional(node, index)
     if value is None:

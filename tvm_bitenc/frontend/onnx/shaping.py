@@ -7,6 +7,7 @@ import math
 import numpy as np
 from onnx import NodeProto, helper
 from tvm import relax
+from tvm.ir import GenericConst
 from tvm.relax import op
 
 from ...errors import UnsupportedError
@@ -345,7 +346,7 @@ def _reverse_sequence(importer: Importer, node: NodeProto) -> None:
     importer.define(node, op.gather_elements(importer.expression(node.input[0]), index, time))
 
 
-def _one() -> relax.Constant:
+def _one() -> GenericConst:
     return literal(np.int64(1))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import NoReturn, TypeAlias
 
 import numpy as np
 import tvm
@@ -22,6 +22,7 @@ from . import constants
 from .importer import Converter, Importer
 from .model import STANDARD, describe_node
 
+Size: TypeAlias = "int | tvm.ir.Expr"
 MAX_SIZES = 4096  # Elements of a tensor of sizes that is followed.
 MOVING = constants.MOVING | {"Concat", "Expand", "Tile"}
 
@@ -143,7 +144,7 @@ def _elementwise(node: NodeProto, function: Callable, values: list[np.ndarray]) 
     return _array(results).reshape(shape)
 
 
-def _simple(value) -> int | tvm.ir.Expr:
+def _simple(value: Size) -> Size:
     """Simplify an expression; integers stay Python's."""
     if isinstance(value, (bool, int)):
         return value
@@ -151,7 +152,7 @@ def _simple(value) -> int | tvm.ir.Expr:
     return int(value) if isinstance(value, tirx.IntImm) else value
 
 
-def _analyzer(*values) -> Analyzer:
+def _analyzer(*values: Size) -> Analyzer:
     """Return an analyzer that knows that a batch has samples."""
     analyzer = Analyzer()
     for value in values:
@@ -162,7 +163,7 @@ def _analyzer(*values) -> Analyzer:
     return analyzer
 
 
-def equals(a, b) -> bool | None:
+def equals(a: Size, b: Size) -> bool | None:
     """Whether two sizes are equal for every batch: True, False, or None where it depends."""
     if isinstance(a, int) and isinstance(b, int):
         return a == b
@@ -173,7 +174,7 @@ def equals(a, b) -> bool | None:
     return False if analyzer.can_prove(tirx.NE(a, b)) else None
 
 
-def _decided(node: NodeProto, a, b) -> bool:
+def _decided(node: NodeProto, a: Size, b: Size) -> bool:
     found = equals(a, b)
     if found is None:
         raise UnsupportedError(
@@ -182,7 +183,7 @@ def _decided(node: NodeProto, a, b) -> bool:
     return found
 
 
-def _quotient(node: NodeProto, a, b):
+def _quotient(node: NodeProto, a: Size, b: Size) -> Size:
     """Quotient of whole numbers, where it leaves no rest."""
     if isinstance(b, int) and b == 0:
         raise UnsupportedError(describe_node(node), "divides by 0", "Export the model again")

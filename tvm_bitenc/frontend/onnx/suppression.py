@@ -48,7 +48,14 @@ def _int64(value: int) -> tirx.IntImm:
     return tirx.IntImm("int64", value)
 
 
-def _find_best(scores, is_open, memory, image, kind, boxes: int) -> None:
+def _find_best(
+    scores: tirx.Buffer,
+    is_open: tirx.Buffer,
+    memory: tirx.Buffer,
+    image: tirx.Expr,
+    kind: tirx.Expr,
+    boxes: int,
+) -> None:
     """Put the open box with the best score, the first of them, into the memory; -1 if none is."""
     T.buffer_store(memory, _int64(-1), [0])
     with T.serial(0, boxes) as i, T.If(is_open[i] != 0), T.Then():
@@ -58,7 +65,14 @@ def _find_best(scores, is_open, memory, image, kind, boxes: int) -> None:
             T.buffer_store(memory, tirx.Cast("int64", i), [0])
 
 
-def _close(corners, overlap, is_open, memory, image, boxes: int) -> None:
+def _close(
+    corners: tirx.Buffer,
+    overlap: tirx.Buffer,
+    is_open: tirx.Buffer,
+    memory: tirx.Buffer,
+    image: tirx.Expr,
+    boxes: int,
+) -> None:
     """Close the best box and those that overlap it."""
     best = memory[0]
     with T.serial(0, boxes) as i:
@@ -69,18 +83,26 @@ def _close(corners, overlap, is_open, memory, image, boxes: int) -> None:
             T.buffer_store(is_open, tirx.IntImm("int8", 0), [i])
 
 
-def _ends(corners, image, box, axis: int):
+def _ends(
+    corners: tirx.Buffer, image: tirx.Expr, box: tirx.Expr, axis: int
+) -> tuple[tirx.Expr, tirx.Expr]:
     """Lower and upper end of a box along an axis: its corners come in any order."""
     a, b = corners[image, box, axis], corners[image, box, axis + 2]
     return tirx.min(a, b), tirx.max(a, b)
 
 
-def _common(corners, image, one, other, axis: int):
+def _common(
+    corners: tirx.Buffer,
+    image: tirx.Expr,
+    one: tirx.Expr,
+    other: tirx.Expr,
+    axis: int,
+) -> tirx.Expr:
     """Length that two boxes have in common."""
     (a, b), (c, d) = (_ends(corners, image, box, axis) for box in (one, other))
     return tirx.max(tirx.min(b, d) - tirx.max(a, c), tirx.FloatImm("float32", 0.0))
 
 
-def _area(corners, image, box):
+def _area(corners: tirx.Buffer, image: tirx.Expr, box: tirx.Expr) -> tirx.Expr:
     (a, b), (c, d) = (_ends(corners, image, box, axis) for axis in (0, 1))
     return (b - a) * (d - c)

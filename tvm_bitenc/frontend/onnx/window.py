@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from onnx import NodeProto
 
 from ...errors import UnsupportedError
@@ -39,7 +41,9 @@ class Window:
             raise self._error(name, value, "not positive")
         return value
 
-    def integers(self, name: str, default, least: int, count: int | None = None) -> list[int]:
+    def integers(
+        self, name: str, default: Sequence[int], least: int, count: int | None = None
+    ) -> list[int]:
         """Return an attribute of several integers, by default one per spatial axis."""
         count = self.rank if count is None else count
         values = [int(v) for v in self.attributes.get(name, default)]
@@ -75,7 +79,7 @@ class Window:
             if isinstance(size, int) and size + pad < extent:
                 raise self._error("kernel_shape", self.kernel, f"its input is {sizes}")
 
-    def _error(self, name: str, value, cause: str) -> UnsupportedError:
+    def _error(self, name: str, value: object, cause: str) -> UnsupportedError:
         return UnsupportedError(
             describe_node(self.node), f"has {name} {value}: {cause}", "Export the model again"
         )

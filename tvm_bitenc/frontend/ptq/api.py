@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tvm
 
 from ...errors import BitencError
+from ...target import Target
 from .progress import Progress, progress_of
 from .settings import Settings, budget_of, pattern_list
 
+if TYPE_CHECKING:
+    from onnx import ModelProto
+    from torch import nn
+
+    from .onnx_model import OnnxModel
+
 
 def quantize(
-    float_module,
+    float_module: nn.Module | ModelProto | str | Path,
     calibration_batches: Iterable,
     weight_bits: int = 8,
     act_bits: int = 8,
@@ -20,7 +30,7 @@ def quantize(
     weight_bytes: int | None = None,
     latency: float | None = None,
     error: float | None = None,
-    target="native",
+    target: str | Path | Target = "native",
     shapes: Mapping[str, Sequence[int]] | None = None,
     first_last_bits: int | None = 8,
     skip: Iterable[str] = (),
@@ -28,7 +38,7 @@ def quantize(
     seed: int = 0,
     progress: bool | Progress = True,
     checkpoint: str | Path | None = None,
-):
+) -> nn.Module | tvm.IRModule:
     """Quantize a trained float network without training (post-training quantization).
 
     Convolutions and dense layers get symmetric weights with one scale per output channel, and
@@ -107,14 +117,18 @@ def quantize(
     if isinstance(float_module, torch.nn.Module):
         from .torch_model import TorchModel
 
-        model = TorchModel(float_module, calibration_batches)
+        model: TorchModel | OnnxModel = TorchModel(float_module, calibration_batches)
     else:
         model = _onnx_model(float_module, calibration_batches, shapes)
     with progress_of(progress) as show:
         return Run(model, settings, show, checkpoint).result(budget)
 
 
-def _onnx_model(float_module, calibration_batches: Iterable, shapes):
+def _onnx_model(
+    float_module: ModelProto | str | Path,
+    calibration_batches: Iterable,
+    shapes: Mapping[str, Sequence[int]] | None,
+) -> OnnxModel:
     if not isinstance(float_module, (str, Path)) and not hasattr(float_module, "graph"):
         kind = type(float_module).__name__
         raise BitencError(

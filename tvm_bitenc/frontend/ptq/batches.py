@@ -48,7 +48,7 @@ def checked_batches(batches: Iterable) -> list[tuple[Array, ...] | dict[str, Arr
     return found
 
 
-def _check(where: str, part) -> None:
+def _check(where: str, part: object) -> None:
     if not isinstance(part, (Tensor, np.ndarray)):
         raise BitencError(where, f"has {type(part).__name__} in it", "Give tensors or arrays")
     x = np.asarray(part.detach() if isinstance(part, Tensor) else part)

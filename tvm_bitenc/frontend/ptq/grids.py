@@ -70,7 +70,9 @@ def act_encoding(histogram: Histogram, bits: int) -> Encoding:
     return Encoding(bits, scale, zero_point)
 
 
-def _affine(histogram: Histogram, lows, highs, bits: int) -> tuple[float, float]:
+def _affine(
+    histogram: Histogram, lows: np.ndarray, highs: np.ndarray, bits: int
+) -> tuple[float, float]:
     """Best of all grids that span one of the lows to one of the highs."""
     top = 2**bits - 1
     low, high = (axis.reshape(-1) for axis in np.meshgrid(lows, highs))
@@ -82,7 +84,9 @@ def _affine(histogram: Histogram, lows, highs, bits: int) -> tuple[float, float]
     return _best(histogram, scales, zero_points, top)
 
 
-def _best(histogram: Histogram, scales, zero_points, top: int) -> tuple[float, float]:
+def _best(
+    histogram: Histogram, scales: np.ndarray, zero_points: np.ndarray, top: int
+) -> tuple[float, float]:
     """Scale and zero point with the least squared error over a histogram."""
     used = histogram.counts > 0
     x, counts = histogram.centres[used], histogram.counts[used]

@@ -50,7 +50,12 @@ class OnnxModel:
         If ONNX Runtime can't run it.
     """
 
-    def __init__(self, path_or_model_proto, batches: Iterable, shapes: Mapping | None):
+    def __init__(
+        self,
+        path_or_model_proto: str | Path | ModelProto,
+        batches: Iterable,
+        shapes: Mapping | None,
+    ):
         self.model = _simplified(load(path_or_model_proto))
         self.inputs = [value.name for value in inputs_of(self.model)]
         self.outputs = [value.name for value in self.model.graph.output]
@@ -97,7 +102,9 @@ class OnnxModel:
         made = [o for node in self.model.graph.node for o in node.output if o]
         return _session(_with_outputs(self.model, made))
 
-    def _run(self, session, names: Iterable[str], batch: int) -> dict[str, np.ndarray]:
+    def _run(
+        self, session: onnxruntime.InferenceSession, names: Iterable[str], batch: int
+    ) -> dict[str, np.ndarray]:
         """Values of tensors that aren't inputs."""
         computed = [name for name in names if name not in self.inputs]
         try:
@@ -285,7 +292,13 @@ def _reason_of_transposed(attributes: dict) -> str:
     return "it states its output shape" if "output_shape" in attributes else ""
 
 
-def _same_padding(sizes, kernel, strides, dilation, mode: bytes) -> tuple[int, ...]:
+def _same_padding(
+    sizes: Sequence[int],
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    dilation: Sequence[int],
+    mode: bytes,
+) -> tuple[int, ...]:
     """Pads that make the output ``ceil(size / stride)``; an odd one goes to one end."""
     totals = [
         max((-(-size // s) - 1) * s + (k - 1) * d + 1 - size, 0)

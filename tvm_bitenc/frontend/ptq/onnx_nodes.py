@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+from numpy.typing import ArrayLike
 from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, helper, numpy_helper
 
+from ...encoding import Encoding
 from .layer import QuantizedLayer
 
 DOMAIN = "qonnx.custom_op.general"
@@ -107,7 +109,7 @@ def _integer_layer(graph: GraphProto, node: NodeProto, one: QuantizedLayer, inte
         graph.node.append(helper.make_node("Add", [scaled, bias], [output], f"{name}_add"))
 
 
-def _quant(graph: GraphProto, source: str, encoding, output: str) -> None:
+def _quant(graph: GraphProto, source: str, encoding: Encoding, output: str) -> None:
     parameters = [
         _constant(graph, f"{output}_{what}", np.float32(value))
         for what, value in (
@@ -130,7 +132,7 @@ def _quant(graph: GraphProto, source: str, encoding, output: str) -> None:
     )
 
 
-def _constant(graph: GraphProto, name: str, value) -> str:
+def _constant(graph: GraphProto, name: str, value: ArrayLike) -> str:
     array = np.ascontiguousarray(value, np.float32).reshape(np.shape(value))
     graph.initializer.append(numpy_helper.from_array(array, name))
     return name

@@ -6,8 +6,12 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
 
 from ...errors import BitencError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 REPORT = "bitenc.quantization_report"  # Key in the metadata of a result.
 FLOAT_BYTES = 4
@@ -112,7 +116,7 @@ def decibels(error: float) -> str:
     return f"{-10 * math.log10(error):.1f} dB" if error > 0 else "exact"
 
 
-def report_of(result) -> QuantizationReport:
+def report_of(result: object) -> QuantizationReport:
     """Return the report of a model that `tvm_bitenc.quantize` returned.
 
     Parameters
@@ -156,6 +160,6 @@ class ErrorMeter:
         return sum(map(self.error, names)) / len(names)
 
 
-def _power(x) -> float:
+def _power(x: Tensor) -> float:
     """Sum of squares of a torch tensor."""
     return float(x.square().sum())

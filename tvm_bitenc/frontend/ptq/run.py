@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+import tvm
 from torch import Tensor
 
 from ...encoding import Encoding
@@ -20,6 +23,12 @@ from .rounding import learns_codes, quantize_layer
 from .search import BitSearch
 from .settings import Bits, Budget, Settings
 from .steps import Step, first_layers, gates, last_layers
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from .onnx_model import OnnxModel
+    from .torch_model import TorchModel
 
 GATE = "it only scales channels (squeeze-and-excite), which is little work and costs accuracy"
 
@@ -35,7 +44,13 @@ class Run:
     checkpoint : path or None
     """
 
-    def __init__(self, model, settings: Settings, progress: Progress, checkpoint):
+    def __init__(
+        self,
+        model: TorchModel | OnnxModel,
+        settings: Settings,
+        progress: Progress,
+        checkpoint: str | Path | None,
+    ):
         self.model, self.settings, self.progress = model, settings, progress
         self.layers, self.float_layers = self._selected()
         key = hash_of([model.key(), settings.rounding, str(settings.seed), *settings.skip])
@@ -45,7 +60,7 @@ class Run:
         # Caches of the run, not of the class, which would keep every run's model.
         self.act_grid, self.weight_grid = cache(self._make_act_grid), cache(self._make_weight_grid)
 
-    def result(self, budget: Budget | None):
+    def result(self, budget: Budget | None) -> nn.Module | tvm.IRModule:
         """Quantize, and return the model in the form of the front end, with its report."""
         with self.checkpoint:
             bits = self._given_bits() if budget is None else self._searched_bits(budget)

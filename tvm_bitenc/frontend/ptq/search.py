@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -19,13 +20,38 @@ from ...errors import BitencError
 from ...layer import BranchGeometry, ConvLayer, height_width
 from ...schedule import strategy_costs
 from ...target import Target, load_target
+from .checkpoint import Checkpoint
 from .knapsack import Choice, within_cost, within_error
-from .layer import Layer, weight_bytes
+from .layer import Layer, QuantizedLayer, weight_bytes
 from .report import ErrorMeter
-from .settings import Bits, Budget
+from .settings import Bits, Budget, Settings
+
+if TYPE_CHECKING:
+    from .onnx_model import OnnxModel
+    from .torch_model import TorchModel
 
 # The long search of AdaRound is for the chosen bits alone.
 QUICK = {"nearest": "nearest", "bias": "bias", "adaround": "bias"}
+
+
+class Measures(Protocol):
+    """What a search asks of its run."""
+
+    model: TorchModel | OnnxModel
+    settings: Settings
+    layers: dict[str, Layer]
+    checkpoint: Checkpoint
+    total: int
+
+    @property
+    def last_layers(self) -> set[str]:
+        """Quantized layers that no other one comes after."""
+
+    def quantized(self, layer: Layer, bits: Bits, rounding: str = "") -> QuantizedLayer:
+        """Quantize a layer."""
+
+    def advance(self, description: str) -> None:
+        """Count a step as done."""
 
 
 class BitSearch:
@@ -33,13 +59,13 @@ class BitSearch:
 
     Parameters
     ----------
-    run : Run
+    run : Measures
     budget : Budget
     fixed : dict
         Bits of layers that have no choice.
     """
 
-    def __init__(self, run, budget: Budget, fixed: Mapping[str, Bits]):
+    def __init__(self, run: Measures, budget: Budget, fixed: Mapping[str, Bits]):
         self.run, self.budget, self.fixed = run, budget, fixed
         self.rounding = QUICK[run.settings.rounding]
         self.target = load_target(budget.target, None) if budget.kind == "latency" else None

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 from ...encoding import check_bits
 from ...errors import BitencError
+from ...target import Target
 
 ROUNDINGS = ("nearest", "bias", "adaround")
 Bits = tuple[int, int]  # Of weights and of activations.
@@ -79,10 +81,12 @@ class Budget:
 
     kind: str
     amount: float
-    target: object = "native"
+    target: str | Path | Target = "native"
 
 
-def budget_of(bits, given: Mapping[str, float | None], target) -> Budget | None:
+def budget_of(
+    bits: object, given: Mapping[str, float | None], target: str | Path | Target
+) -> Budget | None:
     """Return the one budget that automatic bits need, None for given bits.
 
     Raises

@@ -25,13 +25,21 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import tvm
 
 from ...errors import BitencError, UnsupportedError, first_line
 
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.export import ExportedProgram
 
-def from_torch(module_or_exported_program, example_args: Sequence | None = None) -> tvm.IRModule:
+
+def from_torch(
+    module_or_exported_program: nn.Module | ExportedProgram, example_args: Sequence | None = None
+) -> tvm.IRModule:
     """Import a torch model.
 
     Its quantizers may be layers of `tvm_bitenc.nn`, fake-quantize ops and modules, the
@@ -77,7 +85,7 @@ def from_torch(module_or_exported_program, example_args: Sequence | None = None)
     return _imported(program)
 
 
-def need_torch():
+def need_torch() -> ModuleType:
     """Return torch, or say how to install it."""
     try:
         import torch
@@ -88,7 +96,7 @@ def need_torch():
     return torch
 
 
-def _export(module, example_args: Sequence | None):
+def _export(module: nn.Module, example_args: Sequence | None) -> ExportedProgram:
     import torch
 
     from .fake_tensors import tell_shapes
@@ -117,7 +125,7 @@ def _export(module, example_args: Sequence | None):
         ) from error
 
 
-def _imported(program) -> tvm.IRModule:
+def _imported(program: ExportedProgram) -> tvm.IRModule:
     from .decompositions import decompositions
     from .importer import Importer
 

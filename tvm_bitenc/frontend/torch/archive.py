@@ -14,7 +14,7 @@ import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -33,6 +33,9 @@ PROGRAM, SAMPLE_INPUTS = "models/model.json", "data/sample_inputs/model.pt"
 FORMAT = {"archive_format": b"pt2", "archive_version": b"0", "byteorder": sys.byteorder.encode()}
 # Members whose content never reaches torch: it is either not needed or pickled.
 LEFT_OUT = re.compile(rf"\.data/\w+|{re.escape(SAMPLE_INPUTS)}|extra/.*", re.DOTALL)
+
+
+Kind = TypeVar("Kind")
 
 
 class Extent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -168,7 +171,7 @@ class Rebuilder:
         if found != content:
             raise self.source.fault(f"its {name} is {found[:20]!r}, and {content!r} is read")
 
-    def _document(self, name: str, kind):
+    def _document(self, name: str, kind: type[Kind]) -> Kind:
         where = f"{self.source.where}, {name}"
         return replace(self.source, where=where).json(self._read(name), kind)
 

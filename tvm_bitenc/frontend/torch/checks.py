@@ -43,7 +43,7 @@ def dtype_of(tensor: torch.Tensor, where: str) -> str:
     return DTYPES[tensor.dtype]
 
 
-def check_result(node: Node, result, sizes: Sizes) -> None:
+def check_result(node: Node, result: object, sizes: Sizes) -> None:
     """Compare number, dtypes and shapes of a node's results with torch's.
 
     Raises
@@ -65,7 +65,7 @@ def check_result(node: Node, result, sizes: Sizes) -> None:
         _check_tensor(where, result, expected, sizes)
 
 
-def _check_tensor(where: str, result, expected, sizes: Sizes) -> None:
+def _check_tensor(where: str, result: object, expected: object, sizes: Sizes) -> None:
     if not isinstance(expected, torch.Tensor):
         return
     dtype, shape = dtype_of(expected, where), sizes.shape(expected)

@@ -31,5 +31,5 @@ def decompositions() -> dict[torch._ops.OperatorBase, Callable]:
     return {**table, **get_decompositions(FURTHER)}
 
 
-def _name(op) -> str:
+def _name(op: torch._ops.OperatorBase) -> str:
     return getattr(op, "__name__", str(op))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 import tvm
 from torch.export import ExportedProgram
-from torch.fx import Node
+from torch.fx import GraphModule, Node
 from tvm import relax
+from tvm.ir import Expr
 from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
 from ...errors import UnsupportedError
@@ -108,6 +109,15 @@ class Importer(ExportedProgramImporter):
             None if builder is None else NamingBuilder(builder)
         )
 
+    @property
+    def _builder(self) -> NamingBuilder:
+        assert self._block_builder is not None  # It is there while a program is walked.
+        return self._block_builder
+
+    def emit(self, expr: relax.Expr) -> relax.Var:
+        """Emit a binding, named after the layer at hand."""
+        return self._builder.emit(expr)
+
     def create_convert_map(self) -> dict[str, Callable]:
         """TVM's converters aren't used; see `operators`."""
         return {}
@@ -140,7 +150,13 @@ class Importer(ExportedProgramImporter):
             return True
         return base_name(node) in CONDITIONS or not _is_tensors(node.meta.get("val"))
 
-    def _translate_fx_graph(self, _graph_module, nodes, inputs_vars, _custom_ops=None) -> tuple:
+    def _translate_fx_graph(
+        self,
+        _graph_module: GraphModule,
+        nodes: Sequence[Node],
+        inputs_vars: Mapping[str, relax.Var],
+        _custom_ops: object = None,
+    ) -> tuple:
         for node in nodes:
             if node.op == "placeholder":
                 self.env[node] = inputs_vars.get(node.name)
@@ -162,8 +178,7 @@ class Importer(ExportedProgramImporter):
         value = node.meta.get("val")
         if not _is_tensors(value):
             return _number(node, value, self.sizes)
-        assert self.block_builder is not None  # TVM has set it.
-        self.block_builder.layer = layer_name(node)
+        self._builder.layer = layer_name(node)
         call = NodeCall(node, self)
         result = self._empty(call)
         if result is None:
@@ -190,14 +205,14 @@ class Importer(ExportedProgramImporter):
         ]
         return tuple(results) if isinstance(value, (list, tuple)) else results[0]
 
-    def value(self, argument) -> object:
+    def value(self, argument: object) -> Any:
         """Value of a node's argument that is a number or constant; None for any other tensor."""
         if isinstance(argument, Node):
             return self.values.get(argument)
         return argument
 
     @staticmethod
-    def _flatten_output_args(output_args) -> tuple[relax.Expr, ...]:
+    def _flatten_output_args(output_args: object) -> tuple[relax.Expr, ...]:
         """Return the tensors among the outputs; a model may return None beside them."""
         outputs = [value for value in _leaves(output_args) if value is not None]
         if not outputs:
@@ -219,7 +234,7 @@ def _variant(node: Node) -> str:
     return f" in this variant ({_name(node)}; {', '.join(others)} are)" if others else ""
 
 
-def _field(node: Node, results):
+def _field(node: Node, results: Any) -> Any:
     """One of several results."""
     result = results[node.args[1]]
     if result is None and _is_tensors(node.meta.get("val")):
@@ -231,22 +246,22 @@ def _field(node: Node, results):
     return result
 
 
-def _is_empty(value) -> bool:
+def _is_empty(value: object) -> bool:
     """Whether a tensor of fixed sizes has no elements."""
     return isinstance(value, torch.Tensor) and all(map(_is_fixed, value.shape)) and 0 in value.shape
 
 
-def _is_fixed(size) -> bool:
+def _is_fixed(size: object) -> bool:
     return isinstance(size, int)
 
 
-def _is_tensors(value) -> bool:
+def _is_tensors(value: object) -> bool:
     if isinstance(value, (list, tuple)):
         return any(map(_is_tensors, value))
     return isinstance(value, torch.Tensor)
 
 
-def _number(node: Node, value, sizes: Sizes):
+def _number(node: Node, value: object, sizes: Sizes) -> int | float | Expr | None:
     if isinstance(value, (torch.SymInt, int)) and not isinstance(value, bool):
         return sizes(value)
     if isinstance(value, (torch.SymBool, bool)):
@@ -258,7 +273,7 @@ def _number(node: Node, value, sizes: Sizes):
     )
 
 
-def _leaves(value):
+def _leaves(value: object) -> list[Any]:
     if isinstance(value, (list, tuple)):
         return [leaf for item in value for leaf in _leaves(item)]
     return [value]

@@ -2,22 +2,48 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch._ops import OpOverload
 from torch.fx import Node
 from torch.fx.node import map_aggregate
 from tvm import relax
-from tvm.ir import Expr, is_prim_expr
+from tvm.ir import Expr, GenericConst, is_prim_expr
 
 from ...errors import UnsupportedError
 from .checks import dtype_of
 from .names import where_of
+from .sizes import Sizes
 
 # They say where and how tensors are stored: a compiled model has one device and one layout.
 STORAGE = frozenset(["memory_format", "device", "pin_memory", "non_blocking", "layout"])
+
+
+class Walk(Protocol):
+    """What converters ask of the importer.
+
+    Attributes
+    ----------
+    env : mapping of Node to relax.Expr
+        What has become of the nodes so far; several results, numbers and None among them.
+    sizes : Sizes
+    """
+
+    env: Mapping[object, Any]
+    sizes: Sizes
+
+    def emit(self, expr: relax.Expr) -> relax.Var:
+        """Emit a binding, named after the layer at hand."""
+
+    def _emit_torch_reshape(self, x: relax.Expr, shape: Sequence) -> relax.Var:
+        """TVM's: Relax reads a size of 0 as "as before", torch as 0."""
+
+    def value(self, argument: object) -> Any:
+        """Value of an argument that is a number or constant; None for any other tensor."""
 
 
 class NodeCall:
@@ -28,19 +54,19 @@ class NodeCall:
     Parameters
     ----------
     node : torch.fx.Node
-    importer : Importer
+    importer : Walk
     """
 
-    def __init__(self, node: Node, importer):
+    def __init__(self, node: Node, importer: Walk):
         self.node, self.importer = node, importer
         self._given = _bound(node)
         self._read: set[str] = set()
 
-    def __getitem__(self, name: str):
+    def __getitem__(self, name: str) -> Any:
         """An argument: tensors as Relax expressions, anything else as it is."""
         return map_aggregate(self.graph_value(name), self._expression)
 
-    def optional(self, name: str):
+    def optional(self, name: str) -> Any:
         """An argument that not every variant of an operator has."""
         return self[name] if name in self._given else None
 
@@ -48,7 +74,7 @@ class NodeCall:
         """Whether the operator has an argument of this name, and it isn't None."""
         return self._given.get(name) is not None
 
-    def graph_value(self, name: str):
+    def graph_value(self, name: str) -> Any:
         """An argument as the graph has it: tensors as nodes."""
         self._read.add(name)
         return self._given[name]
@@ -57,7 +83,7 @@ class NodeCall:
         """Say that arguments are honoured, though not read: the shape of the result has them."""
         self._read.update(names or self._given)
 
-    def value(self, name: str):
+    def value(self, name: str) -> Any:
         """A number or constant tensor; None if it is computed when the model runs."""
         return self.importer.value(self.graph_value(name))
 
@@ -127,13 +153,13 @@ class NodeCall:
 
     def emit(self, expr: relax.Expr) -> relax.Var:
         """Emit a binding."""
-        return self.importer.block_builder.emit(expr)
+        return self.importer.emit(expr)
 
     def tensor(self, name: str, dtype: str | None = None) -> relax.Expr:
         """An argument as a tensor: numbers become constants; cast where a dtype is given."""
         return self.as_tensor(self[name], dtype)
 
-    def as_tensor(self, value, dtype: str | None = None) -> relax.Expr:
+    def as_tensor(self, value: Any, dtype: str | None = None) -> relax.Expr:
         """The same of a number, size or expression."""
         if isinstance(value, relax.Expr) and isinstance(value.ty, relax.TensorType):
             return value if dtype is None else self.cast(value, dtype)
@@ -164,11 +190,11 @@ class NodeCall:
         """Raise the error that names this operator and its layer."""
         raise UnsupportedError(self.where, cause, cure)
 
-    def _expression(self, value):
+    def _expression(self, value: object) -> Any:
         return self.importer.env[value] if isinstance(value, Node) else value
 
 
-def constant(value) -> relax.Constant:
+def constant(value: torch.Tensor | ArrayLike) -> GenericConst:
     """A constant of exactly this dtype: without one, `relax.const` would narrow 64 bits."""
     array = array_of(value) if isinstance(value, torch.Tensor) else np.asarray(value)
     return relax.const(array, str(array.dtype))
@@ -183,7 +209,7 @@ def array_of(tensor: torch.Tensor) -> np.ndarray:
     return array if array.flags.c_contiguous else array.copy()
 
 
-def _bound(node: Node) -> dict[str, object]:
+def _bound(node: Node) -> dict[str, Any]:
     """Arguments of a node by name, those with a default included."""
     arguments = _schema(node)
     bound = {a.name: a.default_value for a in arguments if a.has_default_value()}
@@ -201,7 +227,7 @@ def _schema(node: Node) -> list[torch.Argument]:
     return list(_operator(node)._schema.arguments)
 
 
-def _same(value, default) -> bool:
+def _same(value: object, default: object) -> bool:
     if isinstance(value, (list, tuple)) and isinstance(default, (list, tuple)):
         return list(value) == list(default)
     return value is default or value == default

@@ -48,7 +48,7 @@ class Sizes:
         """One size: a number, or an expression of the inputs' sizes."""
         return self._converted(_expression(size))
 
-    def _converted(self, expression) -> int | Expr:
+    def _converted(self, expression: int | sympy.Expr) -> int | Expr:
         if isinstance(expression, int):
             return expression
         if expression.is_Integer:
@@ -65,7 +65,7 @@ class Sizes:
         return function(*(_int64(argument) for argument in arguments))
 
 
-def _expression(size) -> int | sympy.Expr:
+def _expression(size: int | torch.SymInt) -> int | sympy.Expr:
     return size.node.expr if isinstance(size, torch.SymInt) else int(size)
 
 

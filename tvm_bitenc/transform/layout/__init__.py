@@ -43,7 +43,7 @@ __all__ = ["NCHW", "NHWC", "Layout"]
 class Layout:
     """Rewrite ops on codes to ops on packed planes."""
 
-    def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
+    def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         """Rewrite the module."""
         # First thresholds that slices of one tensor share, then what is packed for two layers.
         return merge_equal(rewrite_calls(merge_equal(mod), _layout))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tvm import relax
+from tvm import relax, tirx
 
 from ...op.packed import pack, unpack, unpack_op
 from ...op.quantize import encode_op
@@ -15,7 +15,7 @@ NHWC, NCHW = [0, 2, 3, 1], [0, 3, 1, 2]
 PLANE_AXES = {0: 0, 1: 4, 2: 1, 3: 2}
 
 
-def unpacked(planes: relax.Expr, channels, graph: Graph) -> relax.Expr:
+def unpacked(planes: relax.Expr, channels: int | tirx.IntImm, graph: Graph) -> relax.Expr:
     """Codes NCHW of planes."""
     return relax.op.permute_dims(graph.emit(unpack(planes, int(channels))), NCHW)
 

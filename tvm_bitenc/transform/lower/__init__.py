@@ -28,6 +28,7 @@ from tvm import relax
 
 from ...encoding import Encoding, accumulator_bound, along, check_accumulator
 from ...errors import UnsupportedError
+from ...layer import four_sides, height_width
 from ...op.branch import branch_conv2d, branch_dense
 from ...op.matmul import branch_matmul
 from ..analysis.float32 import op_name
@@ -51,7 +52,7 @@ __all__ = [
 class Lower:
     """Lower what has two quantized tensors; what hasn't stays float, see `float_layers`."""
 
-    def transform_module(self, mod: tvm.IRModule, _ctx) -> tvm.IRModule:
+    def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         """Rewrite the module."""
         mod = rewrite_calls(mod, lower_layer)
         return merge_equal(rewrite_calls(mod, integer_sums))
@@ -80,9 +81,9 @@ def _lower_conv2d(call: relax.Call, graph: Graph) -> relax.Expr:
         act,
         weight_codes,
         weight_encoding,
-        strides=[int(v) for v in call.attrs.strides],
-        padding=padding,
-        dilation=[int(v) for v in call.attrs.dilation],
+        strides=height_width(call.attrs.strides),
+        padding=four_sides(padding),
+        dilation=height_width(call.attrs.dilation),
         groups=int(call.attrs.groups),
         layer=layer,
     )

@@ -6,7 +6,7 @@ import numpy as np
 from tvm import relax
 
 from ..analysis.float32 import evaluate, op_name
-from ..analysis.grid import ROUNDING_OPS, bounds_of, levels_of, step_along
+from ..analysis.grid import ROUNDING_OPS, Function, bounds_of, levels_of, step_along
 from ..fuse_encode import float_thresholds
 from ..rewrite import Graph
 
@@ -94,7 +94,7 @@ def _survives(level: np.float64, start: np.float32, end: np.float32) -> bool:
     return farthest < 2.0 ** np.floor(np.log2(abs(level)))
 
 
-def _rises(function, low: np.float32, high: np.float32, levels: np.ndarray) -> bool:
+def _rises(function: Function, low: np.float32, high: np.float32, levels: np.ndarray) -> bool:
     """Whether the ends of the range get the outermost levels, and not in reverse."""
     first, last = function(np.array([low, high], np.float32))
     return first <= last and first in levels and last in levels

@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from tvm import relax
+from tvm.ir import GenericConst
 
 from ..checks import dtype_of
 from ..node_call import NodeCall, constant
@@ -19,7 +21,7 @@ def is_float(dtype: str) -> bool:
     return dtype.startswith(("float", "bfloat"))
 
 
-def number(value, like: relax.Expr) -> relax.Constant:
+def number(value: ArrayLike, like: relax.Expr) -> GenericConst:
     """A constant of an expression's dtype."""
     return constant(np.asarray(value).astype(str(like.ty.dtype)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from tvm import relax
@@ -142,7 +143,7 @@ def clamp(call: NodeCall) -> relax.Expr:
     return _clamped(call, call["min"], call["max"])
 
 
-def _clamped(call: NodeCall, low, high) -> relax.Expr:
+def _clamped(call: NodeCall, low: Any, high: Any) -> relax.Expr:
     x, numbers = call.tensor("self", call.dtype), (int, float, type(None))
     plain = isinstance(low, numbers) and isinstance(high, numbers) and is_float(call.dtype)
     if plain:

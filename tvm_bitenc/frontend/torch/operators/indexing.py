@@ -14,6 +14,7 @@ from math import prod
 import numpy as np
 import torch
 from tvm import relax
+from tvm.ir import Expr
 
 from ..node_call import NodeCall, constant
 from .arithmetic import is_float, number
@@ -34,7 +35,7 @@ def take(x: relax.Expr, indices: relax.Expr, axis: int) -> relax.Expr:
     return _op.take(x, indices, axis, mode="clip")
 
 
-def indices_of(call: NodeCall, node, size) -> relax.Expr | torch.Tensor:
+def indices_of(call: NodeCall, node: object, size: int | Expr) -> relax.Expr | torch.Tensor:
     """Indices of an axis, counted from the front: a tensor of torch where they are constant."""
     value = call.importer.value(node)
     if value is None or not isinstance(size, int):
@@ -46,7 +47,7 @@ def indices_of(call: NodeCall, node, size) -> relax.Expr | torch.Tensor:
     return torch.where(value < 0, value + size, value)
 
 
-def _running_indices(call: NodeCall, x, size) -> relax.Expr:
+def _running_indices(call: NodeCall, x: relax.Expr, size: int | Expr) -> relax.Expr:
     x = call.as_tensor(x, "int64")
     size = call.as_tensor(size, "int64")
     zero, one = number(0, x), number(1, x)
@@ -164,7 +165,7 @@ def _without_masks(call: NodeCall) -> list:
     return result
 
 
-def _scaled(call: NodeCall, index, size: int) -> relax.Expr | torch.Tensor:
+def _scaled(call: NodeCall, index: object, size: int) -> relax.Expr | torch.Tensor:
     return index if isinstance(index, torch.Tensor) else indices_of(call, index, size)
 
 
@@ -215,7 +216,14 @@ def index_put(call: NodeCall) -> relax.Expr:
     return indexed.back(_scattered(call, rows, indices, values, 0, reduction))
 
 
-def _scattered(call: NodeCall, x, indices, values, axis: int, reduction: str) -> relax.Expr:
+def _scattered(
+    call: NodeCall,
+    x: relax.Expr,
+    indices: relax.Expr,
+    values: relax.Expr,
+    axis: int,
+    reduction: str,
+) -> relax.Expr:
     """``scatter_elements``, of truth values by way of integers."""
     dtype = str(x.ty.dtype)
     if dtype == "bool":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NoReturn
 
 import numpy as np
 from tvm import relax
@@ -88,7 +89,7 @@ def _as_it_lies(call: NodeCall, name: str) -> relax.Expr | None:
     node = call.graph_value(name)
     if node is None or call.fake(name).is_contiguous():
         return call[name]
-    fake, first = call.fake(name), call.fake(name).storage_offset()
+    fake, first = call.fake(name), int(call.fake(name).storage_offset())
     while base_name(node) in VIEWS:
         node = node.args[0]
     memory = node.meta["val"]
@@ -120,7 +121,7 @@ def _affine(call: NodeCall, x: relax.Expr, shape: tuple, factors: list) -> relax
     return x
 
 
-def refuse_training(call: NodeCall):
+def refuse_training(call: NodeCall) -> NoReturn:
     """Refuse an op that behaves otherwise in training."""
     call.refuse("is in training mode", "Export the model after model.eval()")
 

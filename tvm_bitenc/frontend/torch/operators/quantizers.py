@@ -10,7 +10,8 @@ which changes no value there, says which levels y has. What is spelt out disappe
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from ....encoding import Encoding, along
 from ....errors import UnsupportedError
 from ....op.quantize import quantize
 from ..names import base_name, layer_name, reader_name
-from ..node_call import NodeCall, constant
+from ..node_call import NodeCall, Walk, constant
 
 
 def bitenc_quantize(call: NodeCall) -> relax.Expr:
@@ -69,7 +70,7 @@ def quantize_integers(call: NodeCall) -> relax.Expr:
     node, importer = call.node, call.importer
     x, scale, zero_point, *rest = node.args
     grid = _Grid(node, importer, scale, zero_point, *_axis_and_range(node, rest))
-    emit = importer.block_builder.emit
+    emit = call.emit
     codes = _codes(importer.env[x], grid.reciprocal, grid, emit)
     return emit(relax.op.astype(codes, str(rest[-1]).removeprefix("torch.")))
 
@@ -80,7 +81,7 @@ def dequantize_integers(call: NodeCall) -> relax.Expr:
     node, importer = call.node, call.importer
     integers, scale, zero_point, *rest = node.args
     grid = _Grid(node, importer, scale, zero_point, *_axis_and_range(node, rest))
-    emit = importer.block_builder.emit
+    emit = call.emit
     codes = emit(relax.op.astype(importer.env[integers], "float32"))
     _check_range(importer.value(integers), grid)
     return _levels(codes, grid, emit)
@@ -105,7 +106,15 @@ class _Grid:
         Of the channels; -1 for one scale.
     """
 
-    def __init__(self, node: Node, importer, scale, zero_point, bounds, axis: int):
+    def __init__(
+        self,
+        node: Node,
+        importer: Walk,
+        scale: object,
+        zero_point: object,
+        bounds: Sequence[object],
+        axis: int,
+    ):
         self.layer = reader_name(node)
         self.where = f"{base_name(node)} of layer {self.layer!r}"
         values = [self._number(importer.value(v)) for v in (scale, zero_point, *bounds)]
@@ -120,7 +129,7 @@ class _Grid:
                 self.where, "a scale is zero, negative or not finite", "Calibrate the model again"
             )
 
-    def _number(self, value) -> np.ndarray:
+    def _number(self, value: Any) -> np.ndarray:
         """Value as an array; a lone number as one without axes."""
         if value is None:
             raise UnsupportedError(
@@ -168,7 +177,7 @@ def _levels(codes: relax.Expr, grid: _Grid, emit: Callable) -> relax.Expr:
     return emit(quantize(levels, encoding, grid.axis, grid.layer))
 
 
-def _check_range(integers, grid: _Grid) -> None:
+def _check_range(integers: Any, grid: _Grid) -> None:
     """Refuse stored integers that lie outside of the range that they are said to have."""
     if isinstance(integers, torch.Tensor) and integers.numel():
         low, high = int(integers.min()), int(integers.max())

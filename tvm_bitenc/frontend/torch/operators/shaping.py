@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -94,7 +95,7 @@ def slice_(call: NodeCall) -> relax.Expr:
     return _symbolic_slice(call, axis, start, step)
 
 
-def _symbolic_slice(call: NodeCall, axis: int, start, step: int) -> relax.Expr:
+def _symbolic_slice(call: NodeCall, axis: int, start: Any, step: int) -> relax.Expr:
     """A slice whose size is known to torch alone: from a fixed position on, or all."""
     x, length = call["self"], call.shape[axis]
     if start is None:

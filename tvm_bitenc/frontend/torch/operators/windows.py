@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import product
 from math import prod
 from typing import Any
@@ -79,7 +79,7 @@ class _Window:
         return _flat_positions(lines, self.image)
 
 
-def _fixed(call: NodeCall, sizes) -> list[int]:
+def _fixed(call: NodeCall, sizes: Sequence) -> list[int]:
     if not all(isinstance(size, int) for size in sizes):
         call.refuse("pools images of unknown size", "Export the model with fixed image sizes")
     return list(sizes)
