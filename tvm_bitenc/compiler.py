@@ -48,10 +48,10 @@ def build(
         it where it can, and any other name the CPU.
     threads : int, optional
         1 compiles without parallel loops; None leaves the count to TVM's thread pool.
-    database : path or False, optional
-        Tuned records, as `tune` writes them: a file, or a folder of MetaSchedule's. None takes
-        those that ship with tvm-bitenc, False none at all. Records of another CPU or release of
-        TVM aren't applied; the report says which layers have one.
+    database : path or bool, optional
+        Tuned records, as `tune` writes them: a file, or a folder of MetaSchedule's. None and True
+        take those that ship with tvm-bitenc, False none at all. Records of another CPU or release
+        of TVM aren't applied; the report says which layers have one.
     simulator : {"functional", "verilog"}, optional
         What stands for the accelerator of the target: numpy (the default), or its Verilog, cycle by
         cycle, which needs Verilator.
