@@ -88,7 +88,6 @@ def measure(workload: Workload, machine: Machine, options) -> list[dict]:
     for pair in options.bits:
         runs, chosen[pair] = _our_runs(workload, pair, options)
         contenders |= {(pair, strategy): run for strategy, run in runs.items()}
-    target = load_target(options.target)
     seconds = fastest(contenders, options.seconds * len(contenders), options.threads)
     return [
         {
@@ -99,10 +98,17 @@ def measure(workload: Workload, machine: Machine, options) -> list[dict]:
             "strategy": chosen[pair],
             "seconds": {OURS: seconds[pair, chosen[pair]]} | {p: seconds[p] for p in PEERS},
             "strategy_seconds": {s: seconds[pair, s] for s in STRATEGIES if (pair, s) in seconds},
-            "limits": limits(target, *pair, machine.clock_ghz, options.threads),
+            "limits": _limits(workload, pair, machine, options),
         }
         for pair in options.bits
     ]
+
+
+def _limits(workload: Workload, pair: Bits, machine: Machine, options) -> dict[str, float]:
+    """GMAC/s by strategy; of depthwise layers, which sum nothing over channels, none is counted."""
+    if workload.groups > 1:
+        return {}
+    return limits(load_target(options.target), *pair, machine.clock_ghz, options.threads)
 
 
 def _our_runs(workload: Workload, pair: Bits, options) -> tuple[dict[str, Callable], str]:

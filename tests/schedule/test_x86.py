@@ -29,6 +29,7 @@ RULES = {
     "x86-64-v3": ("avx2", "generic"),
     "x86-64-v4": DEFAULT_RULES,
     "emeraldrapids": DEFAULT_RULES,
+    "sapphirerapids": DEFAULT_RULES,
     "znver5": DEFAULT_RULES,
     "aarch64": ("neon", "generic"),
     "cortex-a76": ("dotprod", "neon", "generic"),
