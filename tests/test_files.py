@@ -13,11 +13,14 @@ import tvm_bitenc
 from tvm_bitenc.errors import BitencError, LibraryError
 from tvm_bitenc.files import scratch_folder, written_whole
 
+# Whoever runs the tests may ignore signals, as nohup does, and children inherit that.
 WRITER = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from tvm_bitenc.files import written_whole
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with written_whole(Path(sys.argv[1])) as temporary:
     temporary.write_text("half")
     print("writing", flush=True)
