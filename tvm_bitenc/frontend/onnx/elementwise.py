@@ -137,16 +137,24 @@ def _div(importer: Importer, node: NodeProto) -> None:
 def _mod(importer: Importer, node: NodeProto) -> None:
     """Remainder: with the sign of the divisor, or as C's fmod."""
     fmod = importer.attributes(node)["fmod"]
-    dtype = check_dtype(importer, node, NUMBERS if fmod else INTEGERS)
+    dtype = check_dtype(importer, node, NUMBERS)
     a, b = (importer.expression(name) for name in node.input)
-    remainder = op.mod if fmod else op.floor_mod
     if dtype in FLOATS:
-        return importer.define(node, remainder(a, b))
+        return importer.define(node, op.mod(a, b) if fmod else _floored_remainder(importer, a, b))
     divisor, is_minus_one = _divisor(importer, node, dtype)
-    result = remainder(a, divisor)
+    result = op.mod(a, divisor) if fmod else op.floor_mod(a, divisor)
     if is_minus_one is not None:
         result = op.where(is_minus_one, scalar(0, dtype), result)
     return importer.define(node, result)
+
+
+def _floored_remainder(importer: Importer, a: relax.Expr, b: relax.Expr) -> relax.Expr:
+    """Numpy's remainder of floats: C's, and a divisor more where their signs differ."""
+    emit, zero = importer.builder.emit, scalar(0, str(a.ty.dtype))
+    remainder = emit(op.mod(a, b))
+    differ = op.logical_xor(emit(op.less(remainder, zero)), emit(op.less(b, zero)))
+    is_off = emit(op.logical_and(emit(op.not_equal(remainder, zero)), emit(differ)))
+    return op.where(is_off, emit(op.add(remainder, b)), remainder)
 
 
 def _divisor(importer: Importer, node: NodeProto, dtype: str) -> tuple[relax.Expr, relax.Expr]:
