@@ -18,6 +18,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, cast
 
@@ -221,11 +222,13 @@ def read_lines(path: Path) -> list[Line]:
     """
     path = file_of(path)
     content = Source(str(path), "Check the path", RecordError, FILE).read(path)
-    complete = content[: content.rfind(b"\n") + 1]
-    return [
-        from_json(line, f"{path}, line {number}")
-        for number, line in enumerate(complete.split(b"\n")[:-1], 1)
-    ]
+    return list(_parsed(content[: content.rfind(b"\n") + 1], str(path)))
+
+
+@lru_cache(maxsize=8)  # Every `build` asks for the shipped files: parsing would be half its time.
+def _parsed(content: bytes, path: str) -> tuple[Line, ...]:
+    lines = enumerate(content.split(b"\n")[:-1], 1)
+    return tuple(from_json(line, f"{path}, line {number}") for number, line in lines)
 
 
 def file_of(database: str | Path) -> Path:
