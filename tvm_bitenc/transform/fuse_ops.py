@@ -18,6 +18,8 @@ from __future__ import annotations
 import tvm
 from tvm import relax
 
+from .options import with_options
+
 MAX_OPS = 32
 _OPTION = "relax.FuseOps.max_depth"
 
@@ -28,12 +30,5 @@ class FuseOps:
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         """Rewrite the module."""
-        current = tvm.transform.PassContext.current()
-        options = {_OPTION: MAX_OPS, **dict(current.config.items())}
-        with tvm.transform.PassContext(
-            opt_level=current.opt_level,
-            required_pass=current.required_pass,
-            disabled_pass=current.disabled_pass,
-            config=options,  # And no instruments: they would be entered twice.
-        ):
+        with with_options({_OPTION: MAX_OPS}):
             return relax.transform.FuseOps()(mod)
