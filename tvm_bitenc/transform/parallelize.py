@@ -21,6 +21,7 @@ from tvm import s_tir, tirx
 
 from ..target import Target
 from .fold_constants import is_scheduled
+from .loops import map_functions
 
 MIN_VALUES = 1 << 15  # Below, waking threads costs more than it saves.
 MAX_TASKS = 64
@@ -43,19 +44,7 @@ class Parallelize:
         """Rewrite the module."""
         if self.target.threads == 1:
             return mod
-        mod = mod.clone()
-        for global_var, function in list(mod.functions_items()):
-            if _has_loops(function) and not is_scheduled(function):
-                mod[global_var] = _parallel(function)
-        return mod
-
-
-def _has_loops(function: tvm.ir.BaseFunc) -> bool:
-    """Whether a function is loops over blocks; TVM's sort, say, is one call of its runtime."""
-    if not isinstance(function, tirx.PrimFunc):
-        return False
-    realize = function.body
-    return hasattr(realize, "block") and realize.block.name_hint == "root"
+        return map_functions(mod, _parallel, unless=is_scheduled)
 
 
 def _at_least(extent: tirx.Expr) -> int:
@@ -63,21 +52,26 @@ def _at_least(extent: tirx.Expr) -> int:
     return int(extent) if isinstance(extent, tirx.IntImm) else 1
 
 
-def _parallel(function: tirx.PrimFunc) -> tirx.PrimFunc:
-    schedule = s_tir.Schedule(tvm.IRModule({"main": function}))
+def _parallel(schedule: s_tir.Schedule) -> None:
     for block in schedule.get_child_blocks(schedule.get_sblock("root")):
-        loops = schedule.get_loops(block)
-        extents = [_at_least(schedule.get(loop).extent) for loop in loops]
-        kinds = [var.iter_type for var in schedule.get(block).iter_vars]
-        spatial = sum(kind == tirx.IterVar.DataPar for kind in kinds)
-        if spatial < 2 or math.prod(extents) < MIN_VALUES or len(kinds) != len(loops):
+        loops = [schedule.get(loop) for loop in schedule.get_loops(block)]
+        extents = [_at_least(loop.extent) for loop in loops]
+        candidates = _outer(schedule.get(block), loops)
+        if math.prod(extents) < MIN_VALUES or not candidates:
             continue
         outer, tasks = [], 1
-        for loop, extent in zip(loops[: spatial - 1], extents):
+        for loop, extent in zip(schedule.get_loops(block)[:candidates], extents):
             if tasks >= MAX_TASKS:
                 break
             outer.append(loop)
             tasks *= extent
         if tasks > 1:
             schedule.parallel(schedule.fuse(*outer) if len(outer) > 1 else outer[0])
-    return schedule.mod["main"]
+
+
+def _outer(block: tirx.SBlock, loops: list[tirx.For]) -> int:
+    """How many of a block's loops, from the outermost, may run in parallel and leave one inside."""
+    spatial = sum(axis.iter_type == tirx.IterVar.DataPar for axis in block.iter_vars)
+    if loops and loops[-1].kind == tirx.ForKind.VECTORIZED:
+        return len(loops) - 1
+    return spatial - 1 if len(loops) == len(block.iter_vars) else 0

@@ -25,6 +25,7 @@ from .fold_constants import FoldConstants
 from .fuse_encode import FuseEncode
 from .fuse_epilogue import FuseEpilogue
 from .fuse_float import FuseFloat
+from .fuse_loops import FuseLoops
 from .fuse_ops import FuseOps
 from .layout import Layout
 from .lower import Lower
@@ -35,6 +36,7 @@ from .push_quantizers import PushQuantizers
 from .schedule import Schedule
 from .strategy import Strategy
 from .strict_float import STRICT_LEGALIZATION
+from .vectorize import Vectorize
 
 Observe = Callable[[str, tvm.IRModule], None]
 _logger = logging.getLogger(__name__)
@@ -238,6 +240,8 @@ def _kernel_passes(target: Target) -> list[Pass]:
         FoldConstants(),
         FuseOps(),
         relax.transform.FuseTIR(),
+        FuseLoops(),
+        Vectorize(target),
         Parallelize(target),
         *cpu_pipeline.dataflow_lower_passes(target.tvm_target),
     ]

@@ -1,0 +1,78 @@
+"""Float arithmetic between layers: one loop over the elements, not one for every op.
+
+Before::
+
+    for i in range(64): sum_1[i] = x[i] + T.float32(3)
+    for i in range(64): y[i] = x[i] * sum_1[i]
+
+After::
+
+    for i in range(64): y[i] = x[i] * (x[i] + T.float32(3))
+
+TVM's own fusion puts ops into one function, whose loops then pass every element through memory.
+Only loops that read the very element that another wrote are joined; what moves elements, as
+transposes and padding do, and what sums over them, keeps a loop of its own.
+"""
+
+from __future__ import annotations
+
+import tvm
+from tvm import s_tir, tirx
+
+from .fold_constants import is_scheduled
+from .loops import (
+    Access,
+    buffer_of,
+    is_constant,
+    is_map,
+    loads_of,
+    map_functions,
+    runs_along_memory,
+    size_of,
+)
+
+MAX_SIZE = 64  # Nodes of what is computed more than once, in all: LLVM finds it, but takes time.
+
+
+@tvm.transform.module_pass(opt_level=0, name="bitenc.FuseLoops")
+class FuseLoops:
+    """Compute values where they are used, in functions that no rule scheduled."""
+
+    def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
+        """Rewrite the module."""
+        return map_functions(mod, _fused, unless=is_scheduled)
+
+
+def _fused(schedule: s_tir.Schedule) -> None:
+    for block in schedule.get_child_blocks(schedule.get_sblock("root")):
+        if _can_be_inlined(schedule, block):
+            schedule.compute_inline(block)
+
+
+def _can_be_inlined(schedule: s_tir.Schedule, block: s_tir.schedule.SBlockRV) -> bool:
+    written = schedule.get(block)
+    consumers = [schedule.get(consumer) for consumer in schedule.get_consumers(block)]
+    if not consumers or not all(is_map(b) for b in (written, *consumers)):
+        return False
+    if not runs_along_memory(written, len(written.iter_vars) - 1):
+        return False
+    buffer = written.body.buffer
+    if not any(
+        buffer.same_as(own) for own in schedule.get(schedule.get_sblock("root")).alloc_buffers
+    ):
+        return False  # It is an output of the function as well.
+    uses = [(b, load) for b in consumers for load in loads_of(b) if buffer_of(load).same_as(buffer)]
+    if not all(_is_same_element(b, load) for b, load in uses):
+        return False
+    return len(uses) == 1 or len(uses) * size_of(written) <= MAX_SIZE
+
+
+def _is_same_element(block: tirx.SBlock, load: Access) -> bool:
+    """Whether a block reads a buffer where it writes its own."""
+    axes = block.iter_vars
+    if len(axes) != len(load.indices):
+        return False
+    return all(
+        index.same_as(axis.var) or (is_constant(index, 0) and is_constant(axis.dom.extent, 1))
+        for index, axis in zip(load.indices, axes)
+    )
