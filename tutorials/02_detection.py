@@ -37,7 +37,7 @@ from tvm_bitenc.transform import no_lowering
 
 torch.set_num_threads(1)
 console = Console(width=110)
-train_scenes, test_scenes = scenes.load_scenes(train=1500, test=200)
+train_scenes, test_scenes = scenes.load_scenes(train=1000, test=200)
 
 # %%
 # The network
@@ -191,7 +191,7 @@ pairs = zip(train_scenes.boxes, train_scenes.labels)
 data = train_scenes.images, torch.stack([encode(*pair) for pair in pairs])
 models, before = {}, None
 torch.manual_seed(0)
-for bits, epochs in [(None, 16), (8, 4), (6, 4), (4, 4), (2, 6)]:
+for bits, epochs in [(None, 15), (8, 3), (6, 3), (4, 3), (2, 5)]:
     model = Detector(bits)
     if before is not None:
         init_from(model, before)

@@ -33,7 +33,7 @@ from tvm_bitenc.transform import no_lowering
 
 torch.set_num_threads(1)
 console = Console(width=110)
-train_scenes, test_scenes = scenes.load_scenes(train=1500, test=200)
+train_scenes, test_scenes = scenes.load_scenes(train=1000, test=200)
 
 # %%
 # The network
@@ -107,7 +107,7 @@ def loss(logits, mask):
 data = train_scenes.images, train_scenes.masks
 models, before = {}, None
 torch.manual_seed(0)
-for bits, epochs in [(None, 12), (8, 3), (4, 4), (2, 4), (1, 5)]:
+for bits, epochs in [(None, 10), (8, 2), (4, 3), (2, 3), (1, 6)]:
     model = UNet(bits)
     if before is not None:
         init_from(model, before)
