@@ -98,7 +98,7 @@ def test_channels_encodings_and_batch(every, strategy, bits, random_layer, kinds
             channels=channels,
             batch=batch,
             size=(3, 4),
-            padding=1,
+            kernel=1,
             stride=2,
         )
         for seed, (weight, act, channels, batch) in enumerate(
@@ -106,21 +106,6 @@ def test_channels_encodings_and_batch(every, strategy, bits, random_layer, kinds
         )
     ]
     assert_exact(layers[::every], strategy=strategy)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("pair", [("symmetric", "symmetric"), ("signed", "unsigned")], ids=str)
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_channels_of_all_bits(strategy, pair, random_layer, kinds, assert_exact):
-    weight, act = (kinds[name] for name in pair)
-    for channels in CHANNELS[1::2]:
-        layers = [
-            random_layer(
-                m * k, weight(m, 2.0), act(k, 2.0), channels=channels, size=(3, 4), **window
-            )
-            for (m, k), window in zip(ALL_BITS, itertools.cycle(WINDOWS))
-        ]
-        assert_exact(layers, strategy=strategy)
 
 
 def unusual_layers(random_layer):

@@ -13,7 +13,7 @@ WIDTHS = (7, 13)  # Some tile leaves pixels over in each.
 W, A = Encoding.symmetric(2, 2.0), Encoding.unsigned(3, 2.0)
 
 
-def layers_of(bits, random_layer, kinds):
+def layers_of(bits, random_layer, kinds, **window):
     rest = itertools.cycle(itertools.product(kinds.values(), kinds.values()))
     return [
         random_layer(
@@ -22,7 +22,7 @@ def layers_of(bits, random_layer, kinds):
             act(k, 2.0),
             channels=CHANNELS[(m + k) % len(CHANNELS)],
             size=(3, WIDTHS[m % 2]),
-            padding=1,
+            **(window or dict(padding=1)),
         )
         for (m, k), (weight, act) in zip(bits, rest)
     ]

@@ -218,7 +218,7 @@ def classifier(pretrained):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("bits, worst", [((8, 8), 0.02), ((4, 8), 0.2), ((4, 4), 0.7)])
+@pytest.mark.parametrize("bits, worst", [((8, 8), 0.02), ((4, 4), 0.7)])
 def test_a_pretrained_classifier(bits, worst, classifier, text_images, same):
     batches = [text_images(range(8 * i, 8 * i + 8), 48, 192) for i in range(2)]
     mod = quantize(classifier, batches, *bits)
@@ -236,14 +236,13 @@ def test_a_pretrained_classifier(bits, worst, classifier, text_images, same):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("bits, worst", [((8, 8), 0.02), ((4, 4), 1.0)])
-def test_a_pretrained_text_detector(bits, worst, pretrained, text_images, same):
+def test_a_pretrained_text_detector(pretrained, text_images, same):
     path = pretrained("ch_PP-OCRv4_det_infer.onnx")
     batches = [text_images([i], 160, 160) for i in range(2)]
-    mod = quantize(path, batches, *bits)
+    mod = quantize(path, batches, 8, 8)
     report = report_of(mod)
     kinds = {row.kind for row in report.layers}
-    assert len(report.layers) == 44 and report.output_error < worst
+    assert len(report.layers) == 44 and report.output_error < 0.02
     assert kinds == {"conv2d", "depthwise", "conv2d_transpose"}
     x = text_images([100], 160, 160)
     built = be.build(mod)
