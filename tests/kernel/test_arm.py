@@ -139,8 +139,16 @@ def resnet():
     return ResNet18(2, 2, 10), torch.randn(1, 3, 64, 64)
 
 
-@pytest.mark.parametrize("make", [digits, pytest.param(resnet, marks=SLOW)])
-@on("cortex-a72", *slowly("cortex-a76", "armv7-neon"))
+@pytest.mark.parametrize(
+    "make, target",
+    [
+        (digits, "cortex-a72"),
+        pytest.param(digits, "cortex-a76", marks=SLOW),
+        pytest.param(resnet, "cortex-a72", marks=SLOW),
+        pytest.param(resnet, "armv7-neon", marks=SLOW),
+    ],
+    indirect=["target"],
+)
 def test_networks_give_what_x86_gives(make, target, same):
     torch.manual_seed(0)
     model, x = make()

@@ -140,7 +140,7 @@ def test_training_learns_and_repeats(digits):
 @pytest.mark.slow
 def test_the_whole_route_loses_little(digits):
     data = digits.load_digits()
-    models = digits.train_route((4, 2, 1), data)
+    models = digits.train_route((4, 2, 1), data, low_epochs=8)
     reached = {name: digits.accuracy(model, *data[2:]) for name, model in models.items()}
     assert reached["float"] > 0.985
     assert reached["W2A2"] >= reached["float"] - 0.02

@@ -1,4 +1,4 @@
-"""A hundred random networks are exact, and the suite would notice if they weren't."""
+"""Fifty random networks are exact, and the suite would notice if they weren't."""
 
 import re
 import subprocess
@@ -31,11 +31,11 @@ ROOT = Path(__file__).parents[3]
 @pytest.mark.slow
 def test_random_networks_are_exact():
     """In a process of its own: a child of pytest's would inherit its threads."""
-    options = ["--count", "50", "--kind", "both", "--no-shrink"]
+    options = ["--count", "25", "--kind", "both", "--no-shrink"]
     command = [sys.executable, "-m", "tests.suites.random_networks", *options]
     run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert run.returncode == 0, run.stdout[-5000:] + run.stderr[-3000:]
-    assert sum(map(int, re.findall(r"'pass': (\d+)", run.stdout))) >= 95, run.stdout[-3000:]
+    assert sum(map(int, re.findall(r"'pass': (\d+)", run.stdout))) >= 47, run.stdout[-3000:]
 
 
 def test_every_step_is_reached():
