@@ -42,7 +42,7 @@ def test_golden():
 
 @I.ir_module
 class Moved:
-    """An output of its own, a transpose, a sum over rows and a kernel of a rule."""
+    """An output of its own, a shift, a sum over rows and a kernel of a rule."""
 
     @T.prim_func(s_tir=True)
     def both(
@@ -58,16 +58,16 @@ class Moved:
                 b[vi] = a[vi] + T.float32(1)
 
     @T.prim_func(s_tir=True)
-    def transposed(x: T.Buffer((4, 4), "float32"), y: T.Buffer((4, 4), "float32")):
-        a = T.sblock_alloc_buffer((4, 4))
-        for i, j in T.grid(4, 4):
+    def shifted(x: T.Buffer((5,), "float32"), y: T.Buffer((4,), "float32")):
+        a = T.sblock_alloc_buffer((5,))
+        for i in range(5):
             with T.sblock("a"):
-                vi, vj = T.axis.remap("SS", [i, j])
-                a[vi, vj] = x[vi, vj] + T.float32(1)
-        for i, j in T.grid(4, 4):
+                vi = T.axis.spatial(5, i)
+                a[vi] = x[vi] + T.float32(1)
+        for i in range(4):
             with T.sblock("y"):
-                vi, vj = T.axis.remap("SS", [i, j])
-                y[vi, vj] = a[vj, vi]
+                vi = T.axis.spatial(4, i)
+                y[vi] = a[vi + 1]
 
     @T.prim_func(s_tir=True)
     def summed(x: T.Buffer((4, 4), "float32"), y: T.Buffer((4,), "float32")):
@@ -97,10 +97,37 @@ class Moved:
                 y[vi] = a[vi] + T.float32(1)
 
 
-@pytest.mark.parametrize("name", ["both", "transposed", "summed", "kernel"])
+@pytest.mark.parametrize("name", ["both", "shifted", "summed", "kernel"])
 def test_what_keeps_its_loops(name):
     mod = tvm.IRModule({name: Moved[name]})
     tvm.ir.assert_structural_equal(FuseLoops()(mod), mod)
+
+
+def test_what_a_transpose_reads_is_computed_in_it():
+    @I.ir_module
+    class Before:
+        @T.prim_func(s_tir=True)
+        def main(x: T.Buffer((16, 32), "float32"), y: T.Buffer((32, 16), "float32")):
+            doubled = T.sblock_alloc_buffer((16, 32))
+            for i, j in T.grid(16, 32):
+                with T.sblock("double"):
+                    vi, vj = T.axis.remap("SS", [i, j])
+                    doubled[vi, vj] = x[vi, vj] * T.float32(2)
+            for i, j in T.grid(32, 16):
+                with T.sblock("transpose"):
+                    vi, vj = T.axis.remap("SS", [i, j])
+                    y[vi, vj] = doubled[vj, vi]
+
+    @I.ir_module
+    class After:
+        @T.prim_func(s_tir=True)
+        def main(x: T.Buffer((16, 32), "float32"), y: T.Buffer((32, 16), "float32")):
+            for i, j in T.grid(32, 16):
+                with T.sblock("transpose"):
+                    vi, vj = T.axis.remap("SS", [i, j])
+                    y[vi, vj] = x[vj, vi] * T.float32(2)
+
+    tvm.ir.assert_structural_equal(FuseLoops()(Before), After)
 
 
 def test_what_is_used_again_and_again_isnt_computed_again_and_again(module_of):

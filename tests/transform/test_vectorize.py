@@ -98,6 +98,50 @@ def test_vectors_are_those_of_the_target(target, lanes):
     assert lanes_of(vectorized(added((4, 64), (4, 64)), target)) == lanes
 
 
+def test_transposes_are_tiled():
+    @I.ir_module
+    class Before:
+        @T.prim_func(s_tir=True)
+        def main(x: T.Buffer((7, 8, 64), "float32"), y: T.Buffer((64, 7, 8), "float32")):
+            for c, h, w in T.grid(64, 7, 8):
+                with T.sblock("transpose"):
+                    vc, vh, vw = T.axis.remap("SSS", [c, h, w])
+                    y[vc, vh, vw] = x[vh, vw, vc]
+
+    @I.ir_module
+    class After:
+        @T.prim_func(s_tir=True)
+        def main(x: T.Buffer((7, 8, 64), "float32"), y: T.Buffer((64, 7, 8), "float32")):
+            for p, o, i in T.grid(4, 4, 16):
+                for j in T.vectorized(14):
+                    with T.sblock("transpose"):
+                        vc = T.axis.spatial(64, o * 16 + i)
+                        vh = T.axis.spatial(7, (p * 14 + j) // 8)
+                        vw = T.axis.spatial(8, (p * 14 + j) % 8)
+                        y[vc, vh, vw] = x[vh, vw, vc]
+
+    tvm.ir.assert_structural_equal(vectorized(Before), After)
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    st.lists(st.sampled_from([1, 2, 3, 5, 8, 16, 20]), min_size=2, max_size=4),
+    st.randoms(use_true_random=False),
+    st.sampled_from(["float32", "uint8"]),
+)
+def test_transposes_of_any_order(module_of, same, shape, random, dtype):
+    order = random.sample(range(len(shape)), len(shape))
+
+    def body(builder, x):
+        y = builder.emit(relax.op.add(x, relax.const(np.ones((), dtype))))
+        y = builder.emit(relax.op.permute_dims(y, order))
+        return builder.emit(relax.op.maximum(y, relax.const(np.full((), 40, dtype))))
+
+    x = np.arange(np.prod(shape)).astype(dtype).reshape(shape)
+    expected = np.maximum((x + np.ones((), dtype)).transpose(order), np.full((), 40, dtype))
+    assert same(be.build(module_of([shape], body, dtype))(x), expected)
+
+
 def test_bools_are_bytes_in_memory(module_of, same):
     def body(builder, x):
         is_large = builder.emit(relax.op.greater(x, relax.const(0.0)))

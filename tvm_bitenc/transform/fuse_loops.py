@@ -10,8 +10,8 @@ After::
     for i in range(64): y[i] = x[i] * (x[i] + T.float32(3))
 
 TVM's own fusion puts ops into one function, whose loops then pass every element through memory.
-Only loops that read the very element that another wrote are joined; what moves elements, as
-transposes and padding do, and what sums over them, keeps a loop of its own.
+Only loops that read the very element that another wrote are joined, and transposes with what they
+read; what else moves elements, as padding does, and what sums over them, keeps a loop of its own.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from .loops import (
     map_functions,
     runs_along_memory,
     size_of,
+    transpose_tile,
 )
 
 MAX_SIZE = 64  # Nodes of what is computed more than once, in all: LLVM finds it, but takes time.
@@ -63,7 +64,7 @@ def _can_be_inlined(schedule: s_tir.Schedule, block: s_tir.schedule.SBlockRV) ->
         return False  # It is an output of the function as well.
     uses = [(b, load) for b in consumers for load in loads_of(b) if buffer_of(load).same_as(buffer)]
     if not all(_is_same_element(b, load) for b, load in uses):
-        return False
+        return len(uses) == 1 and _is_transposed(*uses[0])
     return len(uses) == 1 or len(uses) * size_of(written) <= MAX_SIZE
 
 
@@ -76,3 +77,10 @@ def _is_same_element(block: tirx.SBlock, load: Access) -> bool:
         index.same_as(axis.var) or (is_constant(index, 0) and is_constant(axis.dom.extent, 1))
         for index, axis in zip(load.indices, axes)
     )
+
+
+def _is_transposed(block: tirx.SBlock, load: Access) -> bool:
+    """Whether a block reads each element of a buffer once, in another order, tile by tile."""
+    read = [[index.same_as(axis.var) for axis in block.iter_vars] for index in load.indices]
+    is_permutation = all(sum(row) == 1 for row in read) and all(sum(c) == 1 for c in zip(*read))
+    return is_permutation and transpose_tile(block) is not None

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from typing import TypeAlias
+import math
+from collections.abc import Callable, Sequence
+from typing import TypeAlias, cast
 
 import tvm
 import tvm_ffi
 from tvm import s_tir, tirx
 
+TILE = 16  # Of a transpose, at most, in either direction.
+MIN_LANES = 4
 Access: TypeAlias = "tvm.ir.TensorLoad | tirx.BufferStore"
 
 
@@ -92,21 +95,79 @@ def runs_along_memory(block: tirx.SBlock, first: int) -> bool:
 
     Then these axes are as good as one.
     """
-    return all(_runs_along(access, block, first) for access in (block.body, *loads_of(block)))
+    axes = block.iter_vars
+    return all(
+        _runs_along(list(access.indices), list(buffer_of(access).shape), axes, first)
+        for access in (block.body, *loads_of(block))
+    )
 
 
-def _runs_along(access: Access, block: tirx.SBlock, first: int) -> bool:
-    axes = block.iter_vars[first:]
-    split = len(access.indices) - len(axes)
-    outer, inner = access.indices[: max(split, 0)], access.indices[max(split, 0) :]
-    variables = [axis.var for axis in axes]
-    if not any(_uses(index, variables) for index in access.indices):
+def turned_axes(block: tirx.SBlock) -> tuple[int, int] | None:
+    """Return the axes along which a transpose writes and reads.
+
+    Returns
+    -------
+    (first, axis) or None
+        The block writes along the axes from `first` on, which are as good as one; some of its loads
+        run along `axis` instead, and all others as the block writes. None for what isn't so.
+    """
+    axes = block.iter_vars
+    for first in range(1, len(axes)):
+        read = {_axis_read_along(load, axes, first) for load in loads_of(block)} - {first}
+        if len(read) == 1 and None not in read:
+            return first, cast("int", read.pop())
+    return None
+
+
+def transpose_tile(block: tirx.SBlock) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """Return `turned_axes` of a transpose, and how long its tiles are along `axis` and `first`."""
+    turned = turned_axes(block) if is_map(block) else None
+    if turned is None:
+        return None
+    written, read = static_count(block, turned[0]), block.iter_vars[turned[1]].dom.extent
+    if written is None or not isinstance(read, tirx.IntImm):
+        return None
+    rows, lanes = divisor(int(read), TILE), divisor(written, TILE)
+    return (turned, (rows, lanes)) if lanes >= MIN_LANES else None
+
+
+def static_count(block: tirx.SBlock, first: int) -> int | None:
+    """Number of elements in the axes from `first` on; None where one is dynamic."""
+    extents = [axis.dom.extent for axis in block.iter_vars[first:]]
+    if not all(isinstance(extent, tirx.IntImm) for extent in extents):
+        return None
+    return math.prod(int(extent) for extent in extents)
+
+
+def _axis_read_along(load: Access, axes: Sequence[tirx.IterVar], first: int) -> int | None:
+    """`first` for a load that runs along memory, the axis of one that is turned, else None."""
+    indices, shape = list(load.indices), list(buffer_of(load).shape)
+    if _runs_along(indices, shape, axes, first):
+        return first
+    turned = [i for i, axis in enumerate(axes[:first]) if indices[-1].same_as(axis.var)]
+    is_one = first == len(axes) - 1 and all(isinstance(index, tirx.Var) for index in indices)
+    if turned and (is_one or _runs_along(indices[:-1], shape[:-1], axes, first)):
+        return turned[0]
+    return None
+
+
+def _runs_along(
+    indices: list[tirx.Expr], shape: list[tirx.Expr], axes: Sequence[tirx.IterVar], first: int
+) -> bool:
+    variables = [axis.var for axis in axes[first:]]
+    if not any(_uses(index, variables) for index in indices):
         return True
-    if split < 0 or any(_uses(index, variables) for index in outer):
+    split = len(indices) - len(variables)
+    if split < 0 or any(_uses(index, variables) for index in indices[:split]):
         return False
-    shape = buffer_of(access).shape[split:]
-    is_whole = [_equal(size, axis.dom.extent) for size, axis in zip(shape, axes)]
-    return all(i.same_as(v) for i, v in zip(inner, variables)) and all(is_whole[1:])
+    is_whole = [_equal(n, axis.dom.extent) for n, axis in zip(shape[split:], axes[first:])]
+    is_in_order = all(i.same_as(v) for i, v in zip(indices[split:], variables))
+    return is_in_order and all(is_whole[1:])
+
+
+def divisor(count: int, most: int) -> int:
+    """Largest divisor of a count up to `most`."""
+    return next((n for n in range(most, 0, -1) if count % n == 0), 1)
 
 
 def _uses(index: tirx.Expr, variables: list[tirx.Var]) -> bool:

@@ -9,13 +9,20 @@ After::
     for i in range(600):
         for j in T.vectorized(16): y[i * 16 + j] = fence(x[i * 16 + j] * s[0]) + T.float32(3)
 
+A transpose is done tile by tile, of a vector's length in both directions::
+
+    for c, p in T.grid(64, 3136): y[c, p] = x[p, c]
+
+    for p, c in T.grid(196, 4):
+        for i in range(16):
+            for j in T.vectorized(16): y[c * 16 + i, p * 16 + j] = x[p * 16 + j, c * 16 + i]
+
 LLVM vectorizes no loop with a fence in it, which exact float arithmetic needs: it unrolls such a
 loop instead, into thousands of instructions for one number at a time.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import tvm
@@ -23,7 +30,16 @@ from tvm import s_tir, tirx
 
 from ..target import Target
 from .fold_constants import is_scheduled
-from .loops import buffer_of, is_map, loads_of, map_functions, runs_along_memory
+from .loops import (
+    buffer_of,
+    divisor,
+    is_map,
+    loads_of,
+    map_functions,
+    runs_along_memory,
+    static_count,
+    transpose_tile,
+)
 
 _VECTOR_BYTES = {"avx512f": 64, "avx2": 32, "avx": 32}
 
@@ -50,32 +66,56 @@ class Vectorize:
     def _vectorized(self, schedule: s_tir.Schedule) -> None:
         features = self.target.features
         vector_bytes = next((n for name, n in _VECTOR_BYTES.items() if name in features), 16)
-        for block in schedule.get_child_blocks(schedule.get_sblock("root")):
-            first, lanes = _vector(schedule.get(block), vector_bytes)
-            loops = schedule.get_loops(block)
-            if lanes > 1 and len(loops) == len(schedule.get(block).iter_vars):
-                inner = loops[first:]
-                whole = schedule.fuse(*inner) if len(inner) > 1 else inner[0]
-                schedule.vectorize(schedule.split(whole, [None, lanes])[1])
+        for rv in schedule.get_child_blocks(schedule.get_sblock("root")):
+            block = schedule.get(rv)
+            if len(schedule.get_loops(rv)) == len(block.iter_vars) and _is_vectorizable(block):
+                _vectorize(schedule, rv, vector_bytes) or _tile_transpose(schedule, rv)
 
 
-def _vector(block: tirx.SBlock, vector_bytes: int) -> tuple[int, int]:
-    """First of the axes that are as good as one, and how many of its elements are a vector."""
-    if not is_map(block):
-        return 0, 1
-    dtypes = {str(buffer_of(access).dtype) for access in (block.body, *loads_of(block))}
-    if "bool" in dtypes:  # A vector of these is bits, in memory they are bytes.
-        return 0, 1
-    extents = [axis.dom.extent for axis in block.iter_vars]
-    lanes = vector_bytes // max(tvm.DataType(dtype).itemsize for dtype in dtypes)
-    for first in range(len(extents)):
-        inner = extents[first:]
-        if all(isinstance(n, tirx.IntImm) for n in inner) and runs_along_memory(block, first):
-            return first, _divisor(math.prod(int(n) for n in inner), lanes)
-    return 0, 1
+def _is_vectorizable(block: tirx.SBlock) -> bool:
+    """Whether a block is a map of numbers: a vector of truths is bits, in memory they are bytes."""
+    return is_map(block) and "bool" not in _dtypes(block)
 
 
-def _divisor(count: int, lanes: int) -> int:
-    """Largest divisor of a count up to `lanes`; 1 where it would leave most lanes idle."""
-    found = next((n for n in range(lanes, 0, -1) if count % n == 0), 1)
-    return found if 2 * found > lanes else 1
+def _dtypes(block: tirx.SBlock) -> set[str]:
+    return {str(buffer_of(access).dtype) for access in (block.body, *loads_of(block))}
+
+
+def _vectorize(schedule: s_tir.Schedule, rv: s_tir.schedule.SBlockRV, vector_bytes: int) -> bool:
+    """Vectorize the last axes that are as good as one; say whether there are any."""
+    block = schedule.get(rv)
+    lanes = vector_bytes // max(tvm.DataType(dtype).itemsize for dtype in _dtypes(block))
+    for first in range(len(block.iter_vars)):
+        count = static_count(block, first)
+        if count is None or not runs_along_memory(block, first):
+            continue
+        length = divisor(count, lanes)
+        if 2 * length <= lanes:  # Most lanes would idle.
+            return False
+        schedule.vectorize(_split(schedule, schedule.get_loops(rv)[first:], length)[1])
+        return True
+    return False
+
+
+def _tile_transpose(schedule: s_tir.Schedule, rv: s_tir.schedule.SBlockRV) -> bool:
+    """Tile a transpose, so that lines of memory are read and written once; say whether it is one.
+
+    Loads of a vector are as many as its lanes, from lines that the rows of a tile share.
+    """
+    block = schedule.get(rv)
+    lengths = transpose_tile(block)
+    if lengths is None:
+        return False
+    (first, axis), (rows, lanes) = lengths
+    loops = schedule.get_loops(rv)
+    outer = [loop for i, loop in enumerate(loops[:first]) if i != axis]
+    far, near = _split(schedule, loops[first:], lanes)
+    tiles, row = schedule.split(loops[axis], [None, rows])
+    schedule.reorder(*outer, far, tiles, row, near)
+    schedule.vectorize(near)
+    return True
+
+
+def _split(schedule: s_tir.Schedule, loops: list[s_tir.schedule.LoopRV], length: int) -> tuple:
+    whole = schedule.fuse(*loops) if len(loops) > 1 else loops[0]
+    return tuple(schedule.split(whole, [None, length]))
