@@ -6,6 +6,7 @@ import numpy as np
 
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.op import branch_conv2d, threshold
+from tvm_bitenc.reference import pads
 
 CHANNELS = (1, 3, 17, 64, 65, 130)
 FAR = 10**6  # Beyond every accumulator.
@@ -76,7 +77,7 @@ def thresholded(cases, module_of):
                 layer.act,
                 layer.weight_codes,
                 layer.weight,
-                padding=(1, 1, 1, 1),
+                padding=pads(layer.window.get("padding", 0)),
                 groups=layer.window.get("groups", 1),
                 layer=layer.name,
             )

@@ -13,10 +13,10 @@ from tvm_bitenc.strategy import STRATEGIES
 
 SLOW = pytest.mark.slow  # Compiling many kernels takes minutes.
 
-SOME_BITS = (
-    *((1, 1), (1, 2), (1, 8), (2, 2), (2, 3), (3, 5)),
-    *((4, 4), (5, 2), (6, 7), (7, 1), (8, 4), (8, 8)),
-)
+# A border takes LLVM several times as long, the longer the more bits.
+BITS_AT_BORDERS = ((1, 1), (2, 3), (3, 5), (5, 2))
+BITS_OF_ONE_PIXEL = ((1, 8), (4, 4), (6, 7), (7, 1), (8, 4))
+HAVE_BORDERS = ((2, True), (7, True), (3, False))  # (output bits, whether thresholds are even)
 
 
 @pytest.fixture
@@ -35,7 +35,11 @@ def epilogues(monkeypatch):
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_some_bits(strategy, target, random_layer, kinds, assert_exact, epilogues):
-    assert_exact(layers_of(SOME_BITS, random_layer, kinds), strategy=strategy, target=target)
+    layers = [
+        *layers_of(BITS_AT_BORDERS, random_layer, kinds),
+        *layers_of(BITS_OF_ONE_PIXEL, random_layer, kinds, kernel=1),
+    ]
+    assert_exact(layers, strategy=strategy, target=target)
     assert "Floats" in epilogues
 
 
@@ -43,7 +47,10 @@ def test_some_bits(strategy, target, random_layer, kinds, assert_exact, epilogue
 def test_avx512_without_popcount_and_dot_products(
     strategy, plain_avx512, random_layer, kinds, assert_exact
 ):
-    layers = layers_of([(1, 1), (2, 3), (8, 8)], random_layer, kinds)
+    layers = [
+        *layers_of([(1, 1), (2, 3)], random_layer, kinds),
+        *layers_of([(8, 8)], random_layer, kinds, kernel=1),
+    ]
     assert_exact(layers, strategy=strategy, target=plain_avx512)
 
 
@@ -92,7 +99,9 @@ def test_thresholds_of_all_out_bits(
     cases = []
     for bits, is_even in [*((b, True) for b in range(1, 9)), (3, False), (8, False)]:
         out_channels, width = (66, 8, 64)[bits % 3], WIDTHS[bits % 2]
-        size = dict(channels=17, out_channels=out_channels, size=(3, width), padding=1)
+        size = dict(channels=17, out_channels=out_channels, size=(3, width))
+        has_border = (bits, is_even) in HAVE_BORDERS
+        size |= dict(padding=1) if has_border else dict(kernel=1)
         weight = Encoding.signed(2, 2.0) if bits % 2 else Encoding.symmetric(2, 2.0)
         layer = random_layer(bits, weight, A, **size)
         cases.append((layer, *steps_of(layer, bits, is_even, bits)))
