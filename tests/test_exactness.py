@@ -143,9 +143,7 @@ def unusual_layers(random_layer):
     return [random_layer(i, *pair, **window) for i, (*pair, window) in enumerate(options)]
 
 
-@pytest.mark.parametrize(
-    "strategy", [*STRATEGIES, pytest.param("auto", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("strategy", [*STRATEGIES, pytest.param("auto", marks=pytest.mark.slow)])
 def test_unusual_layers(strategy, random_layer, assert_exact):
     assert_exact(unusual_layers(random_layer), strategy=strategy)
 

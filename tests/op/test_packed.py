@@ -38,9 +38,9 @@ def test_pack_and_unpack(bits, module_of, outputs_of, same):
 
 
 @pytest.mark.parametrize("pipeline", ["none", "default"])
-@pytest.mark.parametrize("bits", [1, 2, 5])
+@pytest.mark.parametrize("bits", [1, 3])
 def test_max_pooling_takes_the_largest_code(bits, pipeline, module_of, outputs_of, same):
-    codes = rng.integers(0, 2**bits, (2, 7, 8, 70), dtype=np.uint8)
+    codes = rng.integers(0, 2**bits, (1, 7, 8, 70), dtype=np.uint8)
     windows = [
         dict(pool_size=(2, 2), strides=(2, 2)),
         dict(pool_size=(3, 3), strides=(2, 2), padding=(1, 1, 1, 1)),
@@ -51,7 +51,7 @@ def test_max_pooling_takes_the_largest_code(bits, pipeline, module_of, outputs_o
     planes = [
         relax.BlockBuilder().normalize(
             relax.op.nn.max_pool2d(
-                relax.Var("x", relax.TensorType((2, 70, 7, 8), "uint8")), **window
+                relax.Var("x", relax.TensorType((1, 70, 7, 8), "uint8")), **window
             )
         )
         for window in windows

@@ -54,7 +54,6 @@ def values(encoding, seed=0):
 
 
 ENCODINGS = [
-    Encoding.unsigned(2, 0.5),
     Encoding.symmetric(3, 4.0),
     Encoding.signed(8, 2.0**-9),
     Encoding.unsigned(4, 0.375),  # Not a power of two, but 3 / 8.
