@@ -43,7 +43,7 @@ class Fake(nn.Module):
 def model_of_nn():
     torch.manual_seed(0)
     return nn.Sequential(
-        QConv2d(3, 8, 3, weight_bits=2, act_bits=3),
+        QConv2d(3, 8, 1, weight_bits=2, act_bits=3),
         nn.BatchNorm2d(8),
         nn.Flatten(),
         QLinear(8 * 16, 4, weight_bits=1, act_bits=2),
@@ -53,10 +53,10 @@ def model_of_nn():
 @pytest.mark.parametrize("make", [Fake, model_of_nn])
 @torch.no_grad()
 def test_numbers_are_torchs(make):
-    model, x = make().eval(), torch.randn(2, 3, 6, 6)
+    model, x = make().eval(), torch.randn(2, 3, 4, 4)
     counter = CompileCounterWithBackend("bitenc")
     compiled = torch.compile(model, backend=counter, fullgraph=True)
-    for batch in (x, torch.randn(2, 3, 6, 6)):
+    for batch in (x, torch.randn(2, 3, 4, 4)):
         y = compiled(batch)
         assert isinstance(y, torch.Tensor) and torch.equal(y, model(batch))
     assert counter.frame_count == 1
@@ -64,7 +64,7 @@ def test_numbers_are_torchs(make):
 
 @torch.no_grad()
 def test_by_name_and_with_options():
-    model, x = model_of_nn().eval(), torch.randn(1, 3, 6, 6)
+    model, x = model_of_nn().eval(), torch.randn(1, 3, 4, 4)
     options = {"strategy": "xnor", "threads": 1, "target": "native"}
     compiled = torch.compile(model, backend="bitenc", options=options)
     assert torch.equal(compiled(x), model(x))
@@ -78,7 +78,7 @@ def test_libraries_of_one_graph(monkeypatch):
     compiled = torch.compile(model, backend="bitenc")
     with torch.no_grad():
         for batch in (2, 3, 4, 3, 4):  # From the second on, torch.compile has one dynamic graph.
-            x = torch.randn(batch, 3, 6, 6)
+            x = torch.randn(batch, 3, 4, 4)
             assert torch.equal(compiled(x), model(x))
         assert len(builds) == 3
         model[0].bias.add_(1)  # The constants in the library are stale now.
@@ -90,7 +90,7 @@ def test_libraries_of_one_graph(monkeypatch):
 def test_numbers_as_inputs_are_refused():
     compiled = torch.compile(model_of_nn().eval(), backend="bitenc", dynamic=True)
     with pytest.raises(Exception, match=r"Python float.*dynamic=False"):
-        compiled(torch.randn(2, 3, 6, 6))
+        compiled(torch.randn(2, 3, 4, 4))
 
 
 def test_several_inputs_and_outputs():
@@ -109,7 +109,7 @@ def test_several_inputs_and_outputs():
 
 
 def test_no_gradients():
-    model, x = model_of_nn().eval(), torch.randn(2, 3, 6, 6)
+    model, x = model_of_nn().eval(), torch.randn(2, 3, 4, 4)
     y = torch.compile(model, backend="bitenc")(x)
     assert torch.equal(y, model(x))
     with pytest.raises(UnsupportedError, match="computes no gradients.*Train the model uncompiled"):
@@ -122,7 +122,7 @@ def test_no_gradients():
 def test_training_mode_is_refused():
     compiled = torch.compile(model_of_nn().train(), backend="bitenc")
     with pytest.raises(Exception, match=r"is in training mode.*model\.eval\(\)"):
-        compiled(torch.randn(2, 3, 6, 6))
+        compiled(torch.randn(2, 3, 4, 4))
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ def report(digits, *bits, **options):
     return report_of(be.quantize(digits.model, digits.batches, *bits, **options))
 
 
-@pytest.mark.parametrize("uniform_bits", [1, 2, 3])
+@pytest.mark.parametrize("uniform_bits", [1, 2])
 def test_a_budget_of_weight_bytes_beats_equal_bits(uniform_bits, digits):
     """The budget is a quarter of the way to the next number of bits, so equal bits can't use it."""
     uniform, above = (report(digits, bits, 4) for bits in (uniform_bits, uniform_bits + 1))
@@ -29,7 +29,7 @@ def test_a_budget_of_weight_bytes_beats_equal_bits(uniform_bits, digits):
 
 
 def test_at_the_size_of_equal_bits_it_is_never_worse(digits):
-    for bits in (1, 2, 4):
+    for bits in (1, 3):
         uniform = report(digits, bits, 4)
         chosen = report(digits, 8, 4, bits="auto", weight_bytes=uniform.weight_bytes)
         assert chosen.weight_bytes <= uniform.weight_bytes
@@ -38,7 +38,7 @@ def test_at_the_size_of_equal_bits_it_is_never_worse(digits):
 
 def test_an_error_budget_is_kept_with_fewer_bytes(digits, tmp_path):
     sizes = []
-    for error in (0.1, 0.01, 0.001):
+    for error in (0.1, 0.001):
         chosen = report(digits, bits="auto", error=error, checkpoint=tmp_path / "run.json")
         assert error / 10 < chosen.output_error <= error
         sizes.append(chosen.weight_bytes)
@@ -61,7 +61,7 @@ def test_a_latency_budget_is_kept(digits, tmp_path):
 
     most = cost(report(digits).layers)
     errors = []
-    for share in (1.0, 0.5, 0.3):
+    for share in (0.5, 0.3):
         # What was measured for one budget serves the others.
         options = dict(bits="auto", target=X86, checkpoint=tmp_path / "run.json")
         chosen = report(digits, latency=share, **options)

@@ -23,9 +23,8 @@ def quantize(model, batches, *bits, **options):
 @pytest.mark.parametrize(
     "bits",
     [
-        (8, 8),
-        pytest.param((3, 5), marks=SLOW),
-        pytest.param((4, 4), marks=SLOW),
+        (3, 5),
+        pytest.param((8, 8), marks=SLOW),
         pytest.param((2, 1), marks=SLOW),
     ],
 )
@@ -40,8 +39,9 @@ def test_compiled_numbers_are_those_of_the_module_as_imported(bits, mixed_withou
 
 def test_digits_compile_to_torchs_bits(digits, same):
     result = quantize(digits.model, digits.batches, 4, 4)
-    lib = be.build(be.from_torch(result, (digits.images,)))
-    assert same(lib(digits.images), result(digits.images).numpy())
+    images = digits.images[:50]
+    lib = be.build(be.from_torch(result, (images,)))
+    assert same(lib(images), result(images).numpy())
     assert not lib.report().float_layers
 
 
