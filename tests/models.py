@@ -283,8 +283,8 @@ class Audio(nn.Module):
 IMAGE, SOUND = (2, 3, 16, 16), (2, 2, 64)
 # A function that makes each network, and the shape of its input. Small enough for every run,
 SMALL = {
-    "mobilenetv2": (lambda: MobileNetV2(0.5, (1, 2, 1, 0, 0, 0, 0)), (1, 3, 32, 32)),
-    "vgg": (VGG, IMAGE),
+    "mobilenetv2": (lambda: MobileNetV2(0.5, (1, 2, 0, 0, 0, 0, 0)), (1, 3, 16, 16)),
+    "vgg": (lambda: VGG((16, "M", 32, 32, "M")), IMAGE),
     "unet": (lambda: UNet(depth=1), IMAGE),
     "ssd": (lambda: SSD(maps=2), (1, 3, 32, 32)),
     "attention": (Attention, IMAGE),

@@ -30,7 +30,7 @@ class Net(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.stem = QConv2d(3, 16, 3, padding=1, weight_bits=8, act_bits=8)
+        self.stem = QConv2d(3, 16, 1, weight_bits=8, act_bits=8)
         self.conv = QConv2d(16, 16, 3, padding=1, bias=False, **TWO)
         self.norm = nn.BatchNorm2d(16)
         self.depthwise = QConv2d(16, 16, 3, padding=1, groups=16, **TWO)
@@ -183,7 +183,7 @@ def test_a_symbolic_batch_of_an_onnx_model(same):
 def test_the_report_counts_one_sample(dynamic):
     report = be.build(dynamic).report()
     stem = report.layers[0]
-    assert stem.shape == "3x3 3->16 @batch x 6x6" and stem.macs == 27 * 16 * 36
+    assert stem.shape == "1x1 3->16 @batch x 6x6" and stem.macs == 3 * 16 * 36
     assert [layer.macs for layer in report.float_layers] == [32 * 5]
 
 

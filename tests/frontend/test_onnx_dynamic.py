@@ -12,7 +12,7 @@ from tests.frontend.onnx_models import MICROSOFT, ModelBuilder, onnx_runtime
 ort = pytest.importorskip("onnxruntime", reason="pip install onnxruntime")
 
 U8, I8, F32 = np.uint8, np.int8, np.float32
-FEW = settings(max_examples=5, deadline=None)
+FEW = settings(max_examples=3, deadline=None)
 
 
 def builder():

@@ -35,7 +35,7 @@ def test_they_move_channels(options, module_of, outputs_of, same):
         assert same(y, pack(codes, 2))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.lists(st.integers(1, 150), min_size=1, max_size=4), st.data())
 def test_any_channels(run_te, channels, data):
     parts = [random_codes(count, 1) for count in channels]
