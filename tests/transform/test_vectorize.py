@@ -142,6 +142,23 @@ def test_transposes_of_any_order(module_of, same, shape, random, dtype):
     assert same(be.build(module_of([shape], body, dtype))(x), expected)
 
 
+@pytest.mark.parametrize("name", ["exp", "tanh", "sinh", "cosh", "sigmoid", "erf", "log", "rsqrt"])
+def test_numbers_that_vectors_compute_otherwise(name, module_of, same):
+    """A row that fills vectors, and one that doesn't, have the same numbers."""
+    x = np.random.default_rng(0).uniform(0.1, 4, size=(1, 64)).astype("float32")
+
+    def body(builder, x):
+        return builder.emit(
+            getattr(relax.op, name)(
+                builder.emit(relax.op.negative(builder.emit(relax.op.negative(x))))
+            )
+        )
+
+    whole = be.build(module_of([x.shape], body))(x)
+    parts = be.build(module_of([(1, 1)], body))
+    assert same(whole, np.concatenate([parts(x[:, i : i + 1]) for i in range(64)], axis=1))
+
+
 def test_bools_are_bytes_in_memory(module_of, same):
     def body(builder, x):
         is_large = builder.emit(relax.op.greater(x, relax.const(0.0)))

@@ -11,6 +11,16 @@ import tvm
 import tvm_ffi
 from tvm import s_tir, tirx
 
+# What TVM computes in vectors as it does alone. Its exponentials, say, are others; hyperbolic sines
+# have no vectors at all.
+_SAME_IN_VECTORS = frozenset(
+    f"tirx.{name}"
+    for name in (
+        *("call_llvm_pure_intrin", "ceil", "fabs", "floor", "nearbyint", "round", "sqrt", "trunc"),
+        *("bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "reinterpret"),
+        *("shift_left", "shift_right"),
+    )
+)
 TILE = 16  # Of a transpose, at most, in either direction.
 MIN_LANES = 4
 Access: TypeAlias = "tvm.ir.TensorLoad | tirx.BufferStore"
@@ -46,7 +56,7 @@ def _has_loops(function: tvm.ir.BaseFunc) -> bool:
 def is_map(block: tirx.SBlock) -> bool:
     """Whether a block computes each element of its output by one expression, in its own order.
 
-    One without elements isn't a map.
+    One without elements isn't a map, nor one whose numbers would be others in vectors.
     """
     if block.init is not None or not isinstance(block.body, tirx.BufferStore):
         return False
@@ -58,7 +68,16 @@ def is_map(block: tirx.SBlock) -> bool:
         and not any(is_constant(axis.dom.extent, 0) for axis in axes)
         and len(indices) == len(axes)
         and all(index.same_as(axis.var) for index, axis in zip(indices, axes))
+        and all(call in _SAME_IN_VECTORS for call in _calls_of(block))
     )
+
+
+def _calls_of(block: tirx.SBlock) -> set[str]:
+    found: set[str] = set()
+    tvm_ffi.structural_walk(
+        block.body, (tvm.ir.Call, lambda call: found.add(getattr(call.op, "name", "")))
+    )
+    return found
 
 
 def is_constant(value: tirx.Expr, number: int) -> bool:
