@@ -17,7 +17,7 @@ class Block(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.stem = QConv2d(3, 16, 3, padding=1, bias=False, weight_bits=8, act_bits=8)
+        self.stem = QConv2d(3, 16, 1, bias=False, weight_bits=8, act_bits=8)
         self.conv = QConv2d(16, 16, 3, padding=1, bias=False, **TWO)
         self.norm = nn.BatchNorm2d(16)
 
