@@ -44,3 +44,25 @@ def test_loading_a_library_imports_little(random_layer, layers_module, tmp_path)
     modules = json.loads(done.stdout.splitlines()[-1])
     assert "tvm_bitenc.compiled" in modules and len(modules) <= 30, modules
     assert not [name for name in modules if name.split(".")[1:2] and name.split(".")[1] in UNUSED]
+
+
+HELP = """
+import sys
+from tvm_bitenc.cli import main
+sys.argv = ["bitenc", *sys.argv[1:]]
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+names = {name.split(".")[0] for name in sys.modules}
+heavy = sorted(names & {"tvm", "torch", "onnx", "matplotlib"})
+print("imported:", heavy)
+"""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["compile", "--help"]], ids=str)
+def test_help_imports_no_compiler(arguments):
+    command = [sys.executable, "-c", HELP, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "imported: []"
+    assert ("bitenc 0." in done.stdout) == (arguments == ["--version"])

@@ -1,4 +1,7 @@
-"""The command `bitenc`. Each subcommand is a function in a file of its own."""
+"""The command `bitenc`. Each subcommand is a function in a file of its own.
+
+Their files import what a command needs, TVM above all, in its function: the help takes no time.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ def main() -> None:
     from .deploy import deploy
     from .doctor import doctor
     from .explain import explain
+    from .options import of_all
     from .report import report
     from .run import run
     from .serve import serve
@@ -25,11 +29,8 @@ def main() -> None:
     from .targets import targets
     from .tune import tune_app
 
-    app = typer.Typer(
-        help="Compile networks with 1- to 8-bit weights and activations.",
-        no_args_is_help=True,
-        pretty_exceptions_enable=False,
-    )
+    app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+    app.callback()(of_all)
     app.command("compile")(compile_command)
     for command in (run, bench, report, explain, targets, deploy, serve, doctor, sim):
         app.command()(command)

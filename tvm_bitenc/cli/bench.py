@@ -10,8 +10,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..report.page import duration
-from ..report.timing import rows_of_time
 from .libraries import inputs_of, open_library
 from .options import AsJson, Inputs, Runnable, Shapes, Strategy, TargetName, Threads
 
@@ -33,6 +31,9 @@ def bench(
 
     Example: bitenc bench net.so --repeat 20
     """
+    from ..report.page import duration
+    from ..report.timing import rows_of_time
+
     lib = open_library(file, shape or (), target, strategy, threads)
     times = lib.benchmark(*inputs_of(lib, inputs or ()), number=number, repeat=repeat)
     rows = rows_of_time(lib.report(), times)

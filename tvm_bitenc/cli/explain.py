@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..explain import explain as explain_module
-from ..report import Report
 from .models import read_model
+
+if TYPE_CHECKING:
+    from ..report import Report
 
 
 def explain(
@@ -25,6 +26,8 @@ def explain(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Say what each layer becomes, what stays float and why, and what to change."""
+    from ..explain import explain as explain_module
+
     report = explain_module(read_model(file, shape or ()), target)
     if as_json:
         print(json.dumps({**report.to_dict(), "quantized_share": report.quantized_share}, indent=2))

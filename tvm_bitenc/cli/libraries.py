@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tvm
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from ..compiled import CompiledModel, load
-from ..compiler import build
 from ..errors import BitencError, first_line
-from ..target import load_target
-from ..transform.pipeline import default_pipeline
 from .models import READERS, read_model
+
+if TYPE_CHECKING:
+    import tvm
+
+    from ..compiled import CompiledModel
 
 
 def open_library(
@@ -34,6 +35,11 @@ def open_library(
     BitencError
         If the file is neither, or can't be loaded or compiled.
     """
+    from ..compiled import load
+    from ..compiler import build
+    from ..target import load_target
+    from ..transform.pipeline import default_pipeline
+
     if file.suffix.lower() not in READERS:
         return load(file)
     names = default_pipeline(load_target(target, threads), strategy).names
@@ -41,30 +47,34 @@ def open_library(
         return build(read_model(file, shapes), target, strategy, threads, dump=dump)
 
 
-@tvm.ir.instrument.pass_instrument
-class _Advance:
-    """Moves a bar on when a pass of ours begins."""
+def _advance(bar: Progress, task: TaskID, names: Sequence[str]) -> Any:
+    """Return an instrument that moves a bar on when a pass of ours begins."""
+    import tvm
 
-    def __init__(self, bar: Progress, task: TaskID, names: Sequence[str]):
-        self.bar, self.task, self.names = bar, task, names
+    @tvm.ir.instrument.pass_instrument
+    class Advance:
+        """Names the pass."""
 
-    def run_before_pass(self, _mod: tvm.IRModule, info: tvm.transform.PassInfo) -> None:
-        """Name the pass."""
-        if info.name in self.names:
-            done = self.names.index(info.name) + 1
-            self.bar.update(self.task, completed=done, description=info.name)
+        def run_before_pass(self, _mod: tvm.IRModule, info: tvm.transform.PassInfo) -> None:
+            if info.name in names:
+                done = names.index(info.name) + 1
+                bar.update(task, completed=done, description=info.name)
+
+    return Advance()
 
 
 @contextmanager
 def compiling(file: Path, names: Sequence[str]) -> Iterator[None]:
     """Show on a terminal how far the passes are; elsewhere nothing."""
+    import tvm
+
     console = Console(stderr=True)
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as bar:
         task = bar.add_task(f"reading {file.name}", total=len(names) + 1)
-        instruments = [_Advance(bar, task, names)]
+        instruments = [_advance(bar, task, names)]
         with tvm.transform.PassContext(instruments=instruments):
             yield
 

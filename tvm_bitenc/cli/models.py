@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-
-import tvm
+from typing import TYPE_CHECKING
 
 from ..errors import BitencError
+
+if TYPE_CHECKING:
+    import tvm
 
 
 def read_model(path: Path, shapes: Sequence[str] = ()) -> tvm.IRModule:

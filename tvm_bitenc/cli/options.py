@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from .. import __version__
 from ..data import data_folder
 
 
@@ -36,3 +37,20 @@ Inputs = Annotated[
     list[Path] | None, typer.Option("--input", help="An .npy file; random numbers without.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        print(f"bitenc {__version__}")
+        raise typer.Exit
+
+
+def of_all(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Compile networks with 1- to 8-bit weights and activations."""

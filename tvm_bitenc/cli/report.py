@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from ..compiled import CompiledModel
 from ..errors import BitencError
-from ..program import Benchmark
-from ..report.page import compare as compare_reports
-from ..report.page import write_comparison
 from .explain import print_report, text_table
 from .libraries import inputs_of, open_library
 from .options import AsJson, Shapes
+
+if TYPE_CHECKING:
+    from ..compiled import CompiledModel
+    from ..program import Benchmark
 
 
 def report(
@@ -74,6 +74,9 @@ def _write(lib: CompiledModel, path: Path, times: Benchmark | None, accuracy: st
 def _compare(
     files: Sequence[Path], shape: list[str] | None, html: Path | None, time: bool, as_json: bool
 ) -> None:
+    from ..report.page import compare as compare_reports
+    from ..report.page import write_comparison
+
     libraries = [open_library(file, shape or ()) for file in files]
     names = [file.name for file in files]
     if names[0] == names[1]:

@@ -5,23 +5,20 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from ..accelerator import Accelerator
 from ..errors import BitencError
-from ..simulate.picture import draw_timeline
-from ..simulate.programs import counters, programs_of
-from ..simulate.sample import sample_layer
-from ..target import Target, load_target
-from ..vta.compile_layer import compile_conv
-from ..vta.isa import disassemble
-from ..vta.program import Program
-from ..vta.work import Work, work_of
 from .explain import text_table
 from .models import read_model
+
+if TYPE_CHECKING:
+    from ..accelerator import Accelerator
+    from ..target import Target
+    from ..vta.program import Program
+    from ..vta.work import Work
 
 
 def sim(
@@ -46,6 +43,12 @@ def sim(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say how many cycles the accelerator takes for one sample, and draw what it does when."""
+    from ..simulate.picture import draw_timeline
+    from ..simulate.programs import programs_of
+    from ..simulate.sample import sample_layer
+    from ..vta.compile_layer import compile_conv
+    from ..vta.isa import disassemble
+
     machine, accelerator = _accelerator(target, simulator)
     if file is None:
         static = sample_layer(layer, bits)
@@ -66,6 +69,8 @@ def sim(
 
 
 def _accelerator(target: str, simulator: str) -> tuple[Target, Accelerator]:
+    from ..target import load_target
+
     machine = load_target(target)
     if machine.accelerator is None:
         raise BitencError(
@@ -75,6 +80,9 @@ def _accelerator(target: str, simulator: str) -> tuple[Target, Accelerator]:
 
 
 def _work(program: Program, accelerator: Accelerator, simulator: str) -> Work:
+    from ..simulate.programs import counters
+    from ..vta.work import work_of
+
     counted = counters(program, accelerator, simulator)
     return work_of(counted, program.macs, accelerator.macs_per_cycle, simulator == "verilog")
 

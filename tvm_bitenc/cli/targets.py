@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from ..errors import TargetError
-from ..host import check_runs_here
-from ..layer import BranchGeometry, ConvLayer
-from ..schedule import rule_sets_of, strategy_costs
-from ..target import Target, load_target, target_names
+
+if TYPE_CHECKING:
+    from ..target import Target
 
 BITS = ((1, 1), (1, 2), (2, 2), (4, 4), (8, 8))  # That strategies are shown for.
 CHANNELS, SIZE = 256, 14  # Of the layer that they are chosen for.
@@ -33,6 +31,8 @@ def targets(
 
     A target of your own is a TOML file like those in targets/; give its path as the target.
     """
+    from ..target import load_target, target_names
+
     found = [describe(load_target(name)) for name in names or target_names()]
     if as_json:
         print(json.dumps(found, indent=2))
@@ -66,6 +66,8 @@ def describe(target: Target) -> dict:
     TargetError
         If there is no such rule set.
     """
+    from ..schedule import rule_sets_of
+
     costs = {f"W{m}A{k}": _costs(m, k, target) for m, k in BITS}
     if target.accelerator is not None:  # It has one way; the CPU's are for what it leaves.
         costs = {}
@@ -83,6 +85,11 @@ def describe(target: Target) -> dict:
 
 
 def _costs(weight_bits: int, act_bits: int, target: Target) -> dict[str, float]:
+    import numpy as np
+
+    from ..layer import BranchGeometry, ConvLayer
+    from ..schedule import strategy_costs
+
     act, weight = (tuple(2**bit for bit in range(bits)) for bits in (act_bits, weight_bits))
     codes = np.zeros((CHANNELS, CHANNELS, 3, 3), np.uint8)
     geometry = BranchGeometry(act, weight, 0, padding=(1, 1, 1, 1))
@@ -93,6 +100,8 @@ def _costs(weight_bits: int, act_bits: int, target: Target) -> dict[str, float]:
 
 def _runs_here(target: Target) -> str:
     """How programs of a target run on this machine, or why they don't."""
+    from ..host import check_runs_here
+
     if target.accelerator is not None:
         return "simulated"
     try:
