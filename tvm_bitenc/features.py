@@ -25,6 +25,8 @@ _INSTRUCTIONS = {
     "arm": "neon|dotprod|i8mm|sve|sme|mve|vfp|fp-armv8|fp16|fullfp16|bf16|f32mm|f64mm",
     "riscv": "(experimental-)?([a-z]|[zx][a-z0-9]+)$",
 }
+# Bytes of the vectors that a feature brings, longest first; others have 16.
+_VECTOR_BYTES = {"avx512f": 64, "avx2": 32, "avx": 32}
 _FAMILIES = {"x86": r"x86|i[3-6]86", "arm": "aarch64|arm|thumb", "riscv": "riscv"}
 
 
@@ -53,3 +55,9 @@ def instructions(features: Iterable[str], architecture: str) -> frozenset[str]:
 def kernel_features(features: Iterable[str], architecture: str) -> frozenset[str]:
     """Features that kernels of this architecture are made for."""
     return frozenset(KERNELS.get(family_of(architecture), ())).intersection(features)
+
+
+def vector_bytes(features: Iterable[str]) -> int:
+    """How long the vectors are that a CPU with these features computes floats in."""
+    had = set(features)
+    return next((size for name, size in _VECTOR_BYTES.items() if name in had), 16)

@@ -28,6 +28,7 @@ from dataclasses import dataclass
 import tvm
 from tvm import s_tir, tirx
 
+from ..features import vector_bytes
 from ..target import Target
 from .fold_constants import is_scheduled
 from .loops import (
@@ -40,8 +41,6 @@ from .loops import (
     static_count,
     transpose_tile,
 )
-
-_VECTOR_BYTES = {"avx512f": 64, "avx2": 32, "avx": 32}
 
 
 @tvm.transform.module_pass(opt_level=0, name="bitenc.Vectorize")
@@ -64,12 +63,11 @@ class Vectorize:
         return map_functions(mod, self._vectorized, unless=is_scheduled)
 
     def _vectorized(self, schedule: s_tir.Schedule) -> None:
-        features = self.target.features
-        vector_bytes = next((n for name, n in _VECTOR_BYTES.items() if name in features), 16)
+        longest = vector_bytes(self.target.features)
         for rv in schedule.get_child_blocks(schedule.get_sblock("root")):
             block = schedule.get(rv)
             if len(schedule.get_loops(rv)) == len(block.iter_vars) and _is_vectorizable(block):
-                _vectorize(schedule, rv, vector_bytes) or _tile_transpose(schedule, rv)
+                _vectorize(schedule, rv, longest) or _tile_transpose(schedule, rv)
 
 
 def _is_vectorizable(block: tirx.SBlock) -> bool:
@@ -81,10 +79,13 @@ def _dtypes(block: tirx.SBlock) -> set[str]:
     return {str(buffer_of(access).dtype) for access in (block.body, *loads_of(block))}
 
 
-def _vectorize(schedule: s_tir.Schedule, rv: s_tir.schedule.SBlockRV, vector_bytes: int) -> bool:
-    """Vectorize the last axes that are as good as one; say whether there are any."""
+def _vectorize(schedule: s_tir.Schedule, rv: s_tir.schedule.SBlockRV, longest: int) -> bool:
+    """Vectorize the last axes that are as good as one; say whether there are any.
+
+    A vector has `longest` bytes at most.
+    """
     block = schedule.get(rv)
-    lanes = vector_bytes // max(tvm.DataType(dtype).itemsize for dtype in _dtypes(block))
+    lanes = longest // max(tvm.DataType(dtype).itemsize for dtype in _dtypes(block))
     for first in range(len(block.iter_vars)):
         count = static_count(block, first)
         if count is None or not runs_along_memory(block, first):
