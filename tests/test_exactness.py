@@ -24,7 +24,7 @@ WHOLE = pytest.param(1, marks=pytest.mark.slow)
 def one_in(count):
     """Run one case in `count` always, and all of them in the long sweeps: compiling takes long.
 
-    A count that divides no axis lets the few cases meet every value of each.
+    A count that divides no axis lets the few cases meet most values of each.
     """
     return pytest.mark.parametrize("every", [count, WHOLE])
 

@@ -331,8 +331,8 @@ def records_for(lines: Iterable[Line], target: Target, source: str) -> Records:
     """Choose the records of a target, made with this release of TVM."""
     key, version = target_key(target), tvm_version()
     chosen: dict[str, list[Record]] = {}
-    for line in merged(lines):
-        if isinstance(line, Record) and (line.target, line.tvm) == (key, version):
+    for line in merged(line for line in lines if (line.target, line.tvm) == (key, version)):
+        if isinstance(line, Record):
             chosen.setdefault(line.workload, []).append(line)
     return Records(chosen, source)
 
