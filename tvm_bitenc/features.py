@@ -57,6 +57,11 @@ def kernel_features(features: Iterable[str], architecture: str) -> frozenset[str
     return frozenset(KERNELS.get(family_of(architecture), ())).intersection(features)
 
 
+def flushes_small_floats(architecture: str) -> bool:
+    """Whether vectors take small floats for zero as scalars don't: on 32-bit ARM, by any name."""
+    return family_of(architecture) == "arm" and not architecture.startswith(("aarch64", "arm64"))
+
+
 def vector_bytes(features: Iterable[str]) -> int:
     """How long the vectors are that a CPU with these features computes floats in."""
     had = set(features)

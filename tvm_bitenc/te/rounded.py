@@ -6,11 +6,11 @@ from tvm import tirx
 from tvm.target import codegen
 
 
-def rounded(product: tirx.Expr) -> tirx.Expr:
-    """Keep LLVM from contracting a float32 product with a sum into one instruction.
+def rounded(value: tirx.Expr) -> tirx.Expr:
+    """Keep a float as it rounds alone: neither TVM nor LLVM sees what it was computed from.
 
     ``a * b + c`` in one instruction rounds once, where the CPU has it; then the same network would
-    round differently on two CPUs, and a code could differ by one.
+    round differently on two CPUs, and a code could differ by one. ``a + b - b`` would become ``a``.
     """
     fence = codegen.llvm_lookup_intrinsic_id("llvm.arithmetic.fence")
-    return tirx.call_llvm_pure_intrin("float32", tirx.const(fence, "uint32"), product)
+    return tirx.call_llvm_pure_intrin(str(value.ty), tirx.const(fence, "uint32"), value)

@@ -7,7 +7,10 @@ Before::
 
 After::
 
-    for i in range(64): y[i] = x[i] * (x[i] + T.float32(3))
+    for i in range(64): y[i] = x[i] * fence(x[i] + T.float32(3))
+
+Each value is fenced, so it is what it was in memory: no sum is contracted with the product before
+it, or simplified with another one.
 
 TVM's own fusion puts ops into one function, whose loops then pass every element through memory.
 Only loops that read the very element that another wrote are joined, and transposes with what they
@@ -19,6 +22,7 @@ from __future__ import annotations
 import tvm
 from tvm import s_tir, tirx
 
+from ..te.rounded import rounded
 from .fold_constants import is_scheduled
 from .loops import (
     Access,
@@ -32,6 +36,8 @@ from .loops import (
     transpose_tile,
 )
 
+_FENCED = ("float32", "float64")
+_NARROW = ("float16", "bfloat16")  # TVM computes them as float32, so a fence would be too late.
 MAX_SIZE = 64  # Nodes of what is computed more than once, in all: LLVM finds it, but takes time.
 
 
@@ -47,7 +53,19 @@ class FuseLoops:
 def _fused(schedule: s_tir.Schedule) -> None:
     for block in schedule.get_child_blocks(schedule.get_sblock("root")):
         if _can_be_inlined(schedule, block):
+            _fence(schedule, block)
             schedule.compute_inline(block)
+
+
+def _fence(schedule: s_tir.Schedule, rv: s_tir.schedule.SBlockRV) -> None:
+    """Round the value of a map on its own."""
+    block = schedule.get(rv)
+    buffer, value, indices = block.body.buffer, block.body.value, list(block.body.indices)
+    if str(value.ty) in _FENCED:
+        store = tirx.BufferStore(buffer, rounded(value), indices)
+        parts = block.iter_vars, block.reads, block.writes, block.name_hint, store
+        fenced = s_tir.SBlock(*parts, annotations=block.annotations)
+        schedule.state.replace(schedule.get_sref(rv), fenced, {block: fenced})
 
 
 def _can_be_inlined(schedule: s_tir.Schedule, block: s_tir.schedule.SBlockRV) -> bool:
@@ -55,7 +73,9 @@ def _can_be_inlined(schedule: s_tir.Schedule, block: s_tir.schedule.SBlockRV) ->
     consumers = [schedule.get(consumer) for consumer in schedule.get_consumers(block)]
     if not consumers or not all(is_map(b) for b in (written, *consumers)):
         return False
-    if not runs_along_memory(written, len(written.iter_vars) - 1):
+    if str(written.body.value.ty) in _NARROW or not runs_along_memory(
+        written, len(written.iter_vars) - 1
+    ):
         return False
     buffer = written.body.buffer
     if not any(
@@ -68,7 +88,7 @@ def _can_be_inlined(schedule: s_tir.Schedule, block: s_tir.schedule.SBlockRV) ->
     return len(uses) == 1 or len(uses) * size_of(written) <= MAX_SIZE
 
 
-def _is_same_element(block: tirx.SBlock, load: Access) -> bool:
+def _is_same_element(block: s_tir.SBlock, load: Access) -> bool:
     """Whether a block reads a buffer where it writes its own."""
     axes = block.iter_vars
     if len(axes) != len(load.indices):
@@ -79,7 +99,7 @@ def _is_same_element(block: tirx.SBlock, load: Access) -> bool:
     )
 
 
-def _is_transposed(block: tirx.SBlock, load: Access) -> bool:
+def _is_transposed(block: s_tir.SBlock, load: Access) -> bool:
     """Whether a block reads each element of a buffer once, in another order, tile by tile."""
     read = [[index.same_as(axis.var) for axis in block.iter_vars] for index in load.indices]
     is_permutation = all(sum(row) == 1 for row in read) and all(sum(c) == 1 for c in zip(*read))

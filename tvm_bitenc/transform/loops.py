@@ -11,8 +11,8 @@ import tvm
 import tvm_ffi
 from tvm import s_tir, tirx
 
-# What TVM computes in vectors as it does alone. Its exponentials, say, are others; hyperbolic sines
-# have no vectors at all.
+# What a vector computes as a scalar does, on every CPU. Hyperbolic sines have no vectors at all; of
+# exponentials and their like each CPU's would have to be compared.
 _SAME_IN_VECTORS = frozenset(
     f"tirx.{name}"
     for name in (
@@ -53,7 +53,7 @@ def _has_loops(function: tvm.ir.BaseFunc) -> bool:
     return hasattr(realize, "block") and realize.block.name_hint == "root"
 
 
-def is_map(block: tirx.SBlock) -> bool:
+def is_map(block: s_tir.SBlock) -> bool:
     """Whether a block computes each element of its output by one expression, in its own order.
 
     One without elements isn't a map, nor one whose numbers would be others in vectors.
@@ -72,7 +72,7 @@ def is_map(block: tirx.SBlock) -> bool:
     )
 
 
-def _calls_of(block: tirx.SBlock) -> set[str]:
+def _calls_of(block: s_tir.SBlock) -> set[str]:
     found: set[str] = set()
     tvm_ffi.structural_walk(
         block.body, (tvm.ir.Call, lambda call: found.add(getattr(call.op, "name", "")))
@@ -85,7 +85,7 @@ def is_constant(value: tirx.Expr, number: int) -> bool:
     return isinstance(value, tirx.IntImm) and int(value) == number
 
 
-def loads_of(block: tirx.SBlock) -> list[tvm.ir.TensorLoad]:
+def loads_of(block: s_tir.SBlock) -> list[tvm.ir.TensorLoad]:
     """Return what a block reads, one entry for each place in its expression."""
     found: list[tvm.ir.TensorLoad] = []
     tvm_ffi.structural_walk(block.body, (tvm.ir.TensorLoad, found.append))
@@ -97,7 +97,7 @@ def buffer_of(access: Access) -> tirx.Buffer:
     return access.buffer if isinstance(access, tirx.BufferStore) else access.source
 
 
-def size_of(block: tirx.SBlock) -> int:
+def size_of(block: s_tir.SBlock) -> int:
     """Count the nodes of a block's expression."""
     count = 0
 
@@ -109,7 +109,7 @@ def size_of(block: tirx.SBlock) -> int:
     return count
 
 
-def runs_along_memory(block: tirx.SBlock, first: int) -> bool:
+def runs_along_memory(block: s_tir.SBlock, first: int) -> bool:
     """Whether each access of a map runs along memory, or stands still, in the axes from `first` on.
 
     Then these axes are as good as one.
@@ -121,7 +121,7 @@ def runs_along_memory(block: tirx.SBlock, first: int) -> bool:
     )
 
 
-def turned_axes(block: tirx.SBlock) -> tuple[int, int] | None:
+def turned_axes(block: s_tir.SBlock) -> tuple[int, int] | None:
     """Return the axes along which a transpose writes and reads.
 
     Returns
@@ -138,7 +138,7 @@ def turned_axes(block: tirx.SBlock) -> tuple[int, int] | None:
     return None
 
 
-def transpose_tile(block: tirx.SBlock) -> tuple[tuple[int, int], tuple[int, int]] | None:
+def transpose_tile(block: s_tir.SBlock) -> tuple[tuple[int, int], tuple[int, int]] | None:
     """Return `turned_axes` of a transpose, and how long its tiles are along `axis` and `first`."""
     turned = turned_axes(block) if is_map(block) else None
     if turned is None:
@@ -150,7 +150,7 @@ def transpose_tile(block: tirx.SBlock) -> tuple[tuple[int, int], tuple[int, int]
     return (turned, (rows, lanes)) if lanes >= MIN_LANES else None
 
 
-def static_count(block: tirx.SBlock, first: int) -> int | None:
+def static_count(block: s_tir.SBlock, first: int) -> int | None:
     """Number of elements in the axes from `first` on; None where one is dynamic."""
     extents = [axis.dom.extent for axis in block.iter_vars[first:]]
     if not all(isinstance(extent, tirx.IntImm) for extent in extents):
@@ -179,20 +179,17 @@ def _runs_along(
     split = len(indices) - len(variables)
     if split < 0 or any(_uses(index, variables) for index in indices[:split]):
         return False
-    is_whole = [_equal(n, axis.dom.extent) for n, axis in zip(shape[split:], axes[first:])]
+    extents = [axis.dom.extent for axis in axes[first:]]
+    is_whole = [tvm_ffi.structural_equal(n, extent) for n, extent in zip(shape[split:], extents)]
     is_in_order = all(i.same_as(v) for i, v in zip(indices[split:], variables))
     return is_in_order and all(is_whole[1:])
 
 
 def divisor(count: int, most: int) -> int:
-    """Largest divisor of a count up to `most`."""
+    """Largest divisor of a count up to `most`, without listing those of a count of millions."""
     return next((n for n in range(most, 0, -1) if count % n == 0), 1)
 
 
 def _uses(index: tirx.Expr, variables: list[tirx.Var]) -> bool:
     used = tirx.analysis.undefined_vars(index)
     return any(u.same_as(v) for u in used for v in variables)
-
-
-def _equal(a: tirx.Expr, b: tirx.Expr) -> bool:
-    return bool(tvm_ffi.structural_equal(a, b))

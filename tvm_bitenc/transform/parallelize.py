@@ -69,7 +69,7 @@ def _parallel(schedule: s_tir.Schedule) -> None:
             schedule.parallel(schedule.fuse(*outer) if len(outer) > 1 else outer[0])
 
 
-def _outer(block: tirx.SBlock, loops: list[tirx.For]) -> int:
+def _outer(block: s_tir.SBlock, loops: list[tirx.For]) -> int:
     """How many of a block's loops, from the outermost, may run in parallel and leave one inside."""
     spatial = sum(axis.iter_type == tirx.IterVar.DataPar for axis in block.iter_vars)
     if loops and loops[-1].kind == tirx.ForKind.VECTORIZED:

@@ -26,9 +26,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import tvm
-from tvm import s_tir, tirx
+from tvm import s_tir
 
-from ..features import vector_bytes
+from ..features import flushes_small_floats, vector_bytes
 from ..target import Target
 from .fold_constants import is_scheduled
 from .loops import (
@@ -58,7 +58,7 @@ class Vectorize:
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         """Rewrite the module."""
-        if self.target.architecture.startswith(("armv", "thumb")):
+        if flushes_small_floats(self.target.architecture):
             return mod
         return map_functions(mod, self._vectorized, unless=is_scheduled)
 
@@ -70,12 +70,12 @@ class Vectorize:
                 _vectorize(schedule, rv, longest) or _tile_transpose(schedule, rv)
 
 
-def _is_vectorizable(block: tirx.SBlock) -> bool:
+def _is_vectorizable(block: s_tir.SBlock) -> bool:
     """Whether a block is a map of numbers: a vector of truths is bits, in memory they are bytes."""
     return is_map(block) and "bool" not in _dtypes(block)
 
 
-def _dtypes(block: tirx.SBlock) -> set[str]:
+def _dtypes(block: s_tir.SBlock) -> set[str]:
     return {str(buffer_of(access).dtype) for access in (block.body, *loads_of(block))}
 
 
