@@ -16,12 +16,12 @@ def main() -> None:
     except ImportError as error:
         sys.exit(f"bitenc: {error.name} isn't installed. pip install 'tvm-bitenc[cli]'.")
     from ..errors import BitencError
+    from . import options
     from .bench import bench
     from .compile import compile_command
     from .deploy import deploy
     from .doctor import doctor
     from .explain import explain
-    from .options import of_all
     from .report import report
     from .run import run
     from .serve import serve
@@ -30,7 +30,7 @@ def main() -> None:
     from .tune import tune_app
 
     app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
-    app.callback()(of_all)
+    app.callback()(options.of_all)
     app.command("compile")(compile_command)
     for command in (run, bench, report, explain, targets, deploy, serve, doctor, sim):
         app.command()(command)
