@@ -114,6 +114,7 @@ COVERED = {
 TOGETHER = {
     "benchmarks/*": "the measuring tools",
     "cli/test_deploy_docs": "commands of docs/deploy.md",
+    "deploy/test_boards": "networks on emulated boards: microcontrollers, RISC-V",
     "deploy/test_emulated": "networks on an emulated AArch64 machine",
     "kernel/test_assembly": "instructions that kernels are made of",
     "suites/*": "peers' own test suites, and random networks",

@@ -171,6 +171,13 @@ def test_an_unknown_name_lists_the_known_ones():
     assert "'z80'" in str(caught.value)
 
 
+def test_boards_have_one_thread():
+    assert load_target("cortex-m3").threads == load_target("cortex-m3", threads=1).threads == 1
+    assert load_target("riscv64").threads is None and not load_target("riscv64").is_bare
+    with pytest.raises(TargetError, match="threads=2: target 'cortex-m3' has no operating system"):
+        load_target("cortex-m3", threads=2)
+
+
 @pytest.mark.parametrize("threads", [0, -1])
 def test_thread_counts(threads):
     with pytest.raises(TargetError, match="1 or more"):

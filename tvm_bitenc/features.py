@@ -22,7 +22,7 @@ KERNELS = {
 # something is, or are instructions that it chooses only if it is told to.
 _INSTRUCTIONS = {
     "x86": "avx|sse|ssse|fma|bmi|tbm|xop|popcnt|lzcnt|f16c|gfni|movbe",
-    "arm": "neon|dotprod|i8mm|sve|sme|mve|vfp|fp-armv8|fp16|fullfp16|bf16|f32mm|f64mm",
+    "arm": "neon|dotprod|i8mm|sve|sme|mve|vfp|fp-armv8|fp16|fullfp16|bf16|f32mm|f64mm|dsp",
     "riscv": "(experimental-)?([a-z]|[zx][a-z0-9]+)$",
 }
 # Bytes of the vectors that a feature brings, longest first; others have 16.
@@ -62,7 +62,9 @@ def flushes_small_floats(architecture: str) -> bool:
     return family_of(architecture) == "arm" and not architecture.startswith(("aarch64", "arm64"))
 
 
-def vector_bytes(features: Iterable[str]) -> int:
-    """How long the vectors are that a CPU with these features computes floats in."""
+def vector_bytes(features: Iterable[str], architecture: str) -> int:
+    """How long the vectors are that a CPU with these features computes floats in; 0 for none."""
     had = set(features)
+    if family_of(architecture) == "riscv" and "zve32f" not in had:
+        return 0
     return next((size for name, size in _VECTOR_BYTES.items() if name in had), 16)

@@ -146,6 +146,11 @@ class Target:
         """First part of the triple: ``x86_64``, ``aarch64``, ``armv7``."""
         return self.triple.split("-")[0]
 
+    @property
+    def is_bare(self) -> bool:
+        """Whether it has no operating system: no threads, no files, no shared libraries."""
+        return "none" in self.triple.split("-")[1:]
+
     @cached_property
     def features(self) -> frozenset[str]:
         """CPU features that generated code may use, in LLVM's spelling."""
@@ -175,7 +180,8 @@ def load_target(
     target : str, Path, tvm.target.Target or Target
         ``"native"``, a name from targets/, a path to such a TOML file, or a target of TVM's.
     threads : int, optional
-        1 compiles without parallel loops; None leaves the count to TVM's thread pool.
+        1 compiles without parallel loops; None leaves the count to TVM's thread pool. A target
+        without operating system has one.
     simulator : {"functional", "verilog"}, optional
         Of an accelerator; None is functional.
     rule_sets : sequence of schedule.RuleSet
@@ -196,6 +202,7 @@ def load_target(
         target = native_target()
     elif not isinstance(target, Target):
         target = read_target(_find(target))
+    threads = _threads(target, threads)
     own = {rules.name: rules for rules in rule_sets}
     named = zip(target.rule_names, target.rules)
     target = replace(target, rules=tuple(own.get(name, rules) for name, rules in named))
@@ -209,6 +216,19 @@ def load_target(
             "Leave simulator=None" if is_cpu else f"Use one of {', '.join(SIMULATORS)}",
         )
     return replace(target, threads=threads, simulator=simulator)
+
+
+def _threads(target: Target, threads: int | None) -> int | None:
+    """Threads of a target; `TargetError` for more than it can have."""
+    if not target.is_bare:
+        return threads
+    if threads is not None and threads > 1:
+        raise TargetError(
+            f"threads={threads}",
+            f"target {target.name!r} has no operating system, and so one thread",
+            "Leave threads out",
+        )
+    return 1
 
 
 def _find(target: str | Path) -> Path:

@@ -16,7 +16,7 @@ Triple = Annotated[
     str,
     Meta(
         max_length=100,
-        pattern=r"^(x86_64|i[3-6]86|aarch64|arm64|arm|armv[5-8][a-z]{0,2}|riscv(32|64))"
+        pattern=r"^(x86_64|i[3-6]86|aarch64|arm64|arm|armv[5-8][a-z]{0,2}|thumbv7e?m|riscv(32|64))"
         r"(-[\w.]+){0,4}\Z",
     ),
 ]

@@ -11,10 +11,11 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 
+from tvm_bitenc.deploy.linker import gnu_compiler
 from tvm_bitenc.target import Target
 
 from .program import Block, Program
-from .tools import COMPILERS, run
+from .tools import run
 
 VERSION = 19  # Older ones know fewer CPUs.
 SHARE = 0.995  # Of all instructions; the blocks that make up the rest are taken like these.
@@ -53,7 +54,7 @@ def estimated_cycles(program: Program, blocks: Sequence[Block]) -> float:
 def _assembly(program: Program, block: Block) -> str:
     """Instructions of a block, as LLVM reads them: without what branches and addresses refer to."""
     size = 4 * block.instructions  # Every instruction of 64-bit ARM has four bytes.
-    objdump = COMPILERS[program.target.architecture].replace("-gcc", "-objdump")
+    objdump = gnu_compiler(program.target).replace("-gcc", "-objdump")
     ends = [f"--start-address={block.address}", f"--stop-address={block.address + size}"]
     text = run([objdump, "-d", "--no-show-raw-insn", *ends, "program"], program.folder)
     lines = re.findall(r"^\s*[0-9a-f]+:\t(.*)$", text, re.MULTILINE)

@@ -13,7 +13,7 @@ import tvm
 
 from tvm_bitenc.target import Target
 
-from .tools import emulator, link, run
+from .tools import command, link, run
 
 TYPE_CODES = {"i": 0, "u": 1, "f": 2, "b": 6}
 
@@ -119,7 +119,7 @@ class Plan:
         folder = self.program.folder
         writes = [f"write {number} out{number}.raw" for number in wanted]
         (folder / "plan").write_text("\n".join([*self._lines, *writes, ""]))
-        printed = run([*emulator(self.program.target, with_blocks), "./program", "plan"], folder)
+        printed = run(command(self.program.target, "./program", ["plan"], with_blocks), folder)
         found = []
         for number in wanted:
             shape, dtype = self._specs[number]

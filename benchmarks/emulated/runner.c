@@ -24,11 +24,23 @@ void TVMFFIErrorSetRaisedFromCStrParts(const char *kind, const char **parts, int
   for (int32_t i = 0; i < count; i++) fputs(parts[i], stderr);
   fputc('\n', stderr);
 }
+enum { ALIGNMENT = 64 };
+
+/* Not every C library has aligned_alloc: what malloc gave lies in front. */
+static void *aligned(size_t size) {
+  char *whole = malloc(size + 2 * ALIGNMENT);
+  if (!whole) return NULL;
+  char *memory = whole + 2 * ALIGNMENT - (uintptr_t)whole % ALIGNMENT;
+  memcpy(memory - sizeof whole, &whole, sizeof whole);
+  return memory;
+}
 static void *allocate(int type, int device, uint64_t size, int code, int bits) {
-  return aligned_alloc(64, (size + 63) / 64 * 64);
+  return aligned(size);
 }
 static int release(int type, int device, void *memory) {
-  free(memory);
+  char *whole;
+  memcpy(&whole, (char *)memory - sizeof whole, sizeof whole);
+  free(whole);
   return 0;
 }
 void *(*__TVMBackendAllocWorkspace)(int, int, uint64_t, int, int) = allocate;
@@ -54,7 +66,8 @@ static void read_tensor(FILE *plan, int number) {
   for (char *at = shape; *at && *at != '-' && n < MAX_DIMENSIONS; at += *at == ',')
     size *= tensor->shape[n++] = strtoll(at, &at, 10);
   tensor->ndim = n;
-  tensor->data = aligned_alloc(64, (size + 64) / 64 * 64);
+  tensor->data = aligned(size);
+  if (!tensor->data) fail("no memory for", name);
   sizes[number] = size;
   memset(tensor->data, 0xA5, size); /* What a kernel doesn't write must be seen. */
   if (!strcmp(name, "-")) return;

@@ -12,7 +12,7 @@ import pytest
 import tvm_bitenc as be
 from tvm_bitenc.deploy import linker, seal
 from tvm_bitenc.deploy.library import read_library
-from tvm_bitenc.deploy.linker import find_linker, gnu_compiler, gnu_package
+from tvm_bitenc.deploy.linker import find_linker, gnu_compiler, gnu_options, gnu_package
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.errors import LibraryError, TargetError
 from tvm_bitenc.report import Report
@@ -20,6 +20,11 @@ from tvm_bitenc.target import load_target, native_target
 
 GNU = {"aarch64": "aarch64-linux-gnu-gcc", "armv7-neon": "arm-linux-gnueabihf-gcc"}
 MACHINES = {"aarch64": 183, "armv7-neon": 40}  # e_machine of an ELF file.
+BOARDS = {  # Options behind GNU's name of the compiler.
+    "cortex-m3": "-mcpu=cortex-m3 -mthumb -mfloat-abi=soft",
+    "cortex-m4": "-mcpu=cortex-m4 -mthumb -mfloat-abi=hard -mfpu=fpv4-sp-d16",
+    "cortex-m7": "-mcpu=cortex-m7 -mthumb -mfloat-abi=hard -mfpu=fpv5-sp-d16",
+}
 foreign = pytest.mark.skipif(
     native_target().architecture == "aarch64", reason="AArch64 isn't foreign here"
 )
@@ -120,6 +125,18 @@ def test_without_any_the_objects_and_commands_are_left(model, tmp_path, monkeypa
     seal.main(sealing[3:])
     assert elf_machine(path) == MACHINES[model.target.name]
     assert Report.from_dict(read_library(path).report) == model.report()
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_boards_have_a_compiler_and_no_libraries(name, module, tmp_path, monkeypatch):
+    target = load_target(name)
+    assert (gnu_compiler(target), gnu_package(target)) == ("arm-none-eabi-gcc", "gcc-arm-none-eabi")
+    assert " ".join(gnu_options(target)) == BOARDS[name]
+    assert gnu_options(load_target("armv7-neon")) == gnu_options(load_target("riscv64")) == []
+    monkeypatch.setattr(linker.shutil, "which", lambda name: f"/bin/{name}")
+    with pytest.raises(LibraryError, match="has no operating system.*Use export_c"):
+        be.build(module, name).export_library(tmp_path / "net.so")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_linker_that_fails_leaves_nothing(module, tmp_path):

@@ -91,7 +91,11 @@ def test_lanes(shape, operand, lanes):
 
 
 @pytest.mark.parametrize(
-    "target, lanes", [("znver5", 16), ("x86-64-v3", 8), ("cortex-a72", 4), ("armv7-neon", None)]
+    "target, lanes",
+    [
+        *[("znver5", 16), ("x86-64-v3", 8), ("cortex-a72", 4), ("armv7-neon", None)],
+        *[("cortex-m4", None), ("riscv64", None), ("riscv64-v", None)],
+    ],
 )
 def test_vectors_are_those_of_the_target(target, lanes):
     """32-bit ARM's vectors flush small numbers to zero, so it keeps its scalars."""

@@ -80,21 +80,29 @@ def _compilers() -> Iterator[Check]:
     kinds = {gnu_compiler(target): target for target in map(load_target, target_names())}
     for compiler, target in sorted(kinds.items(), key=lambda kind: not is_native(kind[1])):
         where = "this machine" if is_native(target) else target.architecture
-        linker, package = find_linker(target), f"{gnu_package(target)} {_c_library(target)}"
-        found = " ".join(linker or ["missing"])
-        cure = f"{_APT} {package}" if is_native(target) else "pip install 'tvm-bitenc[cross]'"
-        yield _here(f"linker for {where}", linker is not None, found, "export_library", cure)
+        where = "microcontrollers" if target.is_bare else where
+        package = f"{gnu_package(target)} {_c_library(target)}"
+        if not target.is_bare:
+            linker = find_linker(target)
+            found = " ".join(linker or ["missing"])
+            cure = f"{_APT} {package}" if is_native(target) else "pip install 'tvm-bitenc[cross]'"
+            yield _here(f"linker for {where}", linker is not None, found, "export_library", cure)
         yield _tool(compiler, package, f"make in C bundles for {where}")
         if not is_native(target):
-            emulator = f"qemu-{gnu_compiler(target).split('-')[0]}"
-            yield _tool(emulator, "qemu-user", f"running {where} programs here")
+            system = "qemu-system-arm"
+            emulator = system if target.is_bare else f"qemu-{compiler.split('-')[0]}"
+            package = system if target.is_bare else "qemu-user"
+            yield _tool(emulator, package, f"running {where} programs here")
 
 
 def _c_library(target: Target) -> str:
     """Debian's package of the C library for a target."""
     if is_native(target):
         return "libc6-dev"
-    architecture = {"aarch64": "arm64", "x86_64": "amd64"}.get(target.architecture, "armhf")
+    if target.is_bare:
+        return f"libnewlib-{gnu_compiler(target).removesuffix('-gcc')}"
+    names = {"aarch64": "arm64", "x86_64": "amd64", "riscv64": "riscv64"}
+    architecture = names.get(target.architecture, "armhf")
     return f"libc6-dev-{architecture}-cross"
 
 
@@ -188,4 +196,4 @@ def _capabilities(machine: Machine) -> Iterator[Check]:
 
 def _fits(target: Target, triple: str, features: list[str] | None) -> bool:
     is_same = target.architecture == triple.split("-")[0]
-    return is_same and not (features and missing_instructions(target, features))
+    return is_same and (features is None or not missing_instructions(target, features))

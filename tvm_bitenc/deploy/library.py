@@ -54,6 +54,12 @@ def write_library(program: CompiledProgram, path: Path, cc: str | None = None) -
         raise LibraryError(
             str(path), "the model was itself loaded from a library", "Copy that file instead"
         )
+    if program.target.is_bare:
+        raise LibraryError(
+            str(path),
+            f"target {program.target.name!r} has no operating system that loads libraries",
+            "Use export_c",
+        )
     command = find_linker(program.target, cc)
     if command is None:
         _write_objects(program, path)

@@ -14,6 +14,8 @@ from ..target import Target
 
 # The oldest GNU C library of a system that TVM's wheels run on.
 _GLIBC = "2.28"
+# GNU's names of floating-point units that compute float32 alone.
+_FPU = {"cortex-m4": ("-mfpu=fpv4-sp-d16",), "cortex-m7": ("-mfpu=fpv5-sp-d16",)}
 
 
 def find_linker(target: Target, cc: str | None = None) -> list[str] | None:
@@ -44,6 +46,8 @@ def zig_command(target: Target) -> list[str] | None:
     """Return ``zig cc`` for `target`, if PyPI's ziglang is installed."""
     if importlib.util.find_spec("ziglang") is None:
         return None
+    if target.is_bare:
+        return None
     architecture, _, system = target.triple.partition("-")
     architecture = "arm" if architecture.startswith("arm") else architecture
     return [sys.executable, "-m", "ziglang", "cc", "-target", f"{architecture}-{system}.{_GLIBC}"]
@@ -54,8 +58,18 @@ def gnu_compiler(target: Target) -> str:
     if is_native(target):
         return "gcc"
     architecture, _, system = target.triple.partition("-")
-    architecture = "arm" if architecture.startswith("arm") else architecture
+    architecture = "arm" if architecture.startswith(("arm", "thumb")) else architecture
+    system = system.removesuffix("hf") if target.is_bare else system  # An option says so there.
     return f"{architecture}-{system.removeprefix('unknown-')}-gcc"
+
+
+def gnu_options(target: Target) -> list[str]:
+    """Options that name the very CPU to `gnu_compiler`, where its default is another."""
+    if not target.architecture.startswith("thumb"):
+        return []
+    abi = target.tvm_target.attrs.get("mfloat-abi", "soft")
+    fpu = _FPU.get(target.cpu, ()) if abi == "hard" else ()
+    return [f"-mcpu={target.cpu}", "-mthumb", f"-mfloat-abi={abi}", *fpu]
 
 
 def gnu_package(target: Target) -> str:

@@ -51,23 +51,27 @@ class Vectorize:
     Parameters
     ----------
     target : Target
-        32-bit ARM keeps its scalars: its vectors flush small numbers to zero.
+        32-bit ARM keeps its scalars: its vectors flush small numbers to zero. So do CPUs without
+        vectors of floats.
     """
 
     target: Target
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         """Rewrite the module."""
-        if flushes_small_floats(self.target.architecture):
+        if flushes_small_floats(self.target.architecture) or not self._longest:
             return mod
         return map_functions(mod, self._vectorized, unless=is_scheduled)
 
+    @property
+    def _longest(self) -> int:
+        return vector_bytes(self.target.features, self.target.architecture)
+
     def _vectorized(self, schedule: s_tir.Schedule) -> None:
-        longest = vector_bytes(self.target.features)
         for rv in schedule.get_child_blocks(schedule.get_sblock("root")):
             block = schedule.get(rv)
             if len(schedule.get_loops(rv)) == len(block.iter_vars) and _is_vectorizable(block):
-                _vectorize(schedule, rv, longest) or _tile_transpose(schedule, rv)
+                _vectorize(schedule, rv, self._longest) or _tile_transpose(schedule, rv)
 
 
 def _is_vectorizable(block: s_tir.SBlock) -> bool:

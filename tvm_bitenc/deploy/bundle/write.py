@@ -10,7 +10,7 @@ from ...errors import LibraryError
 from ...files import scratch_folder
 from ...program import CompiledProgram
 from ...transform.pipeline import memory_planning
-from ..linker import gnu_compiler
+from ..linker import gnu_compiler, gnu_options
 from .interface import interface, make_ports
 from .kernels import compile_kernels
 from .plan import ALIGNMENT, Plan, make_plan
@@ -58,7 +58,7 @@ def _write_sources(folder: Path, program: CompiledProgram, plan: Plan, workspace
         "weights_bytes": len(plan.weights),
         "target": program.target.name,
         "triple": program.target.triple,
-        "compiler": gnu_compiler(program.target),
+        "compiler": " ".join([gnu_compiler(program.target), *gnu_options(program.target)]),
     }
     for file in _FIXED:
         (folder / file).write_text(render(file), encoding="utf-8")
