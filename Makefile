@@ -59,6 +59,7 @@ links: $(READY)  ## ask the network for every external link of the documentation
 wheel: $(READY)  ## build wheel and source archive into dist/ and check them
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation --outdir dist .
+	$(BIN)/python -m build --no-isolation --wheel --outdir dist packaging/runtime
 	$(BIN)/twine check --strict dist/*
 
 clean:  ## remove what the other targets made

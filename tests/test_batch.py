@@ -9,12 +9,13 @@ from torch.nn import functional
 from tvm import relax, te, tirx
 
 import tvm_bitenc as be
-from tvm_bitenc.batch import TensorSpec, largest_batch
+from tvm_bitenc.batch import largest_batch
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.errors import BitencError, UnsupportedError
 from tvm_bitenc.nn import QConv2d, QLinear
 from tvm_bitenc.nn.quantize_op import quantize as quantized
 from tvm_bitenc.op import quantize
+from tvm_bitenc.runtime.specs import TensorSpec
 from tvm_bitenc.strategy import STRATEGIES
 from tvm_bitenc.target import Target, native_target
 from tvm_bitenc.te.function import prim_func

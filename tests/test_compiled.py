@@ -89,9 +89,9 @@ def test_benchmark(strategy, layer, module_of):
     lib = be.build(module_of([layer.act_codes.shape], layer.emit), strategy=strategy)
     times = lib.benchmark(layer.input, number=3, repeat=4)
     assert times.seconds.shape == (4,) and 0 < times.best == times.seconds.min()
-    assert all(seconds > 0 for seconds in times.layers.values())
+    assert all(seconds >= 0 for seconds in times.layers.values())
     (name,) = [name for name in times.layers if "packed_conv2d" in name]
-    assert name == f"packed_conv2d_conv_{strategy}"
+    assert name == f"packed_conv2d_conv_{strategy}" and times.layers[name] > 0
     lines = str(times).splitlines()
     assert "us per run" in lines[0] and len(lines) == 1 + len(times.layers)
     assert [line for line in lines if line.endswith(f"%  {name}")]

@@ -9,9 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Meta
 
+import tvm_bitenc as be
 from tvm_bitenc.data import data_folder
 from tvm_bitenc.decode import Document, Limits, Size, Source
 from tvm_bitenc.deploy import library
+from tvm_bitenc.deploy.sealed import append_sealed
 from tvm_bitenc.errors import BitencError, LibraryError, TargetError
 from tvm_bitenc.frontend.ptq.checkpoint import Checkpoint
 from tvm_bitenc.records.file import RecordError, from_json, read_lines
@@ -209,13 +211,16 @@ def test_changed_checkpoints(data, tmp_path):
 
 
 DESCRIPTION = {
-    "format": 1, "tvm": library.tvm.__version__,
-    "target": {"name": "x", "tvm": {"kind": "llvm", "keys": ["cpu"], "mcpu": "haswell",
+    "format": 2, "tvm": library.tvm.__version__,
+    "target": {"name": "x", "architecture": "x86_64", "instructions": ["avx2"],
+               "tvm": {"kind": "llvm", "keys": ["cpu"], "mcpu": "haswell",
                "mtriple": "x86_64-linux-gnu", "mattr": ["+avx2"]}, "threads": 1,
                "accelerator": {"channels": 8}, "simulator": "functional"},
     "inputs": [{"name": "x", "shape": ["batch", 3], "dtype": "float32"}],
     "outputs": [{"name": "y", "shape": ["batch * 2", 3], "dtype": "float32"}],
     "largest_batch": 9,
+    "network": {"arena": {"fixed": 64, "per_sample": 128}, "steps": ["conv"],
+                "outputs": [[{"fixed": 0, "per_sample": 2}, {"fixed": 3, "per_sample": 0}]]},
     "report": {
         "target": "x", "float_layers": [{"name": "a", "reason": "b", "cure": "c", "macs": 1}],
         "layers": [{"name": "a", "shape": "s", "weight_bits": 1, "act_bits": 2, "out_bits": 32,
@@ -228,7 +233,7 @@ DESCRIPTION = {
 
 def sealed(path: Path, content: bytes) -> Path:
     path.write_bytes(b"\x7fELF no library")
-    library.append_sealed(path, content)
+    append_sealed(path, content)
     return path
 
 
@@ -258,7 +263,7 @@ def test_random_descriptions(content, tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    [b"[" * 5000, b'{"a":' * 5000, b'{"format": 1, "format": 1}', b"{}", b"null", b"1e999",
+    [b"[" * 5000, b'{"a":' * 5000, b'{"format": 2, "format": 2}', b"{}", b"null", b"1e999",
      json.dumps({**DESCRIPTION, "target": {**DESCRIPTION["target"],
                  "tvm": {"kind": "llvm", "mtriple": "foo-bar"}}}).encode(),
      json.dumps({**DESCRIPTION, "inputs": [
@@ -267,7 +272,7 @@ def test_random_descriptions(content, tmp_path):
 )  # fmt: skip
 def test_hostile_descriptions(content, tmp_path):
     with pytest.raises(LibraryError, match=r"net\.so"):
-        library.load_program(sealed(tmp_path / "net.so", content))
+        be.load(sealed(tmp_path / "net.so", content))
 
 
 def test_a_report_survives_and_others_are_refused():

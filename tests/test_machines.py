@@ -63,7 +63,7 @@ def wrong_calls(lib, layers, calls, same):
 def test_every_call_is_right(threads, module, layers, same):
     lib = be.build(module, threads=threads)  # Its first use is from all threads at once.
     assert wrong_calls(lib, layers, 25, same) == 0
-    assert 1 <= len(lib._machines._idle) <= CALLERS
+    assert 1 <= len(lib._runner._arenas) <= CALLERS
 
 
 @pytest.mark.slow
@@ -121,7 +121,7 @@ def test_after_an_error_calls_are_right(random_layer, module_of, same, monkeypat
     for _ in range(3):
         with pytest.raises(RuntimeError, match="no power"):
             lib(layer.input)
-    assert lib._machines._idle == []  # Not even sound ones: they aren't told apart.
+    assert lib._runner._idle == []  # Not even sound ones: they aren't told apart.
     assert wrong_calls(lib, [layer] * CALLERS, 2, same) == 0
 
 
@@ -129,7 +129,6 @@ def test_no_lock_is_held_while_kernels_run(random_layer, module_of):
     big = dict(channels=128, out_channels=128, size=(56, 56), padding=1)
     layer = random_layer(0, Encoding.symmetric(8, 2.0), Encoding.unsigned(8, 2.0), **big)
     lib = be.build(module_of([layer.act_codes.shape], layer.emit), threads=1)
-    tensor = tvm.runtime.tensor(layer.input)
     count, is_over = 0, threading.Event()
 
     def counting():
@@ -137,14 +136,14 @@ def test_no_lock_is_held_while_kernels_run(random_layer, module_of):
         while not is_over.wait(1e-4):
             count += 1
 
-    lib._machines.run(tensor)
+    lib(layer.input)
     interval, thread = sys.getswitchinterval(), threading.Thread(target=counting)
     sys.setswitchinterval(3600)  # Nobody gets the lock but from who gives it away.
     thread.start()
     try:
         before = count
         for _ in range(20):
-            lib._machines.run(tensor)
+            lib(layer.input)
         counted = count - before
     finally:
         sys.setswitchinterval(interval)
@@ -191,7 +190,7 @@ def test_threads_that_end_leave_no_workers(module, layers):
     while len(os.listdir("/proc/self/task")) > before and time.monotonic() < deadline:
         time.sleep(0.01)  # The system takes a moment to forget a thread.
     assert len(os.listdir("/proc/self/task")) <= before
-    assert len(lib._machines._idle) <= CALLERS
+    assert len(lib._runner._arenas) <= CALLERS
 
 
 def test_the_first_use_checks_the_cpu_in_every_thread(module, layers):
@@ -218,8 +217,8 @@ def test_weights_are_not_copied(module_of):
 
     lib(x)
     before = resident()
-    machines = [lib._machines.new_machine() for _ in range(100)]
-    assert resident() - before < 20 * weights.nbytes and len(machines) == 100
+    arenas = [lib._runner._take_arena(0) for _ in range(100)]
+    assert resident() - before < 20 * weights.nbytes and len(arenas) == 100
 
 
 @pytest.mark.parametrize("copied", [pickle.dumps, copy.copy, copy.deepcopy])

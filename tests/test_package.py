@@ -7,7 +7,11 @@ import venv
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+from tvm import relax
+
+import tvm_bitenc as be
 
 ROOT = Path(__file__).parents[1]
 
@@ -64,15 +68,23 @@ def run(*command, **options):
     return done
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("dist")
+def built(source, folder):
     run(
         *(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"),
-        *("--disable-pip-version-check", "--wheel-dir", folder, ROOT),
+        *("--disable-pip-version-check", "--wheel-dir", folder, source),
     )
-    (path,) = folder.glob("tvm_bitenc-*.whl")
+    (path,) = folder.glob("*.whl")
     return path
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    return built(ROOT, tmp_path_factory.mktemp("dist"))
+
+
+@pytest.fixture(scope="module")
+def runtime(tmp_path_factory):
+    return built(ROOT / "packaging" / "runtime", tmp_path_factory.mktemp("runtime"))
 
 
 def test_the_wheel_holds_code_and_data_alone(wheel):
@@ -100,3 +112,41 @@ def test_the_wheel_in_an_empty_environment(wheel, tmp_path):
     assert "conv" in done.stdout and done.stderr == ""
     assert "torch isn't installed. pip install 'tvm-bitenc[torch]'" in done.stdout
     assert [path.name for path in work.iterdir()] == ["net.so"]
+
+
+# Of this environment only packages that the runtime depends on; the checkout isn't found.
+RUNTIME = """
+import site, sys
+site.addsitedir(sys.argv[3])
+sys.meta_path[:] = [f for f in sys.meta_path if "editable" not in repr(f).lower()]
+sys.path.insert(0, sys.argv[1])
+import numpy as np
+import tvm_bitenc as be
+
+assert be.__file__.startswith(sys.argv[1]), be.__file__
+lib = be.load(sys.argv[2])
+x = np.arange(3, dtype=np.float32)
+assert np.array_equal(lib(x), x + 1)
+print(lib.report(), lib.benchmark(x, number=1, repeat=1))
+try:
+    be.build(None)
+except be.errors.BitencError as error:
+    print(error)
+assert not {"tvm", "torch"} & set(sys.modules)
+print(len([name for name in sys.modules if name.startswith("tvm_bitenc")]))
+"""
+
+
+def test_the_runtime_alone_runs_a_library(runtime, module_of, tmp_path):
+    one = relax.const(np.ones(3, np.float32))
+    mod = module_of([(3,)], lambda b, x: b.emit(relax.op.add(x, one)))
+    path = be.build(mod, threads=1).export_library(tmp_path / "net.so")
+    with zipfile.ZipFile(runtime) as archive:
+        archive.extractall(tmp_path / "installed")
+        size = sum(file.file_size for file in archive.infolist())
+    packages = Path(np.__file__).parents[1]
+    installed = tmp_path / "installed"
+    done = run(sys.executable, "-S", "-c", RUNTIME, installed, path, packages, cwd=tmp_path)
+    assert "isn't part of tvm-bitenc-runtime" in done.stdout and size < 200_000
+    files = len(list((tmp_path / "installed" / "tvm_bitenc").rglob("*.py")))
+    assert int(done.stdout.split()[-1]) == files  # Nothing is there that isn't used.

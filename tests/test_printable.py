@@ -7,13 +7,13 @@ import pytest
 from tvm import relax
 
 import tvm_bitenc as be
-from tvm_bitenc.batch import TensorSpec
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.errors import BitencError, LibraryError, first_line
 from tvm_bitenc.op import quantize
 from tvm_bitenc.printable import printable
 from tvm_bitenc.report import FloatLayer, Report
 from tvm_bitenc.report.html import write_page
+from tvm_bitenc.runtime.specs import TensorSpec
 
 # Colours, a title, a bell, a line end, a change of direction, a line separator, half a character.
 HOSTILE = "a\x1b[31m\x9b1m\x07\r\nTotal\u202etxt\u2066\u2028\u200b\ud800"

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn, SupportsIndex
+from typing import TYPE_CHECKING, NoReturn, SupportsIndex
 
 import numpy as np
-import tvm
 
-from .arrays import checked_arrays
 from .errors import BitencError
-from .host import check_runs_here
-from .machines import Machines
-from .printable import printable
 from .program import Benchmark, CompiledProgram
-from .report.data import LayerRow
-from .report.report import Report
-from .vta.work import Cycles, work_of
+from .runtime.arrays import checked_arrays
+from .runtime.network import Runner
+
+if TYPE_CHECKING:
+    import tvm
+
+    from .report.report import Report
+    from .target import Target
 
 
 class CompiledModel:
@@ -32,17 +33,26 @@ class CompiledModel:
     Parameters
     ----------
     program : CompiledProgram
+    make_runner : callable
+        Returns what runs it. Called before the first run; raises where the code can't run.
     """
 
-    def __init__(self, program: CompiledProgram):
-        self.program = program
-        self.executable, self.target = program.executable, program.target
+    def __init__(self, program: CompiledProgram, make_runner: Callable[[], Runner]):
+        self.program, self._make_runner = program, make_runner
         self.inputs, self.outputs = program.inputs, program.outputs
-        self.largest_batch, self.scheduled = program.largest_batch, program.scheduled
-        target = program.target  # `self` would make a circle, and keep the library mapped.
-        self._machines = Machines(
-            program.executable, target.threads, lambda: check_runs_here(target)
-        )
+        self.largest_batch = program.largest_batch
+        self._runner: Runner | None = None
+        self._making = threading.Lock()
+
+    @property
+    def target(self) -> Target:
+        """What it was compiled for."""
+        return self.program.target
+
+    @property
+    def scheduled(self) -> tvm.IRModule | None:
+        """The module that code was generated from; None of a library."""
+        return self.program.scheduled
 
     def __call__(self, *inputs):
         """Run on numpy arrays, torch tensors or any DLPack tensors; numpy out.
@@ -58,11 +68,9 @@ class CompiledModel:
         TargetError
             If the model was compiled for another CPU than this one.
         """
-        result = self._machines.run(*self._tensors(inputs))
-        if isinstance(result, tvm.runtime.Tensor):
-            return result.numpy()
-        arrays = tuple(tensor.numpy() for tensor in result)
-        return arrays[0] if len(arrays) == 1 else arrays
+        arrays = checked_arrays(inputs, self.inputs, self.largest_batch)
+        outputs = (self._runner or self._new_runner()).run(arrays)
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     run = __call__
 
@@ -80,15 +88,17 @@ class CompiledModel:
         """
         if number < 1 or repeat < 1:
             raise BitencError("benchmark", f"of {number} x {repeat} runs", "Use numbers from 1 up")
-        tensors, run = self._tensors(inputs), self._machines.run
-        run(*tensors)
+        arrays = checked_arrays(inputs, self.inputs, self.largest_batch)
+        runner = self._runner or self._new_runner()
+        run = runner.run
+        run(arrays)
         seconds = np.empty(repeat)
         for i in range(repeat):
             start = time.perf_counter()
             for _ in range(number):
-                run(*tensors)
+                run(arrays)
             seconds[i] = (time.perf_counter() - start) / number
-        calls = self._call_times(tensors, number * repeat)
+        calls = tuple(runner.call_times(arrays, number * repeat))
         layers: dict[str, float] = defaultdict(float)
         for name, each in calls:
             layers[name] += each
@@ -96,6 +106,8 @@ class CompiledModel:
 
     def report(self) -> Report:
         """What each layer became."""
+        from .report.report import Report
+
         return Report.from_dict(self.program.report)
 
     def export_library(self, path: str | Path, *, cc: str | None = None) -> Path:
@@ -152,85 +164,8 @@ class CompiledModel:
             "Write it with export_library and read it with tvm_bitenc.load; threads may share it",
         )
 
-    def _tensors(self, inputs: Sequence) -> list[tvm.runtime.Tensor]:
-        arrays = checked_arrays(inputs, self.inputs, self.largest_batch)
-        return [tvm.runtime.tensor(array) for array in arrays]
-
-    def _call_times(self, tensors: list, runs: int) -> tuple[tuple[str, float], ...]:
-        """Kernel and mean seconds of every call of a run, in order."""
-        machine = self._machines.new_machine()
-        names: list[str] = []
-        seconds: list[float] = []
-        started = 0.0
-
-        def clock(_function: object, name: str, before: bool, *_others: object) -> int:
-            nonlocal started
-            if before:
-                started = time.perf_counter()
-            elif not name.startswith("vm.builtin") and name != "main":
-                seconds.append(time.perf_counter() - started)
-                names.append(name)
-            return 0
-
-        machine.set_instrument(clock)
-        for _ in range(runs):
-            machine["main"](*tensors)
-        means = np.reshape(seconds, (runs, -1)).mean(0).tolist()
-        return tuple(zip(names, means))
-
-
-class AcceleratedModel(CompiledModel):
-    """As `CompiledModel`; once it ran on the Verilog, its report holds that run's counters."""
-
-    def __init__(self, program: CompiledProgram):
-        from .vta.runtime import recorded
-
-        super().__init__(program)
-        self._recorded = recorded
-        self._runs: dict[str, Cycles] = {}
-
-    def __call__(self, *inputs):
-        """Run; see `CompiledModel`."""
-        with self._recorded() as runs:
-            result = super().__call__(*inputs)
-        self._runs = {printable(layer): cycles for layer, cycles in runs.items()}
-        return result
-
-    run = __call__
-
-    def report(self) -> Report:
-        """What each layer became, with cycles of the model or, after a run, of the Verilog."""
-        report = super().report()
-        layers = [_measured(row, self._runs, report.macs_per_cycle) for row in report.layers]
-        return replace(report, layers=layers)
-
-
-def _measured(row: LayerRow, runs: Mapping[str, Cycles], peak: int) -> LayerRow:
-    if row.work is None or row.name not in runs:
-        return row
-    return replace(row, work=work_of(runs[row.name], row.work.binary_macs, peak, True))
-
-
-def model_of(program: CompiledProgram) -> CompiledModel:
-    """Make a program callable."""
-    kind = CompiledModel if program.target.accelerator is None else AcceleratedModel
-    return kind(program)
-
-
-def load(path: str | Path) -> CompiledModel:
-    """Load a library written by `CompiledModel.export_library`.
-
-    Parameters
-    ----------
-    path : path of the file
-
-    Raises
-    ------
-    LibraryError
-        If the file is missing, truncated, altered, of another format, or of another TVM.
-    TargetError
-        If it was compiled for another CPU than this one.
-    """
-    from .deploy.library import load_program
-
-    return model_of(load_program(Path(path)))
+    def _new_runner(self) -> Runner:
+        with self._making:
+            if self._runner is None:
+                self._runner = self._make_runner()
+            return self._runner

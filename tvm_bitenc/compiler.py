@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import tvm
 from tvm import relax
 
+from .accelerated import AcceleratedModel
 from .batch import largest_batch, specs_of, without_bounds
-from .compiled import CompiledModel, model_of
+from .compiled import CompiledModel
+from .entry.code import CompiledNetwork, compile_network
+from .entry.jit import JitNetwork
 from .errors import UnsupportedError
 from .explain import Observer
+from .host import check_runs_here
 from .machine_code import check_machine_code
+from .machines import Machines
 from .program import CompiledProgram
 from .records.file import load_records
+from .runtime.network import Runner
 from .target import Target, load_target
 from .transform.dump import Dump
 from .transform.options import with_options
-from .transform.pipeline import Pipeline, code_generation, default_pipeline
+from .transform.pipeline import (
+    Pipeline,
+    default_pipeline,
+    kernel_calls,
+    virtual_machine_passes,
+)
 
 
 def build(
@@ -86,16 +98,53 @@ def build(
     scheduled = passes.run(mod, observer, after)
     if "bitenc.Lower" not in passes.names:
         observer("bitenc.Lower", mod)
+    report = observer.report()
+    program = CompiledProgram(lambda: target, inputs, outputs, {}, largest_batch(scheduled))
+    code = _code(scheduled, target, [row.name for row in report.layers])
+    if isinstance(code, CompiledNetwork):
+        program = replace(program, network=code)
+    else:
+        executable, reason = code
+        if target.accelerator is None:
+            report.notes.append(f"runs on TVM's virtual machine, for {reason}")
+        program = replace(program, executable=executable)
+    return model_of(replace(program, report=report.to_dict(), scheduled=scheduled))
+
+
+def _code(
+    scheduled: tvm.IRModule, target: Target, layers: list[str]
+) -> CompiledNetwork | tuple[relax.VMExecutable, str]:
+    """Compile to one function; for TVM's machine where that can't be, and say why."""
     with target.tvm_target:
-        kernels = code_generation(target)(scheduled)
-    # The machine checks what `main` is given: each kernel need not check it again.
-    with with_options({"tirx.disable_assert": True}):
-        executable = relax.build(kernels, target.tvm_target, relax_pipeline=None)
-    report, batch = observer.report(), largest_batch(scheduled)
-    check_machine_code(executable, kernels, target, [row.name for row in report.layers])
-    return model_of(
-        CompiledProgram(executable, target, inputs, outputs, report.to_dict(), batch, scheduled)
-    )
+        kernels = kernel_calls(target)(scheduled)
+    try:
+        if target.accelerator is not None:
+            raise UnsupportedError("accelerator", "is driven by TVM's runtime", "Build for a CPU")
+        network = compile_network(kernels, target)
+    except UnsupportedError as error:
+        with target.tvm_target:
+            functions = virtual_machine_passes(target)(kernels)
+        # The machine checks what `main` is given: each kernel need not check it again.
+        with with_options({"tirx.disable_assert": True}):
+            executable = relax.build(functions, target.tvm_target, relax_pipeline=None)
+        check_machine_code(executable.mod.imports, functions, target, layers)
+        return executable, f"{error.where} {error.cause}"
+    check_machine_code([network.module], kernels, target, layers)
+    return network
+
+
+def model_of(program: CompiledProgram) -> CompiledModel:
+    """Make a program callable in this process."""
+
+    def runner() -> Runner:
+        check_runs_here(program.target)
+        if program.network is None:
+            return Machines(program.executable, program.target.threads)
+        inputs, outputs = program.inputs, program.outputs
+        return JitNetwork(program.network, inputs, outputs, program.target.threads)
+
+    kind = CompiledModel if program.target.accelerator is None else AcceleratedModel
+    return kind(program, runner)
 
 
 def _check_module(mod: tvm.IRModule) -> None:

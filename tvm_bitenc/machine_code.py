@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 
 import tvm
-from tvm import relax, tirx
+from tvm import tirx
 
 from .errors import UnsupportedError
 from .schedule import avx2, avx512, dotprod, i8mm, neon
@@ -31,11 +31,10 @@ _ELEMENTS = {"i1": 1, "i8": 8, "i16": 16, "i32": 32, "i64": 64}
 _ELEMENTS |= {"float": 32, "double": 64, "ptr": 64}
 _VECTOR = re.compile(r"<(vscale x )?(\d+) x ([\w.]+)>")
 _CPU_INTRINSIC = re.compile(r"@(llvm\.(?:x86|aarch64|arm)\.[\w.]+)")
-_FUNCTION = re.compile(r"^define [^@]*@\"?([\w.$]+)", re.MULTILINE)
 
 
 def check_machine_code(
-    executable: relax.VMExecutable,
+    modules: Iterable[tvm.runtime.Module],
     kernels: tvm.IRModule,
     target: Target,
     layers: Iterable[str] = (),
@@ -44,10 +43,10 @@ def check_machine_code(
 
     Parameters
     ----------
-    executable : relax.VMExecutable
-        As `relax.build` returns it: its code isn't machine code yet.
+    modules : iterable of tvm.runtime.Module
+        As they are built: those of LLVM aren't machine code yet.
     kernels : tvm.IRModule
-        The functions that it was built from.
+        The functions that they were built from.
     target : Target
     layers : iterable of str
         Their names, which those of their kernels contain.
@@ -55,20 +54,17 @@ def check_machine_code(
     if not hasattr(os, "fork"):
         return
     known = known_intrinsics(target)
-    for library in executable.mod.imports:
-        if library.kind != "llvm":
-            continue
-        text = library.inspect_source("ll")
-        if not is_unusual(text, known):
-            continue
-        for name in _kernels_in(text, known, kernels):
-            reason = _try(name, kernels[name], target)
-            if reason:
-                raise UnsupportedError(
-                    _described(name, layers),
-                    f"LLVM can't translate it for target {target.name!r}: {reason}",
-                    "Choose another strategy for the layer, or another target",
-                )
+    texts = [m.inspect_source("ll") for m in modules if m.kind == "llvm"]
+    if not any(is_unusual(text, known) for text in texts):
+        return
+    for name, function in _kernels_of(kernels):
+        reason = _try(name, function, target, known)
+        if reason:
+            raise UnsupportedError(
+                _described(name, layers),
+                f"LLVM can't translate it for target {target.name!r}: {reason}",
+                "Choose another strategy for the layer, or another target",
+            )
 
 
 def known_intrinsics(target: Target) -> set[str]:
@@ -89,33 +85,24 @@ def _is_odd(scalable: str, lanes: str, element: str) -> bool:
     return bool(scalable) or int(lanes) * _ELEMENTS.get(element, MAX_BITS + 1) > MAX_BITS
 
 
-def _kernels_in(text: str, known: set[str], kernels: tvm.IRModule) -> Iterator[str]:
-    """Names of the functions of a module whose code is unusual."""
-    functions = {var.name_hint for var, f in kernels.functions_items() if _is_kernel(f)}
-    starts = [*_FUNCTION.finditer(text)]
-    ends = [*(match.start() for match in starts[1:]), len(text)]
-    found = set()
-    for match, end in zip(starts, ends):
-        if is_unusual(text[match.start() : end], known):
-            name = match.group(1).removeprefix("__tvm_ffi_")
-            found.add(re.sub(r"_compute_.*$", "", name))
-    yield from sorted(found & functions)
+def _kernels_of(module: tvm.IRModule) -> Iterator[tuple[str, tirx.PrimFunc]]:
+    for var, function in module.functions_items():
+        if isinstance(function, tirx.PrimFunc):
+            yield var.name_hint, function
 
 
-def _is_kernel(function: tvm.ir.BaseFunc) -> bool:
-    return isinstance(function, tirx.PrimFunc)
-
-
-def _try(name: str, function: tirx.PrimFunc, target: Target) -> str:
-    """Translate a function in a child, and say why it can't be; empty if it can."""
+def _try(name: str, function: tirx.PrimFunc, target: Target, known: set[str]) -> str:
+    """Translate unusual code in a child, and say why it can't be; empty if it can."""
+    module = tvm.IRModule({name: function.with_attr("global_symbol", name)})
+    built = tvm.compile(module, target.tvm_target).mod
+    parts = [part for part in (built, *built.imports) if part.kind == "llvm"]
 
     def translate() -> None:
-        module = tvm.IRModule({name: function.with_attr("global_symbol", name)})
-        library = tvm.compile(module, target.tvm_target).mod
-        for part in (library, *library.imports):
-            if part.kind == "llvm":
-                part.inspect_source("asm")
+        for part in parts:
+            part.inspect_source("asm")
 
+    if not any(is_unusual(part.inspect_source("ll"), known) for part in parts):
+        return ""
     return fate_of(translate, SECONDS)
 
 

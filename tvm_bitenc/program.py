@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tvm
-from tvm import relax
 
-from .batch import TensorSpec
-from .target import Target
+from .runtime.specs import TensorSpec
+
+if TYPE_CHECKING:  # Of a library that is only run, nothing of this is there.
+    import tvm
+    from tvm import relax
+
+    from .entry.code import CompiledNetwork
+    from .target import Target
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,25 +25,39 @@ class CompiledProgram:
 
     Parameters
     ----------
-    executable : relax.VMExecutable, tvm.runtime.Module or None
-        The latter of a loaded library; None where the code of one wasn't loaded.
-    target : Target
+    find_target : callable
+        Returns what it was compiled for, a `Target`: of a library's that needs TVM.
     inputs, outputs : list of TensorSpec
     report : dict
         What each layer became: `report.Report` reads it.
     largest_batch : int, optional
         Where the batch is dynamic.
+    network : CompiledNetwork, optional
+        The network as one function, where it is one; None of a library.
+    executable : relax.VMExecutable, optional
+        What TVM's virtual machine runs where it isn't.
     scheduled : tvm.IRModule, optional
-        What the executable was built from; None for a library.
+        What they were built from; None of a library.
     """
 
-    executable: relax.VMExecutable | tvm.runtime.Module | None
-    target: Target
+    find_target: Callable[[], Target]
     inputs: list[TensorSpec]
     outputs: list[TensorSpec]
     report: dict
     largest_batch: int | None = None
+    network: CompiledNetwork | None = None
+    executable: relax.VMExecutable | tvm.runtime.Module | None = None
     scheduled: tvm.IRModule | None = None
+
+    @cached_property
+    def target(self) -> Target:
+        """What it was compiled for."""
+        return self.find_target()
+
+    @property
+    def returns_tuple(self) -> bool:
+        """Whether `main` returns a tuple, be it of one output."""
+        return self.scheduled is not None and hasattr(self.scheduled["main"].ret_ty, "fields")
 
 
 @dataclass(frozen=True)
@@ -64,7 +85,7 @@ class Benchmark:
         return float(self.seconds.min())
 
     def __str__(self) -> str:
-        total = sum(self.layers.values())
+        total = sum(self.layers.values()) or 1.0  # A clock may see nothing of a tiny network.
         rows = [
             f"{1e6 * seconds:12.1f} us {100 * seconds / total:5.1f} %  {name}"
             for name, seconds in self.layers.items()

@@ -22,7 +22,8 @@ from .data import data_folder
 from .decode import WRITTEN_BY_HAND, Document, Name, Source, Text
 from .errors import TargetError
 from .features import kernel_features
-from .tvm_target import TvmOptions, tvm_target
+from .tvm_options import TvmOptions
+from .tvm_target import tvm_target
 
 ACCELERATOR = "vta"
 SIMULATORS = ("functional", "verilog")

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from tvm_bitenc.deploy import library
+from tvm_bitenc.deploy import sealed
 
 pytest.importorskip("typer", reason="pip install 'tvm-bitenc[cli]'")
 
@@ -46,11 +46,11 @@ def test_libraries(content, said):
         assert "net.so" in said(content, "net.so", command, "FILE")
 
 
-@pytest.mark.parametrize("description", [b"[" * 5000, b"{}", b'{"format": 1}', b"null"])
+@pytest.mark.parametrize("description", [b"[" * 5000, b"{}", b'{"format": 2}', b"null"])
 def test_sealed_descriptions(description, said, tmp_path):
     path = tmp_path / "sealed.so"
     path.write_bytes(b"\x7fELF")
-    library.append_sealed(path, description)
+    sealed.append_sealed(path, description)
     assert "net.so" in said(path.read_bytes(), "net.so", "run", "FILE")
 
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 import tvm_bitenc as be
-from tvm_bitenc.deploy import library
+from tvm_bitenc.deploy import sealed
 from tvm_bitenc.deploy.serve import Server
 
 ROOT = Path(be.__file__).parents[1]
@@ -100,15 +100,15 @@ def rewritten():
 
     def rewrite(path: Path, change) -> None:
         content = path.read_bytes()
-        (length,) = library._LENGTH.unpack(content[-library._TRAILER :][: library._LENGTH.size])
-        code, described = content[: -library._TRAILER - length], content[: -library._TRAILER]
+        (length,) = sealed._LENGTH.unpack(content[-sealed._TRAILER :][: sealed._LENGTH.size])
+        code, described = content[: -sealed._TRAILER - length], content[: -sealed._TRAILER]
         description = json.loads(described[-length:])
         path.write_bytes(code)
         if isinstance(change, bytes):
-            library.append_sealed(path, change)
+            sealed.append_sealed(path, change)
         else:
             change(description)
-            library.seal(path, description)
+            sealed.seal(path, description)
 
     return rewrite
 

@@ -116,7 +116,9 @@ def test_without_any_the_objects_and_commands_are_left(model, tmp_path, monkeypa
     monkeypatch.undo()
     assert gnu_package(model.target) in raised.value.cure and "tvm-bitenc[cross]" in str(raised)
     written = {file.name for file in tmp_path.iterdir()}
-    assert written == {"net.json", *(name for name in written if name.endswith(".o"))}
+    sources = {"bitenc_runtime.h", "bitenc_weights.bin", "net.bitenc_runtime.c", "net.library.c"}
+    objects = {name for name in written if name.endswith(".o")}
+    assert written == {"net.json", "net.bitenc_weights.S", *sources, *objects}
     if not shutil.which(gnu):
         pytest.skip(f"apt-get install {gnu_package(model.target)}")
     link, sealing = map(shlex.split, raised.value.cure.split("`")[1].split(" && "))

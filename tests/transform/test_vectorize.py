@@ -216,7 +216,14 @@ def test_the_code_is_short(module_of):
     """Unrolled scalars were 288,000 lines, and took LLVM a minute."""
     mod = module_of([(1, 5, 5, 384)], lambda b, x: hard_swish(b, x, np.float32(1)))
     lib = be.build(mod, "x86-64-v3", threads=1)
-    (library,) = [part for part in lib.executable.mod.imports if part.kind == "llvm"]
+    library = lib.program.network.module
     assembly = library.inspect_source("asm")
     assert "mulps" in assembly and len(assembly.splitlines()) < 2000
     assert "Mismatched" not in assembly  # The machine checks the input, the kernel need not.
+
+
+def test_quantizers_are_vectors(module_of):
+    """TVM's `nearbyint` in a vector is a loop over its lanes, which LLVM turns into gathers."""
+    mod = module_of([(1, 64)], lambda b, x: b.emit(relax.op.round(x)))
+    assembly = be.build(mod, "x86-64-v4", threads=1).program.network.module.inspect_source("asm")
+    assert "vrndscaleps" in assembly and "zmm" in assembly and "gather" not in assembly

@@ -40,9 +40,9 @@ def deploy(
 ) -> None:
     """Upload a library to a device, run it, compare every bit with the model, time each layer."""
     from ..deploy.connection import Connection
+    from ..deploy.inputs import random_inputs
     from ..deploy.library import read_library
     from ..deploy.remote import deploy as deploy_library
-    from ..deploy.remote import random_inputs
 
     specs = read_library(library).inputs
     arrays = [read_array(path) for path in inputs] if inputs else random_inputs(specs)

@@ -17,7 +17,7 @@ from .models import READERS, read_model
 if TYPE_CHECKING:
     import tvm
 
-    from ..compiled import CompiledModel
+    from ..loaded import CompiledModel
 
 
 def open_library(
@@ -35,8 +35,8 @@ def open_library(
     BitencError
         If the file is neither, or can't be loaded or compiled.
     """
-    from ..compiled import load
     from ..compiler import build
+    from ..loaded import load
     from ..target import load_target
     from ..transform.pipeline import default_pipeline
 
@@ -82,7 +82,7 @@ def compiling(file: Path, names: Sequence[str]) -> Iterator[None]:
 def inputs_of(lib: CompiledModel, files: Sequence[Path], seed: int = 0) -> list[np.ndarray]:
     """Arrays of .npy files, or random ones of the right shapes where none are given."""
     if not files:
-        from ..deploy.remote import random_inputs
+        from ..deploy.inputs import random_inputs
 
         return random_inputs(lib.inputs, seed)
     return [read_array(path) for path in files]

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
 from ..accelerator import Accelerator
-from ..batch import TensorSpec
 from ..decode import INT32_MAX, INT64_MAX, Count, Document, Name, Share, Source, Text
-from ..target import Target
-from ..tvm_target import SealedTvmOptions, tvm_target
+from ..runtime.network import Interface
+from ..runtime.specs import TensorSpec
+from ..tvm_options import SealedTvmOptions
 
-FORMAT_VERSION = 1
+if TYPE_CHECKING:
+    from ..target import Target
+
+FORMAT_VERSION = 2
 Bits = Annotated[int, Meta(ge=0, le=32)]
 Position = Annotated[int, Meta(ge=-1, lt=1 << 20)]
 Specs = Annotated[list[TensorSpec], Meta(max_length=4096)]
@@ -80,6 +83,8 @@ class TargetDescription(Document, frozen=True):
     """Whom a library was compiled for."""
 
     name: Name
+    architecture: Name
+    instructions: Annotated[list[Name], Meta(max_length=1000)]
     tvm: SealedTvmOptions
     threads: Annotated[int, Meta(ge=1, le=4096)] | None
     accelerator: Accelerator | None
@@ -87,6 +92,9 @@ class TargetDescription(Document, frozen=True):
 
     def target(self, source: Source) -> Target:
         """The target; an error of the source where TVM doesn't know it."""
+        from ..target import Target  # It takes TVM, which a run doesn't.
+        from ..tvm_target import tvm_target
+
         found = Target(self.name, tvm_target(self.tvm, source), threads=self.threads)
         return replace(found, accelerator=self.accelerator, simulator=self.simulator)
 
@@ -94,13 +102,14 @@ class TargetDescription(Document, frozen=True):
 class Description(Document, frozen=True):
     """All of it."""
 
-    format: Literal[1]
+    format: Literal[2]
     tvm: Annotated[str, Meta(pattern=r"^[0-9]+\.[0-9]+[\w.+-]{0,40}\Z")]
     target: TargetDescription
     inputs: Specs
     outputs: Specs
     report: dict[str, Any]
     largest_batch: Annotated[int, Meta(ge=1, le=INT64_MAX)] | None = None
+    network: Interface | None = None
 
     def __post_init__(self):
         for spec in (*self.inputs, *self.outputs):

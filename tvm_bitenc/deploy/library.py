@@ -1,56 +1,50 @@
-"""Library files: a shared library with a description and a checksum at its end.
+"""Writing library files; `sealed` has their format.
 
-::
-
-    shared library | description (JSON) | its length | SHA-256 of all before | b"BITENC01"
-
-Loaders ignore what follows a shared library, so plain TVM loads the file too. `load` reads the
-description first: a truncated file, or one for another CPU, never reaches the dynamic loader.
+A network that is one function is linked with its weights and with threads for its loops, and beside
+it for plain TVM a virtual machine's program that calls it. Any other is TVM's program alone.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
 import shlex
 import shutil
-import struct
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import NoReturn
 
 import tvm
 import tvm_ffi
-from tvm import relax
 
-from ..decode import Limits, Source
-from ..errors import LibraryError, TargetError
+from ..entry.code import CompiledNetwork
+from ..entry.for_tvm import build_for_tvm, virtual_machine_module
+from ..errors import LibraryError
+from ..features import instructions
 from ..files import scratch_folder, written_whole
-from ..host import check_runs_here
 from ..program import CompiledProgram
-from ..tvm_target import SealedTvmOptions
-from .description import FORMAT_VERSION, Description
+from ..runtime.size import ALIGNMENT
+from ..tvm_options import SealedTvmOptions
+from .bundle.source import render
+from .description import FORMAT_VERSION
 from .linker import find_linker, gnu_compiler, gnu_package, shared_library_command
+from .sealed import read_description, seal, source_of
 
-MAGIC = b"BITENC01"
-MOST_BYTES = 1 << 32
 _STANDARD_ERROR = threading.Lock()
 _SCOPE_WARNING = re.compile(rb"Warning: Scope (Saving|Loaded):")
-_LENGTH = struct.Struct("<Q")
-_TRAILER = _LENGTH.size + hashlib.sha256().digest_size + len(MAGIC)
+_SERIAL = "its parallel loops run in one thread, for its linker has no OpenMP"
 
 
 def write_library(program: CompiledProgram, path: Path, cc: str | None = None) -> Path:
     """Write a compiled model; see `CompiledModel.export_library`."""
-    if program.executable is None or isinstance(program.executable, tvm.runtime.Module):
+    if program.scheduled is None:
         raise LibraryError(
             str(path), "the model was itself loaded from a library", "Copy that file instead"
         )
@@ -63,58 +57,101 @@ def write_library(program: CompiledProgram, path: Path, cc: str | None = None) -
     command = find_linker(program.target, cc)
     if command is None:
         _write_objects(program, path)
+    linker = _Linker(command, is_parallel=program.target.threads != 1)
     with written_whole(path, LibraryError) as temporary:
         try:
-            _export(program, temporary, _linked_by(command))
+            _export(program, temporary, linker.link)
         except RuntimeError as error:
             raise LibraryError(
                 str(path),
                 f"linking failed ({str(error).strip()[-300:]})",
                 f"Check that {shlex.join(command)} makes programs for {program.target.triple}",
             ) from None
-        seal(temporary, _description(program))
+        seal(temporary, _description(program, linker.is_parallel))
     return path
 
 
 def _export(program: CompiledProgram, path: Path, link: Callable[..., None]) -> None:
-    executable: relax.VMExecutable = program.executable
-    with _without_scope_warnings():
-        executable.export_library(str(path), fcompile=link, workspace_dir=str(path.parent))
+    """Make objects and sources of a library, and have them linked."""
+    executable, files = program.executable, list[str]()
+    with tempfile.TemporaryDirectory(dir=path.parent.resolve()) as folder:
+        if program.network is not None:
+            files = _network_files(program.network, Path(folder))
+            is_tuple = program.returns_tuple
+            module = virtual_machine_module(program.network, program.inputs, is_tuple)
+            executable = build_for_tvm(module, program.target)
+        assert executable is not None  # What isn't one function has one.
+
+        def link_all(output: str, objects: list[str], **_options) -> None:
+            link(output, [*objects, *files], folder)
+
+        with _without_scope_warnings():
+            executable.export_library(str(path), fcompile=link_all, workspace_dir=folder)
 
 
-def _linked_by(command: list[str]) -> Callable[..., None]:
-    """Return a linker as TVM's `fcompile`."""
+def _network_files(network: CompiledNetwork, folder: Path) -> list[str]:
+    network.module.write_to_file(str(folder / "network.o"))
+    (folder / "bitenc_weights.bin").write_bytes(network.plan.weights or bytes(ALIGNMENT))
+    sources = {
+        "bitenc_weights.S": render("net_weights.S.in", net="bitenc", alignment=ALIGNMENT),
+        "bitenc_runtime.h": render("bitenc_runtime.h"),
+        "bitenc_runtime.c": render("bitenc_runtime.c"),
+        "library.c": render("library.c"),
+    }
+    for name, text in sources.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    names = ["network.o", *(name for name in sources if not name.endswith(".h"))]
+    return [str(folder / name) for name in names]
 
-    def link(output: str, objects: list[str], **_options) -> None:
+
+class _Linker:
+    """A C compiler as a linker, with OpenMP if it has it and loops run in parallel."""
+
+    def __init__(self, command: list[str], is_parallel: bool):
+        self.command, self.is_parallel = command, is_parallel
+
+    def link(self, output: str, files: list[str], folder: str) -> None:
+        if self.is_parallel and not self._run(output, ["-fopenmp", *files], folder):
+            return
+        self.is_parallel = False
+        error = self._run(output, files, folder)
+        if error:
+            raise RuntimeError(error)
+
+    def _run(self, output: str, files: list[str], folder: str) -> str:
+        """Link, and return what was said if it failed."""
         done = subprocess.run(
-            shared_library_command(command, output, objects),
+            shared_library_command(self.command, os.path.abspath(output), files),
             capture_output=True,
             text=True,
-            env={**os.environ, "TMPDIR": str(Path(output).parent)},
+            cwd=folder,  # Where the assembler finds the weights.
+            env={**os.environ, "TMPDIR": folder},
         )
-        if done.returncode:
-            raise RuntimeError(done.stderr)
-
-    return link
+        return done.stderr or "it failed" if done.returncode else ""
 
 
 def _write_objects(program: CompiledProgram, path: Path) -> NoReturn:
     """Leave objects for a linker elsewhere; the error has the commands."""
     names: list[str] = []
 
-    def keep(_output: str, objects: list[str], **_options) -> None:
-        for file in objects:
-            names.append(str(path.with_suffix(f".{Path(file).name}")))
-            with written_whole(Path(names[-1]), LibraryError) as temporary:
+    def keep(_output: str, files: list[str], folder: str) -> None:
+        included = ("bitenc_weights.bin", "bitenc_runtime.h")  # By sources, under these names.
+        beside = [str(Path(folder) / name) for name in included if (Path(folder) / name).exists()]
+        for file in [*files, *beside]:
+            own = Path(file).name
+            name = path.with_name(own) if own in included else path.with_suffix(f".{own}")
+            names.append(str(name))
+            with written_whole(name, LibraryError) as temporary:
                 shutil.copy(file, temporary)
 
     with scratch_folder(path.parent, path.name, LibraryError) as folder:
         _export(program, folder / path.name, keep)
     description = path.with_suffix(".json")
     with written_whole(description, LibraryError) as temporary:
-        temporary.write_text(json.dumps(_description(program)), encoding="utf-8")
-    compiler = gnu_compiler(program.target)
-    link = shlex.join(shared_library_command([compiler], str(path), names))
+        temporary.write_text(json.dumps(_description(program, False)), encoding="utf-8")
+    linked = [name for name in names if not name.endswith((".bin", ".h"))]
+    compiler = [gnu_compiler(program.target), f"-I{path.parent}"]
+    link = shlex.join(shared_library_command(compiler, str(path), linked))
     seal_it = shlex.join(["python", "-m", "tvm_bitenc.deploy.seal", str(path), str(description)])
     raise LibraryError(
         str(path),
@@ -124,54 +161,28 @@ def _write_objects(program: CompiledProgram, path: Path) -> NoReturn:
     )
 
 
-def _description(program: CompiledProgram) -> dict:
+def _description(program: CompiledProgram, is_parallel: bool) -> dict:
+    target, report = program.target, program.report
+    if program.network is not None and target.threads != 1 and not is_parallel:
+        report = {**report, "notes": [*report["notes"], _SERIAL]}
     return {
         "format": FORMAT_VERSION,
         "tvm": tvm.__version__,
         "target": {
-            "name": program.target.name,
-            "tvm": SealedTvmOptions.of(program.target.tvm_target),
-            "threads": program.target.threads,
-            "accelerator": program.target.accelerator and asdict(program.target.accelerator),
-            "simulator": program.target.simulator,
+            "name": target.name,
+            "architecture": target.architecture,
+            "instructions": sorted(instructions(target.features, target.architecture)),
+            "tvm": SealedTvmOptions.of(target.tvm_target),
+            "threads": target.threads,
+            "accelerator": target.accelerator and asdict(target.accelerator),
+            "simulator": target.simulator,
         },
         "inputs": [asdict(spec) for spec in program.inputs],
         "outputs": [asdict(spec) for spec in program.outputs],
         "largest_batch": program.largest_batch,
-        "report": program.report,
+        "network": program.network and asdict(program.network.interface),
+        "report": report,
     }
-
-
-def seal(path: Path, description: dict) -> None:
-    """Append a description and the checksum of all before to a shared library."""
-    append_sealed(path, json.dumps(description).encode())
-
-
-def append_sealed(path: Path, encoded: bytes) -> None:
-    """Append the bytes of a description, and the checksum of all before."""
-    with path.open("r+b") as file:
-        digest = hashlib.sha256(file.read())
-        digest.update(encoded)
-        file.write(encoded + _LENGTH.pack(len(encoded)) + digest.digest() + MAGIC)
-
-
-def load_program(path: Path) -> CompiledProgram:
-    """Load a library; see `tvm_bitenc.load`.
-
-    Raises
-    ------
-    LibraryError
-        If the file is missing, truncated, altered, of another format, or of another TVM.
-    TargetError
-        If it was compiled for another CPU than this one.
-    """
-    description, content = _checked(path)
-    library = _program_of(description, path)
-    try:
-        check_runs_here(library.target)
-    except TargetError as error:
-        raise TargetError(str(path), error.cause, "Compile the model for this machine") from None
-    return replace(library, executable=_load_module(content))
 
 
 def read_library(path: Path) -> CompiledProgram:
@@ -180,22 +191,13 @@ def read_library(path: Path) -> CompiledProgram:
     Raises
     ------
     LibraryError
-        As `load`.
+        If the file is missing, truncated, altered, of another format, or of another TVM.
     """
-    return _program_of(read_description(path), path)
-
-
-def _program_of(description: Description, path: Path) -> CompiledProgram:
-    version = description.tvm
-    if not is_same_series(version):
-        raise LibraryError(
-            str(path),
-            f"was compiled with TVM {version}, and this one is {tvm.__version__}",
-            "Export it again with this TVM",
-        )
+    description = read_description(path)
+    check_series(path, description.tvm)
+    target = description.target.target(source_of(path))
     return CompiledProgram(
-        None,
-        description.target.target(_source(path)),
+        lambda: target,
         description.inputs,
         description.outputs,
         description.report,
@@ -203,13 +205,23 @@ def _program_of(description: Description, path: Path) -> CompiledProgram:
     )
 
 
+def check_series(path: Path, version: str) -> None:
+    """Raise `LibraryError` if a library is of another series of TVM than this one."""
+    if not is_same_series(version):
+        raise LibraryError(
+            str(path),
+            f"was compiled with TVM {version}, and this one is {tvm.__version__}",
+            "Export it again with this TVM",
+        )
+
+
 def is_same_series(version: str) -> bool:
     """Whether a version of TVM runs this one's libraries: 0.27.1 does those of 0.27.0."""
     return version.split(".")[:2] == tvm.__version__.split(".")[:2]
 
 
-def _load_module(content: bytes) -> tvm.runtime.Module:
-    """Load the code of a checked file.
+def load_module(content: bytes) -> tvm.runtime.Module:
+    """Load the code of a checked file for TVM's virtual machine.
 
     The dynamic loader knows libraries by path: for a path that was written again since, it would
     return the old one. A copy has a path of its own, and is what was checked.
@@ -238,32 +250,3 @@ def _without_scope_warnings() -> Iterator[None]:
             captured.seek(0)
             kept = [line for line in captured if not _SCOPE_WARNING.search(line)]
             os.write(2, b"".join(kept))
-
-
-def read_description(path: Path) -> Description:
-    """Check a library file and return the description at its end, without loading any code.
-
-    Raises
-    ------
-    LibraryError
-        If the file is missing, truncated, altered, or of another format.
-    """
-    return _checked(path)[0]
-
-
-def _checked(path: Path) -> tuple[Description, bytes]:
-    """Description and bytes of a library; whatever happens to the file then, they are checked."""
-    source = _source(path)
-    content = replace(source, limits=Limits(size=MOST_BYTES)).read(path)
-    body, trailer = memoryview(content)[:-_TRAILER], content[-_TRAILER:]
-    if not trailer.endswith(MAGIC) or len(trailer) < _TRAILER:
-        raise source.fault("is truncated, or wasn't written by tvm-bitenc")
-    (length,) = _LENGTH.unpack(trailer[: _LENGTH.size])
-    if hashlib.sha256(body).digest() != trailer[_LENGTH.size : -len(MAGIC)] or length > len(body):
-        raise source.fault("was altered since it was written")
-    return source.json(bytes(body[len(body) - length :]), Description), content
-
-
-def _source(path: Path) -> Source:
-    cure = "Copy it again, or export it again with this version of tvm-bitenc"
-    return Source(str(path), cure, LibraryError)

@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections import defaultdict
 from functools import partial
+from pathlib import Path
 
 import msgspec
 import tvm
@@ -26,9 +27,12 @@ from tvm.rpc.base import RPC_CODE_MISMATCH, RPC_CODE_SUCCESS, RPC_MAGIC
 
 from ..decode import Document
 from ..threads import prepare_pool
+from .inputs import random_inputs
 from .machine import describe_machine
-from .names import CLOCK, MACHINE, PROBE, TIMES
+from .names import CLOCK, MACHINE, NETWORK_TIMES, PROBE, TIMES
+from .network import load_network
 from .registration import Registration
+from .sealed import read_sealed
 from .session import Session, has_hung_up
 
 HANDSHAKE_SECONDS = 10.0  # Until a client has asked for something.
@@ -261,11 +265,23 @@ def _register_functions() -> None:
     def clock_kernels(machine: tvm.runtime.Module) -> None:
         machine["set_instrument"](clock)  # A client can't pass functions.
 
+    tvm.register_global_func(NETWORK_TIMES, _network_times, override=True)
     tvm.register_global_func(CLOCK, clock_kernels, override=True)
     tvm.register_global_func(TIMES, times, override=True)
     tvm.register_global_func(
         MACHINE, lambda: msgspec.json.encode(describe_machine()).decode(), override=True
     )
+
+
+def _network_times(name: str, runs: int) -> str:
+    """Seconds per run of each kernel of an uploaded library; empty if TVM alone runs it."""
+    path, total = Path(name), defaultdict[str, float](float)
+    description, content = read_sealed(path)
+    network = load_network(path, description, content)
+    if network is not None:
+        for kernel, seconds in network.call_times(random_inputs(description.inputs), runs):
+            total[kernel] += seconds
+    return json.dumps(total)
 
 
 def _close_if_cancelled(connection: socket.socket, task: asyncio.Task[None]) -> None:

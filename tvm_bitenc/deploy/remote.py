@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +14,19 @@ import tvm
 from tvm import relax
 from tvm.rpc import RPCSession
 
-from ..arrays import checked_arrays
-from ..batch import TensorSpec
 from ..decode import Name, Share, Source
 from ..errors import BitencError, RemoteError, TargetError
 from ..host import missing_instructions
 from ..program import Benchmark
+from ..runtime.arrays import checked_arrays
 from ..target import Target
 from .connection import Connection, within
 from .library import is_same_series, read_library
 from .machine import Machine
-from .names import CLOCK, MACHINE, TIMES
+from .names import CLOCK, MACHINE, NETWORK_TIMES, TIMES
 
 _ANSWER = Source("answer of the RPC server", "Start `bitenc serve` there", RemoteError)
+_MOST_RUNS = 100  # Of which times of kernels are kept.
 _GRACE = 5  # Seconds that a server gets to say that a session's time is over.
 
 
@@ -105,21 +105,12 @@ def deploy(
             _check_machine(session, library.target, connection)
             with _uploaded(session, path, connection) as name:
                 machine = relax.VirtualMachine(session.load_module(name), session.cpu())
-                return _run(session, machine, arrays, number)
+                done = _run(session, machine, arrays, number)
+                layers = _network_times(session, name, number)
+                layers = layers or _kernel_times(session, machine, number)
+                return replace(done, benchmark=replace(done.benchmark, layers=layers))
 
     return within(connection.timeout + _GRACE, connection, run)
-
-
-def random_inputs(specs: Sequence[TensorSpec], seed: int = 0) -> list[np.ndarray]:
-    """Inputs of the right shapes and types; a dynamic batch is 1."""
-    rng = np.random.default_rng(seed)
-    shapes = [[size if isinstance(size, int) else 1 for size in spec.shape] for spec in specs]
-    return [
-        rng.standard_normal(shape).astype(spec.dtype)
-        if spec.dtype.startswith("float")
-        else rng.integers(0, 2, shape).astype(spec.dtype)
-        for spec, shape in zip(specs, shapes)
-    ]
 
 
 def remote_machine(session: RPCSession) -> Machine:
@@ -143,13 +134,21 @@ def _run(
     machine.invoke_stateful("main")
     outputs = [tensor.numpy() for tensor in _flat(machine.get_outputs("main"))]
     timed = machine.time_evaluator("invoke_stateful", device, number=1, repeat=number)("main")
-    layers = _kernel_times(session, machine, number)
-    return Deployment(outputs, Benchmark(np.array(timed.results), layers))
+    return Deployment(outputs, Benchmark(np.array(timed.results), {}))
 
 
 def _flat(result: Any) -> list:
     """Tensors of a result that may be a tuple."""
     return [result] if hasattr(result, "numpy") else [x for part in result for x in _flat(part)]
+
+
+def _network_times(session: RPCSession, name: str, number: int) -> dict[str, float]:
+    """Seconds per run of each kernel in a network of one function; empty if it isn't one."""
+    try:
+        times = session.get_function(NETWORK_TIMES)
+    except AttributeError:
+        return {}
+    return _ANSWER.json(str(times(name, min(number, _MOST_RUNS))).encode(), dict[Name, Share])
 
 
 def _kernel_times(

@@ -11,7 +11,7 @@ from ..decode import Source
 from ..errors import BitencError, LibraryError
 from ..files import written_whole
 from .description import Description
-from .library import seal
+from .sealed import seal
 
 
 def main(arguments: list[str]) -> None:

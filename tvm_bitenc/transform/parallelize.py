@@ -17,6 +17,7 @@ import math
 from dataclasses import dataclass
 
 import tvm
+import tvm_ffi
 from tvm import s_tir, tirx
 
 from ..target import Target
@@ -35,7 +36,7 @@ class Parallelize:
     Parameters
     ----------
     target : Target
-        With one thread nothing changes.
+        With one thread no loop is left parallel, of TVM's own kernels either.
     """
 
     target: Target
@@ -43,8 +44,23 @@ class Parallelize:
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         """Rewrite the module."""
         if self.target.threads == 1:
-            return mod
+            return _serial(mod)
         return map_functions(mod, _parallel, unless=is_scheduled)
+
+
+def _serial(mod: tvm.IRModule) -> tvm.IRModule:
+    changed = mod.clone()
+    for var, function in mod.functions_items():
+        if isinstance(function, tirx.PrimFunc):
+            body = tvm_ffi.structural_map(function.body, (tirx.For, _serial_loop))
+            changed[var] = function.with_body(body)
+    return changed
+
+
+def _serial_loop(loop: tirx.For) -> tirx.For:
+    if loop.kind != tirx.ForKind.PARALLEL:
+        return loop
+    return tirx.For(loop.loop_var, loop.min, loop.extent, tirx.ForKind.SERIAL, loop.body)
 
 
 def _at_least(extent: tirx.Expr) -> int:

@@ -213,21 +213,14 @@ def no_lowering(
     return Pipeline([])
 
 
-def code_generation(target: Target) -> Pass:
-    """Return TVM's own passes, from what is left of Relax to the virtual machine."""
-    finalize = cpu_pipeline.finalize_passes(target.tvm_target)
-    return tvm.transform.Sequential([*_kernel_passes(target), *finalize])
+def kernel_calls(target: Target) -> Pass:
+    """Return passes that leave kernels, and a `main` that calls them with tensors it allocates."""
+    return tvm.transform.Sequential(_kernel_passes(target))
 
 
-def memory_planning(target: Target) -> Pass:
-    """Return the first of these passes: kernels are called with tensors in planned storages."""
-    return tvm.transform.Sequential(
-        [
-            *_kernel_passes(target),
-            relax.transform.StaticPlanBlockMemory(),
-            relax.transform.LowerAllocTensor(),
-        ]
-    )
+def virtual_machine_passes(target: Target) -> Pass:
+    """Return TVM's own passes from there to its virtual machine."""
+    return tvm.transform.Sequential(cpu_pipeline.finalize_passes(target.tvm_target))
 
 
 def _kernel_passes(target: Target) -> list[Pass]:

@@ -26,7 +26,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import tvm
-from tvm import s_tir
+import tvm_ffi
+from tvm import s_tir, tirx
+from tvm.target import codegen
 
 from ..features import flushes_small_floats, vector_bytes
 from ..target import Target
@@ -61,7 +63,7 @@ class Vectorize:
         """Rewrite the module."""
         if flushes_small_floats(self.target.architecture) or not self._longest:
             return mod
-        return map_functions(mod, self._vectorized, unless=is_scheduled)
+        return map_functions(_in_llvms_words(mod), self._vectorized, unless=is_scheduled)
 
     @property
     def _longest(self) -> int:
@@ -72,6 +74,23 @@ class Vectorize:
             block = schedule.get(rv)
             if len(schedule.get_loops(rv)) == len(block.iter_vars) and _is_vectorizable(block):
                 _vectorize(schedule, rv, self._longest) or _tile_transpose(schedule, rv)
+
+
+def _in_llvms_words(mod: tvm.IRModule) -> tvm.IRModule:
+    """Return a module that rounds by LLVM's name: TVM takes vectors of its own name apart again."""
+    changed = mod.clone()
+    for var, function in mod.functions_items():
+        if isinstance(function, tirx.PrimFunc) and not is_scheduled(function):
+            body = tvm_ffi.structural_map(function.body, (tvm.ir.Call, _in_llvms_word))
+            changed[var] = function.with_body(body)
+    return changed
+
+
+def _in_llvms_word(call: tvm.ir.Call) -> tvm.ir.Call:
+    if getattr(call.op, "name", "") != "tirx.nearbyint":
+        return call
+    found = tirx.const(codegen.llvm_lookup_intrinsic_id("llvm.nearbyint"), "uint32")
+    return tirx.call_llvm_pure_intrin(str(call.ty), found, *call.args)
 
 
 def _is_vectorizable(block: s_tir.SBlock) -> bool:

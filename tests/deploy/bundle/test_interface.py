@@ -1,15 +1,18 @@
 """Names in C: those of the model where C takes them, others where not."""
 
+import numpy as np
 import pytest
 
-from tvm_bitenc.batch import TensorSpec
 from tvm_bitenc.deploy.bundle.interface import interface, make_ports
-from tvm_bitenc.deploy.bundle.plan import Plan, Tensor
+from tvm_bitenc.entry.plan import Plan, Tensor
+from tvm_bitenc.runtime.size import NOTHING, Size
+from tvm_bitenc.runtime.specs import TensorSpec
 
 
 def ports(*names, dtype="float32"):
-    inputs = [Tensor(f"input{i}", 0, dtype, (2, 3)) for i in range(len(names))]
-    plan = Plan(inputs, [Tensor("output0", 0, "int32", (4,))])
+    shape, nbytes = (Size(2), Size(3)), Size(6 * np.dtype(dtype).itemsize)
+    inputs = [Tensor(f"input{i}", NOTHING, dtype, shape, nbytes) for i in range(len(names))]
+    plan = Plan(inputs, [Tensor("output0", NOTHING, "int32", (Size(4),), Size(16))])
     return make_ports(plan, [TensorSpec(name, (2, 3), dtype) for name in names], "net")
 
 
@@ -23,7 +26,7 @@ def ports(*names, dtype="float32"):
         ("int", "input_0"),
         ("class", "input_0"),
         ("net", "input_0"),
-        ("tensors", "input_0"),
+        ("fits", "input_0"),
     ],
 )
 def test_names(name, expected):

@@ -116,6 +116,14 @@ def test_two_threads_with_two_arenas(made, module, layer, same):
     assert same(outputs[1], be.build(module, threads=1)(np.ascontiguousarray(inputs[1:])))
 
 
+@native_alone
+def test_loops_run_in_threads_where_openmp_is(bundle_of, layer, module, same):
+    bundle = bundle_of(module, threads=2)
+    bundle.make("OPENMP=1")
+    assert "GOMP_parallel" in undefined(bundle.folder, "bitenc_runtime.o")
+    assert same(bundle(layer.input)[0], layer.reference())
+
+
 MISUSE = r"""
 #include "net.h"
 
@@ -128,7 +136,7 @@ int main(void) {
     if (net_init(&net, NULL, sizeof arena) != NET_UNALIGNED) return 2;
     if (net_init(&net, arena, sizeof arena - 1) != NET_TOO_SMALL) return 3;
     if (net_init(&net, arena, sizeof arena) != NET_OK) return 4;
-    if (net_run(&net, (float *)(x + 4), (float *)y) != NET_UNALIGNED) return 5;
+    if (net_run(&net, (float *)(x + 2), (float *)y) != NET_UNALIGNED) return 5;
     if (net_run(&net, (float *)x, NULL) != NET_UNALIGNED) return 6;
     return net_run(&net, (float *)x, (float *)y) == NET_OK ? 0 : 7;
 }
@@ -141,21 +149,6 @@ def test_misuse_is_an_error_code(made, module):
     (bundle.folder / "main.c").write_text(MISUSE)
     bundle.make()
     assert bundle.execute("net").returncode == 0
-
-
-@native_alone
-def test_a_workspace_that_is_too_small_is_an_error_not_an_overrun(bundle_of, module, layer):
-    bundle = bundle_of(module, strategy="lut")
-    header, source = bundle.folder / "net.h", bundle.folder / "net.c"
-    assert "WORKSPACE_BYTES 0" not in header.read_text()
-    text = source.read_text().replace("NET_WORKSPACE_BYTES);", "0);")
-    assert text != source.read_text()
-    source.write_text(text)
-    bundle.make()
-    layer.input.tofile(bundle.folder / "in.bin")
-    done = bundle.execute("net", "in.bin", "out.bin")
-    assert done.returncode == 1 and "(in packed_conv2d_conv_lut" in done.stderr
-    assert not (bundle.folder / "out.bin").exists()
 
 
 @native_alone
@@ -178,16 +171,15 @@ def undefined(folder, *objects) -> set[str]:
     return {name for name in names if not name.startswith("__aeabi_")}
 
 
-BROUGHT = {"TVMFFIErrorSetRaisedFromCStrParts"}
 LIBC_AND_LIBM = {"memset", "memcpy", "memmove", "nearbyintf", "expf", "tanhf", "sqrtf"}
-C_LIBRARY = {"memset", "memcpy", "strlen", "_GLOBAL_OFFSET_TABLE_", "__tls_get_addr"}
+C_LIBRARY = {"_GLOBAL_OFFSET_TABLE_"}
 
 
 def check_symbols(folder) -> None:
     """Kernels need only libc, libm and the bundle; its own C needs no heap."""
-    assert undefined(folder, "net_kernels.o") <= BROUGHT | LIBC_AND_LIBM
+    assert undefined(folder, "net_kernels.o") <= LIBC_AND_LIBM
     own = undefined(folder, "net.o", "bitenc_runtime.o")
-    of_each_other = {name for name in own if name.startswith(("__tvm_ffi_net_", "bitenc_", "net_"))}
+    of_each_other = {name for name in own if name.startswith(("bitenc_", "net_"))}
     assert own - of_each_other <= C_LIBRARY
 
 
@@ -274,12 +266,14 @@ def test_a_dynamic_batch_is_refused(tmp_path):
     batch = torch.export.Dim("batch", min=1, max=8)
     program = torch.export.export(model, (torch.zeros(2, 3),), dynamic_shapes=({0: batch},))
     compiled = be.build(be.from_torch(program, (torch.zeros(2, 3),)))
-    with pytest.raises(UnsupportedError, match="size that is known only at run time"):
+    with pytest.raises(UnsupportedError, match="the batch: is known only when the model runs"):
         compiled.export_c(tmp_path / "bundle")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_sorting_is_refused_by_name(module_of, tmp_path):
     compiled = be.build(module_of([(2, 5)], lambda b, x: b.emit(relax.op.sort(x))), threads=1)
-    with pytest.raises(UnsupportedError, match="kernel 'sort': calls a function of TVM's runtime"):
+    with pytest.raises(
+        UnsupportedError, match="relax.*sort|sort.*virtual machine|virtual machine.*sort"
+    ):
         compiled.export_c(tmp_path / "bundle")

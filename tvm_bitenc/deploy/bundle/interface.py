@@ -6,17 +6,22 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ...batch import TensorSpec
-from .plan import Plan, Tensor
+from ...entry.plan import Plan, Tensor
+from ...errors import UnsupportedError
+from ...runtime.size import Size
+from ...runtime.specs import TensorSpec
 
 _C_TYPES = {"float32": "float", "float64": "double", "bool": "uint8_t", "float16": "uint16_t"}
+_C_TYPES |= {
+    f"{sign}int{bits}": f"{sign}int{bits}_t" for sign in ("", "u") for bits in (8, 16, 32, 64)
+}
 _KEYWORDS = """
     auto bool break case char class const continue default delete do double else enum extern false
     float for goto if inline int long new register restrict return short signed sizeof static struct
     switch template this true typedef union unsigned void volatile while
 """
 _NAMES_IN_NET_C = """
-    NULL arguments bases bitenc_error bitenc_run i is_aligned net shapes steps tensors
+    NULL INT32_MAX fits net
 """
 _RESERVED = frozenset((_KEYWORDS + _NAMES_IN_NET_C).split())
 
@@ -34,7 +39,11 @@ class Port:
     @property
     def c_type(self) -> str:
         """C type of a pointer to its elements."""
-        element = _C_TYPES.get(self.tensor.dtype, f"{self.tensor.dtype}_t")
+        element = _C_TYPES.get(self.tensor.dtype)
+        if element is None:
+            raise UnsupportedError(
+                f"type {self.tensor.dtype} of {self.name!r}", "isn't C's", "Use export_library"
+            )
         return f"const {element} *" if self.is_input else f"{element} *"
 
 
@@ -67,6 +76,8 @@ def interface(ports: Sequence[Port], net: str) -> dict[str, str]:
         "NET": net.upper(),
         "parameters": ", ".join(f"{port.c_type}{port.name}" for port in ports),
         "bases": ", ".join(f"(void *){port.name}" for port in ports),
+        "checks": " && ".join(f"fits({port.name}, sizeof *{port.name})" for port in ports),
+        "steps_parameters": ", ".join(["void *"] * len(ports)),
         "size_macros": "\n".join(map(_size_macro, ports)),
         "documented": "\n".join(map(_documented, ports)),
         "usage": " ".join(f"{port.name.upper()}.bin" for port in ports),
@@ -82,11 +93,11 @@ def interface(ports: Sequence[Port], net: str) -> dict[str, str]:
 
 
 def _size_macro(port: Port) -> str:
-    return f"#define {port.bytes_macro} {port.tensor.nbytes}"
+    return f"#define {port.bytes_macro} {_fixed(port.tensor.nbytes)}"
 
 
 def _documented(port: Port) -> str:
-    sizes = " x ".join(map(str, port.tensor.shape)) or "a scalar"
+    sizes = " x ".join(str(_fixed(size)) for size in port.tensor.shape) or "a scalar"
     verb = "read" if port.is_input else "written"
     return f" *   {port.name}: {port.tensor.dtype}, {sizes}, {verb}"
 
@@ -94,3 +105,13 @@ def _documented(port: Port) -> str:
 def _array(port: Port, net: str) -> str:
     alignment = f"_Alignas({net.upper()}_ALIGNMENT)"
     return f"static {alignment} unsigned char {port.array}[{port.bytes_macro}];"
+
+
+def _fixed(size: Size) -> int:
+    if size.per_sample:
+        raise UnsupportedError(
+            "the batch",
+            "is known only when the model runs",
+            "Import the model with a fixed batch: a C bundle plans its memory beforehand",
+        )
+    return size.fixed

@@ -6,18 +6,17 @@ import os
 import re
 from pathlib import Path
 
-from ...errors import LibraryError
+from ...entry.code import CompiledNetwork, compile_network
+from ...errors import LibraryError, UnsupportedError
 from ...files import scratch_folder
 from ...program import CompiledProgram
-from ...transform.pipeline import memory_planning
+from ...runtime.size import ALIGNMENT
+from ...transform.pipeline import kernel_calls
 from ..linker import gnu_compiler, gnu_options
 from .interface import interface, make_ports
-from .kernels import compile_kernels
-from .plan import ALIGNMENT, Plan, make_plan
-from .source import render, tables
+from .source import render
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-_FIXED = ("bitenc_runtime.h", "bitenc_runtime.c")
 
 
 def write_bundle(program: CompiledProgram, folder: Path, name: str = "net") -> Path:
@@ -30,15 +29,14 @@ def write_bundle(program: CompiledProgram, folder: Path, name: str = "net") -> P
         raise LibraryError(
             f"name {name!r}", "can't begin names in C", "Use lower-case letters, digits and _"
         )
-    target = program.target
-    with target.tvm_target:
-        planned = memory_planning(target)(program.scheduled)
-    plan = make_plan(planned)
+    network = _network(program, name)
+    sources = _sources(program, network, name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with scratch_folder(folder, "export_c", LibraryError) as scratch:
-            workspace = compile_kernels(planned, target, name, scratch / f"{name}_kernels.o")
-            _write_sources(scratch, program, plan, workspace, name)
+            network.module.write_to_file(str(scratch / f"{name}_kernels.o"))
+            for source, content in sources.items():
+                (scratch / source).write_bytes(content)
             for file in sorted(scratch.iterdir()):
                 os.replace(file, folder / file.name)
     except OSError as error:
@@ -48,26 +46,40 @@ def write_bundle(program: CompiledProgram, folder: Path, name: str = "net") -> P
     return folder
 
 
-def _write_sources(folder: Path, program: CompiledProgram, plan: Plan, workspace: int, net: str):
+def _network(program: CompiledProgram, name: str) -> CompiledNetwork:
+    if program.network is None:
+        reasons = [note for note in program.report["notes"] if "virtual machine" in note]
+        raise UnsupportedError(
+            "the model",
+            reasons[0],
+            "Use export_library, or leave this part out of the model",
+        )
+    with program.target.tvm_target:
+        kernels = kernel_calls(program.target)(program.scheduled)
+    return compile_network(kernels, program.target, name, for_tvm=False)
+
+
+def _sources(program: CompiledProgram, network: CompiledNetwork, net: str) -> dict[str, bytes]:
+    """Contents of all files but the objects, by name."""
+    plan = network.plan
     values = {
         **interface(make_ports(plan, program.inputs, net), net),
-        **tables(plan, net),
         "alignment": ALIGNMENT,
-        "workspace_bytes": workspace,
-        "arena_bytes": max(plan.arena_bytes + workspace, ALIGNMENT),
+        "arena_bytes": max(network.arena.fixed, ALIGNMENT),
         "weights_bytes": len(plan.weights),
         "target": program.target.name,
         "triple": program.target.triple,
         "compiler": " ".join([gnu_compiler(program.target), *gnu_options(program.target)]),
     }
-    for file in _FIXED:
-        (folder / file).write_text(render(file), encoding="utf-8")
-    for file, template in (
-        (f"{net}.h", "net.h.in"),
-        (f"{net}.c", "net.c.in"),
-        (f"{net}_weights.S", "net_weights.S.in"),
-        ("main.c", "main.c.in"),
-        ("Makefile", "Makefile.in"),
-    ):
-        (folder / file).write_text(render(template, **values), encoding="utf-8")
-    (folder / f"{net}_weights.bin").write_bytes(plan.weights or bytes(ALIGNMENT))
+    templates = {
+        "bitenc_runtime.h": "bitenc_runtime.h",
+        "bitenc_runtime.c": "bitenc_runtime.c",
+        f"{net}.h": "net.h.in",
+        f"{net}.c": "net.c.in",
+        f"{net}_weights.S": "net_weights.S.in",
+        "main.c": "main.c.in",
+        "Makefile": "Makefile.in",
+    }
+    texts = {file: render(template, **values) for file, template in templates.items()}
+    weights = plan.weights or bytes(ALIGNMENT)
+    return {f"{net}_weights.bin": weights, **{file: t.encode() for file, t in texts.items()}}

@@ -8,9 +8,9 @@ import torch
 from tvm import relax
 
 import tvm_bitenc as be
-from tvm_bitenc.arrays import checked_arrays
-from tvm_bitenc.batch import TensorSpec
 from tvm_bitenc.errors import BitencError
+from tvm_bitenc.runtime.arrays import checked_arrays
+from tvm_bitenc.runtime.specs import TensorSpec
 
 SHAPE = (2, 3, 4)
 SPEC = TensorSpec("x", SHAPE, "float32")

@@ -1,0 +1,1 @@
+"""What it takes to run a compiled network: numpy, and no compiler."""
