@@ -1,6 +1,8 @@
 """Running one function: arrays as they are, arenas that are taken over, steps one by one."""
 
+import os
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -126,3 +128,38 @@ def test_several_outputs_and_a_scalar(module_of):
     total, same, _ = lib(x)
     assert total.shape == () and total == 15 and np.array_equal(same, x)
     assert address_of(same) != address_of(x)
+
+
+def test_bytes_at_any_address(module_of):
+    """As loads of vectors see them: a byte is aligned wherever it lies."""
+    rng = np.random.default_rng(0)
+
+    def body(b, x):
+        return b.emit(relax.op.add(relax.op.astype(x, "int32"), relax.const(7, "int32")))
+
+    lib = be.build(module_of([(1, 8, 8, 67)], body, dtype="uint8"), threads=1)
+    memory = rng.integers(0, 256, 8 * 8 * 67 + ALIGNMENT, np.uint8)
+    for start in range(0, ALIGNMENT, 7):
+        x = memory[start : start + 8 * 8 * 67].reshape(1, 8, 8, 67)
+        assert np.array_equal(lib(x), x.astype(np.int32) + 7)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="run on Linux")
+def test_calls_and_loads_leave_nothing(mod, x, tmp_path):
+    path = be.build(mod, threads=1).export_library(tmp_path / "net.so")
+
+    def resident() -> int:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    lib = be.load(path)
+    for _ in range(1000):
+        lib(x)
+        be.load(path)(x)
+    before = resident()
+    for _ in range(100_000):
+        lib(x)
+    for _ in range(10_000):
+        be.load(path)(x)
+    assert resident() - before < 1 << 20

@@ -107,6 +107,10 @@ def _at_edges(plan: Plan) -> dict[str, set[int]]:
 
 
 def _plain(function: tirx.PrimFunc, name: str, edges: set[int]) -> _Kernel:
+    if any(len(param.ty.strides) for param in function.params):
+        raise UnsupportedError(
+            f"kernel {name!r}", "takes tensors with strides", "Let its tensors be compact"
+        )
     symbols = _symbols(function.params)
     places = {symbol: _place_of(symbol, function.params, name) for symbol in symbols}
     pointers = [tirx.Var(param.name, PointerType(param.ty.dtype)) for param in function.params]
