@@ -52,6 +52,7 @@ COVERED = {
     "kernel/neon_functions": "kernel/test_arm",
     "kernel/nest/*": "kernel/test_exactness",
     "kernel/product/*": "kernel/test_exactness",
+    "kernel/scalar": "kernel/test_isa",
     "kernel/tir": "kernel/test_exactness",
     "kernel/transpose": "kernel/test_exactness",
     "nn/matmul": "nn/test_layers",

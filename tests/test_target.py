@@ -171,6 +171,23 @@ def test_an_unknown_name_lists_the_known_ones():
     assert "'z80'" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "triple, whole",
+    [
+        ("armv7-linux-gnueabihf", "armv7-unknown-linux-gnueabihf"),
+        ("thumbv7em-none-eabihf", "thumbv7em-unknown-none-eabihf"),
+        ("armv7-unknown-linux-gnueabihf", "armv7-unknown-linux-gnueabihf"),
+        ("aarch64-linux-gnu", "aarch64-linux-gnu"),
+    ],
+)
+def test_triples_of_32_bit_arm_name_a_vendor(triple, whole, tmp_path):
+    """Without, LLVM doesn't see the ABI, and calls conversions of floats in another way."""
+    path = tmp_path / "board.toml"
+    path.write_text(f'[tvm]\nmtriple = "{triple}"\n')
+    own = tvm.target.Target({"kind": "llvm", "mtriple": triple})
+    assert load_target(path).triple == load_target(own).triple == whole
+
+
 def test_boards_have_one_thread():
     assert load_target("cortex-m3").threads == load_target("cortex-m3", threads=1).threads == 1
     assert load_target("riscv64").threads is None and not load_target("riscv64").is_bare

@@ -21,12 +21,12 @@ import tvm
 from tvm import tirx
 
 from .errors import UnsupportedError
-from .schedule import avx2, avx512, dotprod, i8mm, neon
+from .schedule import avx2, avx512, dotprod, i8mm, neon, scalar
 from .target import Target
 
 SECONDS = 120.0  # That a child may take over one function.
 MAX_BITS = 4096  # Of a vector; LLVM splits it into registers.
-_ISAS = (avx2.isa_of, avx512.isa_of, neon.isa_of, dotprod.isa_of, i8mm.isa_of)
+_ISAS = tuple(part.isa_of for part in (avx2, avx512, neon, dotprod, i8mm, scalar))
 _ELEMENTS = {"i1": 1, "i8": 8, "i16": 16, "i32": 32, "i64": 64}
 _ELEMENTS |= {"float": 32, "double": 64, "ptr": 64}
 _VECTOR = re.compile(r"<(vscale x )?(\d+) x ([\w.]+)>")

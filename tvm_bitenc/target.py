@@ -23,7 +23,7 @@ from .decode import WRITTEN_BY_HAND, Document, Name, Source, Text
 from .errors import TargetError
 from .features import kernel_features
 from .tvm_options import TvmOptions
-from .tvm_target import tvm_target
+from .tvm_target import tvm_target, with_whole_triple
 
 ACCELERATOR = "vta"
 SIMULATORS = ("functional", "verilog")
@@ -198,7 +198,7 @@ def load_target(
     if isinstance(target, tvm.target.Target):
         cpu, changed = str(target.attrs.get("mcpu", "")), target.attrs.get("mattr", [])
         core = Core() if changed else _shipped_core(cpu)
-        target = Target(cpu or str(target.kind.name), target, core=core)
+        target = Target(cpu or str(target.kind.name), with_whole_triple(target), core=core)
     elif target == "native":
         target = native_target()
     elif not isinstance(target, Target):

@@ -27,5 +27,5 @@ void fault(void) {
 }
 
 /* Compiled code refers to it for exceptions in C++, which it has none of. */
-void __aeabi_unwind_cpp_pr0(void);
+__attribute__((weak)) void __aeabi_unwind_cpp_pr0(void);
 void __aeabi_unwind_cpp_pr0(void) {}

@@ -1,4 +1,4 @@
-"""ARM kernels under QEMU, against the integers of `tvm_bitenc.encoding`."""
+"""Kernels of ARM and RISC-V under QEMU, against the integers of `tvm_bitenc.encoding`."""
 
 import dataclasses
 import itertools
@@ -6,11 +6,12 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from tvm import te
 
 import tvm_bitenc
 from benchmarks import workloads
 from benchmarks.arm import run_layer
-from benchmarks.emulated import EmulatedModule, missing_tools
+from benchmarks.emulated import EmulatedKernel, EmulatedModule, missing_tools
 from benchmarks.workloads import Workload, random_planes
 from tests.kernel.cases import codes_of, layers_of, steps_of, thresholded, unusual
 from tests.models import randomised
@@ -21,7 +22,8 @@ from tvm_bitenc.strategy import STRATEGIES
 from tvm_bitenc.target import load_target
 
 # QEMU runs them as cortex-a53, cortex-a72, neoverse-n1, max and cortex-a15.
-TARGETS = ("cortex-a53", "cortex-a72", "cortex-a76", "neoverse-n2", "armv7-neon")
+SCALAR = ("cortex-m3", "cortex-m4", "riscv64")
+TARGETS = ("cortex-a53", "cortex-a72", "cortex-a76", "neoverse-n2", "armv7-neon", *SCALAR)
 SOME_BITS = ((1, 1), (2, 2), (3, 5))
 SIXTEEN = (  # Every number of bits twice on either side.
     *((1, 1), (1, 2), (2, 2), (2, 4), (3, 3), (3, 5), (4, 4), (4, 8)),
@@ -79,7 +81,7 @@ def check(layers_module, same):
     return run
 
 
-@on("cortex-a53", *slowly("cortex-a72", "cortex-a76"), "neoverse-n2", "armv7-neon")
+@on("cortex-a53", *slowly("cortex-a72", "cortex-a76"), "neoverse-n2", "armv7-neon", *SCALAR)
 def test_some_bits(target, random_layer, kinds, check):
     check(layers_of(SOME_BITS, random_layer, kinds), target)
 
@@ -102,13 +104,13 @@ def test_sixteen_pairs_of_bits(target, random_layer, kinds, check):
 
 
 @SLOW
-@on("cortex-a53", "neoverse-n2", "armv7-neon")
+@on("cortex-a53", "neoverse-n2", "armv7-neon", *SCALAR)
 def test_unusual_layers(target, random_layer, check):
     """Depthwise, grouped, dilated, dense and ternary ones; batches; zero points by channel."""
     check(unusual(random_layer), target)
 
 
-@on("cortex-a72", *slowly("neoverse-n2", "armv7-neon"))
+@on("cortex-a72", *slowly("neoverse-n2", "armv7-neon"), "cortex-m3", *slowly(*SCALAR[1:]))
 def test_thresholds_of_all_epilogues(target, random_layer, module_of, same):
     """Few, many, and uneven thresholds end in codes by different ways."""
     weight, act = Encoding.symmetric(2, 2.0), Encoding.unsigned(3, 2.0)
@@ -156,6 +158,17 @@ def test_networks_give_what_x86_gives(make, target, same):
     expected = tvm_bitenc.build(mod, threads=1)(x)
     (y,) = EmulatedModule(mod, target).run(x.numpy()).outputs
     assert len(np.unique(expected)) > 8 and same(y, expected)
+
+
+@on("armv7-neon", "cortex-m3", "cortex-m4", "cortex-m7")
+@pytest.mark.parametrize("source, result", [("int64", "float32"), ("float32", "int64")])
+def test_conversions_that_libraries_do(source, result, target):
+    """With the ABI that they are compiled for: LLVM looks for it in the parts of the triple."""
+    x = np.array([1, -7, 300, 2**33, -12345678]).astype(source)
+    tensor = te.placeholder(x.shape, source)
+    kernel = te.create_prim_func([tensor, te.compute(x.shape, lambda i: tensor[i].astype(result))])
+    run = EmulatedKernel(kernel, target).run([x], x.shape, result)
+    assert np.array_equal(run.output, x.astype(result))
 
 
 def expected_planes(workload, bits):

@@ -13,8 +13,9 @@ from tvm_bitenc.host import host_features
 from tvm_bitenc.kernel import isa_meaning
 from tvm_bitenc.kernel.isa import Isa
 from tvm_bitenc.kernel.neon import Neon
+from tvm_bitenc.kernel.scalar import Scalar
 from tvm_bitenc.kernel.tir import imported, load, store
-from tvm_bitenc.schedule import avx2, avx512, dotprod, i8mm, neon
+from tvm_bitenc.schedule import avx2, avx512, dotprod, i8mm, neon, scalar
 from tvm_bitenc.target import load_target
 
 ALIGNMENT = 64
@@ -46,7 +47,8 @@ def methods_of(kind):
 
 def test_every_method_has_a_meaning():
     own = inspect.getmembers(isa_meaning, inspect.isfunction)
-    assert methods_of(Isa) < methods_of(Neon) == {name for name, _ in own if name[0] != "_"}
+    assert methods_of(Isa) < methods_of(Neon)
+    assert methods_of(Neon) | methods_of(Scalar) == {name for name, _ in own if name[0] != "_"}
 
 
 def mixed(a, b, c):
@@ -62,6 +64,11 @@ def operands_of(isa):
         low, high = (info.min if low is None else low), (info.max if high is None else high)
         return rng.integers(low, high, size * 8 // info.bits, dtype, endpoint=True)
 
+    if isinstance(isa, Scalar):
+        for high in (False, True):
+            yield "halves_of_bytes", draw("int32"), high
+        yield "multiply_add_halves", draw("int32", -(2**20), 2**20), *pairs_of_halves(draw)
+        return
     octets, words, wide = draw("uint8"), draw("int16"), draw("int32")
     codes = draw("uint8", 0, isa.most_code)
     planes = [draw("uint64") for _ in range(3)]
@@ -91,6 +98,11 @@ def operands_of(isa):
     for size in (n, n // 2):
         yield "add_neighbours", draw("uint16", size=size), draw("uint16", size=size)
     yield "add_neighbours", words, draw("int16")
+
+
+def pairs_of_halves(draw):
+    """Two operands of pairs whose products fit 32 bits."""
+    return [draw("int16", -(2**14), 2**14).view(np.int32) for _ in range(2)]
 
 
 def offered(isa):
@@ -218,6 +230,21 @@ def test_arm(name):
     calls, lacking = offered(isa)
     assert lacking == LACKING[isa.name]
     assert {call for call, _ in calls} | lacking == methods_of(Neon)
+    function, inputs, outputs = function_of(isa, calls)
+    run = EmulatedKernel(function, target).run([inputs.bytes()], (outputs.size,), "uint8")
+    assert differing(calls, outputs, run.output) == []
+
+
+@pytest.mark.parametrize("name", ["cortex-m4", "cortex-m7"])
+def test_pairs_of_microcontrollers(name):
+    target = load_target(name, threads=1)
+    if reason := missing_tools(target):
+        pytest.skip(reason)
+    isa = scalar.isa_of(target)
+    assert isa.has_pairs and not scalar.isa_of(load_target("cortex-m3")).has_pairs
+    calls, lacking = offered(isa)
+    assert not lacking
+    assert {call for call, _ in calls} == methods_of(Scalar) - methods_of(Isa)
     function, inputs, outputs = function_of(isa, calls)
     run = EmulatedKernel(function, target).run([inputs.bytes()], (outputs.size,), "uint8")
     assert differing(calls, outputs, run.output) == []

@@ -50,6 +50,7 @@ def zig_command(target: Target) -> list[str] | None:
         return None
     architecture, _, system = target.triple.partition("-")
     architecture = "arm" if architecture.startswith("arm") else architecture
+    system = system.removeprefix("unknown-")
     return [sys.executable, "-m", "ziglang", "cc", "-target", f"{architecture}-{system}.{_GLIBC}"]
 
 

@@ -29,6 +29,8 @@ class Isa:
         Largest code that products of bytes take: 127 where both sides are signed.
     functions : str
         LLVM IR of functions that some of the methods call.
+    has_floats : bool
+        Its vectors compute floats.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Isa:
     has_popcount: bool = False
     most_code: int = 255
     functions: str = ""
+    has_floats: bool = True
 
     @property
     def has_dot(self) -> bool:

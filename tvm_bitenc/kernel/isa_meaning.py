@@ -1,4 +1,4 @@
-"""What every method of `Isa` and `Neon` computes, in numpy: one function for each, by its name.
+"""What every method of `Isa` and its kinds computes, in numpy: one function for each, by its name.
 
 Vectors are arrays of their lanes. Where instruction sets differ beyond what kernels ask of them,
 the docstring says what may be asked.
@@ -117,6 +117,19 @@ def add_neighbours(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Sums of neighbouring lanes: those of `a`, then those of `b`."""
     both = np.concatenate([a, b])
     return both.reshape(-1, 2).sum(axis=1, dtype=both.dtype)
+
+
+# Of `Scalar` alone.
+
+
+def multiply_add_halves(total: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """`total` plus products of the low halves and of the high halves, which fit 32 bits."""
+    return multiply_add_words(a.view(np.int16), b.view(np.int16)) + total
+
+
+def halves_of_bytes(value: np.ndarray, odd: bool) -> np.ndarray:
+    """Bytes 0 and 2 of a word, or 1 and 3, signed, as two numbers of 16 bits."""
+    return value.view(np.int8)[int(odd) :: 2].astype(np.int16).view(np.int32)
 
 
 def _products(a: np.ndarray, b: np.ndarray) -> np.ndarray:

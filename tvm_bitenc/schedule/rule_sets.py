@@ -9,7 +9,7 @@ from ..kernel.isa import Isa
 from ..kernel.kernel import Kernel
 from ..layer import ConvLayer
 from ..target import Target
-from . import avx2, avx512, dotprod, generic, i8mm, neon
+from . import avx2, avx512, dotprod, generic, i8mm, neon, scalar
 from .rule import RuleSet, Space
 
 RULE_SETS: tuple[RuleSet, ...] = (
@@ -18,6 +18,7 @@ RULE_SETS: tuple[RuleSet, ...] = (
     i8mm.RULES,
     dotprod.RULES,
     neon.RULES,
+    scalar.RULES,
     generic.RULES,
 )
 

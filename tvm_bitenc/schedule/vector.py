@@ -15,6 +15,7 @@ from ..kernel.contract import Epilogue, IsaT, Product, ProductClass
 from ..kernel.encode import encode_kernel
 from ..kernel.epilogue.affine import AffinePlanes
 from ..kernel.epilogue.compared import MAX_COMPARED_AT_ALL, ComparedPlanes
+from ..kernel.epilogue.fixed_point import FixedPlanes
 from ..kernel.epilogue.floats import Floats
 from ..kernel.epilogue.integers import Integers
 from ..kernel.epilogue.searched import SearchedPlanes
@@ -34,7 +35,6 @@ from ..te.function import sizes_of
 from .rule import Rule, RuleSet, Space
 from .work import Work
 
-PREPARED_BYTES = 192 << 10  # What prepared rows may take of the second-level cache.
 TASKS_PER_THREAD = 2
 MIN_PARALLEL_MACS = 1 << 22
 MIN_PARALLEL_VALUES = 1 << 16
@@ -61,6 +61,10 @@ class Family(Generic[IsaT]):
         See `RuleSet`.
     pixels : callable
         Width of a tile, from that of the image and what registers hold.
+    prepared_bytes : int
+        What prepared rows may take of the second-level cache, or of memory where there is none.
+    of_codes, depthwise : type, optional
+        Class of the product for layers that read codes, and for depthwise ones.
     """
 
     products: Mapping[str, ProductClass[IsaT]]
@@ -68,6 +72,9 @@ class Family(Generic[IsaT]):
     works: Callable[[ConvLayer, IsaT], dict[str, Work]]
     best: Callable[[int, int, IsaT], dict[str, Work]]
     pixels: Callable[[int, int], int]
+    prepared_bytes: int = 192 << 10
+    of_codes: ProductClass[IsaT] | None = Nchw
+    depthwise: ProductClass[IsaT] | None = Depthwise
 
 
 def vector_rules(
@@ -178,13 +185,18 @@ def _seen(
     """Return a layer as its kernel sees it, and its product; None where no product applies."""
     layer = conv_layer_of(call)
     if takes_codes(call):
-        return layer, Nchw if Nchw.applies(layer, isa) else None
-    if is_depthwise(layer):
-        is_served = layer.strategy == "int8" and Depthwise.applies(layer, isa)
-        return seen_as_one_group(layer), Depthwise if is_served else None
-    layer = flattened(layer)
-    product_class = family.products[layer.strategy]
-    return layer, product_class if product_class.applies(layer, isa) else None
+        product_class = family.of_codes
+    elif is_depthwise(layer):
+        product_class = family.depthwise if layer.strategy == "int8" else None
+        if product_class is not None and not product_class.applies(layer, isa):
+            return layer, None
+        return seen_as_one_group(layer), product_class
+    else:
+        layer = flattened(layer)
+        product_class = family.products.get(layer.strategy)
+    if product_class is None or not product_class.applies(layer, isa):
+        return layer, None
+    return layer, product_class
 
 
 def packed_encode(call: relax.Call, target: Target, isa: Isa, _family: Family) -> Kernel | None:
@@ -226,7 +238,8 @@ def _epilogue(layer: ConvLayer, product: Product) -> Epilogue | None:
         return None  # Bits of two groups would share an integer.
     steps = len(layer.thresholds)
     if steps > MAX_COMPARED:
-        affine = AffinePlanes.fit(layer, terms, block, product.isa)
+        way = AffinePlanes if product.isa.has_floats else FixedPlanes
+        affine = way.fit(layer, terms, block, product.isa)
         if affine is not None:
             return affine
     if steps > MAX_COMPARED_AT_ALL:
@@ -250,7 +263,7 @@ def default_tile(
         vectors //= 2
     pixels = family.pixels(layer.output_size[1], pixels)
     tasks = 1 if threads == 1 else threads * TASKS_PER_THREAD
-    rows = rows_at_once(layer, product.row_bytes(layer, isa), PREPARED_BYTES, tasks)
+    rows = rows_at_once(layer, product.row_bytes(layer, isa), family.prepared_bytes, tasks)
     done = layer.input_shape[0] * layer.output_size[0] // rows
     blocks = layer.geometry.groups * padded_blocks(layer, vectors * lanes)
     splits = next(

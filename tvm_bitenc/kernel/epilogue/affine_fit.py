@@ -25,6 +25,22 @@ class Affine:
     intercept: np.ndarray
 
 
+@dataclass(frozen=True, eq=False)
+class FixedAffine:
+    """The function ``(slope * acc + intercept) >> shift`` of every output channel.
+
+    Parameters
+    ----------
+    slope : ndarray of int32, shape (out_channels,)
+    intercept : ndarray of int64, shape (out_channels,)
+    shift : int
+    """
+
+    slope: np.ndarray
+    intercept: np.ndarray
+    shift: int
+
+
 def affine_below(layer: ConvLayer) -> tuple[Affine, int]:
     """Return an affine function that is below the codes of a layer, by as little as can be.
 
@@ -70,6 +86,61 @@ def fit_affine(layer: ConvLayer) -> Affine | None:
     rises; so it is right everywhere if it is right at both ends of the reachable range, at every
     threshold, and just below each.
     """
+    fitted = _fitted(layer)
+    for dtype in (np.float32, np.float64):
+        affine = Affine(fitted.slope.astype(dtype), fitted.intercept.astype(dtype))
+        if _is_exact(affine, fitted.acc, fitted.codes, fitted.steps):
+            return affine
+    return None
+
+
+def fit_fixed(layer: ConvLayer) -> FixedAffine | None:
+    """Return an affine function in integers that gives a layer's codes, None if a channel has none.
+
+    The code is ``clip((slope * acc + intercept) >> shift, 0, steps)``. That function doesn't fall
+    as ``direction * acc`` rises either, and nothing in it is rounded but by the shift.
+    """
+    fitted = _fitted(layer)
+    largest = np.abs(fitted.slope).max(), np.abs(fitted.intercept).max()
+    room = [limit - np.frexp(value)[1] for limit, value in zip((31, 61), largest) if value > 0]
+    shift = int(min([*room, 61]))
+    if shift < 0:
+        return None
+    slope, intercept = (
+        np.round(np.ldexp(values, shift)).astype(np.int64)
+        for values in (np.clip(fitted.slope, -(2.0**31), 2.0**31), fitted.intercept)
+    )
+    most = int(np.abs(fitted.acc.astype(np.int64)).max()) * int(np.abs(slope).max())
+    if np.abs(slope).max() >= 2**31 or most + int(np.abs(intercept).max()) >= 2**62:
+        return None
+    value = (fitted.acc.astype(np.int64) * slope + intercept) >> shift
+    is_exact = np.array_equal(np.clip(value, 0, fitted.steps), fitted.codes)
+    if not is_exact or np.abs(value).max() >= 2**31:
+        return None
+    return FixedAffine(slope.astype(np.int32), intercept, shift)
+
+
+@dataclass(frozen=True, eq=False)
+class _Fitted:
+    """The function whose margin is widest, and codes that any must give.
+
+    Parameters
+    ----------
+    slope, intercept : ndarray of float64, shape (out_channels,)
+    acc, codes : ndarray of int, shape (points, out_channels)
+        A function that never falls as ``direction * acc`` rises is right everywhere, if it is
+        right at these accumulators.
+    steps : int
+    """
+
+    slope: np.ndarray
+    intercept: np.ndarray
+    acc: np.ndarray
+    codes: np.ndarray
+    steps: int
+
+
+def _fitted(layer: ConvLayer) -> _Fitted:
     thresholds, direction = layer.threshold_unit
     ends = np.stack(layer.accumulator_range) * direction
     low, high = ends.min(axis=0), ends.max(axis=0)
@@ -99,11 +170,7 @@ def fit_affine(layer: ConvLayer) -> Affine | None:
     expected = np.stack(
         [np.searchsorted(t, x, side="right") for t, x in zip(thresholds.T, points.T)], axis=1
     )
-    for dtype in (np.float32, np.float64):
-        affine = Affine(slope.astype(dtype), intercept.astype(dtype))
-        if _is_exact(affine, acc, expected, len(thresholds)):
-            return affine
-    return None
+    return _Fitted(slope, intercept, acc, expected, len(thresholds))
 
 
 def _is_exact(affine: Affine, acc: np.ndarray, expected: np.ndarray, steps: int) -> bool:

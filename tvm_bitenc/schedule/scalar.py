@@ -1,0 +1,100 @@
+"""Rules for CPUs without vectors, whose registers are words: microcontrollers, RISC-V."""
+
+from __future__ import annotations
+
+import math
+
+from tvm import relax
+
+from ..kernel.kernel import Kernel
+from ..kernel.product.bit_sliced import BitSliced
+from ..kernel.product.scalar_int8 import ScalarInt8
+from ..kernel.scalar import Scalar
+from ..layer import ConvLayer
+from ..target import Target
+from .rule import RuleSet
+from .vector import OCTET, Family, conv2d, costs, whole_tiles
+from .work import Work
+
+WIDE = ("riscv64", "x86_64", "aarch64")  # Architectures whose words have 64 bits.
+PAIRS = {"multiply_add_halves": "llvm.arm.smlad", "halves_of_bytes": "llvm.arm.sxtb16"}
+PREPARED_BYTES = 4 << 10  # Memory is scarce.
+PIXELS = 4
+
+# Counted under QEMU; `tests/schedule/test_scalar.py` holds them to it.
+ADDED = 6.0  # For each word of a branch: where bits differ, and a sum bit by bit.
+LOADED = 1.0  # For each word of a plane.
+COUNTED = 9.0  # For each slice, at the end, less what it saved in sums.
+SETTLED = 2.0  # For each slice, where words stop being written out.
+SPILLED, MOST_SPILLED = 5.0, 3.0  # For each word of a branch, as far as registers don't suffice.
+PRODUCT = {"pairs": 1.25, "32 bits": 2.3, "64 bits": 3.5}  # For each product, with loads.
+LOOKUP = 1.5  # For each product and bit of the weights: `generic` alone does it.
+UNPACKED, UNPACKED_BIT = 4.0, 3.0  # For each code.
+OUTPUT, OUTPUT_BIT = 15.0, 6.0
+
+
+def isa_of(target: Target) -> Scalar:
+    """What a target offers: words, as vectors of one lane."""
+    if target.architecture in WIDE:
+        return Scalar("scalar", 8, 20, {}, has_floats=False)
+    has_pairs = target.architecture.startswith("thumb") and "dsp" in target.features
+    return Scalar("scalar", 4, 12, PAIRS if has_pairs else {}, has_floats=False)
+
+
+def works(layer: ConvLayer, isa: Scalar) -> dict[str, Work]:
+    """Work of a layer by strategy."""
+    outputs = layer.macs / layer.taps
+    bits = 0 if layer.thresholds is None else layer.out_bits
+    ending = (OUTPUT + OUTPUT_BIT * bits) * outputs
+    found = {"lut": LOOKUP * layer.weight_bits * layer.macs}
+    if BitSliced.applies(layer, isa):
+        found["xnor"] = _xnor_work(layer, isa) * outputs + ending
+    if ScalarInt8.applies(layer, isa):
+        found["int8"] = _int8_work(layer, isa) + ending
+    return {strategy: Work(other=count) for strategy, count in found.items()}
+
+
+def _xnor_work(layer: ConvLayer, isa: Scalar) -> float:
+    """Instructions for each output: words are added up, then bits of the slices counted."""
+    geometry, (kernel_h, kernel_w) = layer.geometry, layer.kernel_size
+    words = kernel_h * kernel_w * -(-layer.weight_codes.shape[1] // (8 * isa.vector_bytes))
+    planes, branches = layer.act_bits + layer.weight_bits, layer.act_bits * layer.weight_bits
+    factor = sum(geometry.act_coefficients) * sum(geometry.weight_coefficients)
+    slices = math.ceil(math.log2(factor * words + 1))
+    needed = slices + planes + 4
+    spilled = min(SPILLED * max(1 - isa.registers / needed, 0), MOST_SPILLED)
+    each = (ADDED + spilled) * branches + LOADED * planes
+    return each * words + (COUNTED + SETTLED * kernel_h) * slices
+
+
+def _int8_work(layer: ConvLayer, isa: Scalar) -> float:
+    """Instructions of all products, and of codes that are unpacked under every row of windows."""
+    kind = "pairs" if isa.has_pairs else f"{8 * isa.vector_bytes} bits"
+    codes = math.prod(layer.input_shape) * layer.kernel_size[0] / layer.geometry.strides[0]
+    unpacked = (UNPACKED + UNPACKED_BIT * layer.act_bits) * codes
+    return PRODUCT[kind] * layer.macs + unpacked
+
+
+FAMILY = Family(
+    products={"xnor": BitSliced, "int8": ScalarInt8},
+    sizes={"xnor": lambda *_: (OCTET, 1), "int8": lambda *_: (OCTET, PIXELS)},
+    works=works,
+    best=lambda *_: {},
+    pixels=whole_tiles,
+    prepared_bytes=PREPARED_BYTES,
+    of_codes=None,
+    depthwise=None,
+)
+
+
+def packed_conv2d(call: relax.Call, target: Target) -> Kernel | None:
+    """Return the kernel of a packed convolution, None where it takes a more general rule."""
+    return conv2d(call, target, isa_of(target), FAMILY)
+
+
+def layer_costs(layer: ConvLayer, target: Target) -> dict[str, float]:
+    """Cycles of a layer by strategy."""
+    return costs(works(layer, isa_of(target)), layer, target)
+
+
+RULES = RuleSet("scalar", (packed_conv2d,), costs=layer_costs)
