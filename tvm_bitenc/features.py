@@ -62,6 +62,14 @@ def flushes_small_floats(architecture: str) -> bool:
     return family_of(architecture) == "arm" and not architecture.startswith(("aarch64", "arm64"))
 
 
+def fuses_multiply_add(features: Iterable[str], architecture: str) -> bool:
+    """Whether a CPU with these features rounds ``a * b + c`` of float32 once, in an instruction."""
+    if family_of(architecture) == "arm" and not flushes_small_floats(architecture):
+        return True
+    wanted = {"x86": {"fma"}, "arm": {"vfp4sp", "vfp4d16sp"}, "riscv": {"f"}}
+    return not wanted.get(family_of(architecture), set()).isdisjoint(features)
+
+
 def vector_bytes(features: Iterable[str], architecture: str) -> int:
     """How long the vectors are that a CPU with these features computes floats in; 0 for none."""
     had = set(features)

@@ -15,7 +15,8 @@ from tvm_bitenc.transform.pipeline import Pipeline, code_generation, default_pip
 
 from .program import Plan, Program
 
-LAST = "FuseTIR"  # Behind it, TVM's passes plan memory; until then `main` calls kernels by name.
+# Behind it, TVM's passes plan memory; until then `main` calls kernels by name.
+LAST = "bitenc.MultiplyAdd"
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,8 @@
      write NUMBER FILE */
 #include "runner.h"
 
+#include "bitenc_fma.h"
+
 #include <dlpack/dlpack.h>
 #include <stdio.h>
 #include <stdlib.h>

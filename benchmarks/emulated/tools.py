@@ -11,10 +11,12 @@ from pathlib import Path
 
 import tvm_ffi
 
+import tvm_bitenc
 from tvm_bitenc.deploy.linker import gnu_compiler, gnu_options
 from tvm_bitenc.target import Target
 
 HERE = Path(__file__).parent
+TEMPLATES = Path(tvm_bitenc.__file__).parent / "deploy" / "bundle" / "templates"
 BARE = HERE.parents[1] / "examples" / "cortex-m"
 # By GNU's name of the architecture.
 PACKAGES = {
@@ -74,7 +76,7 @@ def _build_folder() -> tempfile.TemporaryDirectory:
 
 def _includes() -> list[str]:
     found = [tvm_ffi.libinfo.find_include_path(), tvm_ffi.libinfo.find_dlpack_include_path()]
-    return [f"-I{folder}" for folder in (*found, HERE)]
+    return [f"-I{folder}" for folder in (*found, HERE, TEMPLATES)]
 
 
 @functools.cache

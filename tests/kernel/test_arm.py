@@ -6,7 +6,8 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from tvm import te
+from tvm import te, tirx
+from tvm.target import codegen
 
 import tvm_bitenc
 from benchmarks import workloads
@@ -18,6 +19,7 @@ from tests.models import randomised
 from tvm_bitenc import encoding, reference
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.nn import DigitsCNN, ResNet18
+from tvm_bitenc.op.multiply_add import fused_multiply_add
 from tvm_bitenc.strategy import STRATEGIES
 from tvm_bitenc.target import load_target
 
@@ -169,6 +171,33 @@ def test_conversions_that_libraries_do(source, result, target):
     kernel = te.create_prim_func([tensor, te.compute(x.shape, lambda i: tensor[i].astype(result))])
     run = EmulatedKernel(kernel, target).run([x], x.shape, result)
     assert np.array_equal(run.output, x.astype(result))
+
+
+def mixed(rng, count):
+    """Floats of all sizes."""
+    values = rng.standard_normal(count) * 2.0 ** rng.integers(-40, 40, count)
+    return values.astype(np.float32)
+
+
+@on("cortex-m3", "cortex-m4", "riscv64")
+def test_products_and_sums_round_once(target):
+    """Between two floats, where a remainder decides that a sum of doubles has no room for."""
+    rng, half = np.random.default_rng(0), np.float32(1 + 2**-12)
+    remainders = np.float32([2**-70, -(2**-70), 0, 2**-149, -(2**-149), np.inf, np.nan])
+    special = [np.full(len(remainders), half), np.full(len(remainders), half), remainders]
+    values = [np.concatenate([one, mixed(rng, 500)]) for one in special]
+    values[2][-250:] = -(values[0] * values[1])[-250:]  # Most of these sums cancel.
+    tensors = [te.placeholder(value.shape, "float32") for value in values]
+    fused = tirx.const(codegen.llvm_lookup_intrinsic_id("llvm.fma"), "uint32")
+
+    def element(i):
+        return tirx.call_llvm_pure_intrin("float32", fused, *(tensor[i] for tensor in tensors))
+
+    kernel = te.create_prim_func([*tensors, te.compute(values[0].shape, element)])
+    run = EmulatedKernel(kernel, target).run(values, values[0].shape, "float32")
+    with np.errstate(invalid="ignore"):
+        expected = fused_multiply_add(*values)
+    assert np.array_equal(run.output, expected, equal_nan=True)
 
 
 def expected_planes(workload, bits):

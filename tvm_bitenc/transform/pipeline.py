@@ -30,6 +30,7 @@ from .fuse_ops import FuseOps
 from .layout import Layout
 from .lower import Lower
 from .lower_pool import LowerPool
+from .multiply_add import MultiplyAdd
 from .parallelize import Parallelize
 from .partition import Partition
 from .push_quantizers import PushQuantizers
@@ -236,5 +237,6 @@ def _kernel_passes(target: Target) -> list[Pass]:
         FuseLoops(),
         Vectorize(target),
         Parallelize(target),
+        MultiplyAdd(target),
         *cpu_pipeline.dataflow_lower_passes(target.tvm_target),
     ]

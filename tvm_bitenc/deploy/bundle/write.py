@@ -74,6 +74,7 @@ def _sources(program: CompiledProgram, network: CompiledNetwork, net: str) -> di
     templates = {
         "bitenc_runtime.h": "bitenc_runtime.h",
         "bitenc_runtime.c": "bitenc_runtime.c",
+        "bitenc_fma.h": "bitenc_fma.h",
         f"{net}.h": "net.h.in",
         f"{net}.c": "net.c.in",
         f"{net}_weights.S": "net_weights.S.in",
