@@ -24,13 +24,13 @@ PIXELS = 4
 # Counted under QEMU; `tests/schedule/test_scalar.py` holds them to it.
 ADDED = 6.0  # For each word of a branch: where bits differ, and a sum bit by bit.
 LOADED = 1.0  # For each word of a plane.
-COUNTED = 9.0  # For each slice, at the end, less what it saved in sums.
-SETTLED = 2.0  # For each slice, where words stop being written out.
+COUNTED = 8.0  # For each slice, at the end, less what it saved in sums.
+SETTLED = 1.0  # For each slice, where words stop being written out.
 SPILLED, MOST_SPILLED = 5.0, 3.0  # For each word of a branch, as far as registers don't suffice.
-PRODUCT = {"pairs": 1.25, "32 bits": 2.3, "64 bits": 3.5}  # For each product, with loads.
-LOOKUP = 1.5  # For each product and bit of the weights: `generic` alone does it.
+PRODUCT = {"pairs": 1.25, "32 bits": 2.3, "64 bits": 1.75}  # For each product, with loads.
+LOOKUP, LOOKUP_BIT = 1.5, 0.5  # For each product and bit of the weights: `generic` does it.
 UNPACKED, UNPACKED_BIT = 4.0, 3.0  # For each code.
-OUTPUT, OUTPUT_BIT = 15.0, 6.0
+OUTPUT, OUTPUT_BIT = 10.0, 6.0
 
 
 def isa_of(target: Target) -> Scalar:
@@ -46,7 +46,8 @@ def works(layer: ConvLayer, isa: Scalar) -> dict[str, Work]:
     outputs = layer.macs / layer.taps
     bits = 0 if layer.thresholds is None else layer.out_bits
     ending = (OUTPUT + OUTPUT_BIT * bits) * outputs
-    found = {"lut": LOOKUP * layer.weight_bits * layer.macs}
+    lookup = LOOKUP + LOOKUP_BIT * layer.act_bits
+    found = {"lut": lookup * layer.weight_bits * layer.macs}
     if BitSliced.applies(layer, isa):
         found["xnor"] = _xnor_work(layer, isa) * outputs + ending
     if ScalarInt8.applies(layer, isa):

@@ -1,8 +1,11 @@
-"""Products of codes on CPUs without vectors: one by one, or two in an instruction.
+r"""Products of codes on CPUs without vectors: one by one, or two in an instruction.
 
 Pixels of a tile share the weights of one output channel after another. Where the CPU multiplies
 pairs of 16 bits, codes lie in pairs, and four weights in a word, in the order 0 2 1 3: bytes 0 and
-2, and then 1 and 3, are extended to pairs by one instruction each.
+2, and then 1 and 3, are extended to pairs by one instruction each. Where words have 64 bits, a
+product is one of two output channels, and so are sums, which fit 32 bits each:
+
+.. math:: u (w_0 + 2^{32} w_1) = u w_0 + 2^{32} u w_1
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from ..tir import Expr, Register, load
 from .int8 import QUAD, Int8, Step
 
 HALF_WORD = 32  # Bits of a word of a plane that are unpacked together.
+WIDE = 8  # Bytes of a word that holds two sums.
 MAX_UNROLL = 4  # Steps written out one after another.
 
 
@@ -39,7 +43,9 @@ class ScalarInt8(Int8[Scalar]):
 
     def __init__(self, layer: ConvLayer, isa: Scalar, tile: Tile):
         super().__init__(layer, isa, tile)
-        self.depth = _depth(isa)
+        self.depth = _depth(layer, isa)
+        self.together = 2 if isa.vector_bytes == WIDE else 1  # Output channels of a product.
+        self.sums_in = "int64" if self.together > 1 else "int32"
         self.steps = -(-layer.weight_codes.shape[1] // self.depth)
 
     @staticmethod
@@ -50,7 +56,7 @@ class ScalarInt8(Int8[Scalar]):
     @staticmethod
     def row_bytes(layer: ConvLayer, isa: Isa) -> int:
         """Size of a prepared input row."""
-        depth = _depth(isa)
+        depth = _depth(layer, isa)
         channels = -(-layer.weight_codes.shape[1] // depth) * depth * layer.geometry.groups
         return padded_width(layer) * channels * (1 if depth == 1 else 2)
 
@@ -59,13 +65,19 @@ class ScalarInt8(Int8[Scalar]):
 
     @property
     def constants(self) -> list[np.ndarray]:
-        """Weights, shape (block, channel, kernel_h, kernel_w, step): bytes, or words of four."""
+        """Weights, shape (block, channel, kernel_h, kernel_w, step).
+
+        They are bytes, words of four, or words of two channels.
+        """
         values = np.moveaxis(self.weights.values, 0, -1)  # c, i, j, o
         missing = self.steps * self.depth - len(values)
         values = by_block(np.pad(values, [(0, missing), *[(0, 0)] * 3]), self.layer, self.block)
         blocks = self.layer.geometry.groups * padded_blocks(self.layer, self.block)
         shape = self.steps, self.depth, *self.layer.kernel_size, blocks, self.block
         values = values.reshape(shape).transpose(4, 5, 2, 3, 0, 1)
+        if self.together > 1:
+            low, high = (values[:, i::2, ..., 0].astype(np.int64) for i in range(2))
+            return [np.ascontiguousarray(low + (high << HALF_WORD))]
         if self.depth == 1:
             return [np.ascontiguousarray(values[..., 0])]
         return [np.ascontiguousarray(values[..., [0, 2, 1, 3]]).view("<i4")[..., 0]]
@@ -123,15 +135,24 @@ class ScalarInt8(Int8[Scalar]):
         """Sums of every pixel of a tile, in one vector of int32."""
         found = [T.alloc_buffer((self.block,), "int32") for _ in range(tile.pixels)]
         step = max(d for d in divisors(self.steps) if d <= (self.tile.unroll or MAX_UNROLL))
-        with T.serial(0, self.block) as channel:
-            totals = [Register("int32", 1, tirx.const(0, "int32")) for _ in found]
-            number = tile.block * self.block + channel
+        rows = self.block // self.together
+        with T.serial(0, rows) as channel:
+            totals = [Register(self.sums_in, 1, tirx.const(0, self.sums_in)) for _ in found]
+            number = tile.block * rows + channel
             with T.grid(*self.layer.kernel_size, self.steps // step) as (i, j, part):
                 for t in range(step):
                     self._add(tile, totals, number, (i, j, part * step + t))
             for sums, total in zip(found, totals):
-                T.buffer_store(sums, total.get(), [channel])
+                self._store(sums, T.Bind(total.get()), channel)
         return [[T.Bind(load(sums, 0, self.block))] for sums in found]
+
+    def _store(self, sums: tirx.Buffer, total: Expr, channel: Expr) -> None:
+        """Write the sum of a channel, or of two."""
+        low = tirx.Cast("int32", total)
+        T.buffer_store(sums, low, [channel * self.together])
+        if self.together > 1:
+            rest = (total - tirx.Cast(self.sums_in, low)) >> HALF_WORD
+            T.buffer_store(sums, tirx.Cast("int32", rest), [channel * 2 + 1])
 
     def _add(self, tile: TileContext, totals: list[Register], channel: Expr, at: Step) -> None:
         """Add the products of a few input channels under one tap."""
@@ -141,7 +162,7 @@ class ScalarInt8(Int8[Scalar]):
         if self.depth > 1:
             weights = [T.Bind(self.isa.halves_of_bytes(stored, odd)) for odd in (False, True)]
         else:
-            weights = [T.Bind(tirx.Cast("int32", stored))]
+            weights = [T.Bind(tirx.Cast(self.sums_in, stored))]
         size = len(weights)  # Elements of a prepared pixel to a step.
         for p, total in enumerate(totals):
             start = tile.address(i, j, p) + (tile.group * self.steps + step) * size
@@ -150,9 +171,10 @@ class ScalarInt8(Int8[Scalar]):
                 if self.depth > 1:
                     total.set(self.isa.multiply_add_halves(total.get(), act, weight))
                 else:
-                    total.add(tirx.Cast("int32", act) * weight)
+                    total.add(tirx.Cast(self.sums_in, act) * weight)
 
 
-def _depth(isa: Isa) -> int:
-    """Input channels to a step."""
-    return QUAD if cast(Scalar, isa).has_pairs else 1
+def _depth(layer: ConvLayer, isa: Isa) -> int:
+    """Input channels to a step: one where most of four would be padding."""
+    fills = layer.weight_codes.shape[1] >= QUAD // 2
+    return QUAD if fills and cast(Scalar, isa).has_pairs else 1
