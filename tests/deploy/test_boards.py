@@ -18,6 +18,8 @@ from tvm_bitenc.target import load_target
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "cortex-m"
 MICROCONTROLLERS = ("cortex-m3", "cortex-m4", "cortex-m7")
+SMALL_IMAGE = 40 << 10  # Of the program for digits, beyond its weights.
+SMALL_MEMORY = 1 << 10  # Of the example, beyond arena and input.
 
 
 class Residual(nn.Module):
@@ -94,6 +96,42 @@ def test_microcontrollers(cpu, make_network, board_tools, tmp_path, same):
     expected = be.build(mod, threads=1)(x)
     found = on_microcontroller(mod, x, cpu, tmp_path / "bundle")
     assert len(np.unique(expected)) > 8 and same(found, expected)
+
+
+def test_the_program_for_digits_is_small(board_tools, tmp_path):
+    mod, x = network(digits)
+    on_microcontroller(mod, x, "cortex-m3", tmp_path / "bundle")
+    printed = subprocess.run(
+        ["arm-none-eabi-size", "net.elf"], cwd=tmp_path / "bundle", capture_output=True, text=True
+    ).stdout.splitlines()
+    code_and_weights, initialised, zeroed = map(int, printed[1].split()[:3])
+    weights = (tmp_path / "bundle" / "net_weights.bin").stat().st_size
+    header = (tmp_path / "bundle" / "net.h").read_text()
+    (arena,) = map(int, re.findall(r"NET_ARENA_BYTES (\d+)", header))
+    assert code_and_weights + initialised - weights <= SMALL_IMAGE
+    assert zeroed <= arena + x.nbytes + SMALL_MEMORY
+
+
+def test_the_page_as_it_stands(board_tools, tmp_path, monkeypatch, same):
+    """Its code in Python and C, and its commands, in the checkout's place."""
+    text = (EXAMPLE.parents[1] / "docs" / "microcontrollers.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(compile(code, "microcontrollers.md", "exec"), names)
+    lines = re.findall(r"^    ((?:make -C examples|arm-none-eabi-size).*)$", text, re.MULTILINE)
+    assert len(lines) == 2
+    for line in lines:
+        line = line.replace("examples/cortex-m", str(EXAMPLE))
+        subprocess.run(["sh", "-ec", line], check=True, capture_output=True, timeout=120)
+    found = np.fromfile("bundle/y.bin", "float32").reshape(1, 10)
+    expected = be.build(be.from_torch(names["model"], (names["x"],)), threads=1)(names["x"])
+    assert same(found, expected)
+    (own,) = re.findall(r"```c\n(.*?)```", text, re.DOTALL)
+    Path("own.c").write_text(own)
+    (compiler,) = re.findall(r"^CC := (.*)$", Path("bundle/Makefile").read_text(), re.MULTILINE)
+    options = ["-std=c11", "-Wall", "-Werror", "-Ibundle", "-c", "own.c"]
+    subprocess.run([*compiler.split(), *options], check=True, capture_output=True)
 
 
 def test_boards_of_the_example_are_those_of_the_targets():
