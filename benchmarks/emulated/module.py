@@ -11,7 +11,7 @@ from tvm import relax, tirx
 
 from tvm_bitenc.op.registration import constant_value, is_call_to
 from tvm_bitenc.target import Target
-from tvm_bitenc.transform.pipeline import Pipeline, code_generation, default_pipeline
+from tvm_bitenc.transform.pipeline import Pipeline, default_pipeline, kernel_calls
 
 from .program import Plan, Program
 
@@ -56,7 +56,7 @@ class EmulatedModule:
         strategy="auto",
         pipeline: Callable[..., Pipeline] = default_pipeline,
     ):
-        passes = code_generation(target).passes
+        passes = kernel_calls(target).passes
         stop = [step.info.name for step in passes].index(LAST) + 1
         with target.tvm_target:
             mod = tvm.transform.Sequential(list(passes[:stop]))(pipeline(target, strategy).run(mod))
