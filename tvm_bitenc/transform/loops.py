@@ -13,14 +13,13 @@ from tvm import s_tir, tirx
 
 # What a vector computes as a scalar does, on every CPU. Hyperbolic sines have no vectors at all; of
 # exponentials and their like each CPU's would have to be compared.
-_SAME_IN_VECTORS = frozenset(
+_SAME_IN_VECTORS = {"prim.ceil"} | {
     f"tirx.{name}"
     for name in (
-        *("call_llvm_pure_intrin", "ceil", "fabs", "floor", "nearbyint", "round", "sqrt", "trunc"),
-        *("bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "reinterpret"),
-        *("shift_left", "shift_right"),
+        *("call_llvm_pure_intrin", "fabs", "floor", "nearbyint", "reinterpret"),
+        *("round", "sqrt", "trunc"),
     )
-)
+}
 TILE = 16  # Of a transpose, at most, in either direction.
 MIN_LANES = 4
 Access: TypeAlias = "tvm.ir.TensorLoad | tirx.BufferStore"
@@ -174,10 +173,10 @@ def _runs_along(
     indices: list[tirx.Expr], shape: list[tirx.Expr], axes: Sequence[tirx.IterVar], first: int
 ) -> bool:
     variables = [axis.var for axis in axes[first:]]
-    if not any(_uses(index, variables) for index in indices):
+    if not any(uses(index, variables) for index in indices):
         return True
     split = len(indices) - len(variables)
-    if split < 0 or any(_uses(index, variables) for index in indices[:split]):
+    if split < 0 or any(uses(index, variables) for index in indices[:split]):
         return False
     extents = [axis.dom.extent for axis in axes[first:]]
     is_whole = [tvm_ffi.structural_equal(n, extent) for n, extent in zip(shape[split:], extents)]
@@ -190,6 +189,7 @@ def divisor(count: int, most: int) -> int:
     return next((n for n in range(most, 0, -1) if count % n == 0), 1)
 
 
-def _uses(index: tirx.Expr, variables: list[tirx.Var]) -> bool:
+def uses(index: tirx.Expr, variables: list[tirx.Var]) -> bool:
+    """Whether an index has any of the variables in it."""
     used = tirx.analysis.undefined_vars(index)
     return any(u.same_as(v) for u in used for v in variables)

@@ -38,6 +38,7 @@ from .schedule import Schedule
 from .strategy import Strategy
 from .strict_float import STRICT_LEGALIZATION
 from .vectorize import Vectorize
+from .vectorize_pools import VectorizePools
 
 Observe = Callable[[str, tvm.IRModule], None]
 _logger = logging.getLogger(__name__)
@@ -235,6 +236,7 @@ def _kernel_passes(target: Target) -> list[Pass]:
         FuseOps(),
         relax.transform.FuseTIR(),
         FuseLoops(),
+        VectorizePools(target),
         Vectorize(target),
         Parallelize(target),
         MultiplyAdd(target),
