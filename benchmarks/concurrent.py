@@ -9,7 +9,6 @@ import argparse
 import threading
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,7 +21,6 @@ from .machine import cpu_name
 from .results import print_table
 
 IMAGE = (1, 3, 224, 224)
-MACHINES = 2000  # So many that memory freed before is used up.
 
 
 def calls_per_second(lib: CompiledModel, x: np.ndarray, callers: int, seconds: float) -> float:
@@ -51,20 +49,9 @@ def calls_per_second(lib: CompiledModel, x: np.ndarray, callers: int, seconds: f
     return done / took
 
 
-def bytes_per_machine(lib: CompiledModel) -> float:
-    """Growth of the resident set for each virtual machine that more callers would need. Linux."""
-    before = _resident()
-    machines = [lib._machines.new_machine() for _ in range(MACHINES)]
-    return (_resident() - before) / len(machines)
-
-
-def _resident() -> int:
-    (line,) = (
-        line
-        for line in Path("/proc/self/status").read_text().splitlines()
-        if line.startswith("VmRSS:")
-    )
-    return 1024 * int(line.split()[1])
+def bytes_per_caller(lib: CompiledModel) -> int:
+    """Memory of each call that runs at the same time as others: one arena."""
+    return lib.program.network.arena.of(batch=1)
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[int, float]:
@@ -85,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[int, float]:
     print(cpu_name())
     title = f"ResNet-18 W2A2, {options.image} pixels, {options.threads} threads a call"
     print_table(title, ["callers", "calls/s", f"x {options.callers[0]} caller"], rows)
-    print(f"{bytes_per_machine(lib) / 1024:.1f} KiB for each further caller, weights shared")
+    print(f"{bytes_per_caller(lib) / 1024:.1f} KiB for each further caller, weights shared")
     return found
 
 
