@@ -22,6 +22,7 @@ from .machines import Machines
 from .program import CompiledProgram
 from .records.file import load_records
 from .runtime.network import Runner
+from .runtime.specs import BATCH
 from .target import Target, load_target
 from .transform.dump import Dump
 from .transform.options import with_options
@@ -99,7 +100,9 @@ def build(
     if "bitenc.Lower" not in passes.names:
         observer("bitenc.Lower", mod)
     report = observer.report()
-    program = CompiledProgram(lambda: target, inputs, outputs, {}, largest_batch(scheduled))
+    is_dynamic = any(BATCH in spec.shape for spec in inputs)
+    largest = largest_batch(scheduled) if is_dynamic else None
+    program = CompiledProgram(lambda: target, inputs, outputs, {}, largest)
     code = _code(scheduled, target, [row.name for row in report.layers])
     if isinstance(code, CompiledNetwork):
         program = replace(program, network=code)
