@@ -16,7 +16,7 @@ KERNELS = {
         *("avx512vpopcntdq", "avxvnni", "gfni"),
     ),
     "arm": ("dotprod", "i8mm", "neon"),
-    "riscv": (),
+    "riscv": ("zbb",),
 }
 # Instructions that LLVM may choose for any code, by architecture. Its other features say how fast
 # something is, or are instructions that it chooses only if it is told to.

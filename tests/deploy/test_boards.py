@@ -142,7 +142,10 @@ def test_boards_of_the_example_are_those_of_the_targets():
 
 @pytest.mark.parametrize(
     "name, make_network",
-    [("riscv64", digits), *slowly(("riscv64", residual), ("riscv64-v", digits))],
+    [
+        ("riscv64", digits),
+        *slowly(("riscv64", residual), ("riscv64-zbb", digits), ("riscv64-v", digits)),
+    ],
 )
 def test_riscv(name, make_network, tmp_path, same):
     tools = ("make", "riscv64-linux-gnu-gcc", "qemu-riscv64")

@@ -24,19 +24,21 @@ PIXELS = 4
 # Counted under QEMU; `tests/schedule/test_scalar.py` holds them to it.
 ADDED = 6.0  # For each word of a branch: where bits differ, and a sum bit by bit.
 LOADED = 1.0  # For each word of a plane.
+PLAIN, ALONE = 4.6, 1.5  # Where an instruction counts its bits; less where it is the first.
 COUNTED = 8.0  # For each slice, at the end, less what it saved in sums.
 SETTLED = 1.0  # For each slice, where words stop being written out.
 SPILLED, MOST_SPILLED = 5.0, 3.0  # For each word of a branch, as far as registers don't suffice.
 PRODUCT = {"pairs": 1.25, "32 bits": 2.3, "64 bits": 1.9}  # For each product, with loads.
 LOOKUP, LOOKUP_BIT = 1.5, 0.5  # For each product and bit of the weights: `generic` does it.
 UNPACKED, UNPACKED_BIT = 4.0, 3.0  # For each code.
-OUTPUT, OUTPUT_BIT = 10.0, 6.0
+OUTPUT, OUTPUT_BIT = 3.0, 6.0
 
 
 def isa_of(target: Target) -> Scalar:
     """What a target offers: words, as vectors of one lane."""
     if target.architecture in WIDE:
-        return Scalar("scalar", 8, 20, {}, has_floats=False)
+        has_popcount = target.architecture == "riscv64" and "zbb" in target.features
+        return Scalar("scalar", 8, 20, {}, has_popcount, has_floats=False)
     has_pairs = target.architecture.startswith("thumb") and "dsp" in target.features
     return Scalar("scalar", 4, 12, PAIRS if has_pairs else {}, has_floats=False)
 
@@ -59,6 +61,8 @@ def _xnor_work(layer: ConvLayer, isa: Scalar) -> float:
     """Instructions for each output: words are added up, then bits of the slices counted."""
     geometry, (kernel_h, kernel_w) = layer.geometry, layer.kernel_size
     words = kernel_h * kernel_w * -(-layer.weight_codes.shape[1] // (8 * isa.vector_bytes))
+    if isa.has_popcount:
+        return _plain_work(layer, words)
     planes, branches = layer.act_bits + layer.weight_bits, layer.act_bits * layer.weight_bits
     factor = sum(geometry.act_coefficients) * sum(geometry.weight_coefficients)
     slices = math.ceil(math.log2(factor * words + 1))
@@ -66,6 +70,12 @@ def _xnor_work(layer: ConvLayer, isa: Scalar) -> float:
     spilled = min(SPILLED * max(1 - isa.registers / needed, 0), MOST_SPILLED)
     each = (ADDED + spilled) * branches + LOADED * planes
     return each * words + (COUNTED + SETTLED * kernel_h) * slices
+
+
+def _plain_work(layer: ConvLayer, words: int) -> float:
+    """Instructions for each output where one counts the bits of a word."""
+    planes, branches = layer.act_bits + layer.weight_bits, layer.act_bits * layer.weight_bits
+    return (PLAIN * branches - ALONE + LOADED * planes) * words
 
 
 def _int8_work(layer: ConvLayer, isa: Scalar) -> float:
@@ -98,4 +108,4 @@ def layer_costs(layer: ConvLayer, target: Target) -> dict[str, float]:
     return costs(works(layer, isa_of(target)), layer, target)
 
 
-RULES = RuleSet("scalar", (packed_conv2d,), costs=layer_costs)
+RULES = RuleSet("scalar", (packed_conv2d,), costs=layer_costs, features=frozenset({"dsp"}))

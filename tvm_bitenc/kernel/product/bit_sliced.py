@@ -7,11 +7,15 @@ counter, and slice l holds bit l of all of them: three words of equal weight bec
 
 of which c goes to the next slice. That takes five instructions for two words; at the end bits of
 the slices are counted, once for each output. Branches enter at the slice of their coefficient.
+A CPU that does count bits in an instruction, as RISC-V with Zbb, counts those of every word.
 """
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 from tvm import tirx
@@ -119,20 +123,22 @@ class BitSliced(PixelwiseProduct[Isa]):
         """Sums of every pixel of a tile, in one vector of int32."""
         found = [T.alloc_buffer((self.block,), "int32") for _ in range(tile.pixels)]
         with T.serial(0, self.block) as channel:
-            counters = [_SlicedCounter(self.dtype, self._most) for _ in found]
+            counters = [self._counter() for _ in found]
             self._count(tile, tile.block * self.block + channel, counters)
             for sums, counter in zip(found, counters):
                 T.buffer_store(sums, counter.total(), [channel])
         return [[T.Bind(load(sums, 0, self.block))] for sums in found]
 
-    @property
-    def _most(self) -> int:
-        """Largest count of one position of a word."""
+    def _counter(self) -> _Counter:
+        """A counter that has room for all positions of all words."""
         geometry, (kernel_h, kernel_w) = self.layer.geometry, self.layer.kernel_size
-        factor = sum(geometry.act_coefficients) * sum(geometry.weight_coefficients)
-        return factor * kernel_h * kernel_w * self.words
+        sides = geometry.act_coefficients, geometry.weight_coefficients
+        if self.isa.has_popcount:
+            return _PlainCounter(self.dtype, (a * w for a, w in itertools.product(*sides)))
+        factor = sum(sides[0]) * sum(sides[1])
+        return _SlicedCounter(self.dtype, factor * kernel_h * kernel_w * self.words)
 
-    def _count(self, tile: TileContext, channel: Expr, counters: list[_SlicedCounter]) -> None:
+    def _count(self, tile: TileContext, channel: Expr, counters: list[_Counter]) -> None:
         """Count under all taps, some of them written out one after another."""
         (kernel_h, kernel_w), words = self.layer.kernel_size, self.words
         branches = self.layer.act_bits * self.layer.weight_bits
@@ -149,7 +155,7 @@ class BitSliced(PixelwiseProduct[Isa]):
                 counter.settle()
 
     def _count_word(
-        self, tile: TileContext, channel: Expr, counters: list[_SlicedCounter], at: Tap
+        self, tile: TileContext, channel: Expr, counters: list[_Counter], at: Tap
     ) -> None:
         """Add one word of every branch under one tap."""
         (i, j, word), (kernel_h, kernel_w) = at, self.layer.kernel_size
@@ -163,6 +169,48 @@ class BitSliced(PixelwiseProduct[Isa]):
             for kappa_a, act in zip(self.layer.geometry.act_coefficients, acts):
                 for kappa_w, weight in zip(self.layer.geometry.weight_coefficients, weights):
                     counter.add(kappa_a * kappa_w, T.Bind(act ^ weight))
+
+
+class _Counter(Protocol):
+    """What adds up the bits of words."""
+
+    def add(self, factor: int, word: Expr) -> None:
+        """Count the bits of a word, `factor` times."""
+
+    def settle(self) -> None:
+        """End words that are written out one after another."""
+
+    def total(self) -> Expr:
+        """Sum of all counts, int32."""
+
+
+class _PlainCounter:
+    """A counter where an instruction counts the bits of a word.
+
+    Parameters
+    ----------
+    dtype : str
+        Of a word.
+    factors : iterable of int
+        Each has a sum of its own.
+    """
+
+    def __init__(self, dtype: str, factors: Iterable[int]):
+        self.sums = {f: Register(dtype, 1, tirx.const(0, dtype)) for f in sorted(set(factors))}
+
+    def add(self, factor: int, word: Expr) -> None:
+        """Count the bits of a word, `factor` times."""
+        self.sums[factor].add(tirx.popcount(word))
+
+    def settle(self) -> None:
+        """Nothing waits."""
+
+    def total(self) -> Expr:
+        """Sum of all counts, int32."""
+        total = tirx.const(0, "int32")
+        for factor, register in self.sums.items():
+            total = total + tirx.Cast("int32", register.get()) * factor
+        return total
 
 
 class _SlicedCounter:
