@@ -95,8 +95,7 @@ OWN = r"""
 
 enum { CLASSES = NET_OUTPUT0_BYTES / sizeof(float) };
 NET_DEFINE_ARENA(arena);
-static _Alignas(NET_ALIGNMENT) float image[NET_INPUT0_BYTES / sizeof(float)];
-static _Alignas(NET_ALIGNMENT) float logits[CLASSES];
+static float image[NET_INPUT0_BYTES / sizeof(float)], logits[CLASSES];
 
 int main(int argc, char **argv) {
     if (argc != 3) return 2;
@@ -104,10 +103,7 @@ int main(int argc, char **argv) {
     struct net net;
     if (!images || !results || net_init(&net, arena, sizeof arena) != NET_OK) return 1;
     while (fread(image, sizeof image, 1, images) == 1) {
-        if (net_run(&net, image, logits) != NET_OK) {
-            fprintf(stderr, "%s\n", net_error());
-            return 1;
-        }
+        if (net_run(&net, image, logits) != NET_OK) return 1;
         int best = 0;
         for (int i = 1; i < CLASSES; ++i)
             if (logits[i] > logits[best]) best = i;

@@ -144,9 +144,11 @@ def test_sealing_again_changes_nothing(path, rewritten):
     assert path.read_bytes() == before
 
 
-def test_another_format_is_named(path, rewritten):
-    rewritten(path, lambda description: description.update(format=99))
-    with pytest.raises(LibraryError, match="has format 99.*reads format 2.*Export the model again"):
+@pytest.mark.parametrize("version", [1, 99])
+def test_another_format_is_named(version, path, rewritten):
+    rewritten(path, lambda description: description.update(format=version))
+    found = f"has format {version}, .*reads format 2.*Export the model again"
+    with pytest.raises(LibraryError, match=found):
         be.load(path)
 
 
