@@ -71,7 +71,11 @@ def test_costs_are_near_what_is_counted(strategy, bits, layer, target):
     assert is_near(*counted_and_expected(layer, bits, target, strategy), strategy)
 
 
-@pytest.mark.parametrize("bits", [(1, 1), (2, 2), (8, 8)], ids=str)
+@pytest.mark.parametrize(
+    "bits",
+    [(2, 2), *(pytest.param(bits, marks=pytest.mark.slow) for bits in [(1, 1), (3, 3), (8, 8)])],
+    ids=str,
+)
 def test_auto_takes_what_is_fastest(bits, target):
     costs = strategy_costs(layer_of(LAYER, bits, target), target)
     chosen = min(costs, key=costs.get)
