@@ -204,7 +204,8 @@ def test_thread_counts(threads):
 @pytest.mark.parametrize(
     "config, message",
     [
-        ({"mtriple": "armv7-linux-gnueabihf"}, "is for armv7"),
+        ({"mtriple": "armv7-linux-gnueabihf"}, "is for armv7.*Export the library and run it there"),
+        ({"mtriple": "thumbv7m-none-eabi"}, "is for thumbv7m.*Write it with export_c"),
         ({"mcpu": "x86-64", "mattr": ["+avx10.2-512", "+avx512bf16x"]}, "lacks: .*avx512bf16x"),
     ],
 )

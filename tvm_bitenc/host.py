@@ -20,10 +20,11 @@ def check_runs_here(target: Target) -> None:
     """Raise `TargetError` if this machine can't run code for `target`."""
     host = codegen.llvm_get_system_triple().split("-")[0]
     if target.architecture != host:
+        way = "Write it with export_c" if target.is_bare else "Export the library"
         raise TargetError(
             f"target {target.name!r}",
             f"is for {target.architecture}, and this machine is {host}",
-            "Export the library and run it there, or build with target='native'",
+            f"{way} and run it there, or build with target='native'",
         )
     missing = missing_instructions(target, host_features())
     if missing:
