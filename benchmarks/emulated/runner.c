@@ -26,13 +26,16 @@ void TVMFFIErrorSetRaisedFromCStrParts(const char *kind, const char **parts, int
   for (int32_t i = 0; i < count; i++) fputs(parts[i], stderr);
   fputc('\n', stderr);
 }
-enum { ALIGNMENT = 64 };
+enum { ALIGNMENT = 64, MAX_STACK = 1 << 16 };
+extern char stack_top __attribute__((weak));
 
 /* Not every C library has aligned_alloc: what malloc gave lies in front. */
 static void *aligned(size_t size) {
   char *whole = malloc(size + 2 * ALIGNMENT);
   if (!whole) return NULL;
   char *memory = whole + 2 * ALIGNMENT - (uintptr_t)whole % ALIGNMENT;
+  /* On a board, malloc doesn't know where its memory ends. */
+  if (&stack_top && memory + size + MAX_STACK > &stack_top) return NULL;
   memcpy(memory - sizeof whole, &whole, sizeof whole);
   return memory;
 }
@@ -91,7 +94,7 @@ static void call(FILE *plan) {
   roi_begin();
   int failed = function(NULL, arguments, count, &result);
   roi_end();
-  if (failed) fail("kernel", "failed");
+  if (failed) fail("kernel failed,", "as for want of memory");
 }
 
 static void write_tensor(FILE *plan) {
