@@ -107,25 +107,25 @@ def _at_edges(plan: Plan) -> dict[str, set[int]]:
 
 
 def _plain(function: tirx.PrimFunc, name: str, edges: set[int]) -> _Kernel:
-    if any(len(param.ty.strides) for param in function.params):
+    buffers = [param for param in function.params if isinstance(param.ty, tirx.BufferType)]
+    numbers = [param for param in function.params if not isinstance(param.ty, tirx.BufferType)]
+    if any(len(param.ty.strides) for param in buffers):
         raise UnsupportedError(
             f"kernel {name!r}", "takes tensors with strides", "Let its tensors be compact"
         )
-    symbols = _symbols(function.params)
-    places = {symbol: _place_of(symbol, function.params, name) for symbol in symbols}
-    pointers = [tirx.Var(param.name, PointerType(param.ty.dtype)) for param in function.params]
+    symbols = [s for s in _symbols(buffers) if not any(s.same_as(number) for number in numbers)]
+    places = {symbol: _place_of(symbol, buffers, name) for symbol in symbols}
+    pointers = [tirx.Var(param.name, PointerType(param.ty.dtype)) for param in buffers]
     body: tirx.Stmt = function.body
-    declared = [
-        tirx.DeclBuffer(param, data=pointer) for param, pointer in zip(function.params, pointers)
-    ]
-    body = tirx.SeqStmt([*_offsets(function.params), *declared, body])
+    declared = [tirx.DeclBuffer(param, data=pointer) for param, pointer in zip(buffers, pointers)]
+    body = tirx.SeqStmt([*_offsets(buffers), *declared, body])
     for i in sorted(edges):
-        nbytes = tvm.DataType(str(function.params[i].ty.dtype)).itemsize
+        nbytes = tvm.DataType(str(buffers[i].ty.dtype)).itemsize
         body = tirx.AttrStmt(pointers[i], "storage_alignment", tirx.const(nbytes, "int32"), body)
     workspace = tirx.Var(WORKSPACE, PointerType(PrimType("uint8")))
     # LLVM's code of a parallel loop returns an error code.
     body = tirx.SeqStmt([body, tirx.Return(tirx.const(0, "int32"))])
-    params = [*pointers, *symbols, workspace]
+    params = [*pointers, *numbers, *symbols, workspace]
     plain = tirx.PrimFunc(params, body, PrimType("int32"), attrs=function.attrs)
     plain = plain.without_attr("global_symbol").with_attr("tirx.noalias", True)
     return _Kernel(plain, tuple(places[symbol] for symbol in symbols))
@@ -222,9 +222,10 @@ def _call(
             "Import the model with a fixed batch",
         )
     dtypes = [str(param.ty) for param in kernel.function.params[len(pointers) : -1]]
-    batches = [tirx.Cast(dtype, bases.batch) for dtype in dtypes]
+    wanted = [*step.numbers, *sizes]
+    numbers = [bases.size(size, dtype) for size, dtype in zip(wanted, dtypes, strict=True)]
     workspace = bases.address(ARENA, bases.arena_end)
-    return tvm.ir.Call(variable, [*pointers, *batches, workspace], ret_ty="int32")
+    return tvm.ir.Call(variable, [*pointers, *numbers, workspace], ret_ty="int32")
 
 
 def kernel_functions(module: tvm.IRModule) -> Iterable[tuple[tvm.ir.GlobalVar, tirx.PrimFunc]]:

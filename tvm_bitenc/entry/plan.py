@@ -56,10 +56,13 @@ class Step:
     ----------
     kernel : str or None
     tensors : tuple of Tensor
+    numbers : tuple of Size
+        Sizes that it takes besides.
     """
 
     kernel: str | None
     tensors: tuple[Tensor, ...]
+    numbers: tuple[Size, ...] = ()
 
 
 @dataclass
@@ -125,7 +128,7 @@ class _Reader:
         self.main = main
         self.sizes = _Sizes(main)
         self.values: dict = {}
-        self.calls: list[tuple[str, list[_Value]]] = []
+        self.calls: list[tuple[str, list[_Value], list[Size]]] = []
         self.weights = bytearray()
         self.places: dict[bytes, int] = {}
 
@@ -143,8 +146,9 @@ class _Reader:
             for i, value in enumerate(results)
         ]
         plan.arena = self._place_arena([results[i] for i in copies])
-        for kernel, arguments in self.calls:
-            plan.steps.append(Step(kernel, tuple(value.placed() for value in arguments)))
+        for kernel, arguments, numbers in self.calls:
+            placed = tuple(value.placed() for value in arguments)
+            plan.steps.append(Step(kernel, placed, tuple(numbers)))
         for i in copies:
             plan.steps.append(Step(None, (results[i].placed(), plan.outputs[i])))
         plan.weights = bytes(self.weights)
@@ -168,8 +172,12 @@ class _Reader:
     def _bind(self, binding: relax.Binding) -> None:
         value = binding.value
         if isinstance(value, relax.Call) and isinstance(value.op, tvm.ir.GlobalVar):
-            arguments = [self._argument(value.op.name_hint, argument) for argument in value.args]
-            self.calls.append((value.op.name_hint, arguments))
+            kernel = value.op.name_hint
+            is_number = [str(argument.ty).startswith("int") for argument in value.args]
+            tensors = [self._argument(kernel, a) for a, n in zip(value.args, is_number) if not n]
+            what = f"an argument of kernel {kernel!r}"
+            numbers = [self.sizes.one(a, what) for a, n in zip(value.args, is_number) if n]
+            self.calls.append((kernel, tensors, numbers))
         else:
             self.values[binding.var] = self._value(value)
 
@@ -231,7 +239,7 @@ class _Reader:
         """Place what steps write and read; what is copied to an output lives until the end."""
         blocks: dict[int, Block] = {}
         storages: list[tuple[_Storage, Block]] = []
-        uses = [(i, value) for i, (_, values) in enumerate(self.calls) for value in values]
+        uses = [(i, value) for i, (_, values, _) in enumerate(self.calls) for value in values]
         for i, value in [*uses, *((len(self.calls), value) for value in copied)]:
             storage = value.storage
             if storage.base == ARENA and id(storage) not in blocks:
@@ -262,13 +270,14 @@ class _Sizes:
         if shape is None:
             raise _unknown(what, "of any shape")
         expressions = list(shape)
-        sizes = tuple(self._size(expression, what) for expression in expressions)
+        sizes = tuple(self.one(expression, what) for expression in expressions)
         count = linear(lambda batch: math.prod(size.of(batch) for size in sizes))
         if count is None:
             raise _unknown(what, str(expressions))
         return sizes, count
 
-    def _size(self, expression: int | tirx.Expr, what: str) -> Size:
+    def one(self, expression: int | tirx.Expr, what: str) -> Size:
+        """Return one size."""
         size = as_size(expression, self.symbols)
         if size is None:
             raise _unknown(what, str(expression))

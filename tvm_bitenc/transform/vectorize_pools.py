@@ -101,14 +101,11 @@ def _is_along(access: Access, channel: tirx.Var) -> bool:
 def _without_padding(schedule: s_tir.Schedule, rv: s_tir.schedule.SBlockRV) -> None:
     """Read the input itself, where a block before copies it into a frame."""
     for producer in schedule.get_producers(rv):
-        body = schedule.get(producer).body
-        value = getattr(body, "value", None)
-        is_frame = getattr(getattr(value, "op", None), "name", "") == "prim.if_then_else"
-        if (
-            is_frame
-            and len(schedule.get_consumers(producer)) == 1
-            and isinstance(value.args[1], tvm.ir.TensorLoad)
-        ):
+        value = getattr(schedule.get(producer).body, "value", None)
+        if not isinstance(value, tvm.ir.Call) or value.op.name != "prim.if_then_else":
+            continue
+        is_copy = isinstance(value.args[1], tvm.ir.TensorLoad)
+        if is_copy and len(schedule.get_consumers(producer)) == 1:
             schedule.compute_inline(producer)
 
 
