@@ -305,3 +305,27 @@ def test_a_loaded_model_is_copied_not_exported(path, tmp_path):
     with pytest.raises(LibraryError, match="loaded from a library.*Copy that file"):
         be.load(path).export_library(tmp_path / "again.so")
     assert_nothing_else(tmp_path, "net.so")
+
+
+DROPPED = """
+import sys, time
+import numpy as np
+import tvm_bitenc as be
+
+x = np.ones((1, 64, 64, 64), np.float32)
+for _ in range(5):
+    lib = be.load(sys.argv[1])
+    assert (lib(x) == 2).all()
+    del lib
+    time.sleep(0.05)
+"""
+
+
+def test_workers_outlive_their_library(module_of, tmp_path):
+    """OpenMP's threads wait in its own code, which must not go with the last library."""
+    mod = module_of([(1, 64, 64, 64)], lambda b, x: b.emit(relax.op.add(x, relax.const(1.0))))
+    path = be.build(mod, threads=2).export_library(tmp_path / "net.so")
+    command = [sys.executable, "-c", DROPPED, str(path)]
+    env = {**os.environ, "PYTHONPATH": str(Path(be.__file__).parents[1])}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=env)
+    assert done.returncode == 0, done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _ctypes
 import ctypes
+import os
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -57,6 +58,7 @@ class LoadedNetwork(Network):
         function.argtypes = [*pointers, ctypes.c_int64, ctypes.c_int32, ctypes.c_int32]
         function.restype = None
         weights = ctypes.addressof(ctypes.c_char.in_dll(self._library, "bitenc_weights"))
+        _keep_openmp(self._library)
         threads = description.target.threads
         use = self._library.bitenc_use_threads
         prepare = None if threads == 1 else partial(use, threads or 0)
@@ -66,3 +68,25 @@ class LoadedNetwork(Network):
         library = getattr(self, "_library", None)
         if library is not None:
             _ctypes.dlclose(library._handle)
+
+
+class _Symbol(ctypes.Structure):
+    """What `dladdr` says of an address."""
+
+    _fields_ = (
+        ("file", ctypes.c_char_p),
+        ("base", ctypes.c_void_p),
+        ("name", ctypes.c_char_p),
+        ("address", ctypes.c_void_p),
+    )
+
+
+def _keep_openmp(library: ctypes.CDLL) -> None:
+    """Keep OpenMP's own library when this one goes: its threads wait for work in its code."""
+    try:
+        function = library.omp_get_num_procs
+    except AttributeError:
+        return  # Its loops don't run in parallel.
+    found = _Symbol()
+    if ctypes.CDLL(None).dladdr(function, ctypes.byref(found)) and found.file:
+        ctypes.CDLL(os.fsdecode(found.file))  # Python never closes what it has opened.

@@ -236,9 +236,9 @@ def _kernel_passes(target: Target) -> list[Pass]:
         FuseOps(),
         relax.transform.FuseTIR(),
         FuseLoops(),
-        VectorizePools(target),
         Vectorize(target),
         Parallelize(target),
+        VectorizePools(target),
         MultiplyAdd(target),
         *cpu_pipeline.dataflow_lower_passes(target.tvm_target),
     ]

@@ -24,6 +24,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import tvm
+import tvm_ffi
 from tvm import s_tir, tirx
 
 from ..features import flushes_small_floats, vector_bytes
@@ -110,17 +111,18 @@ def _without_padding(schedule: s_tir.Schedule, rv: s_tir.schedule.SBlockRV) -> N
 
 
 def _vectorize(schedule: s_tir.Schedule, rv: s_tir.schedule.SBlockRV, longest: int) -> None:
-    block = schedule.get(rv)
-    spatial = sum(axis.iter_type == tirx.IterVar.DataPar for axis in block.iter_vars)
-    loops = schedule.get_loops(rv)
-    channels = block.iter_vars[spatial - 1].dom.extent
-    if len(loops) != len(block.iter_vars) or not isinstance(channels, tirx.IntImm):
+    block, loops = schedule.get(rv), schedule.get_loops(rv)
+    reduced = sum(axis.iter_type == tirx.IterVar.CommReduce for axis in block.iter_vars)
+    channel = len(loops) - reduced - 1  # Loops around it may be one that runs in parallel.
+    channels = schedule.get(loops[channel]).extent if channel >= 0 else None
+    whole = block.iter_vars[-reduced - 1].dom.extent
+    if not isinstance(channels, tirx.IntImm) or not tvm_ffi.structural_equal(channels, whole):
         return
     nbytes = tvm.DataType(str(buffer_of(block.body).dtype)).itemsize
     lanes = divisor(int(channels), longest // nbytes)
     if lanes < MIN_LANES:
         return
-    outer, inner = schedule.split(loops[spatial - 1], [None, lanes])
-    schedule.reorder(outer, *loops[spatial:], inner)
+    outer, inner = schedule.split(loops[channel], [None, lanes])
+    schedule.reorder(outer, *loops[channel + 1 :], inner)
     schedule.vectorize(inner)
-    schedule.decompose_reduction(rv, loops[spatial])
+    schedule.decompose_reduction(rv, loops[channel + 1])
