@@ -11,7 +11,6 @@ PACKAGE = TESTS.parent / "tvm_bitenc"
 COVERED = {
     "accelerator": "vta/test_rtl",
     "cli/bench": "cli/test_compile",
-    "cli/libraries": "cli/test_hostile_files",
     "cli/models": "cli/test_hostile_files",
     "cli/report": "cli/test_compile",
     "cli/run": "cli/test_compile",

@@ -47,18 +47,23 @@ def open_library(
         return build(read_model(file, shapes), target, strategy, threads, dump=dump)
 
 
+_FIRST_OF_CODE = "tirx.BindTarget"
+
+
 def _advance(bar: Progress, task: TaskID, names: Sequence[str]) -> Any:
     """Return an instrument that moves a bar on when a pass of ours begins."""
     import tvm
 
     @tvm.ir.instrument.pass_instrument
     class Advance:
-        """Names the pass."""
+        """Names the pass; behind the last one LLVM takes as long as all of them."""
 
         def run_before_pass(self, _mod: tvm.IRModule, info: tvm.transform.PassInfo) -> None:
             if info.name in names:
                 done = names.index(info.name) + 1
                 bar.update(task, completed=done, description=info.name)
+            elif info.name == _FIRST_OF_CODE:
+                bar.update(task, completed=len(names), description="machine code, by LLVM")
 
     return Advance()
 
