@@ -13,7 +13,7 @@ import zipfile
 from importlib import metadata
 from pathlib import Path
 
-DEBIAN = ["python3-minimal", "libpython3-stdlib", "libstdc++6"]
+DEBIAN = ["python3-minimal", "libpython3-stdlib", "libstdc++6", "libgomp1"]
 # As in the extra `deploy` and what TVM needs.
 WHEELS = ["apache-tvm", "apache-tvm-ffi", "numpy", "ml_dtypes", "typing_extensions"]
 WHEELS += ["cloudpickle", "msgspec", "psutil", "tornado"]
