@@ -116,6 +116,37 @@ def test_networks_through_rpc(name, there, request, tmp_path, same):
     assert len(done.benchmark.layers) >= len(net.there.report().layers)
 
 
+LOAD = """
+import sys
+import numpy as np
+import tvm_bitenc as be
+from tvm_bitenc.runtime.cpu import cpu_features
+
+lib = be.load(sys.argv[1])
+lib(np.load(sys.argv[2])).tofile(sys.argv[3])
+assert "tvm" not in sys.modules and {"neon", "dotprod"} <= cpu_features()
+"""
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_library_is_loaded_without_tvm(threads, tmp_path, same):
+    """Features of the CPU as the kernel tells them; loops in OpenMP's threads."""
+    if not PYTHON.exists():
+        pytest.skip("make aarch64")
+    torch.manual_seed(0)
+    x = torch.randint(0, 17, (1, 1, 8, 8)).float()
+    module = be.from_torch(DigitsCNN(2, 2).eval(), (x,))
+    lib = be.build(module, "cortex-a76", threads=threads)
+    path = lib.export_library(tmp_path / "net.so", cc=COMPILER)
+    np.save(tmp_path / "x.npy", x.numpy())
+    command = [PYTHON, "-c", LOAD, path, tmp_path / "x.npy", tmp_path / "y.bin"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    expected = be.build(module, threads=1)(x)
+    assert same(np.fromfile(tmp_path / "y.bin", np.float32).reshape(expected.shape), expected)
+
+
 def test_a_library_for_this_machine_is_refused(there, digits, tmp_path):
     path = digits.here.export_library(tmp_path / "net.so")
     with pytest.raises(TargetError, match="is aarch64, but the library is for"):
