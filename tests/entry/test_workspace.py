@@ -1,9 +1,13 @@
 """Memory of kernels: placed beforehand, one part for each iteration of a parallel loop."""
 
+import numpy as np
+import pytest
+import torch
 import tvm
 from tvm import tirx
 from tvm.ir import PointerType, PrimType
 
+import tvm_bitenc as be
 from tvm_bitenc.entry.workspace import with_workspaces
 from tvm_bitenc.runtime.size import NOTHING, Size
 
@@ -51,3 +55,27 @@ def test_a_buffer_that_grows_with_the_batch():
     batch = tirx.Var("batch", "int64")
     _, size = with_workspaces(module_with(allocated(batch * 24), batch))
     assert size == Size(0, 128)
+
+
+def test_buffers_of_any_scope_lie_on_the_stack():
+    buffer = tirx.decl_buffer((2,), "int64", name="low", scope="local")
+    zero = tirx.const(0, "int64")
+    body = [tirx.AllocBuffer(buffer), tirx.BufferStore(buffer, zero, [tirx.const(0, "int32")])]
+    module, size = with_workspaces(module_with(body))
+    text = text_of(module)
+    assert size == NOTHING and "alloc_buffer" in text and "local" not in text
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("shape, count", [((5,), 4), ((), 3), ((3, 2), 1), ((4,), 0)])
+def test_a_search_is_torchs(shape, count, threads):
+    """TVM's kernel of it keeps two numbers in that scope."""
+
+    class Search(torch.nn.Module):
+        def forward(self, x, edges):
+            return torch.bucketize(x, edges)
+
+    x, edges = torch.randn(shape), torch.sort(torch.randn(count))[0]
+    lib = be.build(be.from_torch(Search().eval(), (x, edges)), threads=threads)
+    assert np.array_equal(lib(x, edges), torch.bucketize(x, edges).numpy())
+    assert lib.report().notes == []

@@ -10,7 +10,8 @@ After::
     for i in T.parallel(8):
         rows = T.decl_buffer((33472,), "uint8", data=T.address_of(workspace[i * 33472]))
 
-TVM keeps small buffers on the stack, and asks its runtime for the memory of larger ones.
+TVM keeps small buffers on the stack, and asks its runtime for the memory of larger ones, and of
+those in scope "local", whatever their size: small ones become buffers of the other kind.
 """
 
 from __future__ import annotations
@@ -57,15 +58,31 @@ def with_workspaces(module: tvm.IRModule) -> tuple[tvm.IRModule, Size]:
     return changed, most
 
 
+def _with_stack_buffers(body: tirx.Stmt) -> tirx.Stmt:
+    """Return the same code with all buffers in the scope whose small ones lie on the stack."""
+    replaced: dict[tirx.Var, tirx.Buffer] = {}
+
+    def note(allocation: tirx.AllocBuffer) -> None:
+        buffer = allocation.buffer
+        if buffer.scope() != "global":
+            replaced[buffer] = tirx.decl_buffer(buffer.ty.shape, buffer.ty.dtype, buffer.name)
+
+    tvm_ffi.structural_walk(body, (tirx.AllocBuffer, note))
+    if not replaced:
+        return body
+    return tvm_ffi.structural_map(body, (tirx.Var, lambda var: replaced.get(var, var)))
+
+
 class _Workspace:
     def __init__(self, function: tirx.PrimFunc, kernel: str):
         self.kernel, self.size, self.is_used = kernel, NOTHING, False
         self.symbols = [p for p in function.params[:-1] if not isinstance(p.ty, PointerType)]
         self.memory = tirx.decl_buffer((1 << 40,), "uint8", name="workspace_bytes")
-        body = tvm_ffi.structural_map(function.body, (tirx.For, self._parallel))
+        body = _with_stack_buffers(function.body)
+        body = tvm_ffi.structural_map(body, (tirx.For, self._parallel))
         body = tvm_ffi.structural_map(body, (tirx.AllocBuffer, self._alone))
         declared = tirx.DeclBuffer(self.memory, data=function.params[-1])
-        self.body = tirx.SeqStmt([declared, body]) if self.is_used else function.body
+        self.body = tirx.SeqStmt([declared, body]) if self.is_used else body
 
     def _parallel(self, loop: tirx.For) -> tirx.For:
         """Give every iteration of a parallel loop memory of its own."""
