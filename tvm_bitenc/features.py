@@ -71,8 +71,12 @@ def fuses_multiply_add(features: Iterable[str], architecture: str) -> bool:
 
 
 def vector_bytes(features: Iterable[str], architecture: str) -> int:
-    """How long the vectors are that a CPU with these features computes floats in; 0 for none."""
+    """How long the vectors are that compute floats as scalars do, on a CPU with these features.
+
+    0 where there are none: on RISC-V without floats in its vectors, and on 32-bit ARM.
+    """
     had = set(features)
-    if family_of(architecture) == "riscv" and "zve32f" not in had:
+    is_without = family_of(architecture) == "riscv" and "zve32f" not in had
+    if is_without or flushes_small_floats(architecture):
         return 0
     return next((size for name, size in _VECTOR_BYTES.items() if name in had), 16)

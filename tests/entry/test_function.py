@@ -3,9 +3,11 @@
 import numpy as np
 from tvm import relax, tirx
 
+import tvm_bitenc as be
 from tvm_bitenc.entry.code import compile_network
 from tvm_bitenc.entry.function import entry_module
 from tvm_bitenc.entry.plan import make_plan
+from tvm_bitenc.runtime.size import Size
 from tvm_bitenc.target import load_target
 from tvm_bitenc.transform.pipeline import kernel_calls
 
@@ -57,3 +59,20 @@ def test_only_the_steps_that_are_asked_for_run(module_of):
     assert run(1, 2).tolist() == [1, 3, 6, 10, 15, 21, 28, 36]
     y[:] = 0
     assert not run(2, 9).any() and run(0, 9)[-1] == 36
+
+
+def test_twice_the_batch_is_a_size_as_well():
+    """Relax passes such kernels the batch beside their tensors, of which none has it."""
+    n = tirx.Var("n", "int64")
+    builder, x = relax.BlockBuilder(), relax.Var("x", relax.TensorType([n, 6], "float32"))
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            halves = builder.emit(relax.op.reshape(x, [n * 2, 3]))
+            y = builder.emit_output(relax.op.cumsum(halves, axis=1))
+        builder.emit_func_output(y)
+    lib = be.build(builder.get())
+    assert lib.report().notes == []
+    (step,) = lib.program.network.plan.steps
+    assert step.numbers == (Size(0, 1),) and step.tensors[0].shape == (Size(0, 2), Size(3))
+    x = np.arange(18, dtype=np.float32).reshape(3, 6)
+    assert np.array_equal(lib(x), np.cumsum(x.reshape(6, 3), axis=1))

@@ -17,8 +17,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from ..decode import Limits, Source
 from ..errors import LibraryError
 from .description import FORMAT_VERSION, Description
@@ -27,10 +25,6 @@ MAGIC = b"BITENC01"
 MOST_BYTES = 1 << 32
 _LENGTH = struct.Struct("<Q")
 _TRAILER = _LENGTH.size + hashlib.sha256().digest_size + len(MAGIC)
-
-
-class _Head(msgspec.Struct):
-    format: Any = None
 
 
 def seal(path: Path, description: dict) -> None:
@@ -68,14 +62,15 @@ def read_sealed(path: Path) -> tuple[Description, bytes]:
     if hashlib.sha256(body).digest() != trailer[_LENGTH.size : -len(MAGIC)] or length > len(body):
         raise source.fault("was altered since it was written")
     encoded = bytes(body[len(body) - length :])
-    version = source.json(encoded, _Head).format
+    described = source.json(encoded, Any)
+    version = described.get("format") if isinstance(described, dict) else None
     if version != FORMAT_VERSION and isinstance(version, int):
         raise LibraryError(
             str(path),
             f"has format {version}, and this version of tvm-bitenc reads format {FORMAT_VERSION}",
             "Export the model again",
         )
-    return source.json(encoded, Description), content
+    return source.convert(described, Description), content
 
 
 def source_of(path: Path) -> Source:

@@ -30,6 +30,7 @@ from ..target import Target
 from ..transform.options import with_options
 from .code import NAME, STEPS, CompiledNetwork
 from .plan import Tensor
+from .symbolic import as_expression
 
 RUN, WEIGHTS_ADDRESS = f"{NAME}_run", f"{NAME}_weights_address"
 
@@ -49,7 +50,7 @@ def virtual_machine_module(
     batch = tirx.Var("batch", "int64")
 
     def shape_of(sizes: Sequence[Size]) -> list[tirx.Expr]:
-        return [_expression(size, batch) for size in sizes]
+        return [as_expression(size, batch) for size in sizes]
 
     plan = network.plan
     tensors = [*plan.inputs, *plan.outputs, _arena(network.arena)]
@@ -77,21 +78,13 @@ def _arena(size: Size) -> Tensor:
     return Tensor("arena", Size(0), "uint8", (size,), size)
 
 
-def _expression(size: Size, batch: tirx.Var) -> tirx.Expr:
-    fixed = tirx.const(size.fixed, "int64")
-    if not size.per_sample:
-        return fixed
-    grown = batch if size.per_sample == 1 else batch * size.per_sample
-    return grown + fixed if size.fixed else grown
-
-
 def _run(tensors: Sequence[Tensor]) -> tirx.PrimFunc:
     batch = tirx.Var("batch", "int64")
     has_batch = any(size.per_sample for tensor in tensors for size in tensor.shape)
     with IRBuilder() as builder, T.prim_func():
         T.func_name(RUN)
         *pointers, arena = (
-            T.arg(t.base, T.buffer([_expression(s, batch) for s in t.shape], t.dtype)).data
+            T.arg(t.base, T.buffer([as_expression(s, batch) for s in t.shape], t.dtype)).data
             for t in tensors
         )
         weights = tirx.call_extern("handle", WEIGHTS_ADDRESS)

@@ -34,6 +34,7 @@ from tvm.ir import PointerType, PrimType
 from ..errors import UnsupportedError
 from ..runtime.size import Size
 from .plan import ARENA, WEIGHTS, Plan, Step, Tensor
+from .symbolic import as_expression
 
 WORKSPACE = "workspace"  # A kernel's own memory, behind the tensors of the arena.
 _BATCH = Size(0, 1)
@@ -180,14 +181,8 @@ class _Bases:
     def declarations(self) -> list[tirx.Stmt]:
         return [tirx.DeclBuffer(self.memory[n], data=p) for n, p in self.pointers.items()]
 
-    def size(self, size: Size, dtype: str = "int64") -> tirx.Expr:
-        fixed = tirx.const(size.fixed, dtype)
-        if not size.per_sample:
-            return fixed
-        return fixed + tirx.Cast(dtype, self.batch) * tirx.const(size.per_sample, dtype)
-
     def address(self, base: str, offset: Size) -> tirx.Expr:
-        return tirx.address_of(self.memory[base][self.size(offset)])
+        return tirx.address_of(self.memory[base][as_expression(offset, self.batch)])
 
     def tensor(self, tensor: Tensor) -> tirx.Expr:
         return self.address(tensor.base, tensor.offset)
@@ -205,7 +200,7 @@ def _entry(plan: Plan, kernels: dict[str, tuple[tvm.ir.GlobalVar, _Kernel]]) -> 
 
 def _copy(bases: _Bases, step: Step) -> tirx.Expr:
     source, target = step.tensors
-    size = bases.size(source.nbytes)
+    size = as_expression(source.nbytes, bases.batch)
     return tirx.call_extern("handle", "memcpy", bases.tensor(target), bases.tensor(source), size)
 
 
@@ -214,16 +209,15 @@ def _call(
 ) -> tirx.Expr:
     variable, kernel = kernels[str(step.kernel)]
     pointers = [bases.tensor(tensor) for tensor in step.tensors]
-    sizes = [step.tensors[i].shape[axis] for i, axis in kernel.sizes]
-    if any(size != _BATCH for size in sizes):
+    sizes = [*step.numbers, *(step.tensors[i].shape[axis] for i, axis in kernel.sizes)]
+    if any(size != _BATCH for size in sizes):  # A kernel's workspace is planned for the batch.
         raise UnsupportedError(
             f"kernel {step.kernel!r}",
             f"is called with sizes {sizes} of the batch",
             "Import the model with a fixed batch",
         )
     dtypes = [str(param.ty) for param in kernel.function.params[len(pointers) : -1]]
-    wanted = [*step.numbers, *sizes]
-    numbers = [bases.size(size, dtype) for size, dtype in zip(wanted, dtypes, strict=True)]
+    numbers = [as_expression(_BATCH, bases.batch, dtype) for dtype in dtypes]
     workspace = bases.address(ARENA, bases.arena_end)
     return tvm.ir.Call(variable, [*pointers, *numbers, workspace], ret_ty="int32")
 

@@ -1,4 +1,4 @@
-"""Expressions of the batch, read as sizes."""
+"""Sizes as expressions of the batch, and back."""
 
 from __future__ import annotations
 
@@ -31,3 +31,22 @@ def as_size(expression: int | tirx.Expr, batch: Collection[tirx.Var]) -> Size | 
         return int(analyzer.simplify(expression))
 
     return linear(value)
+
+
+def as_expression(size: Size, batch: tirx.Var | None, dtype: str = "int64") -> tirx.Expr:
+    """Return a size as an expression; the batch itself where it is that.
+
+    Parameters
+    ----------
+    size : Size
+    batch : tirx.Var, optional
+        None where nothing depends on it.
+    dtype : str
+    """
+    fixed = tirx.const(size.fixed, dtype)
+    if batch is None or not size.per_sample:
+        return fixed
+    grown = batch if str(batch.ty) == dtype else tirx.Cast(dtype, batch)
+    if size.per_sample != 1:
+        grown = grown * tirx.const(size.per_sample, dtype)
+    return grown + fixed if size.fixed else grown

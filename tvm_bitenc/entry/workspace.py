@@ -24,7 +24,7 @@ from tvm.ir import PointerType
 from ..errors import UnsupportedError
 from ..runtime.size import NOTHING, Size
 from .function import kernel_functions
-from .symbolic import as_size
+from .symbolic import as_expression, as_size
 
 ON_STACK = 1024  # Bytes from which on TVM takes a buffer off the stack.
 
@@ -76,7 +76,8 @@ def _with_stack_buffers(body: tirx.Stmt) -> tirx.Stmt:
 class _Workspace:
     def __init__(self, function: tirx.PrimFunc, kernel: str):
         self.kernel, self.size, self.is_used = kernel, NOTHING, False
-        self.symbols = [p for p in function.params[:-1] if not isinstance(p.ty, PointerType)]
+        numbers = [p for p in function.params[:-1] if not isinstance(p.ty, PointerType)]
+        self.batch = numbers[0] if numbers else None
         self.memory = tirx.decl_buffer((1 << 40,), "uint8", name="workspace_bytes")
         body = _with_stack_buffers(function.body)
         body = tvm_ffi.structural_map(body, (tirx.For, self._parallel))
@@ -107,19 +108,16 @@ class _Workspace:
         if 0 < nbytes.fixed < ON_STACK and not nbytes.per_sample:
             return allocation
         self.is_used, nbytes = True, nbytes.aligned()
-        start = self._expression(self.size)
-        start = start + tirx.Cast("int64", index) * self._expression(nbytes)
-        self.size += self._linear(count * self._expression(nbytes))
+        start = self._bytes(self.size)
+        start = start + tirx.Cast("int64", index) * self._bytes(nbytes)
+        self.size += self._linear(count * self._bytes(nbytes))
         return tirx.DeclBuffer(buffer, data=tirx.address_of(self.memory[start]))
 
-    def _expression(self, size: Size) -> tirx.Expr:
-        fixed = tirx.const(size.fixed, "int64")
-        if not size.per_sample:
-            return fixed
-        return fixed + tirx.Cast("int64", self.symbols[0]) * tirx.const(size.per_sample, "int64")
+    def _bytes(self, size: Size) -> tirx.Expr:
+        return as_expression(size, self.batch)
 
     def _linear(self, expression: int | tirx.Expr) -> Size:
-        size = as_size(expression, self.symbols[:1])
+        size = as_size(expression, () if self.batch is None else (self.batch,))
         if size is None:
             raise UnsupportedError(
                 f"kernel {self.kernel!r}",

@@ -87,34 +87,33 @@ class Network:
 
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Outputs for inputs that `arrays.checked_arrays` returned."""
-        if self._prepare is not None:
-            self._prepare()
-        batch = 0 if self._batch_input is None else arrays[self._batch_input].shape[0]
-        outputs = self._new_outputs(batch)
-        arena = self._take_arena(batch)
-        addresses = map(address_of, (*arrays, *outputs))
-        self._function(*addresses, self._weights, arena.address, batch, 0, ALL_STEPS)
+        arena, outputs, arguments = self._ready(arrays)
+        self._function(*arguments, 0, ALL_STEPS)
         self._arenas.append(arena)
         return outputs
 
     def call_times(self, arrays: Sequence[np.ndarray], runs: int) -> list[tuple[str, float]]:
         """Kernel and usual seconds of every call of a run, without what a call costs by itself."""
-        if self._prepare is not None:
-            self._prepare()
-        batch = 0 if self._batch_input is None else arrays[self._batch_input].shape[0]
-        arena, outputs = self._take_arena(batch), self._new_outputs(batch)
-        addresses = map(address_of, (*arrays, *outputs))
-        fixed = (*addresses, self._weights, arena.address, batch)
+        arena, _outputs, arguments = self._ready(arrays)
         steps = len(self._interface.steps)
         seconds = np.empty((runs, steps + 1))
         for each in seconds:
             for i in range(steps + 1):  # The last one is a call of nothing.
                 start = time.perf_counter()
-                self._function(*fixed, i, i + 1)
+                self._function(*arguments, i, i + 1)
                 each[i] = time.perf_counter() - start
         self._arenas.append(arena)
         usual = np.median(seconds, 0)
         return [(n, max(float(s - usual[-1]), 0.0)) for n, s in zip(self._interface.steps, usual)]
+
+    def _ready(self, arrays: Sequence[np.ndarray]) -> tuple[_Arena, list[np.ndarray], list[int]]:
+        """Arena, outputs, and the function's arguments but for which steps to run."""
+        if self._prepare is not None:
+            self._prepare()
+        batch = 0 if self._batch_input is None else arrays[self._batch_input].shape[0]
+        outputs, arena = self._new_outputs(batch), self._take_arena(batch)
+        addresses = map(address_of, (*arrays, *outputs))
+        return arena, outputs, [*addresses, self._weights, arena.address, batch]
 
     def _new_outputs(self, batch: int) -> list[np.ndarray]:
         shapes = self._fixed

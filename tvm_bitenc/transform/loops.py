@@ -44,6 +44,29 @@ def map_functions(
     return mod
 
 
+def map_bodies(
+    mod: tvm.IRModule,
+    *rewrites: tuple[type, Callable[..., object]],
+    unless: Callable[[tvm.ir.BaseFunc], bool] = lambda _: False,
+) -> tvm.IRModule:
+    """Return a module whose functions of TIR are rewritten node by node, unless they are excepted.
+
+    Parameters
+    ----------
+    mod : tvm.IRModule
+    *rewrites : (type, callable)
+        What becomes of each node of a type.
+    unless : callable
+    """
+    mod = mod.clone()
+    for global_var, function in list(mod.functions_items()):
+        if isinstance(function, tirx.PrimFunc) and not unless(function):
+            mod[global_var] = function.with_body(
+                tvm_ffi.structural_map(function.body, list(rewrites))
+            )
+    return mod
+
+
 def _has_loops(function: tvm.ir.BaseFunc) -> bool:
     """Whether a function is loops over blocks; TVM's sort, say, is one call of its runtime."""
     if not isinstance(function, tirx.PrimFunc):

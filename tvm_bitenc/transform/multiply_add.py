@@ -19,12 +19,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import tvm
-import tvm_ffi
 from tvm import tirx
-from tvm.target import codegen
 
 from ..features import fuses_multiply_add
+from ..kernel.tir import intrinsic
 from ..target import Target
+from .loops import map_bodies
 
 
 @tvm.transform.module_pass(opt_level=0, name="bitenc.MultiplyAdd")
@@ -48,13 +48,7 @@ class MultiplyAdd:
             or fuses_multiply_add(self.target.features, self.target.architecture)
         ):
             return mod
-        mod = mod.clone()
-        for global_var, function in list(mod.functions_items()):
-            if isinstance(function, tirx.PrimFunc):
-                mod[global_var] = tvm_ffi.structural_map(
-                    function, [(tirx.Add, _added), (tirx.Sub, _subtracted)]
-                )
-        return mod
+        return map_bodies(mod, (tirx.Add, _added), (tirx.Sub, _subtracted))
 
 
 def _added(expr: tirx.Add) -> tirx.Expr:
@@ -77,8 +71,7 @@ def _is_product(expr: tirx.Expr) -> bool:
 
 
 def _fused(a: tirx.Expr, b: tirx.Expr, c: tirx.Expr) -> tirx.Expr:
-    found = tirx.const(codegen.llvm_lookup_intrinsic_id("llvm.fma"), "uint32")
-    return tirx.call_llvm_pure_intrin(str(c.ty), found, a, b, c)
+    return intrinsic(str(c.ty), "llvm.fma", a, b, c)
 
 
 def _negative(expr: tirx.Expr) -> tirx.Expr:

@@ -17,12 +17,11 @@ import math
 from dataclasses import dataclass
 
 import tvm
-import tvm_ffi
 from tvm import s_tir, tirx
 
 from ..target import Target
 from .fold_constants import is_scheduled
-from .loops import map_functions
+from .loops import map_bodies, map_functions
 
 MIN_VALUES = 1 << 15  # Below, waking threads costs more than it saves.
 MAX_TASKS = 64
@@ -44,20 +43,11 @@ class Parallelize:
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         """Rewrite the module."""
         if self.target.threads == 1:
-            return _serial(mod)
+            return map_bodies(mod, (tirx.For, _serial))
         return map_functions(mod, _parallel, unless=is_scheduled)
 
 
-def _serial(mod: tvm.IRModule) -> tvm.IRModule:
-    changed = mod.clone()
-    for var, function in mod.functions_items():
-        if isinstance(function, tirx.PrimFunc):
-            body = tvm_ffi.structural_map(function.body, (tirx.For, _serial_loop))
-            changed[var] = function.with_body(body)
-    return changed
-
-
-def _serial_loop(loop: tirx.For) -> tirx.For:
+def _serial(loop: tirx.For) -> tirx.For:
     if loop.kind != tirx.ForKind.PARALLEL:
         return loop
     return tirx.For(loop.loop_var, loop.min, loop.extent, tirx.ForKind.SERIAL, loop.body)

@@ -26,11 +26,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import tvm
-import tvm_ffi
-from tvm import s_tir, tirx
-from tvm.target import codegen
+from tvm import s_tir
 
-from ..features import flushes_small_floats, vector_bytes
+from ..features import vector_bytes
+from ..kernel.tir import intrinsic
 from ..target import Target
 from .fold_constants import is_scheduled
 from .loops import (
@@ -38,6 +37,7 @@ from .loops import (
     divisor,
     is_map,
     loads_of,
+    map_bodies,
     map_functions,
     runs_along_memory,
     static_count,
@@ -53,17 +53,19 @@ class Vectorize:
     Parameters
     ----------
     target : Target
-        32-bit ARM keeps its scalars: its vectors flush small numbers to zero. So do CPUs without
-        vectors of floats.
+        One without vectors of floats keeps its scalars; so does 32-bit ARM, whose vectors flush
+        small numbers to zero.
     """
 
     target: Target
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         """Rewrite the module."""
-        if flushes_small_floats(self.target.architecture) or not self._longest:
+        if not self._longest:
             return mod
-        return map_functions(_in_llvms_words(mod), self._vectorized, unless=is_scheduled)
+        # TVM takes vectors of its own name apart again.
+        mod = map_bodies(mod, (tvm.ir.Call, _in_llvms_word), unless=is_scheduled)
+        return map_functions(mod, self._vectorized, unless=is_scheduled)
 
     @property
     def _longest(self) -> int:
@@ -76,21 +78,11 @@ class Vectorize:
                 _vectorize(schedule, rv, self._longest) or _tile_transpose(schedule, rv)
 
 
-def _in_llvms_words(mod: tvm.IRModule) -> tvm.IRModule:
-    """Return a module that rounds by LLVM's name: TVM takes vectors of its own name apart again."""
-    changed = mod.clone()
-    for var, function in mod.functions_items():
-        if isinstance(function, tirx.PrimFunc) and not is_scheduled(function):
-            body = tvm_ffi.structural_map(function.body, (tvm.ir.Call, _in_llvms_word))
-            changed[var] = function.with_body(body)
-    return changed
-
-
 def _in_llvms_word(call: tvm.ir.Call) -> tvm.ir.Call:
+    """Round by LLVM's name."""
     if getattr(call.op, "name", "") != "tirx.nearbyint":
         return call
-    found = tirx.const(codegen.llvm_lookup_intrinsic_id("llvm.nearbyint"), "uint32")
-    return tirx.call_llvm_pure_intrin(str(call.ty), found, *call.args)
+    return intrinsic(str(call.ty), "llvm.nearbyint", *call.args)
 
 
 def _is_vectorizable(block: s_tir.SBlock) -> bool:

@@ -27,7 +27,7 @@ import tvm
 import tvm_ffi
 from tvm import s_tir, tirx
 
-from ..features import flushes_small_floats, vector_bytes
+from ..features import vector_bytes
 from ..target import Target
 from .fold_constants import is_scheduled
 from .loops import (
@@ -50,14 +50,14 @@ class VectorizePools:
     Parameters
     ----------
     target : Target
-        32-bit ARM keeps its scalars: its vectors flush small numbers to zero.
+        As of `Vectorize`.
     """
 
     target: Target
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         """Rewrite the module."""
-        if flushes_small_floats(self.target.architecture) or not self._longest:
+        if not self._longest:
             return mod
         return map_functions(mod, self._vectorized, unless=is_scheduled)
 
