@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from tvm import tirx
@@ -17,12 +19,18 @@ from ..nest.geometry import by_block
 from ..tir import Expr, constant, intrinsic, joined, load, reinterpret, vector
 from ..transpose import planes_of_parts
 from .accumulators import Accumulators
-from .affine_fit import Affine, fit_affine
+from .affine_fit import Affine, FixedAffine, fit_affine
 from .planes import PlaneStore
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
-class AffinePlanes(Epilogue):
-    """Codes of more bits, where an affine function gives them exactly.
+
+Fitted: TypeAlias = "Affine | FixedAffine"
+
+
+class PlanesOfFit(Epilogue):
+    """Codes where a function of two numbers a channel gives them exactly.
 
     It does if it gives the right code at every threshold and just below it, for both rise.
 
@@ -32,34 +40,36 @@ class AffinePlanes(Epilogue):
     terms : AccumulatorTerms
     block : int
     isa : Isa
-    affine : Affine
+    fitted : Affine or FixedAffine
         See `fit`.
     """
 
     out_dtype = "uint64"
+    fitted: Fitted
 
     def __init__(
-        self, layer: ConvLayer, terms: AccumulatorTerms, block: int, isa: Isa, affine: Affine
+        self, layer: ConvLayer, terms: AccumulatorTerms, block: int, isa: Isa, fitted: Fitted
     ):
         super().__init__(layer, terms, block)
         self.accumulators = Accumulators(layer, terms, block)
-        self.affine, self.writer = affine, CodeWriter(layer, block, isa)
+        self.fitted, self.writer = fitted, CodeWriter(layer, block, isa)
+
+    @staticmethod
+    @abstractmethod
+    def find(layer: ConvLayer) -> Fitted | None:
+        """Return the function of a layer, if there is one."""
 
     @classmethod
-    def fit(
-        cls, layer: ConvLayer, terms: AccumulatorTerms, block: int, isa: Isa
-    ) -> AffinePlanes | None:
-        """Return it for a layer, None where no affine function gives every code."""
-        affine = fit_affine(layer)
-        return None if affine is None else cls(layer, terms, block, isa, affine)
+    def fit(cls, layer: ConvLayer, terms: AccumulatorTerms, block: int, isa: Isa) -> Self | None:
+        """Return it for a layer, None where no such function gives every code."""
+        fitted = cls.find(layer)
+        return None if fitted is None else cls(layer, terms, block, isa, fitted)
 
     @property
     def constants(self) -> list[np.ndarray]:
         """Those of accumulators, then slope and intercept."""
-        return [
-            *self.accumulators.constants,
-            *affine_constants(self.affine, self.layer, self.block),
-        ]
+        own = affine_constants(self.fitted, self.layer, self.block)
+        return [*self.accumulators.constants, *own]
 
     def finish(self, tile: TileContext, p: int, sums: Sums) -> None:
         """Write the planes of one pixel."""
@@ -67,11 +77,34 @@ class AffinePlanes(Epilogue):
         codes = []
         for part in self.accumulators.of(tile, p, sums):
             first = tile.block * self.block + part.first
-            codes.append(rounded(part.value, slope, intercept, first, part.lanes))
+            codes.append(self.code(part.value, slope, intercept, first, part.lanes))
         self.writer.write(tile, p, codes)
 
+    @abstractmethod
+    def code(
+        self, acc: Expr, slope: tirx.Buffer, intercept: tirx.Buffer, first: Expr, lanes: int
+    ) -> Expr:
+        """Function of a vector of accumulators: int32, not clipped yet."""
 
-def affine_constants(affine: Affine, layer: ConvLayer, block: int) -> list[np.ndarray]:
+
+class AffinePlanes(PlanesOfFit):
+    """Codes of more bits, by a multiplication and a sum of floats, rounded once."""
+
+    @staticmethod
+    def find(layer: ConvLayer) -> Affine | None:
+        """Return the function of a layer, if there is one."""
+        return fit_affine(layer)
+
+    def code(
+        self, acc: Expr, slope: tirx.Buffer, intercept: tirx.Buffer, first: Expr, lanes: int
+    ) -> Expr:
+        """Function of a vector of accumulators: int32, not clipped yet."""
+        return rounded(acc, slope, intercept, first, lanes)
+
+
+def affine_constants(
+    affine: Affine | FixedAffine, layer: ConvLayer, block: int
+) -> list[np.ndarray]:
     """Slope and intercept by block."""
     return [by_block(values, layer, block) for values in (affine.slope, affine.intercept)]
 

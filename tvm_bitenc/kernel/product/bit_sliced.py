@@ -23,15 +23,15 @@ from tvm.tirx.script import builder as T
 
 from ...encoding import WORD_BITS
 from ...layer import ConvLayer
-from ...te.conv2d import xnor_weights
 from ..accumulator import MAX_COMPARED, AccumulatorTerms, differing_bits, inverted_channels
 from ..contract import Sums, TileContext
 from ..isa import Isa
-from ..nest.geometry import by_block, padded_width
+from ..nest.geometry import padded_width
 from ..nest.pixel_words import PixelWords
 from ..nest.tile import Tile, divisors
 from ..tir import Expr, Register, load
 from .pixelwise import PixelwiseProduct
+from .xnor import weight_planes
 
 MAX_UNROLL = 8  # Words written out one after another.
 MAX_BRANCHES = 64  # In the words that are written out.
@@ -94,11 +94,7 @@ class BitSliced(PixelwiseProduct[Isa]):
     @property
     def constants(self) -> list[np.ndarray]:
         """Weights, shape (group, block, channel, kernel_h, kernel_w, word, plane)."""
-        weights = xnor_weights(self.layer, self.block)
-        if self._inverted is not None:
-            mask = by_block(self._inverted, self.layer, self.block)
-            mask = mask.reshape(*weights.shape[:2], *[1] * 4, self.block)
-            weights = np.where(mask, ~weights, weights)
+        weights = weight_planes(self.layer, self.block, self._inverted)
         weights = np.moveaxis(weights, (-1, -3), (2, -1))  # The words last.
         parts = np.ascontiguousarray(weights).view(f"<u{self.word_bits // 8}")[..., : self.words]
         return [np.ascontiguousarray(np.moveaxis(parts, -1, -2))]

@@ -86,12 +86,7 @@ class Xnor(PixelwiseProduct[IsaT]):
     @property
     def constants(self) -> list[np.ndarray]:
         """Weights."""
-        weights = xnor_weights(self.layer, self.block)
-        if self._inverted is None:
-            return [weights]
-        mask = by_block(self._inverted, self.layer, self.block)
-        mask = mask.reshape(*weights.shape[:2], *[1] * 4, self.block)
-        return [np.where(mask, ~weights, weights)]
+        return [weight_planes(self.layer, self.block, self._inverted)]
 
     @staticmethod
     def row_bytes(layer: ConvLayer, isa: Isa) -> int:
@@ -215,6 +210,15 @@ class Xnor(PixelwiseProduct[IsaT]):
                 term = term * splat(tirx.const(factor, "uint64"), self.lanes)
             total = term if total is None else total + term
         return T.Bind(total)
+
+
+def weight_planes(layer: ConvLayer, block: int, inverted: np.ndarray | None) -> np.ndarray:
+    """Packed weights by block, those of inverted channels with all bits turned."""
+    weights = xnor_weights(layer, block)
+    if inverted is None:
+        return weights
+    mask = by_block(inverted, layer, block).reshape(*weights.shape[:2], *[1] * 4, block)
+    return np.where(mask, ~weights, weights)
 
 
 def cover_of(layer: ConvLayer) -> list[Single | Square]:
