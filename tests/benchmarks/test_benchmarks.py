@@ -13,7 +13,17 @@ for package in ("onnxruntime", "onnx", "rich"):
     pytest.importorskip(package, reason="pip install 'tvm-bitenc[bench]'")
 
 import tvm_bitenc
-from benchmarks import concurrent, layers, networks, peers, report, resnet_peers, timing, workloads
+from benchmarks import (
+    calls,
+    concurrent,
+    layers,
+    networks,
+    peers,
+    report,
+    resnet_peers,
+    timing,
+    workloads,
+)
 from tvm_bitenc import encoding
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.nn import QConv2d, ResNet18
@@ -153,3 +163,12 @@ def test_many_callers_of_a_small_image(monkeypatch, capsys):
     assert list(found) == [1, 2] and min(found.values()) > 0
     printed = capsys.readouterr().out
     assert "ResNet-18 W2A2, 32 pixels" in printed and "KiB for each further caller" in printed
+
+
+@pytest.mark.slow
+def test_calls(capsys):
+    found = calls.main(["--bits", "1,1"])
+    assert set(found) == {"library", "ort fp32", "call", "beside", "speedup"}
+    assert all(value > 0 for value in found.values())
+    printed = capsys.readouterr().out
+    assert "ResNet-18 W1A1" in printed and "2 threads" in printed and "imports" not in printed
