@@ -130,6 +130,15 @@ def test_several_outputs_and_a_scalar(module_of):
     assert address_of(same) != address_of(x)
 
 
+def test_four_floats_at_any_address(module_of):
+    """A vector of 16 bytes that LLVM held for aligned would be loaded as one that is."""
+    lib = be.build(module_of([(4,)], lambda b, x: b.emit(relax.op.multiply(x, x))), threads=1)
+    memory = np.arange(16, dtype=np.float32)
+    for start in range(4):
+        x = memory[start : start + 4]
+        assert np.array_equal(lib(x), x * x)
+
+
 def test_bytes_at_any_address(module_of):
     """As loads of vectors see them: a byte is aligned wherever it lies."""
     rng = np.random.default_rng(0)

@@ -10,6 +10,7 @@ from tvm.script import tirx as T
 import tvm_bitenc as be
 from tvm_bitenc.target import load_target
 from tvm_bitenc.transform.parallelize import Parallelize
+from tvm_bitenc.transform.pipeline import kernel_calls
 
 
 def added(shape: tuple[int, ...]) -> tvm.IRModule:
@@ -65,3 +66,13 @@ def test_function_that_calls_the_runtime_is_left_alone():
         builder.emit_func_output(result)
     library = be.build(builder.get(), target="native")
     np.testing.assert_array_equal(library(values), np.sort(values, axis=1))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_one_thread_has_no_parallel_loops_of_others(threads, module_of):
+    """TVM's kernel of a sum along an axis has one of its own."""
+    mod = module_of([(2, 8)], lambda b, x: b.emit(relax.op.cumsum(x, axis=1)))
+    target = load_target("native", threads)
+    with target.tvm_target:
+        text = kernel_calls(target)(mod).script(show_meta=False)
+    assert "cumsum" in text and ("T.parallel" in text) == (threads > 1)

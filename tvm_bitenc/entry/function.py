@@ -61,13 +61,12 @@ def entry_module(
     UnsupportedError
         If a kernel has a size that none of its arguments has.
     """
-    called, edges = {step.kernel for step in plan.steps}, _at_edges(plan)
+    called = {step.kernel for step in plan.steps}
     found: dict[str, tuple[tvm.ir.GlobalVar, _Kernel]] = {}
     for var, function in kernels.functions_items():
         kernel = var.name_hint
         if isinstance(function, tirx.PrimFunc) and kernel in called:
-            plain = _plain(function, kernel, edges.get(kernel, set()))
-            found[kernel] = tvm.ir.GlobalVar(kernel), plain
+            found[kernel] = tvm.ir.GlobalVar(kernel), _plain(function, kernel)
     steps = tvm.ir.GlobalVar(f"{name}_steps")
     entry = _entry(plan, found).with_attr("global_symbol", steps.name_hint)
     functions = {var: kernel.function for var, kernel in found.values()}
@@ -97,17 +96,7 @@ class _Kernel:
     sizes: tuple[tuple[int, int], ...]
 
 
-def _at_edges(plan: Plan) -> dict[str, set[int]]:
-    """Arguments of kernels that are the caller's tensors somewhere, aligned as their type alone."""
-    found: dict[str, set[int]] = {}
-    for step in plan.steps:
-        places = {i for i, t in enumerate(step.tensors) if t.base not in (ARENA, WEIGHTS)}
-        if step.kernel is not None and places:
-            found.setdefault(step.kernel, set()).update(places)
-    return found
-
-
-def _plain(function: tirx.PrimFunc, name: str, edges: set[int]) -> _Kernel:
+def _plain(function: tirx.PrimFunc, name: str) -> _Kernel:
     buffers = [param for param in function.params if isinstance(param.ty, tirx.BufferType)]
     numbers = [param for param in function.params if not isinstance(param.ty, tirx.BufferType)]
     if any(len(param.ty.strides) for param in buffers):
@@ -118,11 +107,9 @@ def _plain(function: tirx.PrimFunc, name: str, edges: set[int]) -> _Kernel:
     places = {symbol: _place_of(symbol, buffers, name) for symbol in symbols}
     pointers = [tirx.Var(param.name, PointerType(param.ty.dtype)) for param in buffers]
     body: tirx.Stmt = function.body
+    # LLVM holds such pointers for aligned as their elements are, so the caller's may lie anywhere.
     declared = [tirx.DeclBuffer(param, data=pointer) for param, pointer in zip(buffers, pointers)]
     body = tirx.SeqStmt([*_offsets(buffers), *declared, body])
-    for i in sorted(edges):
-        nbytes = tvm.DataType(str(buffers[i].ty.dtype)).itemsize
-        body = tirx.AttrStmt(pointers[i], "storage_alignment", tirx.const(nbytes, "int32"), body)
     workspace = tirx.Var(WORKSPACE, PointerType(PrimType("uint8")))
     # LLVM's code of a parallel loop returns an error code.
     body = tirx.SeqStmt([body, tirx.Return(tirx.const(0, "int32"))])
