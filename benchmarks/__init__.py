@@ -1,1 +1,1 @@
-"""Measurements side by side with ONNX Runtime and torch: `python -m benchmarks.layers -h`."""
+"""Measurements side by side with other libraries: `python -m benchmarks.networks -h`."""

@@ -20,7 +20,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import onnx
 import torch
 
 import tvm_bitenc
@@ -28,7 +27,8 @@ from tvm_bitenc.compiled import CompiledModel
 from tvm_bitenc.nn import QLinear, ResNet18
 
 from .machine import cpu_name
-from .resnet_peers import IMAGE_SHAPE, float_network
+from .models import IMAGENET
+from .network_peers import export
 from .results import bits, bits_name, print_table
 from .timing import fastest
 
@@ -58,7 +58,7 @@ print(used.ru_utime + used.ru_stime, int(peak) / 1024, *{"tvm", "torch"} & set(s
 
 def fresh_process(path: Path) -> tuple[float, float, list[str]]:
     """CPU seconds, MB, and which of TVM and torch were imported, to load and run a network once."""
-    command = [sys.executable, "-c", FRESH, str(path), "x".join(map(str, IMAGE_SHAPE))]
+    command = [sys.executable, "-c", FRESH, str(path), "x".join(map(str, IMAGENET))]
     done = [subprocess.run(command, check=True, capture_output=True, text=True) for _ in range(3)]
     seconds, megabytes, *heavy = min((run.stdout.split() for run in done), key=_seconds)
     return float(seconds), float(megabytes), heavy
@@ -91,12 +91,12 @@ def speedup(model: torch.nn.Module, x: np.ndarray, threads: int) -> float:
 def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     """Measure what the command line says, and print a table."""
     options = _parser().parse_args(arguments)
-    model, x = ResNet18(*options.bits), np.zeros(IMAGE_SHAPE, np.float32)
+    model, x = ResNet18(*options.bits), np.zeros(IMAGENET, np.float32)
     rows, found = [], {}
     with tempfile.TemporaryDirectory() as folder:
         files = {"library": Path(folder) / "net.so", "ort fp32": Path(folder) / "net.onnx"}
-        compiled(model, IMAGE_SHAPE).export_library(files["library"])
-        onnx.save(float_network(ResNet18(None, None).eval()), files["ort fp32"])
+        compiled(model, IMAGENET).export_library(files["library"])
+        export(ResNet18(None, None).eval(), IMAGENET, files["ort fp32"])
         for name, path in files.items():
             seconds, megabytes, heavy = fresh_process(path)
             found[name] = seconds

@@ -1,4 +1,4 @@
-"""Time single layers from packed planes to packed planes against ONNX Runtime and torch.
+"""Time single layers from packed planes to packed planes beside ONNX Runtime, OpenVINO and torch.
 
     python -m benchmarks.layers --bits 1,1 2,2
 
@@ -22,6 +22,8 @@ from tvm_bitenc.target import load_target
 from .machine import Machine, this_machine
 from .peers import layer_peers
 from .results import (
+    BEST_INT8,
+    INT8_PEERS,
     OURS,
     PEERS,
     Bits,
@@ -149,15 +151,16 @@ def print_records(records: Sequence[dict], with_strategies: bool = False) -> Non
         _print_strategies(records)
 
 
+RIVALS = (*PEERS, BEST_INT8)
 LAYER_HEADINGS = (
     "layer",
     "strategy",
     "GMAC/s",
     "% of limit",
     *PEERS,
-    *(f"x {peer}" for peer in PEERS),
+    *(f"x {rival}" for rival in RIVALS),
 )
-MEAN_HEADINGS = ("bits", "layers", "GMAC/s", *(f"x {peer}" for peer in PEERS), "% of limit")
+MEAN_HEADINGS = ("bits", "layers", "GMAC/s", *(f"x {rival}" for rival in RIVALS), "% of limit")
 
 
 def layer_row(record: dict) -> list[str]:
@@ -169,8 +172,15 @@ def layer_row(record: dict) -> list[str]:
         f"{speed[OURS]:.1f}",
         _text(_percent_of_limit(record)),
         *(f"{speed[peer]:.1f}" for peer in PEERS),
-        *(f"{speed[OURS] / speed[peer]:.2f}" for peer in PEERS),
+        *(f"{_speedup(record, rival):.2f}" for rival in RIVALS),
     ]
+
+
+def _speedup(record: dict, rival: str) -> float:
+    """How many times as fast as one of `RIVALS`."""
+    seconds = record["seconds"]
+    rivals = INT8_PEERS if rival == BEST_INT8 else [rival]
+    return min(seconds[peer] for peer in rivals) / seconds[OURS]
 
 
 def mean_rows(records: Sequence[dict]) -> list[list[str]]:
@@ -179,9 +189,7 @@ def mean_rows(records: Sequence[dict]) -> list[list[str]]:
     for pair in dict.fromkeys(record["bits"] for record in records):
         mine = [r for r in records if r["bits"] == pair and r["kind"] == MEAN_KIND]
         speed = geometric_mean(r["macs"] / r["seconds"][OURS] / 1e9 for r in mine)
-        ratios = [
-            geometric_mean(r["seconds"][peer] / r["seconds"][OURS] for r in mine) for peer in PEERS
-        ]
+        ratios = [geometric_mean(_speedup(r, rival) for r in mine) for rival in RIVALS]
         limit = geometric_mean(map(_percent_of_limit, mine))
         cells = [f"{speed:.1f}", *(f"{ratio:.2f}" for ratio in ratios), _text(limit)]
         rows.append([pair, str(len(mine)), *cells])

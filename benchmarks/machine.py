@@ -12,7 +12,7 @@ import tvm
 from tvm_bitenc.rates import clock_ghz
 from tvm_bitenc.target import native_target
 
-PACKAGES = ("tvm-bitenc", "apache-tvm", "onnxruntime", "torch", "numpy")
+PACKAGES = ("tvm-bitenc", "apache-tvm", "onnxruntime", "openvino", "torch", "numpy")
 
 
 @dataclass(frozen=True)

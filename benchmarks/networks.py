@@ -1,174 +1,168 @@
-"""Time ResNet-18 from float image to float logits against ONNX Runtime and torch.
+"""Time whole networks, from floats to floats, against ONNX Runtime, OpenVINO and torch.
 
     python -m benchmarks.networks --bits 1,1 2,2
+    python -m benchmarks.networks --networks resnet mlp
 
-Also prints memory, size of the file, build time, what more threads than one bring, and with
---kernels what each kernel takes.
+Each network is timed at all bits beside all peers, in turns, as a user calls it. Also prints the
+sizes of files, the time to build, and what more threads than one bring; with --memory how much
+memory loading and running take, and with --kernels what each kernel takes.
 """
 
 from __future__ import annotations
 
-import logging
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import onnx
 import torch
 
 import tvm_bitenc
-from tvm_bitenc.nn import ResNet18, init_from
 
 from .machine import this_machine
-from .memory import peak_bytes, torch_network_run
-from .peers import onnxruntime_run, random_array
-from .resnet_peers import IMAGE_SHAPE, float_network, write_int8_network
-from .results import OURS, PEERS, Bits, bits_name, parser, print_machine, print_table, write_json
+from .memory import peak_bytes
+from .models import NETWORKS, Network
+from .network_peers import PEERS, RUNTIMES, write_files
+from .network_tables import ONE_THREAD, print_kernels, print_network, print_summary
+from .peers import Run, random_array
+from .results import OURS, Bits, bits_name, first_line, parser, print_machine, write_json
 from .timing import fastest
 from .workloads import library_run
 
-NETWORK = "ResNet-18"
-DEFAULT_BITS = [(1, 1), (2, 2)]
-CLASSES = 1000
-ONE_THREAD = " 1 thread"  # Behind the names of what runs beside those with more.
+DEFAULT_BITS = [(1, 1), (2, 2), (4, 4), (8, 8)]
 
-Contender = tuple[dict, Callable[[], object]]
+
+@dataclass(frozen=True)
+class Contender:
+    """What takes part in one network's race: one run of it, its file, and what is known already."""
+
+    name: str
+    runtime: str
+    path: Path
+    run: Run
+    record: dict
 
 
 def main(arguments: Sequence[str] | None = None) -> list[dict]:
-    """Measure, print and write what the command line asks for; return the records."""
+    """Measure, print and write what the command line asks for; return a record per network."""
     options = _parser().parse_args(arguments)
+    chosen = [
+        name for name in NETWORKS if any(part.lower() in name.lower() for part in options.networks)
+    ]
+    if not chosen:
+        raise SystemExit(f"No network matches. They are: {', '.join(NETWORKS)}")
     machine = this_machine()
     print_machine(machine, options.threads)
-    records = measure(options)
-    print_records(records, options.kernels)
-    content = dict(network=NETWORK, threads=options.threads, contenders=records)
+    networks = []
+    for name in chosen:
+        networks.append(measure(name, NETWORKS[name], options))
+        print_network(networks[-1])
+        if options.kernels:
+            print_kernels(networks[-1])
+    print_summary(networks)
+    content = dict(threads=options.threads, networks=networks)
     write_json(options.json, machine, "benchmarks.networks", **content)
-    return records
+    return networks
 
 
 def _parser():
-    made = parser(f"Time {NETWORK}, float image to float logits.", DEFAULT_BITS)
+    made = parser("Time whole networks, floats to floats.", DEFAULT_BITS)
+    made.add_argument(
+        "--networks",
+        nargs="+",
+        default=[""],
+        metavar="TEXT",
+        help="only networks whose name contains one of these; default all",
+    )
     made.add_argument("--seconds", type=float, default=3.0, help="budget per contender; default 3")
     made.add_argument("--kernels", action="store_true", help="print the time of each kernel")
+    made.add_argument("--memory", action="store_true", help="measure peaks, in fresh processes")
     return made
 
 
-def measure(options) -> list[dict]:
-    """Build everything, time it in turns, and weigh it; one record per contender."""
-    torch.manual_seed(0)
+def measure(name: str, network: Network, options) -> dict:
+    """Build everything for one network, time it in turns, and weigh it.
+
+    What can't take part is left out, and the record says why.
+    """
+    print(f"measuring {name}", flush=True)
     torch.set_num_threads(options.threads)
-    twin = ResNet18(None, None, CLASSES).eval()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        contenders = _peers(twin, folder, options.threads)
+    twin = network.twin()
+    contenders, left_out = [], {}
+
+    def enter(entrant: str, make: Callable[[], Contender]) -> None:
+        try:
+            contenders.append(make())
+        except Exception as error:  # Of any of the packages that take part.
+            left_out[entrant] = first_line(error)
+
+    with tempfile.TemporaryDirectory() as folder_name:
+        folder = Path(folder_name)
+        failures = write_files(twin, network.shape, folder)
+        for peer, (_, file) in PEERS.items():
+            if file in failures:
+                left_out[peer] = failures[file]
+            else:
+                enter(peer, partial(_peer, peer, network, folder, options.threads))
         # The pool is as large as the library that was built last wants it.
         for threads in sorted({1, options.threads}):
             for pair in options.bits:
-                print(f"building {bits_name(pair)} for {threads} threads", flush=True)
-                contenders.append(_ours(twin, pair, folder, options, threads))
-        runs = {record["name"]: run for record, run in contenders}
+                entrant = f"{OURS} {bits_name(pair)}"
+                if threads < options.threads:
+                    entrant += ONE_THREAD
+                make = partial(_ours, entrant, network, twin, pair, folder, options, threads)
+                enter(entrant, make)
+        runs = {contender.name: contender.run for contender in contenders}
         seconds = fastest(runs, options.seconds * len(runs), options.threads)
-        return [
-            record
-            | {
-                "seconds": seconds[record["name"]],
-                "file_bytes": path.stat().st_size,
-                "peak_bytes": peak_bytes(kind, path, options.threads),
-            }
-            for record, _ in contenders
-            for kind, path in [_saved(folder, record["name"])]
-        ]
+        records = [_weighed(c, network, options) | {"seconds": seconds[c.name]} for c in contenders]
+    return dict(network=name, shape=list(network.shape), contenders=records, left_out=left_out)
 
 
-def _saved(folder: Path, name: str) -> tuple[str, Path]:
-    """Kind of a contender's file for `benchmarks.memory`, and the file."""
-    endings = {"ort": ("onnx", ".onnx"), "torch": ("torch", ".pt"), OURS: ("library", ".so")}
-    kind, ending = endings[name.split()[0]]
-    return kind, folder / f"{name.replace(' ', '-')}{ending}"
+def _peer(name: str, network: Network, folder: Path, threads: int) -> Contender:
+    runtime, file = PEERS[name]
+    run = RUNTIMES[runtime](folder / file, network.shape, threads)
+    run()
+    return Contender(name, runtime, folder / file, run, {})
 
 
-def _peers(twin: ResNet18, folder: Path, threads: int) -> list[Contender]:
-    logging.getLogger().setLevel(logging.ERROR)  # The quantizer advises what is done already.
-    int8, fp32, torch_fp32 = (_saved(folder, name)[1] for name in PEERS)
-    onnx.save(float_network(twin), fp32)
-    write_int8_network(fp32, int8)
-    torch.save(twin, torch_fp32)
-    runs = [onnxruntime_run(path, threads=threads) for path in (int8, fp32)]
-    runs.append(torch_network_run(twin))
-    return [({"name": name}, run) for name, run in zip(PEERS, runs)]
-
-
-def _ours(twin: ResNet18, pair: Bits, folder: Path, options, threads: int) -> Contender:
+def _ours(
+    name: str,
+    network: Network,
+    twin: torch.nn.Module,
+    pair: Bits,
+    folder: Path,
+    options,
+    threads: int,
+) -> Contender:
     """Build and save the network of these bits."""
-    name = f"{OURS} {bits_name(pair)}"
-    if threads < options.threads:
-        name += ONE_THREAD
-    model = init_from(ResNet18(*pair, CLASSES), twin).eval()
-    image = random_array(IMAGE_SHAPE, np.float32)
+    model = network.quantized(pair, twin)
+    x = random_array(network.shape, np.float32)
     start = time.perf_counter()
-    module = tvm_bitenc.from_torch(model, (torch.from_numpy(image),))
+    module = tvm_bitenc.from_torch(model, (torch.from_numpy(x),))
     library = tvm_bitenc.build(module, options.target, options.strategy, threads)
     build_seconds = time.perf_counter() - start
-    library.export_library(_saved(folder, name)[1])
-    report = library.report().to_dict()
-    timed = library.benchmark(image, number=1)
+    path = folder / f"{name.replace(' ', '-')}.so"
+    library.export_library(path)
     record = {
-        "name": name,
+        "bits": bits_name(pair),
         "build_seconds": build_seconds,
-        "kernels": timed.layers,
-        "report": report,
+        "kernels": library.benchmark(x, number=1).layers,
+        "report": library.report().to_dict(),
     }
-    return record, library_run(library, image)
+    return Contender(name, "library", path, library_run(library, x), record)
 
 
-HEADINGS = (
-    "",
-    "ms",
-    *(f"x {peer}" for peer in PEERS),
-    "running MB",
-    "loading MB",
-    "file MB",
-    "body weights",
-    "build s",
-    "x 1 thread",
-)
-
-
-def network_row(record: dict, records: Sequence[dict]) -> list[str]:
-    """Cells of `HEADINGS`."""
-    seconds = {other["name"]: other["seconds"] for other in records}
-    single = seconds.get(record["name"] + ONE_THREAD)
-    return [
-        record["name"],
-        f"{1e3 * record['seconds']:.2f}",
-        *(f"{seconds[peer] / record['seconds']:.2f}" for peer in PEERS),
-        *(f"{record['peak_bytes'][when] / 1e6:.1f}" for when in ("running", "loading")),
-        f"{record['file_bytes'] / 1e6:.2f}",
-        f"1/{_body_compression(record):.1f}" if "report" in record else "",
-        f"{record['build_seconds']:.1f}" if "build_seconds" in record else "",
-        f"{single / record['seconds']:.2f}" if single else "",
-    ]
-
-
-def _body_compression(record: dict) -> float:
-    """How much smaller the weights between the first and the last layer are than in float32."""
-    body = record["report"]["layers"][1:-1]
-    return sum(r["float_bytes"] for r in body) / sum(r["stored_bytes"] for r in body)
-
-
-def print_records(records: Sequence[dict], with_kernels: bool = False) -> None:
-    """Print a row per contender, and what the kernels of ours take."""
-    rows = [network_row(record, records) for record in records]
-    print_table(f"{NETWORK}, {IMAGE_SHAPE[2]}x{IMAGE_SHAPE[3]}", HEADINGS, rows)
-    for record in records if with_kernels else ():
-        kernels = record.get("kernels", {})
-        total = sum(kernels.values())
-        rows = [[k, f"{1e6 * s:.1f}", f"{100 * s / total:.1f}"] for k, s in kernels.items()]
-        if rows:
-            print_table(record["name"], ("kernel", "us", "%"), rows)
+def _weighed(contender: Contender, network: Network, options) -> dict:
+    """Record of a contender, with the sizes of its file and of its memory."""
+    path = contender.path
+    record = {"name": contender.name, "file_bytes": path.stat().st_size} | contender.record
+    if options.memory:
+        shape, threads = network.shape, options.threads
+        record["peak_bytes"] = peak_bytes(contender.runtime, path, shape, threads)
+    return record
 
 
 if __name__ == "__main__":

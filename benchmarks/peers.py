@@ -1,8 +1,10 @@
-"""Layers in ONNX Runtime and torch, each as fast as they can run them.
+"""Layers in ONNX Runtime, OpenVINO and torch, each as fast as they can run them.
 
 A layer here is what a layer of ours is: convolution, batch-norm (folded into it) and activation,
 from the form in which the layer before it leaves its output to the form in which the next wants
 its input. For ONNX Runtime's float32 that is its own blocked layout, and for int8 it is NHWC.
+OpenVINO has no model of a layer by itself: it gets a network of one convolution, bytes in NHWC to
+bytes in NHWC, whose transposes its compiler makes nothing of.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
+import openvino
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch.nn import functional
@@ -32,6 +35,7 @@ def layer_peers(workload: Workload, threads: int = 1, seed: int = 0) -> dict[str
     """Return one run of the layer by each peer."""
     return {
         "ort int8": onnxruntime_run(int8_layer(workload, seed), threads=threads),
+        "ov int8": openvino_run(qdq_layer(workload, seed), threads=threads),
         "ort fp32": onnxruntime_run(*float_layer(workload, threads, seed), threads=threads),
         "torch fp32": torch_run(workload, threads, seed),
     }
@@ -64,7 +68,42 @@ def onnxruntime_run(
     result = onnxruntime.OrtValue.ortvalue_from_shape_and_type(made.shape, ELEMENT_TYPES[made.type])
     binding.bind_ortvalue_input(given.name, source)
     binding.bind_ortvalue_output(made.name, result)
-    return lambda: loaded.run_with_iobinding(binding)
+
+    def run(_alive: object = source) -> onnxruntime.OrtValue:  # The binding doesn't hold its input.
+        loaded.run_with_iobinding(binding)
+        return result
+
+    return run
+
+
+def openvino_run(model: onnx.ModelProto | Path, *, threads: int = 1, seed: int = 0) -> Run:
+    """Return one run of a model of one input and one output, both in place; without bfloat16."""
+    loaded = compiled(model, threads)
+    (given,) = loaded.inputs
+    value = random_array(given.shape, given.element_type.to_dtype().type, seed)
+    request = loaded.create_infer_request()
+    request.set_input_tensor(openvino.Tensor(value, shared_memory=True))
+
+    def run(_alive: object = value) -> np.ndarray:  # Nor does a tensor the memory that it shares.
+        return request.infer(share_outputs=True)[0]
+
+    return run
+
+
+def compiled(model: onnx.ModelProto | Path, threads: int = 1) -> openvino.CompiledModel:
+    """Compile a model or its file by OpenVINO, for least latency."""
+    hints = {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": threads,
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        path = model
+        if not isinstance(model, Path):
+            path = Path(folder) / "model.onnx"
+            onnx.save(model, path)
+        core = openvino.Core()
+        return core.compile_model(core.read_model(path), "CPU", hints)
 
 
 def random_array(shape, dtype, seed: int = 0) -> np.ndarray:
@@ -139,6 +178,40 @@ def int8_layer(workload: Workload, seed: int = 0) -> onnx.ModelProto:
         )
         shapes = [(n, h, w, c) for n, c, h, w in _image_shapes(workload)]
     return _model([node], quantizers, *shapes, TensorProto.UINT8)
+
+
+def qdq_layer(workload: Workload, seed: int = 0) -> onnx.ModelProto:
+    """The layer of `int8_layer` in standard operators between quantizers, bytes in and out."""
+    weight = np.random.default_rng(seed).integers(-127, 128, workload.weight_shape, dtype=np.int8)
+    channels, is_dense = workload.out_channels, workload.kind == "dense"
+    constants = {
+        "x_scale": np.float32(0.02),
+        "x_zero": np.uint8(0),
+        "w": weight.reshape(weight.shape[:2]) if is_dense else weight,
+        "w_scale": np.full(channels, 0.01, np.float32),
+        "w_zero": np.zeros(channels, np.int8),
+        "bias": np.zeros(channels, np.float32),
+        "y_scale": np.float32(0.5),
+        "y_zero": np.uint8(0),
+    }
+    if is_dense:
+        shapes = [(workload.batch, s) for s in (workload.in_channels, channels)]
+        product = [helper.make_node("Gemm", ["real", "weight", "bias"], ["sum"], transB=1)]
+    else:
+        shapes = [(n, h, w, c) for n, c, h, w in _image_shapes(workload)]
+        operands = ["nchw", "weight", "bias"]
+        product = [
+            helper.make_node("Transpose", ["real"], ["nchw"], perm=[0, 3, 1, 2]),
+            helper.make_node("Conv", operands, ["nchw_sum"], **_window(workload)),
+            helper.make_node("Transpose", ["nchw_sum"], ["sum"], perm=[0, 2, 3, 1]),
+        ]
+    nodes = [
+        helper.make_node("DequantizeLinear", ["x", "x_scale", "x_zero"], ["real"]),
+        helper.make_node("DequantizeLinear", ["w", "w_scale", "w_zero"], ["weight"], axis=0),
+        *product,
+        helper.make_node("QuantizeLinear", ["sum", "y_scale", "y_zero"], ["y"]),
+    ]
+    return _model(nodes, constants, *shapes, TensorProto.UINT8)
 
 
 def torch_run(workload: Workload, threads: int = 1, seed: int = 0) -> Run:

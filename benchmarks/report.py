@@ -16,7 +16,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import arm, assembly, layers, networks
+from . import arm, assembly, layers, network_tables
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 SECTION = "<!-- results: {key} -->\n{body}\n<!-- end of results -->\n"
@@ -55,15 +55,18 @@ def markdown(results: dict) -> str:
         return "\n\n".join([*parts, table(assembly.HEADINGS, rows)])
     if "arm" in results:
         return "\n\n".join(_arm_parts(results))
-    what = "Layers" if "layers" in results else results["network"]
+    what, tables = (
+        ("Layers", _layer_tables) if "layers" in results else ("Networks", _network_tables)
+    )
     threads = f"{results['threads']} thread{'s' if results['threads'] > 1 else ''}"
+    variables = _command(results).partition("python -m")[0].strip()
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
     rates = machine["rates"] or "unknown"
     parts = [
-        f"### {what}, {machine['cpu']}, {threads}",
+        ", ".join(filter(None, [f"### {what}, {machine['cpu']}, {threads}", variables])),
         f"{machine['clock_ghz']:.2f} GHz measured; rates {rates}; {versions}.",
         f"    {_command(results)}",
-        *(_layer_tables(results) if "layers" in results else [_network_table(results)]),
+        *tables(results),
     ]
     return "\n\n".join(parts)
 
@@ -90,10 +93,21 @@ def _layer_tables(results: dict) -> list[str]:
     return parts
 
 
-def _network_table(results: dict) -> str:
-    records = results["contenders"]
-    rows = [networks.network_row(record, records) for record in records]
-    return table(networks.HEADINGS, rows)
+def _network_tables(results: dict) -> list[str]:
+    networks = results["networks"]
+    parts = []
+    for rival in network_tables.RIVALS:
+        rows = network_tables.summary_rows(networks, rival)
+        headings = network_tables.summary_headings(networks)
+        parts += [f"Speed over {rival}:", table(headings, rows)]
+    for network in networks:
+        parts += [
+            f"{network_tables.title_of(network)}:",
+            table(network_tables.SPEED_HEADINGS, network_tables.speed_rows(network)),
+            table(network_tables.SIZE_HEADINGS, network_tables.size_rows(network)),
+            *network_tables.left_out_lines(network),
+        ]
+    return parts
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

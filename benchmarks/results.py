@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,7 +16,11 @@ from rich.table import Table
 from .machine import Machine
 
 OURS = "tvm-bitenc"
-PEERS = ("ort int8", "ort fp32", "torch fp32")
+PEERS = ("ort int8", "ov int8", "ort fp32", "torch fp32")
+INT8_PEERS = ("ort int8", "ov int8")
+BEST_INT8 = "best int8"  # The fastest of those.
+
+VARIABLES = ("ONEDNN_MAX_CPU_ISA",)  # Keeps OpenVINO and torch from instructions beyond it.
 
 MAX_WIDTH = 200
 
@@ -40,6 +45,12 @@ def parser(description: str, default_bits: Sequence[Bits]) -> argparse.ArgumentP
     return made
 
 
+def first_line(error: Exception) -> str:
+    """Return the kind of an error and the first line of what it says."""
+    first, *_ = str(error).splitlines() or [""]
+    return f"{type(error).__name__}: {first}"
+
+
 def bits(text: str) -> Bits:
     """Parse ``M,K``."""
     try:
@@ -58,7 +69,8 @@ def write_json(path: Path | None, machine: Machine, module: str, **content) -> N
     """Write a command's results with the machine and the command itself; nothing without path."""
     if path is None:
         return
-    command = " ".join(["python -m", module, *sys.argv[1:]])
+    variables = [f"{name}={os.environ[name]}" for name in VARIABLES if name in os.environ]
+    command = " ".join([*variables, "python -m", module, *sys.argv[1:]])
     results = {"machine": machine.to_dict(), "command": command, **content}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-for package in ("onnxruntime", "onnx", "rich"):
+for package in ("onnxruntime", "onnx", "openvino", "rich"):
     pytest.importorskip(package, reason="pip install 'tvm-bitenc[bench]'")
 
 import tvm_bitenc
@@ -17,16 +17,18 @@ from benchmarks import (
     calls,
     concurrent,
     layers,
+    models,
+    network_peers,
+    network_tables,
     networks,
     peers,
     report,
-    resnet_peers,
     timing,
     workloads,
 )
 from tvm_bitenc import encoding
 from tvm_bitenc.encoding import Encoding
-from tvm_bitenc.nn import QConv2d, ResNet18
+from tvm_bitenc.nn import QConv2d
 from tvm_bitenc.transform import no_lowering
 
 TINY = [
@@ -96,31 +98,123 @@ def test_onnxruntime_keeps_its_own_layouts():
     peers.onnxruntime_run(peers.int8_layer(workload))()
 
 
-def test_float_network_is_the_twin(tmp_path):
-    twin = ResNet18(None, None, 10, width=8).eval()
-    for module in twin.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.1)
-            module.running_var.uniform_(0.5, 2)
-    image = peers.random_array(resnet_peers.IMAGE_SHAPE, np.float32)
-    session = peers.session(resnet_peers.float_network(twin))
-    (logits,) = session.run(None, {"x": image})
+@pytest.mark.parametrize("workload", TINY, ids=lambda workload: workload.kind)
+def test_openvino_computes_the_layer_that_onnxruntime_does(workload):
+    runs = [
+        peers.onnxruntime_run(peers.int8_layer(workload)),
+        peers.openvino_run(peers.qdq_layer(workload)),
+    ]
+    rubbish = [np.full(2**i, 77, np.uint8) for i in range(20)]  # Into what inputs have left free.
+    expected, y = runs[0]().numpy(), runs[1]()
+    assert len(rubbish) == 20 and y.dtype == np.uint8 and np.unique(expected).size > 8
+    assert np.abs(y.astype(int) - expected).max() <= 1  # Halves are rounded either way.
+
+
+def test_openvino_runs_layers_in_bytes():
+    for workload in (workloads.WORKLOADS[6], workloads.WORKLOADS[9]):
+        graph = peers.compiled(peers.qdq_layer(workload)).get_runtime_model()
+        kernels = [op.get_rt_info() for op in graph.get_ordered_ops()]
+        names = {"Convolution", "FullyConnected"}
+        (kind,) = [k["primitiveType"].astype(str) for k in kernels if k["layerType"] in names]
+        assert kind.endswith("_I8")
+
+
+CHAIN = partial(models.ConvChain, layers=3, channels=8, kernel_size=3)
+TINY_NETWORKS = {"tiny chain": models.Network(CHAIN, (1, 8, 6, 6))}
+
+
+@pytest.mark.parametrize("name", models.NETWORKS)
+def test_peers_compute_the_float_twin(name, tmp_path):
+    network = models.NETWORKS[name]
+    twin, path = network.twin(), tmp_path / "net.onnx"
+    network_peers.export(twin, network.shape, path)
     with torch.no_grad():
-        np.testing.assert_allclose(logits, twin(torch.from_numpy(image)), atol=1e-5)
+        expected = twin(torch.from_numpy(peers.random_array(network.shape, np.float32))).numpy()
+    found = [peers.onnxruntime_run(path)().numpy(), peers.openvino_run(path)()]
+    for y in found:
+        np.testing.assert_allclose(y, expected, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("name", models.NETWORKS)
+def test_networks_of_few_bits_follow_the_twin(name):
+    network = models.NETWORKS[name]
+    twin, x = network.twin(), torch.from_numpy(peers.random_array(network.shape, np.float32))
+    with torch.no_grad():
+        outputs = [model(x).flatten() for model in (twin, network.quantized((8, 8), twin))]
+        signs = network.quantized((1, 1), twin)(x)
+    assert np.corrcoef(*outputs)[0, 1] > 0.4
+    assert signs.unique().numel() > 100  # No activation is constant.
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", models.NETWORKS)
+def test_networks_are_exact(name, same):
+    network = models.NETWORKS[name]
+    x = peers.random_array(network.shape, np.float32)
+    model = network.quantized((2, 2), network.twin())
+    module = tvm_bitenc.from_torch(model, (torch.from_numpy(x),))
+    y = tvm_bitenc.build(module, threads=1)(x)
+    assert same(y, tvm_bitenc.build(module, threads=1, pipeline=no_lowering)(x))
+
+
 def test_networks_measure_print_and_report(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(networks, "ResNet18", partial(ResNet18, width=8))
+    monkeypatch.setattr(networks, "NETWORKS", TINY_NETWORKS)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
     results, page = tmp_path / "networks.json", tmp_path / "page.md"
-    command = ["--bits", "1,1", "--kernels", "--seconds", "0.01", "--json", str(results)]
-    records = networks.main(command)
-    assert [record["name"] for record in records] == [*networks.PEERS, "tvm-bitenc W1A1"]
-    assert all(record["peak_bytes"]["loading"] > 0 for record in records)
-    assert "packed_conv2d" in capsys.readouterr().out
+    command = ["--bits", "1,1", "--kernels", "--seconds", "0.001", "--json", str(results)]
+    (network,) = networks.main(command)
+    names = [record["name"] for record in network["contenders"]]
+    assert names == [*network_peers.PEERS, "tvm-bitenc W1A1"] and not network["left_out"]
+    printed = capsys.readouterr().out
+    assert "packed_conv2d" in printed and "speed over best int8" in printed
     page.write_text("# Text\n")
     report.main([str(results), "--page", str(page)])
-    assert "| tvm-bitenc W1A1 |" in page.read_text()
+    assert "1 thread, ONEDNN_MAX_CPU_ISA=AVX2\n" in page.read_text()
+    assert page.read_text().count("| tvm-bitenc W1A1 |") == 2
+
+
+@pytest.mark.slow
+def test_networks_print_memory(monkeypatch):
+    monkeypatch.setattr(networks, "NETWORKS", TINY_NETWORKS)
+    (network,) = networks.main(["--bits", "1,1", "--seconds", "0.001", "--memory"])
+    assert all(record["peak_bytes"]["loading"] > 0 for record in network["contenders"])
+
+
+def test_who_cannot_take_part_is_left_out_with_the_reason(monkeypatch, capsys):
+    def refuse(*_):
+        raise RuntimeError("no such kernel\nand more")
+
+    def quantize(float_path, path, shape, quantize=network_peers.quantize):
+        quantize(float_path, path, shape) if path.name == network_peers.QDQ else refuse()
+
+    monkeypatch.setattr(networks, "NETWORKS", TINY_NETWORKS)
+    monkeypatch.setattr(network_peers, "quantize", quantize)
+    monkeypatch.setitem(network_peers.RUNTIMES, "openvino", refuse)
+    monkeypatch.setattr(tvm_bitenc, "build", refuse)
+    (network,) = networks.main(["--bits", "2,2", "--seconds", "0.001"])
+    assert set(network["left_out"]) == {"ort qop", "ov int8", "ov fp32", "tvm-bitenc W2A2"}
+    printed = capsys.readouterr().out
+    assert "tiny chain: ov int8 is left out: RuntimeError: no such kernel\n" in printed
+    assert "ort qop is left out: ONNX Runtime's quantizer: RuntimeError: no such" in printed
+
+
+def test_networks_are_compared_with_the_best_int8():
+    seconds = dict(zip(network_peers.PEERS, (4, 3, 2, 8, 7, 6)))
+    names = [*seconds, "tvm-bitenc W2A2", "tvm-bitenc W2A2 1 thread", "tvm-bitenc W8A8"]
+    records = [
+        {"name": name, "seconds": seconds.get(name, 1)}
+        | ({} if name in seconds else {"bits": name.split()[1]})
+        for name in names
+    ]
+    network = {"network": "a", "shape": [1, 2], "contenders": records[:-1]}
+    other = {"network": "b", "shape": [1, 2], "contenders": records[2:]}
+    rows = network_tables.summary_rows([network, other], "best int8")
+    assert [row[0] for row in rows] == ["a", "b"]
+    bits = network_tables.summary_headings([network, other])[1:]
+    assert [dict(zip(bits, row[1:]))["W2A2"] for row in rows] == ["2.00", "2.00"]
+    assert [dict(zip(bits, row[1:]))["W8A8"] for row in rows] == ["-", "2.00"]
+    (ours,) = (r for r in network_tables.speed_rows(network) if r[0] == "tvm-bitenc W2A2")
+    assert ours[1:] == ["1000.000", "4.00", "3.00", "2.00", "8.00", "7.00", "6.00", "2.00"]
 
 
 def test_threads_of_ours_leave_the_cores_to_the_peers():
@@ -148,6 +242,8 @@ def test_no_percentage_is_printed_where_rates_are_unknown(limits, text):
 def test_wrong_options_say_what_is_right(capsys):
     with pytest.raises(SystemExit, match="3x3 64 @56"):
         layers.main(["--layers", "no such layer"])
+    with pytest.raises(SystemExit, match="MobileNetV2"):
+        networks.main(["--networks", "no such network"])
     with pytest.raises(SystemExit):
         layers.main(["--bits", "2"])
     assert "isn't a pair like 2,2" in capsys.readouterr().err
