@@ -15,12 +15,17 @@ RESIDUAL = "residual"  # Adds a tensor of the same shape.
 STEP_CONSTANTS = {  # How many of them each step takes, by its name.
     "astype": 0,
     "multiply": 1,
+    "divide": 1,
     "add": 1,
     "maximum": 1,
     "minimum": 1,
     "prelu": 1,
     "clip": 2,
     "multiply_add": 2,
+    "round": 0,
+    "floor": 0,
+    "ceil": 0,
+    "trunc": 0,
     RESIDUAL: 0,
 }
 
@@ -101,6 +106,9 @@ class ConvLayer:
     strategy : str
     steps : tuple of FloatStep
         With them the layer ends in float32.
+    code_steps : tuple of FloatStep
+        The function that thresholds stand for: codes in float32, not limited to their range yet.
+        Empty where it isn't known as steps.
     has_dynamic_batch : bool
         Then the batch of `input_shape` is 1, and kernels take that of their input.
     """
@@ -114,6 +122,7 @@ class ConvLayer:
     direction: np.ndarray | None = None
     strategy: str = field(default="xnor")
     steps: tuple[FloatStep, ...] = ()
+    code_steps: tuple[FloatStep, ...] = ()
     has_dynamic_batch: bool = False
 
     @property

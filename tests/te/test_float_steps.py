@@ -9,6 +9,7 @@ from tvm_bitenc.op import multiply_add
 from tvm_bitenc.op.packed import packed_conv2d_op
 from tvm_bitenc.op.registration import is_call_to, make_call
 from tvm_bitenc.target import native_target
+from tvm_bitenc.te.float_steps import ROUNDINGS
 from tvm_bitenc.transform import Pipeline
 from tvm_bitenc.transform.fuse_float import FuseFloat
 from tvm_bitenc.transform.schedule import Schedule
@@ -33,12 +34,17 @@ def numbers():
 STEPS = {
     "astype": lambda b, y, residual: y,
     "multiply": lambda b, y, residual: op.multiply(y, numbers()),
+    "divide": lambda b, y, residual: op.divide(y, numbers()),
     "add": lambda b, y, residual: op.add(numbers(), y),
     "maximum": lambda b, y, residual: op.maximum(y, numbers()),
     "minimum": lambda b, y, residual: op.minimum(numbers(), y),
     "prelu": lambda b, y, residual: op.nn.prelu(y, op.reshape(numbers(), (CHANNELS,)), 3),
     "clip": lambda b, y, residual: op.clip(y, -4.5, 7),
     "multiply_add": lambda b, y, residual: multiply_add(y, numbers(), numbers()),
+    "round": lambda b, y, residual: op.round(b.emit(op.multiply(y, numbers()))),
+    "floor": lambda b, y, residual: op.floor(b.emit(op.multiply(y, numbers()))),
+    "ceil": lambda b, y, residual: op.ceil(b.emit(op.multiply(y, numbers()))),
+    "trunc": lambda b, y, residual: op.trunc(b.emit(op.multiply(y, numbers()))),
     "residual": lambda b, y, residual: op.add(residual, y),
 }
 
@@ -76,7 +82,8 @@ def test_every_step_is_here():
 
 @pytest.mark.parametrize("scheduled", [False, True], ids=["plain", "scheduled"])
 def test_bit_for_bit(scheduled, network, outputs_of, only, same):
-    expected = [["astype", *([name] if name != "astype" else []), "add"] for name in STEPS]
+    own = {"astype": []} | {name: ["multiply", name] for name in ROUNDINGS}
+    expected = [["astype", *own.get(name, [name]), "add"] for name in STEPS]
     assert steps_of(FuseFloat()(network)) == expected
     planes = rng.integers(0, 2**64, SHAPE, np.uint64)
     planes[..., 1] &= np.uint64(2**36 - 1)  # No bits beyond the channels.

@@ -30,6 +30,7 @@ from .registration import (
     required_constant,
     tensor_shape,
 )
+from .threshold import code_step_names
 
 Compute = Callable[..., te.Tensor]  # A TE definition, from input tensors to the output.
 
@@ -86,9 +87,11 @@ def _source_shape(call: relax.Call) -> list:
 
 
 def tensor_inputs(call: relax.Call) -> list[relax.Expr]:
-    """Arguments of a call that aren't constants of its kernel."""
+    """Arguments of a call that its kernel takes; constants that it lays out itself aren't."""
     if is_call_to(call, packed_conv2d_op):
         return list(call.args[: 1 + _has_residual(call)])
+    if is_call_to(call, packed_threshold_op):
+        return list(call.args[:3])  # What thresholds stand for is no input of a search.
     return list(call.args)
 
 
@@ -98,7 +101,7 @@ def _has_residual(call: relax.Call) -> bool:
 
 def packed_threshold(acc: relax.Expr, call: relax.Call) -> relax.Call:
     """Return the `threshold` of `call` on NHWC accumulators, packed."""
-    return make_call(packed_threshold_op, [acc, *call.args[1:]])
+    return make_call(packed_threshold_op, [acc, *call.args[1:]], **code_step_names(call))
 
 
 def packed_encode(x: relax.Expr, thresholds: np.ndarray) -> relax.Call:
@@ -133,14 +136,12 @@ def conv_layer_of(call: relax.Call) -> ConvLayer:
     is_fixed = isinstance(batch, tirx.IntImm)
     constants = call.args[1 + _has_residual(call) :]
     weight_codes, weight_offset, *epilogue = map(required_constant, constants)
-    left = iter(epilogue)
-    steps = tuple(
-        FloatStep(name, tuple(next(left) for _ in range(STEP_CONSTANTS[name])))
-        for name in map(str, call.attrs["steps"])
-    )
+    names = list(map(str, call.attrs["steps"]))
+    thresholds, direction = epilogue[:2] if epilogue and not names else [None, None]
+    steps = _steps(names, epilogue)
+    code_steps = _steps(code_step_names(call).get("code_steps", []), epilogue[2:])
     geometry = geometry_of(call)
     channels = weight_codes.shape[1] * geometry.groups
-    thresholds, direction = epilogue if epilogue and not steps else [None, None]
     return ConvLayer(
         str(call.attrs["layer"]),
         (int(batch) if is_fixed else 1, int(height), int(width), channels),
@@ -151,8 +152,14 @@ def conv_layer_of(call: relax.Call) -> ConvLayer:
         direction,
         strategy=str(call.attrs["strategy"]),
         steps=steps,
+        code_steps=code_steps,
         has_dynamic_batch=not is_fixed,
     )
+
+
+def _steps(names: Sequence[str], constants: Sequence[np.ndarray]) -> tuple[FloatStep, ...]:
+    left = iter(constants)
+    return tuple(FloatStep(n, tuple(next(left) for _ in range(STEP_CONSTANTS[n]))) for n in names)
 
 
 def xnor_kernel(layer: ConvLayer, lanes: int) -> tuple[Compute, list[np.ndarray]]:
@@ -284,7 +291,7 @@ def _compute_threshold(call: relax.Call):
     def compute(acc: te.Tensor, thresholds: te.Tensor, direction: te.Tensor) -> te.Tensor:
         return te_pack.pack(te_threshold(acc, thresholds, direction, 3), bits)
 
-    return compute, call.args
+    return compute, call.args[:3]
 
 
 def _compute_encode(call: relax.Call):

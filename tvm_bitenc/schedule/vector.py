@@ -15,6 +15,7 @@ from ..kernel.contract import Epilogue, IsaT, Product, ProductClass
 from ..kernel.encode import encode_kernel
 from ..kernel.epilogue.affine import AffinePlanes
 from ..kernel.epilogue.compared import MAX_COMPARED_AT_ALL, ComparedPlanes
+from ..kernel.epilogue.computed import ComputedPlanes
 from ..kernel.epilogue.fixed_point import FixedPlanes
 from ..kernel.epilogue.floats import Floats
 from ..kernel.epilogue.integers import Integers
@@ -243,6 +244,8 @@ def _epilogue(layer: ConvLayer, product: Product) -> Epilogue | None:
         if affine is not None:
             return affine
     if steps > MAX_COMPARED_AT_ALL:
+        if layer.code_steps and product.isa.has_floats:
+            return ComputedPlanes(layer, terms, block, product.isa)
         return SearchedPlanes(layer, terms, block, product.isa)
     return ComparedPlanes(layer, terms, block, product.sum_dtype)
 

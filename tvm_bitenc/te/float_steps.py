@@ -10,6 +10,14 @@ from tvm.target import codegen
 from ..layer import RESIDUAL, FloatStep
 from .limited import at_least, at_most
 
+# As LLVM calls them.
+ROUNDINGS = {
+    "round": "llvm.nearbyint",  # Half to even, unless someone changed the mode of the CPU.
+    "floor": "llvm.floor",
+    "ceil": "llvm.ceil",
+    "trunc": "llvm.trunc",
+}
+
 
 def apply_step(
     name: str,
@@ -34,6 +42,10 @@ def apply_step(
         return tirx.Cast(dtype, value)
     if name == "multiply":
         return _intrinsic(dtype, "llvm.arithmetic.fence", value * constants[0])
+    if name == "divide":
+        return value / constants[0]
+    if name in ROUNDINGS:
+        return _intrinsic(dtype, ROUNDINGS[name], value)
     if name == "multiply_add":
         return _intrinsic(dtype, "llvm.fma", value, *constants)
     if name == "clip":

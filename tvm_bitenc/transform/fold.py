@@ -30,11 +30,13 @@ import tvm
 from tvm import relax
 
 from ..encoding import INT32_MAX, Encoding
+from ..kernel.epilogue.compared import MAX_COMPARED_AT_ALL
 from ..layer import accumulator_range
 from ..op.branch import geometry_of
 from ..op.quantize import encode_op, encoding_of
 from ..op.registration import is_call_to, required_constant
 from ..op.threshold import threshold
+from .analysis.code_steps import code_steps
 from .analysis.float32 import op_name
 from .analysis.readers import readers_of
 from .analysis.shaping import SHAPING
@@ -95,7 +97,11 @@ def _fold(call: relax.Call, graph: Graph, encoded: set[relax.Var]) -> relax.Expr
     found = _search(chain, encoding)
     if found is None:
         return None
-    codes = graph.emit(threshold(chain.accumulator_var, *found))
+    thresholds, direction = found
+    steps = None
+    if len(thresholds) > MAX_COMPARED_AT_ALL:
+        steps = code_steps(chain, encoding, len(direction))
+    codes = graph.emit(threshold(chain.accumulator_var, *found, code_steps=steps or ()))
     for shaping in chain.shaping:
         codes = graph.emit(relax.Call(shaping.op, [codes, *shaping.args[1:]], shaping.attrs))
     return codes

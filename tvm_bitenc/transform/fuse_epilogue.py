@@ -16,7 +16,8 @@ import tvm
 from tvm import relax
 
 from ..op.packed import packed_conv2d_op, packed_threshold_op
-from ..op.registration import is_call_to
+from ..op.registration import is_call_to, make_call
+from ..op.threshold import code_step_names
 from .analysis.readers import readers_of
 from .rewrite import Graph, is_external, rewrite_calls
 
@@ -35,8 +36,10 @@ class FuseEpilogue:
             convolution = graph.definition(call.args[0])
             if not is_call_to(convolution, packed_conv2d_op) or uses.get(call.args[0], 0) != 1:
                 return None
-            return relax.Call(
-                packed_conv2d_op, [*convolution.args, *call.args[1:]], convolution.attrs
+            return make_call(
+                packed_conv2d_op,
+                [*convolution.args, *call.args[1:]],
+                **{**dict(convolution.attrs.items()), **code_step_names(call)},
             )
 
         return rewrite_calls(mod, fuse)

@@ -129,14 +129,17 @@ class CodeWriter:
     layer : ConvLayer
     block : int
     isa : Isa
+    are_limited : bool
+        Whether codes are within their range already.
     """
 
     layer: ConvLayer
     block: int
     isa: Isa
+    are_limited: bool = False
 
     def write(self, tile: TileContext, p: int, codes: list[Expr]) -> None:
-        """Clip the codes of the p-th pixel, vectors of one width, and write their planes."""
+        """Write the planes of the p-th pixel's codes, vectors of one width."""
         width = self.block // len(codes)
         whole = self.isa.vector_bytes // width
         if self.isa.transposes_bits and whole == 4 and len(codes) % whole == 0:
@@ -167,6 +170,8 @@ class CodeWriter:
 
     def _clipped(self, code: Expr, lanes: int) -> Expr:
         """Codes within their range, int32."""
+        if self.are_limited:
+            return code
         code = tirx.max(code, constant(0, "int32", lanes))
         return tirx.min(code, constant(2**self.layer.out_bits - 1, "int32", lanes))
 

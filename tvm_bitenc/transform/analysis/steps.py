@@ -33,8 +33,10 @@ class Step:
 
     Parameters
     ----------
+    call : relax.Call
+        The op, or the one where a fork joins again.
     function : callable
-        From an array to one of the same shape.
+        From an array to one of the same shape; a `Unary` where it is one op of constants.
     argument : relax.Expr
         Where its input comes from.
     is_rising : bool
@@ -43,6 +45,7 @@ class Step:
         It is known never to turn, channel by channel.
     """
 
+    call: relax.Call
     function: Function
     argument: relax.Expr
     is_rising: bool
@@ -100,14 +103,14 @@ def elementwise_step(expr: relax.Expr, graph: Graph) -> Step | None:
         return None
     if is_call_to(expr, quantize_op) or op_name(expr) == "relax.astype":
         function = reading_of(expr)
-        return None if function is None else Step(function, source, True)
+        return None if function is None else Step(expr, function, source, True)
     if sum(not is_constant(argument, graph) for argument in expr.args) == 1:
         found = unary(expr, graph)
         return None if found is None else _arithmetic_step(found)
     slope = _slope(expr, source, graph)
     is_monotone = slope is not None and bool(np.all(slope >= 0))
     is_rising = is_monotone and slope is not None and slope.size == 1
-    return Step(function_between(expr, source, graph), source, is_rising, is_monotone)
+    return Step(expr, function_between(expr, source, graph), source, is_rising, is_monotone)
 
 
 def _arithmetic_step(op: Unary) -> Step:
@@ -116,7 +119,7 @@ def _arithmetic_step(op: Unary) -> Step:
     turns = _turns(op.call, constants)
     is_uniform = all(constant.size == 1 for constant in constants)
     is_rising = is_uniform and not _falls(op, constants) and not turns
-    return Step(op, op.argument, is_rising, not turns)
+    return Step(op.call, op, op.argument, is_rising, not turns)
 
 
 def _falls(op: Unary, constants: list[np.ndarray]) -> bool:
