@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tvm_ffi
 from tvm import tirx
 from tvm.target import codegen
 
@@ -12,5 +13,12 @@ def rounded(value: tirx.Expr) -> tirx.Expr:
     ``a * b + c`` in one instruction rounds once, where the CPU has it; then the same network would
     round differently on two CPUs, and a code could differ by one. ``a + b - b`` would become ``a``.
     """
-    fence = codegen.llvm_lookup_intrinsic_id("llvm.arithmetic.fence")
-    return tirx.call_llvm_pure_intrin(str(value.ty), tirx.const(fence, "uint32"), value)
+    fence = tirx.const(codegen.llvm_lookup_intrinsic_id("llvm.arithmetic.fence"), "uint32")
+    if _is_rounded(value, fence):
+        return value
+    return tirx.call_llvm_pure_intrin(str(value.ty), fence, value)
+
+
+def _is_rounded(value: tirx.Expr, fence: tirx.Expr) -> bool:
+    is_intrinsic = getattr(getattr(value, "op", None), "name", "") == "tirx.call_llvm_pure_intrin"
+    return is_intrinsic and tvm_ffi.structural_equal(value.args[0], fence)

@@ -90,17 +90,23 @@ def _can_be_inlined(schedule: s_tir.Schedule, block: s_tir.schedule.SBlockRV) ->
 
 def _is_same_element(block: s_tir.SBlock, load: Access) -> bool:
     """Whether a block reads a buffer where it writes its own."""
-    axes = block.iter_vars
-    if len(axes) != len(load.indices):
-        return False
-    return all(
-        index.same_as(axis.var) or (is_constant(index, 0) and is_constant(axis.dom.extent, 1))
-        for index, axis in zip(load.indices, axes)
+    axes, indices = _longer_than_one(block, load)
+    return len(axes) == len(indices) and all(
+        index.same_as(axis.var) for index, axis in zip(indices, axes)
     )
+
+
+def _longer_than_one(
+    block: s_tir.SBlock, load: Access
+) -> tuple[list[tirx.IterVar], list[tirx.Expr]]:
+    """Return axes of a block and indices of what it reads, without those of one element."""
+    axes = [axis for axis in block.iter_vars if not is_constant(axis.dom.extent, 1)]
+    return axes, [index for index in load.indices if not is_constant(index, 0)]
 
 
 def _is_transposed(block: s_tir.SBlock, load: Access) -> bool:
     """Whether a block reads each element of a buffer once, in another order, tile by tile."""
-    read = [[index.same_as(axis.var) for axis in block.iter_vars] for index in load.indices]
+    axes, indices = _longer_than_one(block, load)
+    read = [[index.same_as(axis.var) for axis in axes] for index in indices]
     is_permutation = all(sum(row) == 1 for row in read) and all(sum(c) == 1 for c in zip(*read))
     return is_permutation and transpose_tile(block) is not None

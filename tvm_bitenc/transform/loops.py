@@ -17,7 +17,7 @@ _SAME_IN_VECTORS = {"prim.ceil"} | {
     f"tirx.{name}"
     for name in (
         *("call_llvm_pure_intrin", "fabs", "floor", "nearbyint", "reinterpret"),
-        *("round", "sqrt", "trunc"),
+        *("round", "rsqrt", "sqrt", "trunc"),
     )
 }
 TILE = 16  # Of a transpose, at most, in either direction.
@@ -186,7 +186,8 @@ def _axis_read_along(load: Access, axes: Sequence[tirx.IterVar], first: int) -> 
     if _runs_along(indices, shape, axes, first):
         return first
     turned = [i for i, axis in enumerate(axes[:first]) if indices[-1].same_as(axis.var)]
-    is_one = first == len(axes) - 1 and all(isinstance(index, tirx.Var) for index in indices)
+    plain = (tirx.Var, tirx.IntImm)
+    is_one = first == len(axes) - 1 and all(isinstance(index, plain) for index in indices)
     if turned and (is_one or _runs_along(indices[:-1], shape[:-1], axes, first)):
         return turned[0]
     return None

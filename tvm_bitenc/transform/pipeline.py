@@ -20,6 +20,7 @@ from .canonicalize import Canonicalize
 from .channels_last import ChannelsLast
 from .codes import Codes
 from .direct_codes import DirectCodes
+from .elementary import Elementary
 from .fold import Fold
 from .fold_constants import FoldConstants
 from .fuse_encode import FuseEncode
@@ -32,9 +33,11 @@ from .lower import Lower
 from .lower_pool import LowerPool
 from .multiply_add import MultiplyAdd
 from .parallelize import Parallelize
+from .partial_sums import PartialSums
 from .partition import Partition
 from .push_quantizers import PushQuantizers
 from .schedule import Schedule
+from .simplify_indices import SimplifyIndices
 from .strategy import Strategy
 from .strict_float import STRICT_LEGALIZATION
 from .vectorize import Vectorize
@@ -235,7 +238,10 @@ def _kernel_passes(target: Target) -> list[Pass]:
         FoldConstants(),
         FuseOps(),
         relax.transform.FuseTIR(),
+        Elementary(),
+        SimplifyIndices(),
         FuseLoops(),
+        PartialSums(target),
         Vectorize(target),
         Parallelize(target),
         VectorizePools(target),
