@@ -123,7 +123,6 @@ def _lowering() -> tvm.transform.Pass:
             tirx.transform.FlattenBuffer(),
             tirx.transform.BF16ComputeLegalize(),
             tirx.transform.NarrowDataType(32),
-            tirx.transform.StmtSimplify(),  # Rows side by side are one row; of vectors it can't say.
             tirx.transform.VectorizeLoop(),
             tirx.transform.StorageRewrite(),
             tirx.transform.UnrollLoop(),
