@@ -12,12 +12,13 @@ SPEED_HEADINGS = ("", "ms", *(f"x {peer}" for peer in PEERS), f"x {BEST_INT8}")
 SIZE_HEADINGS = (
     "",
     "file MB",
+    "x smaller",
     "running MB",
     "loading MB",
-    "body weights",
     "build s",
     "x 1 thread",
 )
+FLOAT_FILE = "ort fp32"  # The contender whose file is all float32.
 RIVALS = (BEST_INT8, "ort fp32")  # Over which all networks are summed up.
 
 
@@ -43,27 +44,21 @@ def speed_rows(network: dict) -> list[list[str]]:
 def size_rows(network: dict) -> list[list[str]]:
     """Cells of `SIZE_HEADINGS`, a row per contender."""
     seconds = _seconds(network)
-    return [_size_row(record, seconds) for record in network["contenders"]]
+    sizes = {record["name"]: record["file_bytes"] for record in network["contenders"]}
+    return [_size_row(record, seconds, sizes.get(FLOAT_FILE)) for record in network["contenders"]]
 
 
-def _size_row(record: dict, seconds: dict[str, float]) -> list[str]:
+def _size_row(record: dict, seconds: dict[str, float], float_bytes: int | None) -> list[str]:
     peaks = record.get("peak_bytes", {})
     single = seconds.get(record["name"] + ONE_THREAD)
     return [
         record["name"],
         f"{record['file_bytes'] / 1e6:.2f}",
+        _ratio(float_bytes, record["file_bytes"]),
         *(f"{peaks[when] / 1e6:.1f}" if peaks else "" for when in ("running", "loading")),
-        _body_compression(record),
         f"{record['build_seconds']:.1f}" if "build_seconds" in record else "",
         _ratio(single, record["seconds"]) if single else "",
     ]
-
-
-def _body_compression(record: dict) -> str:
-    """How much smaller the weights between the first and the last layer are than in float32."""
-    body = record["report"]["layers"][1:-1] if "report" in record else []
-    stored = sum(row["stored_bytes"] for row in body)
-    return f"1/{sum(row['float_bytes'] for row in body) / stored:.1f}" if stored else ""
 
 
 def summary_headings(networks: Sequence[dict]) -> list[str]:
@@ -94,7 +89,7 @@ def _seconds(network: dict) -> dict[str, float]:
 
 
 def _ratio(peer: float | None, own: float | None) -> str:
-    """How many times as fast as a peer; a dash where one of the two is left out."""
+    """How many times as fast, or as small, as a peer; a dash where one of them is left out."""
     return f"{peer / own:.2f}" if peer and own else "-"
 
 

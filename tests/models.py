@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from benchmarks.models import NETWORKS
 from tvm_bitenc.nn import (
     QActivation,
     QConv1d,
@@ -298,11 +301,10 @@ SLOW = {
     "shufflenet": (ShuffleNet, IMAGE),
     "densenet": (DenseNet, IMAGE),
 }
-# and of their real size.
+# and of their real size, those that are timed first.
 LARGE = {
-    "resnet18": (lambda: ResNet18(2, 2), (1, 3, 224, 224)),
-    "mobilenetv2": (lambda: MobileNetV2(num_classes=1000), (1, 3, 224, 224)),
+    **{name: (partial(network.make, 2, 2), network.shape) for name, network in NETWORKS.items()},
     "vgg": (lambda: VGG((64, 64, "M", 128, 128, "M", 256, 256, 256, "M"), 64), (1, 3, 64, 64)),
-    "unet": (lambda: UNet(32, 3), (1, 3, 96, 96)),
+    "unet with transposed convolutions": (lambda: UNet(32, 3), (1, 3, 96, 96)),
     "ssd": (lambda: SSD(64, 21, maps=4), (1, 3, 160, 160)),
 }
