@@ -263,7 +263,7 @@ def default_tile(
     per_group = layer.out_channels // layer.geometry.groups
     vectors = min(vectors, max(WORD // lanes, 1))
     while vectors * lanes > OCTET and vectors > 1 and _is_too_wide(per_group, vectors, lanes):
-        vectors //= 2
+        vectors, pixels = vectors // 2, min(2 * pixels, MAX_PIXELS)  # As many registers.
     pixels = family.pixels(layer.output_size[1], pixels)
     tasks = 1 if threads == 1 else threads * TASKS_PER_THREAD
     rows = rows_at_once(layer, product.row_bytes(layer, isa), family.prepared_bytes, tasks)

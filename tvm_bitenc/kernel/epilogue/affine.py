@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+PARTS = 4  # Vectors of int32 that a vector of bytes holds.
 Fitted: TypeAlias = "Affine | FixedAffine"
 
 
@@ -141,18 +142,24 @@ class CodeWriter:
     def write(self, tile: TileContext, p: int, codes: list[Expr]) -> None:
         """Write the planes of the p-th pixel's codes, vectors of one width."""
         width = self.block // len(codes)
-        whole = self.isa.vector_bytes // width
-        if self.isa.transposes_bits and whole == 4 and len(codes) % whole == 0:
-            for i in range(0, len(codes), whole):
-                self._write_transposed(tile, p, i * width, codes[i : i + whole])
+        is_turned = self.isa.transposes_bits and self.isa.vector_bytes == PARTS * width
+        if is_turned and (len(codes) == PARTS // 2 or len(codes) % PARTS == 0):
+            for i in range(0, len(codes), PARTS):
+                self._write_transposed(tile, p, i * width, width, codes[i : i + PARTS])
         else:
             self._write_bit_by_bit(tile, p, width, codes)
 
-    def _write_transposed(self, tile: TileContext, p: int, channel: int, codes: list[Expr]) -> None:
-        """Write all planes of a word of channels."""
-        planes, output = planes_of_parts(self.isa, codes, self.layer.out_bits), self._output
+    def _write_transposed(
+        self, tile: TileContext, p: int, channel: int, width: int, codes: list[Expr]
+    ) -> None:
+        """Write all planes of a word of channels, or of half of one."""
+        lanes = len(codes) * width
+        parts = [*codes, *[constant(0, "int32", width)] * (PARTS - len(codes))]
+        planes = planes_of_parts(self.isa, parts, self.layer.out_bits)
         for bit in range(self.layer.out_bits):
-            output.put(tile, p, bit, channel, WORD_BITS, tirx.Shuffle([planes], [bit]))
+            plane = tirx.Shuffle([planes], [bit])
+            plane = plane if lanes == WORD_BITS else tirx.Cast(f"uint{lanes}", plane)
+            self._output.put(tile, p, bit, channel, lanes, plane)
 
     def _write_bit_by_bit(self, tile: TileContext, p: int, width: int, codes: list[Expr]) -> None:
         """Compare with each bit, for as many channels as a word of a plane holds."""

@@ -140,12 +140,37 @@ class _Fitted:
     steps: int
 
 
-def _fitted(layer: ConvLayer) -> _Fitted:
+def codes_at_thresholds(layer: ConvLayer) -> tuple[np.ndarray, np.ndarray]:
+    """Return accumulators at which codes change, and just below, and the codes there.
+
+    A function that never falls as ``direction * acc`` rises gives every code, if it gives these.
+
+    Returns
+    -------
+    acc, codes : ndarray of int32 and int64, shape (points, out_channels)
+    """
+    thresholds, direction = layer.threshold_unit
+    low, high, at, below = _at_and_below(layer)
+    # Points out of reach would ask for codes that no accumulator gets.
+    points = np.clip(np.concatenate([at, below, [low, high]]), low, high)
+    expected = np.stack(
+        [np.searchsorted(t, x, side="right") for t, x in zip(thresholds.T, points.T)], axis=1
+    )
+    return (points * direction).astype(np.int32), expected
+
+
+def _at_and_below(layer: ConvLayer) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return ends of the range of ``direction * acc``, thresholds within it, and what is below."""
     thresholds, direction = layer.threshold_unit
     ends = np.stack(layer.accumulator_range) * direction
     low, high = ends.min(axis=0), ends.max(axis=0)
     # A threshold that is always or never reached binds at the end of the range alone.
-    at, below = np.maximum(thresholds, low), np.minimum(thresholds - 1, high)
+    return low, high, np.maximum(thresholds, low), np.minimum(thresholds - 1, high)
+
+
+def _fitted(layer: ConvLayer) -> _Fitted:
+    thresholds, direction = layer.threshold_unit
+    low, high, at, below = _at_and_below(layer)
     always, never = thresholds <= low, thresholds > high
     codes = np.arange(1, len(thresholds) + 1)[:, None]
 
@@ -164,13 +189,7 @@ def _fitted(layer: ConvLayer) -> _Fitted:
     is_constant = np.all(always | never, axis=0)
     slope = np.where(is_constant, 0, slope)
     intercept = np.where(is_constant, always.sum(axis=0) + 0.5, intercept)
-    # Points out of reach would ask for codes that no accumulator gets.
-    points = np.clip(np.concatenate([at, below, [low, high]]), low, high)
-    acc = (points * direction).astype(np.int32)
-    expected = np.stack(
-        [np.searchsorted(t, x, side="right") for t, x in zip(thresholds.T, points.T)], axis=1
-    )
-    return _Fitted(slope, intercept, acc, expected, len(thresholds))
+    return _Fitted(slope, intercept, *codes_at_thresholds(layer), len(thresholds))
 
 
 def _is_exact(affine: Affine, acc: np.ndarray, expected: np.ndarray, steps: int) -> bool:
