@@ -37,6 +37,9 @@
 `epilogue/searched.py`         codes of many bits where there is none
 `epilogue/channels_last.py`    where vectors of channels lie in tensors NHWC
 `epilogue/planes.py`           where bits of codes lie in planes
+`matmul.py`                    products of two matrices of codes, both made at run time
+`byte_form.py`                 their codes as bytes that instructions multiply
+`byte_products.py`             how these are multiplied and summed
 `encode.py`                    float images become packed planes
 `pack.py`                      codes become packed planes
 `lookup.py`                    codes from codes by a table, on planes alone

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import accumulate
 from typing import TypeAlias
 
 import tvm
@@ -106,9 +107,9 @@ class Register:
         """Some neighbouring lanes."""
         return load(self._buffer, first, lanes)
 
-    def put(self, value: Vector, lane: Expr) -> None:
-        """Replace one lane."""
-        store(self._buffer, value, lane, 1)
+    def put(self, value: Vector, lane: Expr, lanes: int = 1) -> None:
+        """Replace some neighbouring lanes."""
+        store(self._buffer, value, lane, lanes)
 
     def clear(self) -> None:
         """Set every lane to 0."""
@@ -117,3 +118,33 @@ class Register:
     def add(self, value: Vector) -> None:
         """Add a vector."""
         self.set(self.get() + value)
+
+
+def load_some(buffer: tirx.Buffer, start: Expr, count: int, lanes: int) -> Vector:
+    """A vector of which `count` elements are read and others are 0: what lies behind is left alone.
+
+    See `load`.
+    """
+    if count == lanes:
+        return T.Bind(load(buffer, start, lanes))
+    dtype = str(buffer.dtype)
+    found = Register(dtype, lanes, constant(0, dtype, lanes))
+    for first, size in _pieces(count):
+        found.put(load(buffer, start + first, size), first, size)
+    return T.Bind(found.get())
+
+
+def store_some(buffer: tirx.Buffer, value: Vector, start: Expr, count: int, lanes: int) -> None:
+    """Write the first `count` elements of a vector; see `store`."""
+    if count == lanes:
+        store(buffer, value, start, lanes)
+        return
+    whole = Register(str(buffer.dtype), lanes, value)
+    for first, size in _pieces(count):
+        store(buffer, whole.part(first, size), start + first, size)
+
+
+def _pieces(count: int) -> list[tuple[int, int]]:
+    """First lane and size of the vectors that `count` lanes are made of."""
+    sizes = [1 << bit for bit in reversed(range(count.bit_length())) if count >> bit & 1]
+    return list(zip(accumulate([0, *sizes]), sizes))

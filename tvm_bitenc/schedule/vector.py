@@ -33,6 +33,7 @@ from ..op.packed import conv_layer_of, pack_op, packed_conv2d_op, packed_encode_
 from ..op.registration import constant_value, is_call_to
 from ..target import Target
 from ..te.function import sizes_of
+from .matmul import branch_matmul
 from .rule import Rule, RuleSet, Space
 from .work import Work
 
@@ -111,7 +112,7 @@ def vector_rules(
         isa = isa_of(target)
         return None if isa is None else costs(family.works(layer, isa), layer, target)
 
-    rules = rule(conv2d), rule(packed_encode), rule(pack)
+    rules = rule(conv2d), rule(matmul), rule(packed_encode), rule(pack)
     return RuleSet(name, rules, space_of, costs_of, isa_of, family.best, frozenset(features))
 
 
@@ -198,6 +199,11 @@ def _seen(
     if product_class is None or not product_class.applies(layer, isa):
         return layer, None
     return layer, product_class
+
+
+def matmul(call: relax.Call, target: Target, isa: Isa, _family: Family) -> Kernel | None:
+    """Return the kernel of a product of two matrices of codes."""
+    return branch_matmul(call, target, isa)
 
 
 def packed_encode(call: relax.Call, target: Target, isa: Isa, _family: Family) -> Kernel | None:
