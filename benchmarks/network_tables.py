@@ -41,8 +41,13 @@ def speed_rows(network: dict) -> list[list[str]]:
     ]
 
 
-def size_rows(network: dict) -> list[list[str]]:
-    """Cells of `SIZE_HEADINGS`, a row per contender."""
+def size_table(network: dict) -> list[tuple[str, ...]]:
+    """`SIZE_HEADINGS` and a row per contender, without columns of which nothing was measured."""
+    columns = zip(SIZE_HEADINGS, *_size_rows(network))
+    return list(zip(*(column for column in columns if not column[0] or any(column[1:]))))
+
+
+def _size_rows(network: dict) -> list[list[str]]:
     seconds = _seconds(network)
     sizes = {record["name"]: record["file_bytes"] for record in network["contenders"]}
     return [_size_row(record, seconds, sizes.get(FLOAT_FILE)) for record in network["contenders"]]
@@ -104,7 +109,8 @@ def left_out_lines(network: dict) -> list[str]:
 def print_network(network: dict) -> None:
     """Print speeds and sizes of a network's contenders, and who is left out."""
     print_table(title_of(network), SPEED_HEADINGS, speed_rows(network))
-    print_table(f"{network['network']}: sizes, builds", SIZE_HEADINGS, size_rows(network))
+    headings, *rows = size_table(network)
+    print_table(f"{network['network']}: sizes, builds", headings, rows)
     for line in left_out_lines(network):
         print(line, flush=True)
 

@@ -101,10 +101,11 @@ def _network_tables(results: dict) -> list[str]:
         headings = network_tables.summary_headings(networks)
         parts += [f"Speed over {rival}:", table(headings, rows)]
     for network in networks:
+        headings, *rows = network_tables.size_table(network)
         parts += [
             f"{network_tables.title_of(network)}:",
             table(network_tables.SPEED_HEADINGS, network_tables.speed_rows(network)),
-            table(network_tables.SIZE_HEADINGS, network_tables.size_rows(network)),
+            table(headings, rows),
             *network_tables.left_out_lines(network),
         ]
     return parts

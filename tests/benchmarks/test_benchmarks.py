@@ -210,9 +210,11 @@ def test_sizes_are_compared_with_the_file_in_float():
     sizes = {"ort qdq": 2e6, "ort fp32": 8e6, "tvm-bitenc W2A2": 1e6}
     records = [{"name": k, "seconds": 1, "file_bytes": size} for k, size in sizes.items()]
     records[2] |= {"build_seconds": 3.0, "peak_bytes": {"running": 5e6, "loading": 6e6}}
-    rows = network_tables.size_rows({"network": "a", "contenders": records})
-    assert rows[0] == ["ort qdq", "2.00", "4.00", "", "", "", ""]
-    assert rows[2] == ["tvm-bitenc W2A2", "1.00", "8.00", "5.0", "6.0", "3.0", ""]
+    headings, *rows = network_tables.size_table({"contenders": records})
+    measured = ("", "file MB", "x smaller", "running MB", "loading MB", "build s")
+    assert headings == measured and len(rows) == 3
+    assert rows[0] == ("ort qdq", "2.00", "4.00", "", "", "")
+    assert rows[2] == ("tvm-bitenc W2A2", "1.00", "8.00", "5.0", "6.0", "3.0")
 
 
 def test_threads_of_ours_leave_the_cores_to_the_peers():
