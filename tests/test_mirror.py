@@ -45,7 +45,7 @@ COVERED = {
     "loaded": "deploy/test_library",
     "runtime/specs": "test_batch",
     "tvm_options": "test_target",
-    "kernel/byte_products": "kernel/test_matmul",
+    "kernel/matmul/*": "kernel/test_matmul",
     "kernel/epilogue/*": "kernel/test_exactness",
     "kernel/isa_meaning": "kernel/test_isa",
     "kernel/kernel": "kernel/test_exactness",

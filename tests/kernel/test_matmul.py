@@ -43,20 +43,27 @@ def codes_of(encoding, shape, is_extreme):
 
 @pytest.fixture
 def check(module_of):
-    """Multiply matrices of (left, right, shape), by a function of a module and its inputs."""
+    """Multiply matrices of (left, right, shape), by a function of a module and its inputs.
+
+    Every third of the right ones is stored as (columns, terms).
+    """
 
     def check(pairs, run):
         inputs = []
         for i, (a, b, (batch, rows, terms, columns)) in enumerate(pairs):
             inputs.append(codes_of(a, (batch, rows, terms), i % 2))
-            inputs.append(codes_of(b, (batch, terms, columns), i % 2 or i % 3))
+            sides = (terms, columns) if i % 3 else (columns, terms)
+            inputs.append(codes_of(b, (batch, *sides), i % 2 or i % 4))
 
         def body(builder, *xs):
-            calls = zip(pairs, xs[::2], xs[1::2])
-            return [builder.emit(branch_matmul(x, a, y, b)) for (a, b, _), x, y in calls]
+            return [
+                builder.emit(branch_matmul(x, a, y, b, transpose_b=i % 3 == 0))
+                for i, ((a, b, _), x, y) in enumerate(zip(pairs, xs[::2], xs[1::2]))
+            ]
 
         outputs = run(module_of([x.shape for x in inputs], body, "uint8"), inputs)
-        found = zip(pairs, inputs[::2], inputs[1::2], outputs, strict=True)
+        rights = [y if i % 3 else y.swapaxes(1, 2) for i, y in enumerate(inputs[1::2])]
+        found = zip(pairs, inputs[::2], rights, outputs, strict=True)
         assert not [
             f"{a.bits} x {b.bits} bits, z = {a.zero_point} and {b.zero_point}, {shape}"
             for (a, b, shape), x, y, acc in found

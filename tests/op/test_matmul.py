@@ -22,12 +22,13 @@ def random_codes(encoding, *shape):
     return rng.integers(0, 2**encoding.bits, shape, dtype=np.uint8)
 
 
+@pytest.mark.parametrize("transpose_b", [False, True])
 @pytest.mark.parametrize(
     "options",
     [dict(pipeline=no_lowering), dict(), dict(threads=1)],
     ids=["no_lowering", "pool", "one_thread"],
 )
-def test_it_is_the_product_of_the_integers(options, module_of, outputs_of):
+def test_it_is_the_product_of_the_integers(options, transpose_b, module_of, outputs_of):
     codes = [
         codes
         for a, b, (batch, rows, terms, columns) in PAIRS
@@ -36,10 +37,17 @@ def test_it_is_the_product_of_the_integers(options, module_of, outputs_of):
 
     def body(builder, *inputs):
         pairs = zip(PAIRS, inputs[::2], inputs[1::2])
-        return [builder.emit(branch_matmul(x, a, y, b)) for (a, b, _), x, y in pairs]
+        return [
+            builder.emit(branch_matmul(x, a, y, b, transpose_b=transpose_b))
+            for (a, b, _), x, y in pairs
+        ]
 
-    mod = module_of([x.shape for x in codes], body, "uint8")
-    outputs = outputs_of(mod, codes, **options)
+    stored = [
+        np.ascontiguousarray(x.swapaxes(1, 2)) if transpose_b and i % 2 else x
+        for i, x in enumerate(codes)
+    ]
+    mod = module_of([x.shape for x in stored], body, "uint8")
+    outputs = outputs_of(mod, stored, **options)
     for (a, b, _), x, y, acc in zip(PAIRS, codes[::2], codes[1::2], outputs, strict=True):
         expected = a.integers(x).astype(np.int64) @ b.integers(y).astype(np.int64)
         assert acc.dtype == np.int32 and np.array_equal(acc, expected)

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from tvm_bitenc.encoding import Encoding
-from tvm_bitenc.kernel.matmul import MatmulSize
+from tvm_bitenc.kernel.matmul.size import MatmulSize
 from tvm_bitenc.op import branch_matmul
 from tvm_bitenc.schedule import avx2, avx512, generic, i8mm, rule_sets_of
 from tvm_bitenc.schedule.matmul import default_tile

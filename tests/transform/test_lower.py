@@ -10,8 +10,12 @@ from tvm_bitenc import op as bitenc
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.errors import UnsupportedError
 from tvm_bitenc.op import quantize
+from tvm_bitenc.op.matmul import branch_matmul_op, transposes_b
+from tvm_bitenc.op.registration import is_call_to
 from tvm_bitenc.transform import no_lowering
+from tvm_bitenc.transform.analysis.float32 import op_name
 from tvm_bitenc.transform.lower import Lower, float_layers
+from tvm_bitenc.transform.visit import visit_calls
 
 ACT, WEIGHT = Encoding.unsigned(2, 0.5), Encoding.symmetric(3, 0.25)
 rng = np.random.default_rng(0)
@@ -324,6 +328,57 @@ def test_products_of_activations(shapes, module_of, outputs_of, ops_of, same):
     x, y = random_values(a, *shapes[0]), random_values(b, *shapes[1])
     (product,) = outputs_of(mod, [x, y])
     assert same(product, x @ y)
+
+
+def permuted(*axes):
+    return lambda _builder, y: relax.op.permute_dims(y, axes)
+
+
+def swapped(_builder, y):
+    return relax.op.permute_dims(y, [*range(len(y.ty.shape) - 2), -1, -2])
+
+
+def by_head(builder, y):
+    """(N, heads, features, tokens) from (N, tokens, heads x features), as attention has keys."""
+    batch, tokens, width = y.ty.shape
+    heads = builder.emit(relax.op.reshape(y, (batch, tokens, 2, int(width) // 2)))
+    return swapped(builder, builder.emit(relax.op.permute_dims(heads, [0, 2, 1, 3])))
+
+
+# Shapes of both operands, what moves the second, and ops that are left of that.
+TRANSPOSED = [
+    ((3, 5), (4, 5), swapped, []),
+    ((2, 3, 5), (2, 4, 5), swapped, []),
+    ((2, 2, 3, 5), (4, 5), swapped, ["relax.broadcast_to"]),
+    ((2, 3, 4, 5), (3, 6, 5), swapped, ["relax.broadcast_to"]),
+    ((3, 2, 7, 5), (3, 4, 10), by_head, ["relax.permute_dims"]),
+    # Terms don't lie side by side in memory: the operand stays as it is.
+    ((2, 3, 5), (5, 2, 4), permuted(1, 0, 2), ["relax.permute_dims"]),
+    ((2, 3, 5), (5, 4, 2), permuted(2, 0, 1), ["relax.permute_dims"]),
+    ((3, 5), (5, 4), lambda _, y: y, []),
+    ((2, 2, 4), (2, 2, 4), lambda _, y: relax.op.reshape(y, (2, 4, 2)), []),
+]
+
+
+@pytest.mark.parametrize("shape, other, move, left", TRANSPOSED)
+def test_transposed_operands_of_products(shape, other, move, left, module_of, outputs_of, same):
+    a, b = Encoding.symmetric(3, 2.0), Encoding.signed(2, 2.0)
+
+    def body(builder, x, y):
+        x, y = builder.emit(quantize(x, a)), builder.emit(quantize(y, b))
+        return builder.emit(relax.op.matmul(x, builder.emit(move(builder, y))))
+
+    mod, calls = module_of([shape, other], body), []
+    lowered = Lower()(mod)
+    visit_calls(lowered, lambda call, _graph: calls.append(call))
+    moved = {"relax.permute_dims", "relax.broadcast_to"}
+    assert [op_name(call) for call in calls if op_name(call) in moved] == left
+    (product,) = (call for call in calls if is_call_to(call, branch_matmul_op))
+    assert transposes_b(product) == (move in (swapped, by_head))
+    x, y = random_values(a, *shape), random_values(b, *other)
+    (expected,) = outputs_of(mod, [x, y], pipeline=no_lowering)
+    (found,) = outputs_of(mod, [x, y])
+    assert same(found, expected)
 
 
 def test_matrices_of_weights_that_differ_by_batch(module_of, outputs_of, same):

@@ -37,9 +37,13 @@
 `epilogue/searched.py`         codes of many bits where there is none
 `epilogue/channels_last.py`    where vectors of channels lie in tensors NHWC
 `epilogue/planes.py`           where bits of codes lie in planes
-`matmul.py`                    products of two matrices of codes, both made at run time
-`byte_form.py`                 their codes as bytes that instructions multiply
-`byte_products.py`             how these are multiplied and summed
+`matmul/nest.py`               the loops of products of two matrices, both made at run time
+`matmul/size.py`               their sizes, and how much is done at once
+`matmul/byte_form.py`          codes as bytes that instructions multiply
+`matmul/byte_products.py`      how these are multiplied and summed
+`matmul/left_codes.py`         codes of the left matrix, made ready row by row
+`matmul/right_codes.py`        codes of the right one, made ready in panels of columns
+`matmul/wrapping.py`           arithmetic that may overflow on the way to what doesn't
 `encode.py`                    float images become packed planes
 `pack.py`                      codes become packed planes
 `lookup.py`                    codes from codes by a table, on planes alone

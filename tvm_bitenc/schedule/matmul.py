@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from tvm import relax, tirx
 
-from ..kernel.byte_form import fits_bytes, signed_form, unsigned_form
 from ..kernel.isa import Isa
 from ..kernel.kernel import Kernel
-from ..kernel.matmul import MatmulSize, MatmulTile, matmul_kernel
+from ..kernel.matmul.byte_form import fits_bytes, signed_form, unsigned_form
+from ..kernel.matmul.nest import matmul_kernel
+from ..kernel.matmul.size import MatmulSize, MatmulTile
 from ..kernel.neon import Neon
-from ..op.matmul import branch_matmul_op
+from ..op.matmul import branch_matmul_op, transposes_b
 from ..op.registration import is_call_to
 from ..target import Target
 from ..te.function import sizes_of
@@ -25,7 +26,7 @@ def branch_matmul(call: relax.Call, target: Target, isa: Isa) -> Kernel | None:
     if not is_call_to(call, branch_matmul_op) or not _has_products(isa):
         return None
     batch, rows, terms = sizes_of(call.args[0].ty.shape, tirx.Var("batch", "int32"))
-    size = MatmulSize(rows, terms, int(call.ty.shape[2]))
+    size = MatmulSize(rows, terms, int(call.ty.shape[2]), transposes_b(call))
     (act, act_offset), (weight, weight_offset) = (
         ([int(k) for k in call.attrs[f"{side}_coefficients"]], int(call.attrs[f"{side}_offset"]))
         for side in ("act", "weight")

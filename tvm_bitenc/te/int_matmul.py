@@ -22,22 +22,26 @@ def _integer(code: tirx.Expr, planes: Planes) -> tirx.Expr:
     return value + tirx.const(offset - sum(coefficients), "int16")
 
 
-def int_matmul(a: te.Tensor, b: te.Tensor, a_planes: Planes, b_planes: Planes) -> te.Tensor:
+def int_matmul(
+    a: te.Tensor, b: te.Tensor, a_planes: Planes, b_planes: Planes, transpose_b: bool = False
+) -> te.Tensor:
     """Accumulators, the sum over i of (v_a + o_a)[n, i] (v_b + o_b)[i, o].
 
     Parameters
     ----------
     a : te.Tensor of uint8, shape (batch, rows, terms)
-    b : te.Tensor of uint8, shape (batch, terms, columns)
+    b : te.Tensor of uint8, shape (batch, terms, columns), or (batch, columns, terms)
     a_planes, b_planes : (coefficients, offset)
         Of the planes of each, as in `Encoding`.
+    transpose_b : bool
+        Whether b is of the second shape.
 
     Returns
     -------
     te.Tensor of int32, shape (batch, rows, columns)
     """
     batch, rows, terms = a.shape
-    columns = b.shape[2]
+    columns = b.shape[1 if transpose_b else 2]
     padded = [(size + tile - 1) // tile * tile for size, tile in ((rows, ROWS), (columns, LANES))]
     zero = tirx.const(0, "int16")
     left = te.compute(
@@ -45,11 +49,12 @@ def int_matmul(a: te.Tensor, b: te.Tensor, a_planes: Planes, b_planes: Planes) -
         lambda n, row, i: tirx.if_then_else(row < rows, _integer(a[n, row, i], a_planes), zero),
         name="left",
     )
-    right = te.compute(
-        (batch, terms, padded[1]),
-        lambda n, i, o: tirx.if_then_else(o < columns, _integer(b[n, i, o], b_planes), zero),
-        name="right",
-    )
+
+    def right_integer(n: tirx.Var, i: tirx.Var, o: tirx.Var) -> tirx.Expr:
+        code = b[n, o, i] if transpose_b else b[n, i, o]
+        return tirx.if_then_else(o < columns, _integer(code, b_planes), zero)
+
+    right = te.compute((batch, terms, padded[1]), right_integer, name="right")
     term = te.reduce_axis((0, terms), "term")
 
     def product(n: tirx.Var, row: tirx.Var, o: tirx.Var) -> tirx.Expr:

@@ -13,7 +13,8 @@ After::
     y = R.multiply(R.astype(acc, "float32"), scale_a * scale_w / 4)
 
 Shaping ops between quantizer and layer act on the codes, and zeros around an image become padding
-of the convolution. The product of two activations becomes `bitenc.branch_matmul`.
+of the convolution. The product of two activations becomes `bitenc.branch_matmul`, which takes the
+second one transposed, too.
 
 The integer sum is exact, where a float convolution rounds. Both give the same y bit for bit while
 the scales are powers of two, or outside the convolution as `tvm_bitenc.nn` puts them, and sums stay
@@ -37,6 +38,9 @@ from .integers import integer_sums
 from .operands import activation, encoder_of, layer_name, weight
 from .padding import split_padding
 from .reasons import float_layers, is_layer, is_product_of_activations, reason_for_float
+
+# Ops that may leave matrices, the last two axes, as they are.
+BATCHING = {"relax.reshape": relax.op.reshape, "relax.broadcast_to": relax.op.broadcast_to}
 
 __all__ = [
     "Lower",
@@ -106,9 +110,12 @@ def _lower_product_of_activations(call: relax.Call, graph: Graph) -> relax.Expr:
         _check_activations(encoding, where)
     terms = int(call.args[0].ty.shape[-1])
     check_accumulator(terms * _largest_integer(a) * _largest_integer(b), where)
-    shape = list(call.ty.shape)
-    matrices = [_as_matrices(codes, shape[:-2], graph) for codes in (codes_a, codes_b)]
-    acc = graph.emit(branch_matmul(matrices[0], a, matrices[1], b, layer=layer))
+    shape, rows = list(call.ty.shape), _transposed(codes_b, graph)
+    operands = codes_a, codes_b if rows is None else rows
+    matrices = [_as_matrices(codes, shape[:-2], graph) for codes in operands]
+    transpose_b = rows is not None
+    product = branch_matmul(matrices[0], a, matrices[1], b, transpose_b=transpose_b, layer=layer)
+    acc = graph.emit(product)
     if len(shape) != 3:
         acc = graph.emit(relax.op.reshape(acc, shape))
     return _rescale(acc, a, b, graph)
@@ -122,6 +129,34 @@ def _as_matrices(codes: relax.Expr, batch: list, graph: Graph) -> relax.Expr:
     if len(codes.ty.shape) == 3:
         return codes
     return graph.emit(relax.op.reshape(codes, (-1, *shape[-2:])))
+
+
+def _transposed(codes: relax.Expr, graph: Graph) -> relax.Expr | None:
+    """The matrices whose transposition codes are, where that takes no moving of single codes."""
+    batched, permute = [], graph.definition(codes)
+    while op_name(permute) in BATCHING and _same_matrices(permute, permute.args[0]):
+        batched.append(permute)
+        permute = graph.definition(permute.args[0])
+    if op_name(permute) != "relax.permute_dims":
+        return None
+    rank = len(permute.ty.shape)
+    *outer, row, column = permute.attrs.axes or reversed(range(rank))
+    axes = [int(axis) % rank for axis in (*outer, column, row)]
+    if axes[-1] != rank - 1:
+        return None
+    matrices = permute.args[0]
+    if axes != list(range(rank)):
+        matrices = graph.emit(relax.op.permute_dims(matrices, axes))
+    for call in reversed(batched):
+        *batch, rows, columns = call.ty.shape
+        matrices = graph.emit(BATCHING[op_name(call)](matrices, (*batch, columns, rows)))
+    return matrices
+
+
+def _same_matrices(a: relax.Expr, b: relax.Expr) -> bool:
+    """Whether two tensors differ in how their matrices are numbered, at most."""
+    sizes = [[str(size) for size in list(x.ty.shape)[-2:]] for x in (a, b)]
+    return sizes[0] == sizes[1] and len(sizes[0]) == 2
 
 
 def _largest_integer(encoding: Encoding) -> int:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
-from .tir import Vector, constant
+from ..tir import Vector, constant
 
 MIN_BYTE, MAX_BYTE = -128, 127
 MAX_CODE = 255

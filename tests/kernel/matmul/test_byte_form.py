@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tvm_bitenc.encoding import Encoding
-from tvm_bitenc.kernel.byte_form import fits_bytes, signed_form, unsigned_form
+from tvm_bitenc.kernel.matmul.byte_form import fits_bytes, signed_form, unsigned_form
 
 ENCODINGS = [
     *(kind(bits) for bits in range(1, 9) for kind in (Encoding.symmetric, Encoding.unsigned)),

@@ -11,9 +11,9 @@ from collections.abc import Collection
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
+from ..isa import Isa
+from ..tir import Register, Vector, constant, lane_constants, reinterpret, vector
 from .byte_form import ByteForm
-from .isa import Isa
-from .tir import Register, Vector, constant, lane_constants, reinterpret, vector
 
 QUAD, PAIR = 4, 2  # Terms to a lane, of 8 bits and of 16.
 MAX_WORD = 32767
@@ -94,6 +94,10 @@ class ByteProducts:
         if self.method == "words":
             return total + self.isa.multiply_add_words(left, right)
         return self.widened(total, T.Bind(self.isa.multiply_add_bytes(left, right)))
+
+    def add(self, total: Register, left: Vector, right: Vector) -> None:
+        """Add the products of every lane."""
+        total.set(self.sum(total.get(), left, right))
 
     def zero_pairs(self) -> Register:
         """No pairs yet, where those of several steps are summed."""
