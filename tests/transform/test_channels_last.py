@@ -64,6 +64,67 @@ KEPT = {
 }
 
 
+# On rows (2, 3, 4) that were images (6, 1, 1, 4), and another tensor (2, 3, 4).
+FOUR = np.float32([0.5, 3, -1, 2])
+ROWS_MOVED = {
+    "relu": lambda x, _: op.nn.relu(x),
+    "a number for each channel": lambda x, _: op.multiply(x, relax.const(FOUR)),
+    "the same of more axes": lambda x, _: op.subtract(relax.const(FOUR.reshape(1, 1, 4)), x),
+    "one number": lambda x, _: op.add(x, relax.const(np.float32(2))),
+    "fused product and sum": lambda x, _: bitenc.multiply_add(
+        x, relax.const(FOUR.reshape(1, 1, 4)), relax.const(np.ones((1, 1, 1), "f4"))
+    ),
+    "a residual": lambda x, other: op.add(other, x),
+    "itself": lambda x, _: op.multiply(x, x),
+    "codes": lambda x, _: op.astype(bitenc.encode(x, ACT), "float32"),
+}
+ROWS_KEPT = {
+    "numbers by row": lambda x, _: op.add(x, relax.const(np.float32([[[1], [2], [3]]]))),
+    "broadcasting": lambda x, _: op.add(x, relax.const(np.ones((5, 1, 1, 1), "f4"))),
+    "a product of tensors": lambda x, other: op.multiply(x, other),
+    "softmax": lambda x, _: op.nn.softmax(x),
+}
+
+
+def row_module(function, module_of):
+    def body(builder, x, other):
+        rows = builder.emit(op.reshape(builder.emit(op.permute_dims(x, NCHW)), (6, 4)))
+        return function(builder.emit(op.reshape(rows, (2, 3, 4))), other)
+
+    return module_of([(6, 1, 1, 4), (2, 3, 4)], body)
+
+
+@pytest.mark.parametrize("name", [*ROWS_MOVED, *ROWS_KEPT])
+def test_rows_of_dense_layers(name, module_of, outputs_of, same, ops_of):
+    mod = row_module({**ROWS_MOVED, **ROWS_KEPT}[name], module_of)
+    moved = ChannelsLast()(mod)
+    # What was moved acts on images; reshaping is left for last.
+    assert ("relax.permute_dims" in ops_of(moved)) == (name in ROWS_KEPT)
+    x, other = (rng.normal(size=s).astype(np.float32) for s in ((6, 1, 1, 4), (2, 3, 4)))
+    before, after = (outputs_of(m, [x, other], pipeline=no_lowering)[0] for m in (mod, moved))
+    assert same(before, after)
+
+
+def test_rows_packed_again_are_images(module_of, ops_of):
+    def body(builder, x):
+        rows = builder.emit(op.reshape(builder.emit(op.permute_dims(x, NCHW)), (2, 3, 4)))
+        codes = builder.emit(bitenc.encode(rows, ACT))
+        images = builder.emit(op.reshape(codes, (6, 4, 1, 1)))
+        return bitenc.pack(builder.emit(op.permute_dims(images, NHWC)), 2)
+
+    moved = ChannelsLast()(module_of([(6, 1, 1, 4)], body))
+    assert ops_of(moved) == ["bitenc.encode", "bitenc.pack"]
+
+
+def test_rows_of_other_lengths_stay(module_of, assert_same_ir):
+    def body(builder, x):
+        rows = builder.emit(op.reshape(builder.emit(op.permute_dims(x, NCHW)), (3, 8)))
+        return op.multiply(rows, relax.const(np.arange(8, dtype="f4")))
+
+    mod = module_of([(6, 1, 1, 4)], body)
+    assert_same_ir(ChannelsLast()(mod), mod)
+
+
 def image_module(function, module_of):
     def body(builder, x):
         y = builder.emit(function(builder.emit(op.permute_dims(x, NCHW))))

@@ -12,19 +12,22 @@ After::
     planes = bitenc.pack(bitenc.encode(y1))
 
 Each op whose image comes from a permutation to NCHW is rewritten in front of it; a permutation
-back cancels it.
+back cancels it. A dense layer has images of one pixel, which are reshaped: ops on its rows are
+rewritten in front of that as well.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import tvm
-from tvm import relax
+import tvm_ffi
+from tvm import relax, tirx
 
 from ..op.decode import decode_op
 from ..op.quantize import encode_op, quantize_op
 from ..op.registration import is_call_to
 from .analysis.float32 import ELEMENTWISE, evaluate, op_name
+from .analysis.shaping import RESHAPING
 from .layout import NCHW, NHWC
 from .rewrite import Graph, rewrite_calls
 
@@ -36,6 +39,9 @@ UNARY = {
         *("nn.relu", "nn.relu6", "nn.leakyrelu", "nn.silu", "nn.gelu", "nn.gelu_tanh"),
     )
 }
+
+
+MAX_RESHAPINGS = 16  # One after another, that are looked through.
 
 
 @tvm.transform.module_pass(opt_level=0, name="bitenc.ChannelsLast")
@@ -53,13 +59,19 @@ def _channels_last(call: relax.Call, graph: Graph) -> relax.Expr | None:
     name = op_name(call)
     if name == "relax.permute_dims":
         source = _source(call.args[0], graph)
+        if source is None:
+            source = _pixels(call.args[0], graph)
+            if source is not None and not tvm_ffi.structural_equal(source.ty, call.ty):
+                return None
         if source is not None and list(call.attrs.axes or ()) == NHWC:
             return source
         return None
     if name in UNARY or any(is_call_to(call, op) for op in (encode_op, quantize_op, decode_op)):
-        return _unary(call, graph)
+        moved = _unary(call, graph)
+        return _unary_of_rows(call, graph) if moved is None else moved
     if name in ELEMENTWISE:
-        return _elementwise(call, graph)
+        moved = _elementwise(call, graph)
+        return _elementwise_of_rows(call, graph) if moved is None else moved
     if name == "relax.nn.prelu":
         return _prelu(call, graph)
     if name == "relax.nn.max_pool2d":
@@ -73,6 +85,71 @@ def _source(expr: relax.Expr, graph: Graph) -> relax.Expr | None:
     if op_name(permute) == "relax.permute_dims" and list(permute.attrs.axes or ()) == NCHW:
         return permute.args[0]
     return None
+
+
+def _pixels(expr: relax.Expr, graph: Graph) -> relax.Expr | None:
+    """Return the tensor (N, 1, 1, C) that another one is the reshaping of."""
+    shaping = graph.definition(expr)
+    for _ in range(MAX_RESHAPINGS):
+        if op_name(shaping) not in (*RESHAPING, "relax.permute_dims"):
+            return None
+        source = shaping.args[0]
+        if _is_pixels(source):
+            return source
+        if op_name(shaping) == "relax.permute_dims":
+            return None
+        shaping = graph.definition(source)
+    return None
+
+
+def _is_pixels(expr: relax.Expr) -> bool:
+    """Whether a tensor has the shape (N, 1, 1, C); then no permutation to NCHW moves anything."""
+    inner = list(expr.ty.shape)[1:-1]
+    return len(inner) == 2 and all(
+        isinstance(size, tirx.IntImm) and int(size) == 1 for size in inner
+    )
+
+
+def _rows(expr: relax.Expr, graph: Graph) -> relax.Expr | None:
+    """Return the tensor (N, 1, 1, C) that one of the shape (..., C) is the reshaping of."""
+    source = _pixels(expr, graph)
+    if source is None or str(source.ty.shape[-1]) != str(expr.ty.shape[-1]):
+        return None
+    return source
+
+
+def _unary_of_rows(call: relax.Call, graph: Graph) -> relax.Expr | None:
+    source = _rows(call.args[0], graph)
+    if source is None or int(getattr(call.attrs, "axis", -1) or -1) >= 0:
+        return None
+    result = graph.emit(relax.Call(call.op, [source, *call.args[1:]], call.attrs))
+    return relax.op.reshape(result, call.ty.shape)
+
+
+def _elementwise_of_rows(call: relax.Call, graph: Graph) -> relax.Expr | None:
+    """Rewrite an op of rows and constants of the last axis alone, or a sum of rows."""
+    sources = [_rows(argument, graph) for argument in call.args]
+    pixels = next((source for source in sources if source is not None), None)
+    if pixels is None:
+        return None
+    scalar = (1, 1, 1, 1) if op_name(call) == "bitenc.multiply_add" else (1,)
+    arguments, channels = [], int(pixels.ty.shape[-1])
+    for argument, source in zip(call.args, sources):
+        value = evaluate(argument, graph)
+        if value is not None and value.size == 1:
+            arguments.append(relax.const(value.reshape(scalar), str(value.dtype)))
+        elif value is not None and value.shape[-1:] == (channels,) and value.size == channels:
+            arguments.append(relax.const(value.reshape(1, 1, 1, -1), str(value.dtype)))
+        elif not tvm_ffi.structural_equal(argument.ty.shape, call.ty.shape):
+            return None
+        elif source is not None:
+            arguments.append(source)
+        elif op_name(call) == "relax.add":  # What layers can add to their outputs.
+            arguments.append(graph.emit(relax.op.reshape(argument, pixels.ty.shape)))
+        else:
+            return None
+    result = graph.emit(relax.Call(call.op, arguments, call.attrs))
+    return relax.op.reshape(result, call.ty.shape)
 
 
 def _back(expr: relax.Expr, graph: Graph) -> relax.Expr:
