@@ -82,6 +82,8 @@ def lanes_of(mod):
         ((3, 3, 5), (3, 3, 5), 5),
         ((2, 13), (13,), None),  # Vectors of one number would be no gain.
         ((16, 16), (16, 1), 8),
+        ((1, 6, 56, 56), (1, 6, 56, 56), 8),
+        ((1, 6, 28, 28), (1, 6, 28, 28), 7),  # Eight would begin in one row and end in the next.
         ((0, 16), (0, 16), None),
     ],
     ids=str,

@@ -105,7 +105,10 @@ def _vectorize(schedule: s_tir.Schedule, rv: s_tir.schedule.SBlockRV, longest: i
         count = static_count(block, first)
         if count is None or not runs_along_memory(block, first):
             continue
-        length = divisor(count, lanes)
+        length, row = divisor(count, lanes), static_count(block, len(block.iter_vars) - 1)
+        if row is not None and row > lanes and row % length:
+            # TVM finds no line of memory in vectors that begin in one row and end in the next.
+            length = divisor(row, lanes)
         if 2 * length <= lanes:  # Most lanes would idle.
             return False
         schedule.vectorize(_split(schedule, schedule.get_loops(rv)[first:], length)[1])
