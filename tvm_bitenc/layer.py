@@ -107,7 +107,7 @@ class ConvLayer:
     steps : tuple of FloatStep
         With them the layer ends in float32.
     code_steps : tuple of FloatStep
-        The function that thresholds stand for: codes in float32, not limited to their range yet.
+        The function that thresholds stand for: codes in float32, not limited to their bits yet.
         Empty where it isn't known as steps.
     has_dynamic_batch : bool
         Then the batch of `input_shape` is 1, and kernels take that of their input.

@@ -45,12 +45,14 @@ CHAINS = {
 CHAINS["ties, which a product by the reciprocal would miss"] = lambda b, x: b.emit(
     op.multiply(x, row(np.sign(SLOPE) / 2))
 )
+CHAINS["a narrow range"] = batch_norm
 ENCODERS = (
     Encoding(8, 0.07, 31.0),
     Encoding(6, 0.3, 7.5),
     Encoding(8, 0.011, 90.0, rounding="floor"),
     Encoding(8, 0.13, 100.0, rounding="toward_zero", late_zero_point=100),
     Encoding(8, 14.0, 128.0),
+    Encoding(6, 0.3, 7.5, max_code=61),
 )
 
 

@@ -25,7 +25,7 @@ _SAME = {name for name in STEP_CONSTANTS if name not in ("astype", RESIDUAL)}
 def code_steps(chain: Chain, encoding: Encoding, channels: int) -> Steps | None:
     """Return the steps from an accumulator to its code, None where one isn't among them.
 
-    The code is float32, and limited to its range by whoever computes it.
+    The code is float32, and limited to what its bits hold by whoever computes it.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def _by_channel(value: np.ndarray | np.float32, channels: int) -> np.ndarray | N
 
 
 def _of_encoder(encoding: Encoding, channels: int) -> Steps | None:
-    """Return `Encoding.quantize` as steps, but for the limits of codes."""
+    """Return `Encoding.quantize` as steps, but for the limits that any code of its bits has."""
     if encoding.rounding not in _ROUNDINGS or not encoding.is_positional:
         return None
     late = np.float32(encoding.late_zero_point)
@@ -85,6 +85,7 @@ def _of_encoder(encoding: Encoding, channels: int) -> Steps | None:
         ("add", encoding.zero_point.reshape(-1)[0] - late, 0),
         (_ROUNDINGS[encoding.rounding], None, None),
         ("add", late, 0),
+        ("minimum", np.float32(encoding.max_code), 2**encoding.bits - 1),  # Of a narrow range.
     ]
     return tuple(
         FloatStep(name) if value is None else FloatStep(name, (_full(value, channels),))
