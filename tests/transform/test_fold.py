@@ -11,7 +11,10 @@ from tvm.script import relax as R
 from tvm_bitenc import op as bitenc
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.op import branch_conv2d, branch_dense, encode, quantize
+from tvm_bitenc.op.registration import is_call_to
+from tvm_bitenc.op.threshold import threshold_op
 from tvm_bitenc.transform.fold import ALWAYS, NEVER, Fold, find_thresholds, range_of
+from tvm_bitenc.transform.visit import visit_calls
 
 f32 = np.float32
 op = relax.op
@@ -186,6 +189,58 @@ def test_accumulators_stay_inside_their_range(random_layer, module_of):
         low, high = range_of(builder.normalize(call))
         acc = layer.accumulators()
         assert np.all(acc.min(axis=(0, 2, 3)) >= low) and np.all(acc.max(axis=(0, 2, 3)) <= high)
+
+
+def code_steps_of(chain, encoding, module_of):
+    """Names of the steps that stand beside the thresholds of a chain."""
+
+    def body(builder, codes):
+        weight, one = np.array([[1, 0], [0, 1]], np.uint8), Encoding.symmetric(1, 2.0)
+        acc = builder.emit(branch_dense(codes, BYTES, weight, one, layer="fc"))
+        x = chain(builder, builder.emit(op.astype(acc, "float32")))
+        return [builder.emit(encode(x, encoding))]
+
+    found = []
+
+    def note(call, _graph):
+        if is_call_to(call, threshold_op):
+            found.append([str(name) for name in call.attrs.get("code_steps", ())])
+
+    visit_calls(Fold()(module_of([(3, 2)], body, "uint8")), note)
+    (names,) = found
+    return names
+
+
+def clipped(low, high):
+    return lambda b, x: step(b, op.clip, step(b, op.multiply, x, relax.const(f32(0.01))), low, high)
+
+
+@pytest.mark.parametrize(
+    "low, high, stays",
+    [(0, 1, False), (0, 2, False), (0, 0.8, True), (0.2, 1, True), (-9, 9, False)],
+)
+def test_a_limit_stays_if_codes_depend_on_it(low, high, stays, module_of):
+    """Codes are 0 ... 15 of values 0 ... 1."""
+    names = code_steps_of(clipped(low, high), Encoding(4, 1 / 15, 0.0), module_of)
+    assert names == ["astype", "multiply", *["clip"] * stays, "divide", "round"]
+
+
+def test_steps_stand_beside_many_thresholds_alone(module_of):
+    assert code_steps_of(clipped(0, 1), Encoding(3, 1 / 7, 0.0), module_of) == []
+
+
+def test_a_narrow_range_limits_its_codes(module_of):
+    names = code_steps_of(clipped(0, 1), Encoding(4, 1 / 15, 0.0, max_code=14), module_of)
+    assert names == ["astype", "multiply", "divide", "round", "minimum"]
+
+
+def test_what_may_turn_keeps_its_limits(module_of):
+    def chain(b, x):
+        x = step(b, op.nn.leakyrelu, step(b, op.multiply, x, relax.const(f32(0.01))), -0.001)
+        return step(b, op.clip, x, 0, 1)
+
+    names = code_steps_of(chain, Encoding(4, 1 / 15, 0.0), module_of)
+    assert names == ["astype", "multiply", "prelu", "clip", "divide", "round"]
 
 
 def test_golden(assert_same_ir):

@@ -23,15 +23,16 @@ mathematical library of the CPU (sigmoid, tanh, exp).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tvm
 from tvm import relax
 
 from ..encoding import INT32_MAX, Encoding
+from ..kernel.epilogue.affine_fit import codes_at_thresholds
 from ..kernel.epilogue.compared import MAX_COMPARED_AT_ALL
-from ..layer import accumulator_range
+from ..layer import FloatStep, accumulator_range
 from ..op.branch import geometry_of
 from ..op.quantize import encode_op, encoding_of
 from ..op.registration import is_call_to, required_constant
@@ -40,11 +41,12 @@ from .analysis.code_steps import code_steps
 from .analysis.float32 import op_name
 from .analysis.readers import readers_of
 from .analysis.shaping import SHAPING
-from .analysis.steps import Chain, elementwise_step, trace
+from .analysis.steps import Chain, Step, elementwise_step, trace
 from .rewrite import Graph, rewrite_calls
 from .visit import visit_calls
 
 CodesOf = Callable[[np.ndarray], "np.ndarray | None"]
+LIMITS = ("relax.clip", "relax.maximum", "relax.minimum", "relax.nn.relu")
 MAX_ENUMERATED = 1 << 23  # Integers to try, all channels together, before a layer stays in float.
 CHUNK = 1 << 20  # As many at once.
 ALWAYS, NEVER = -INT32_MAX - 1, INT32_MAX  # No accumulator is as low, and none as high.
@@ -97,11 +99,8 @@ def _fold(call: relax.Call, graph: Graph, encoded: set[relax.Var]) -> relax.Expr
     found = _search(chain, encoding)
     if found is None:
         return None
-    thresholds, direction = found
-    steps = None
-    if len(thresholds) > MAX_COMPARED_AT_ALL:
-        steps = code_steps(chain, encoding, len(direction))
-    codes = graph.emit(threshold(chain.accumulator_var, *found, code_steps=steps or ()))
+    steps = _code_steps(chain, encoding, *found)
+    codes = graph.emit(threshold(chain.accumulator_var, *found, code_steps=steps))
     for shaping in chain.shaping:
         codes = graph.emit(relax.Call(shaping.op, [codes, *shaping.args[1:]], shaping.attrs))
     return codes
@@ -109,21 +108,51 @@ def _fold(call: relax.Call, graph: Graph, encoded: set[relax.Var]) -> relax.Expr
 
 def _search(chain: Chain, encoding: Encoding) -> tuple[np.ndarray, np.ndarray] | None:
     low, high = range_of(chain.accumulator)
+    codes_of = _function(chain, chain.steps, encoding)
+    if not all(step.is_monotone for step in chain.steps) and not is_monotone(codes_of, low, high):
+        return None
+    return find_thresholds(codes_of, low, high, 2**encoding.bits - 1)
+
+
+def _function(chain: Chain, steps: Sequence[Step], encoding: Encoding) -> CodesOf:
+    """Return the graph's function from accumulators to codes, through these steps of a chain."""
     spatial = (1,) * (len(chain.accumulator.ty.shape) - 2)
 
     def codes_of(acc: np.ndarray) -> np.ndarray | None:
-        """Codes of accumulators (rows, channels), by the graph's function."""
+        """Codes of accumulators (rows, channels)."""
         x = acc.astype(np.int32).reshape(*acc.shape, *spatial)
-        for step in chain.steps:
+        for step in steps:
             with np.errstate(all="ignore"):
                 x = step.function(x)
             if x.shape != (*acc.shape, *spatial) or np.isnan(x).any():
                 return None  # A constant that varies over the image, or a value that is no number.
         return encoding.quantize(x).reshape(acc.shape)
 
-    if not all(step.is_monotone for step in chain.steps) and not is_monotone(codes_of, low, high):
-        return None
-    return find_thresholds(codes_of, low, high, 2**encoding.bits - 1)
+    return codes_of
+
+
+def _code_steps(
+    chain: Chain, encoding: Encoding, thresholds: np.ndarray, direction: np.ndarray
+) -> tuple[FloatStep, ...]:
+    """Return what computes the codes where there are too many thresholds to compare with each.
+
+    Limits that those of the code itself imply are left out: ``clip(x, 0, 1) * 255`` is limited to
+    0 ... 255 once more. The function still never turns, so it gives every code if it does at each
+    threshold and just below it.
+    """
+    if len(thresholds) <= MAX_COMPARED_AT_ALL:
+        return ()
+    steps: Sequence[Step] = chain.steps
+    if all(step.is_monotone for step in steps):
+        acc, codes = codes_at_thresholds(
+            thresholds.astype(np.int64), direction.astype(np.int64), range_of(chain.accumulator)
+        )
+        for step in [step for step in steps if op_name(step.call) in LIMITS]:
+            others = [other for other in steps if other is not step]
+            found = _function(chain, others, encoding)(acc)
+            if found is not None and np.array_equal(found, codes):
+                steps = others
+    return code_steps(steps, encoding, len(direction))
 
 
 def is_monotone(codes_of: CodesOf, low: np.ndarray, high: np.ndarray) -> bool:

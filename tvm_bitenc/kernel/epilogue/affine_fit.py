@@ -140,17 +140,25 @@ class _Fitted:
     steps: int
 
 
-def codes_at_thresholds(layer: ConvLayer) -> tuple[np.ndarray, np.ndarray]:
+def codes_at_thresholds(
+    thresholds: np.ndarray, direction: np.ndarray, reachable: tuple[np.ndarray, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
     """Return accumulators at which codes change, and just below, and the codes there.
 
     A function that never falls as ``direction * acc`` rises gives every code, if it gives these.
+
+    Parameters
+    ----------
+    thresholds : ndarray of int64, shape (steps, out_channels)
+    direction : ndarray of int64, shape (out_channels,)
+    reachable : (ndarray, ndarray)
+        See `ConvLayer.accumulator_range`.
 
     Returns
     -------
     acc, codes : ndarray of int32 and int64, shape (points, out_channels)
     """
-    thresholds, direction = layer.threshold_unit
-    low, high, at, below = _at_and_below(layer)
+    low, high, at, below = _at_and_below(thresholds, direction, reachable)
     # Points out of reach would ask for codes that no accumulator gets.
     points = np.clip(np.concatenate([at, below, [low, high]]), low, high)
     expected = np.stack(
@@ -159,10 +167,11 @@ def codes_at_thresholds(layer: ConvLayer) -> tuple[np.ndarray, np.ndarray]:
     return (points * direction).astype(np.int32), expected
 
 
-def _at_and_below(layer: ConvLayer) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _at_and_below(
+    thresholds: np.ndarray, direction: np.ndarray, reachable: tuple[np.ndarray, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return ends of the range of ``direction * acc``, thresholds within it, and what is below."""
-    thresholds, direction = layer.threshold_unit
-    ends = np.stack(layer.accumulator_range) * direction
+    ends = np.stack(reachable) * direction
     low, high = ends.min(axis=0), ends.max(axis=0)
     # A threshold that is always or never reached binds at the end of the range alone.
     return low, high, np.maximum(thresholds, low), np.minimum(thresholds - 1, high)
@@ -170,7 +179,8 @@ def _at_and_below(layer: ConvLayer) -> tuple[np.ndarray, np.ndarray, np.ndarray,
 
 def _fitted(layer: ConvLayer) -> _Fitted:
     thresholds, direction = layer.threshold_unit
-    low, high, at, below = _at_and_below(layer)
+    unit = thresholds, direction, layer.accumulator_range
+    low, high, at, below = _at_and_below(*unit)
     always, never = thresholds <= low, thresholds > high
     codes = np.arange(1, len(thresholds) + 1)[:, None]
 
@@ -189,7 +199,7 @@ def _fitted(layer: ConvLayer) -> _Fitted:
     is_constant = np.all(always | never, axis=0)
     slope = np.where(is_constant, 0, slope)
     intercept = np.where(is_constant, always.sum(axis=0) + 0.5, intercept)
-    return _Fitted(slope, intercept, *codes_at_thresholds(layer), len(thresholds))
+    return _Fitted(slope, intercept, *codes_at_thresholds(*unit), len(thresholds))
 
 
 def _is_exact(affine: Affine, acc: np.ndarray, expected: np.ndarray, steps: int) -> bool:

@@ -15,7 +15,6 @@ from ..nest.geometry import by_block
 from ..tir import Expr, constant, load, vector
 from .accumulators import Accumulators
 from .affine import CodeWriter
-from .needed_steps import needed_steps
 from .step_constants import StepConstants
 
 
@@ -38,7 +37,7 @@ class ComputedPlanes(Epilogue):
     def __init__(self, layer: ConvLayer, terms: AccumulatorTerms, block: int, isa: Isa):
         super().__init__(layer, terms, block)
         self.accumulators = Accumulators(layer, terms, block)
-        self.steps = StepConstants(layer, needed_steps(layer), block)
+        self.steps = StepConstants(layer, layer.code_steps, block)
         self.writer = CodeWriter(layer, block, isa, are_limited=True)
 
     @property

@@ -13,41 +13,40 @@ import numpy as np
 from ...encoding import Encoding
 from ...layer import RESIDUAL, STEP_CONSTANTS, FloatStep
 from .float32 import op_name
-from .steps import Chain, Step
+from .steps import Step
 from .unary import Unary
 
-Steps = tuple[FloatStep, ...]
 # Roundings of an encoder, as steps.
 _ROUNDINGS = {"half_even": "round", "floor": "floor", "ceil": "ceil", "toward_zero": "trunc"}
 _SAME = {name for name in STEP_CONSTANTS if name not in ("astype", RESIDUAL)}
 
 
-def code_steps(chain: Chain, encoding: Encoding, channels: int) -> Steps | None:
-    """Return the steps from an accumulator to its code, None where one isn't among them.
+def code_steps(steps: Sequence[Step], encoding: Encoding, channels: int) -> tuple[FloatStep, ...]:
+    """Return the steps from an accumulator to its code, none where one isn't among them.
 
     The code is float32, and limited to what its bits hold by whoever computes it.
 
     Parameters
     ----------
-    chain : Chain
+    steps : sequence of Step
+        From the accumulator to the encoder.
     encoding : Encoding
         Of one scale.
     channels : int
         Of the accumulators.
     """
-    if not chain.steps or op_name(chain.steps[0].call) != "relax.astype":
-        return None
-    found = [FloatStep("astype")]
-    for step in chain.steps[1:]:
-        read = _read(step, channels)
-        if read is None:
-            return None
-        found += read
-    encoder = _of_encoder(encoding, channels)
-    return None if encoder is None else (*found, *encoder)
+    if not steps or op_name(steps[0].call) != "relax.astype":
+        return ()
+    if encoding.rounding not in _ROUNDINGS or not encoding.is_positional:
+        return ()
+    found = [_read(step, channels) for step in steps[1:]]
+    known = [step for step in found if step is not None]
+    if len(known) < len(found):
+        return ()
+    return (FloatStep("astype"), *known, *_of_encoder(encoding, channels))
 
 
-def _read(step: Step, channels: int) -> Sequence[FloatStep] | None:
+def _read(step: Step, channels: int) -> FloatStep | None:
     op = step.function
     if not isinstance(op, Unary):
         return None
@@ -64,7 +63,7 @@ def _read(step: Step, channels: int) -> Sequence[FloatStep] | None:
         return None
     rows = [_by_channel(value, channels) for value in values]
     constants = [row for row in rows if row is not None]
-    return [FloatStep(name, tuple(constants))] if len(constants) == len(rows) else None
+    return FloatStep(name, tuple(constants)) if len(constants) == len(rows) else None
 
 
 def _by_channel(value: np.ndarray | np.float32, channels: int) -> np.ndarray | None:
@@ -75,10 +74,8 @@ def _by_channel(value: np.ndarray | np.float32, channels: int) -> np.ndarray | N
     return np.ascontiguousarray(np.broadcast_to(value.reshape(-1), (channels,)))
 
 
-def _of_encoder(encoding: Encoding, channels: int) -> Steps | None:
+def _of_encoder(encoding: Encoding, channels: int) -> Sequence[FloatStep]:
     """Return `Encoding.quantize` as steps, but for the limits that any code of its bits has."""
-    if encoding.rounding not in _ROUNDINGS or not encoding.is_positional:
-        return None
     late = np.float32(encoding.late_zero_point)
     steps = [
         ("divide", encoding.scale.reshape(-1)[0], 1),
@@ -87,12 +84,8 @@ def _of_encoder(encoding: Encoding, channels: int) -> Steps | None:
         ("add", late, 0),
         ("minimum", np.float32(encoding.max_code), 2**encoding.bits - 1),  # Of a narrow range.
     ]
-    return tuple(
-        FloatStep(name) if value is None else FloatStep(name, (_full(value, channels),))
+    return [
+        FloatStep(name, () if value is None else (np.full(channels, value, np.float32),))
         for name, value, neutral in steps
         if value is None or value != neutral
-    )
-
-
-def _full(value: np.float32, channels: int) -> np.ndarray:
-    return np.full(channels, value, np.float32)
+    ]
