@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from tvm import tirx
 
-from .tir import Vector, constant, intrinsic, lane_constants, reinterpret, vector
+from ..te.intrinsic import intrinsic
+from .tir import Vector, constant, lane_constants, reinterpret, vector
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ import numpy as np
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
+from ..te.intrinsic import intrinsic
 from .isa import Isa
-from .tir import Vector, constant, intrinsic, joined, reinterpret, vector
+from .tir import Vector, constant, joined, reinterpret, vector
 
 MAX_SIGNED = 127
 

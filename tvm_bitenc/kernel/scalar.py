@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from tvm import tirx
 
+from ..te.intrinsic import intrinsic
 from .isa import Isa
-from .tir import Vector, intrinsic
+from .tir import Vector
 
 
 @dataclass(frozen=True)

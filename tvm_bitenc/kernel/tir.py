@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import accumulate
 from typing import TypeAlias
 
 import tvm
 from tvm import tirx
-from tvm.target import codegen
 from tvm.tirx.script import builder as T
 
 Expr: TypeAlias = "tirx.Expr | int"  # An index or a number.
@@ -46,14 +45,6 @@ def reinterpret(dtype: str, value: Vector) -> Vector:
     return tvm.ir.Call("tirx.reinterpret", [value], ret_ty=dtype)
 
 
-def intrinsic(dtype: str, name: str, *arguments: Vector) -> Vector:
-    """Call an LLVM intrinsic by name."""
-    found = codegen.llvm_lookup_intrinsic_id(name)
-    if not found:
-        raise ValueError(f"this LLVM has no intrinsic {name}")
-    return tirx.call_llvm_pure_intrin(dtype, tirx.const(found, "uint32"), *arguments)
-
-
 def joined(dtype: str, lanes: int, parts: Sequence[Vector]) -> Vector:
     """Put vectors of `lanes` lanes each side by side, pair by pair."""
     parts = list(parts)
@@ -81,6 +72,16 @@ def imported(functions: str) -> AbstractContextManager:
     if not functions:
         return nullcontext()
     return T.attr(tirx.const(0, "int32"), "pragma_import_llvm", functions)
+
+
+@contextmanager
+def only_if(is_asked: bool, condition: Vector) -> Iterator[None]:
+    """Scope of what happens under a condition, if that is asked at all."""
+    if not is_asked:
+        yield
+        return
+    with T.If(condition), T.Then():
+        yield
 
 
 class Register:

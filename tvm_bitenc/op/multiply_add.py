@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from tvm import relax, te, tirx
-from tvm.target import codegen
 
+from ..te.intrinsic import intrinsic
 from .registration import describe, make_call, register_op, tensor_shape
 
 
@@ -48,12 +48,10 @@ def _infer_type(call: relax.Call) -> relax.TensorType:
 
 
 def _legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
-    fused = tirx.const(codegen.llvm_lookup_intrinsic_id("llvm.fma"), "uint32")
-
     def compute(*tensors: te.Tensor) -> te.Tensor:
         def element(*index) -> tirx.Expr:
             values = (_broadcast(tensor, index) for tensor in tensors)
-            return tirx.call_llvm_pure_intrin("float32", fused, *values)
+            return intrinsic("float32", "llvm.fma", *values)
 
         return te.compute(tensors[0].shape, element, name="multiply_add")
 

@@ -14,14 +14,15 @@ from ..op.matmul import branch_matmul_op, transposes_b
 from ..op.registration import is_call_to
 from ..target import Target
 from ..te.function import sizes_of
+from .parallel import TASKS_PER_THREAD, threads_for
 
 MAX_VECTORS, MAX_ROWS = 4, 12
 MIN_ROWS = 32  # Of a part: each lays all right codes out for itself.
-MIN_PARALLEL_MACS = 1 << 22
-TASKS_PER_THREAD = 2
 
 
-def branch_matmul(call: relax.Call, target: Target, isa: Isa) -> Kernel | None:
+def branch_matmul(
+    call: relax.Call, target: Target, isa: Isa, _family: object = None
+) -> Kernel | None:
     """Return the kernel of such a product, None where it takes a more general rule."""
     if not is_call_to(call, branch_matmul_op) or not _has_products(isa):
         return None
@@ -35,7 +36,7 @@ def branch_matmul(call: relax.Call, target: Target, isa: Isa) -> Kernel | None:
         return None
     forms = unsigned_form(act, act_offset, isa.most_code), signed_form(weight, weight_offset)
     known = sizes_of(call.ty.shape, 1)[0]
-    threads = _threads(known * rows * terms * size.columns, target)
+    threads = threads_for(known * rows * terms * size.columns, target)
     tile = default_tile(size, isa, threads, known)
     return matmul_kernel(size, batch, forms, isa, tile, threads > 1)
 
@@ -66,10 +67,3 @@ def default_tile(size: MatmulSize, isa: Isa, threads: int, batch: int) -> Matmul
 def _has_products(isa: Isa) -> bool:
     """Whether its products of bytes beat the 16-bit ones that LLVM finds: on NEON just some do."""
     return isa.has_dot or not isinstance(isa, Neon)
-
-
-def _threads(macs: int, target: Target) -> int:
-    """Threads to make work for; the pool may have fewer."""
-    if target.threads == 1 or macs < MIN_PARALLEL_MACS:
-        return 1
-    return target.threads or 4

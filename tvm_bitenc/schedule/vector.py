@@ -34,11 +34,10 @@ from ..op.registration import constant_value, is_call_to
 from ..target import Target
 from ..te.function import sizes_of
 from .matmul import branch_matmul
+from .parallel import TASKS_PER_THREAD, threads_for
 from .rule import Rule, RuleSet, Space
 from .work import Work
 
-TASKS_PER_THREAD = 2
-MIN_PARALLEL_MACS = 1 << 22
 MIN_PARALLEL_VALUES = 1 << 16
 WORD = 64
 OCTET = 8  # Fewest channels whose bits fill an integer.
@@ -112,7 +111,7 @@ def vector_rules(
         isa = isa_of(target)
         return None if isa is None else costs(family.works(layer, isa), layer, target)
 
-    rules = rule(conv2d), rule(matmul), rule(packed_encode), rule(pack)
+    rules = rule(conv2d), rule(branch_matmul), rule(packed_encode), rule(pack)
     return RuleSet(name, rules, space_of, costs_of, isa_of, family.best, frozenset(features))
 
 
@@ -138,7 +137,7 @@ def conv2d(
     layer, product_class = _seen(call, isa, family)
     if product_class is None:
         return None
-    threads = _threads(layer, target)
+    threads = threads_for(layer.macs, target)
     tile = tile or default_tile(layer, isa, threads, product_class, family)
     product = product_class(layer, isa, tile)
     if layer.geometry.groups > 1 and product.terms.has_act_sum:
@@ -158,7 +157,7 @@ def space(call: relax.Call, target: Target, isa: IsaT, family: Family[IsaT]) -> 
     layer, product = _seen(call, isa, family)
     if product is None:
         return None
-    threads, lanes = _threads(layer, target), product.lanes_of(layer, isa)
+    threads, lanes = threads_for(layer.macs, target), product.lanes_of(layer, isa)
     default = default_tile(layer, isa, threads, product, family)
     groups, height = layer.geometry.groups, layer.output_size[0]
 
@@ -201,11 +200,6 @@ def _seen(
     return layer, product_class
 
 
-def matmul(call: relax.Call, target: Target, isa: Isa, _family: Family) -> Kernel | None:
-    """Return the kernel of a product of two matrices of codes."""
-    return branch_matmul(call, target, isa)
-
-
 def packed_encode(call: relax.Call, target: Target, isa: Isa, _family: Family) -> Kernel | None:
     """Return the kernel that encodes and packs a float image."""
     if not is_call_to(call, packed_encode_op):
@@ -225,13 +219,6 @@ def pack(call: relax.Call, target: Target, isa: Isa, _family: Family) -> Kernel 
     parallel = target.threads != 1 and math.prod(sizes_of(shape, 1)) >= MIN_PARALLEL_VALUES
     shape = sizes_of(shape, tirx.Var("batch", "int32"))
     return pack_kernel(shape, int(call.attrs["bits"]), isa, parallel)
-
-
-def _threads(layer: ConvLayer, target: Target) -> int:
-    """Threads to make work for; the pool may have fewer."""
-    if target.threads == 1 or layer.macs < MIN_PARALLEL_MACS:
-        return 1
-    return target.threads or 4
 
 
 def _epilogue(layer: ConvLayer, product: Product) -> Epilogue | None:

@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tvm import tirx
-from tvm.target import codegen
 
+from .intrinsic import intrinsic
 from .limited import at_least, at_most
 from .rounded import rounded
 
@@ -122,7 +122,7 @@ def _tanh_of_size(x: tirx.Var) -> tirx.Expr:
 
 
 def _with_sign(size: tirx.Expr, x: tirx.Expr) -> tirx.Expr:
-    return _intrinsic("llvm.copysign", size, x)
+    return intrinsic(FLOAT, "llvm.copysign", size, x)
 
 
 def _polynomial(coefficients: Sequence[float], x: tirx.Expr) -> tirx.Expr:
@@ -134,12 +134,7 @@ def _polynomial(coefficients: Sequence[float], x: tirx.Expr) -> tirx.Expr:
 
 
 def _fused(a: tirx.Expr, b: tirx.Expr, c: tirx.Expr) -> tirx.Expr:
-    return _intrinsic("llvm.fma", a, b, c)
-
-
-def _intrinsic(name: str, *arguments: tirx.Expr) -> tirx.Expr:
-    found = tirx.const(codegen.llvm_lookup_intrinsic_id(name), "uint32")
-    return tirx.call_llvm_pure_intrin(FLOAT, found, *arguments)
+    return intrinsic(FLOAT, "llvm.fma", a, b, c)
 
 
 def _number(value: float) -> tirx.Expr:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tvm import te, tirx
-from tvm.target import codegen
 
 from ..layer import RESIDUAL, FloatStep
+from .intrinsic import intrinsic
 from .limited import at_least, at_most
 
 # As LLVM calls them.
@@ -41,26 +41,21 @@ def apply_step(
     if name == "astype":
         return tirx.Cast(dtype, value)
     if name == "multiply":
-        return _intrinsic(dtype, "llvm.arithmetic.fence", value * constants[0])
+        return intrinsic(dtype, "llvm.arithmetic.fence", value * constants[0])
     if name == "divide":
         return value / constants[0]
     if name in ROUNDINGS:
-        return _intrinsic(dtype, ROUNDINGS[name], value)
+        return intrinsic(dtype, ROUNDINGS[name], value)
     if name == "multiply_add":
-        return _intrinsic(dtype, "llvm.fma", value, *constants)
+        return intrinsic(dtype, "llvm.fma", value, *constants)
     if name == "clip":
         return at_most(at_least(value, constants[0]), constants[1])
     if name == "prelu":
-        sloped = _intrinsic(dtype, "llvm.arithmetic.fence", value * constants[0])
+        sloped = intrinsic(dtype, "llvm.arithmetic.fence", value * constants[0])
         return tirx.Select(value > 0, value, sloped)
     if name in ("maximum", "minimum"):
         return (at_least if name == "maximum" else at_most)(value, constants[0])
     return value + (residual if name == RESIDUAL else constants[0])
-
-
-def _intrinsic(dtype: str, name: str, *arguments):
-    found = tirx.const(codegen.llvm_lookup_intrinsic_id(name), "uint32")
-    return tirx.call_llvm_pure_intrin(dtype, found, *arguments)
 
 
 def float_steps(

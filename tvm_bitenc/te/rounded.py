@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tvm
 import tvm_ffi
 from tvm import tirx
-from tvm.target import codegen
+
+from .intrinsic import intrinsic
 
 
 def rounded(value: tirx.Expr) -> tirx.Expr:
@@ -13,12 +15,11 @@ def rounded(value: tirx.Expr) -> tirx.Expr:
     ``a * b + c`` in one instruction rounds once, where the CPU has it; then the same network would
     round differently on two CPUs, and a code could differ by one. ``a + b - b`` would become ``a``.
     """
-    fence = tirx.const(codegen.llvm_lookup_intrinsic_id("llvm.arithmetic.fence"), "uint32")
-    if _is_rounded(value, fence):
-        return value
-    return tirx.call_llvm_pure_intrin(str(value.ty), fence, value)
+    fenced = intrinsic(str(value.ty), "llvm.arithmetic.fence", value)
+    return value if _calls_the_same(value, fenced) else fenced
 
 
-def _is_rounded(value: tirx.Expr, fence: tirx.Expr) -> bool:
-    is_intrinsic = getattr(getattr(value, "op", None), "name", "") == "tirx.call_llvm_pure_intrin"
-    return is_intrinsic and tvm_ffi.structural_equal(value.args[0], fence)
+def _calls_the_same(value: tirx.Expr, call: tvm.ir.Call) -> bool:
+    """Whether a value is a call of the same intrinsic."""
+    is_call = isinstance(value, tvm.ir.Call) and value.op.same_as(call.op)
+    return is_call and tvm_ffi.structural_equal(value.args[0], call.args[0])

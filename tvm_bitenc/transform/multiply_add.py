@@ -22,8 +22,8 @@ import tvm
 from tvm import tirx
 
 from ..features import fuses_multiply_add
-from ..kernel.tir import intrinsic
 from ..target import Target
+from ..te.intrinsic import intrinsic
 from .loops import map_bodies
 
 

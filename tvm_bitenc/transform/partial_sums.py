@@ -25,7 +25,7 @@ from tvm import s_tir, tirx
 from ..features import vector_bytes
 from ..target import Target
 from .fold_constants import is_scheduled
-from .loops import divisor, loads_of, map_functions, uses
+from .loops import divisor, map_functions, runs_along_memory, static_count
 
 PARTS = 16
 MIN_PARTS = 4  # Of a row that sixteen don't divide.
@@ -68,19 +68,11 @@ def _parts(block: s_tir.SBlock) -> int:
         block.body.value, (tirx.Add, tirx.Max)
     ):
         return 1
-    is_row = all(_runs_along(load, last.var) for load in loads_of(block))
-    if str(block.body.value.ty) != "float32" or not is_row:
+    length = static_count(block, len(outer))
+    is_row = runs_along_memory(block, len(outer))
+    if str(block.body.value.ty) != "float32" or length is None or not is_row:
         return 1
-    if not isinstance(last.dom.extent, tirx.IntImm):
-        return 1
-    length = int(last.dom.extent)
     return divisor(length, min(PARTS, length // 2))
-
-
-def _runs_along(load: tvm.ir.TensorLoad, row: tirx.Var) -> bool:
-    *outer, last = load.indices or [tirx.const(0)]
-    stands_still = not uses(last, [row])
-    return (last.same_as(row) or stands_still) and not any(uses(i, [row]) for i in outer)
 
 
 def _split(

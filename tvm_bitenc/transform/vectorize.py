@@ -29,8 +29,8 @@ import tvm
 from tvm import s_tir
 
 from ..features import vector_bytes
-from ..kernel.tir import intrinsic
 from ..target import Target
+from ..te.intrinsic import intrinsic
 from .fold_constants import is_scheduled
 from .loops import (
     buffer_of,

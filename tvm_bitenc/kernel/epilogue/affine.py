@@ -12,11 +12,12 @@ from tvm.tirx.script import builder as T
 
 from ...encoding import WORD_BITS
 from ...layer import ConvLayer
+from ...te.intrinsic import intrinsic
 from ..accumulator import AccumulatorTerms
 from ..contract import Epilogue, Sums, TileContext
 from ..isa import Isa
 from ..nest.geometry import by_block
-from ..tir import Expr, constant, intrinsic, joined, load, reinterpret, vector
+from ..tir import Expr, constant, joined, load, reinterpret, vector
 from ..transpose import planes_of_parts
 from .accumulators import Accumulators
 from .affine_fit import Affine, FixedAffine, fit_affine

@@ -7,7 +7,18 @@ from dataclasses import dataclass
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
-from ..tir import Expr, Register, Vector, load, load_some, reinterpret, splat, store, vector
+from ..tir import (
+    Expr,
+    Register,
+    Vector,
+    load,
+    load_some,
+    only_if,
+    reinterpret,
+    splat,
+    store,
+    vector,
+)
 from .byte_products import ByteProducts
 from .size import MatmulSize
 from .wrapping import sum_of_lanes, wrapped, wrapping
@@ -75,12 +86,8 @@ class LeftCodes:
         copy = T.alloc_buffer((count * stride,), products.left_dtype)
         sums = T.alloc_buffer((count,), "uint32") if has_sums else None
         rows = Rows(copy, 0, stride, sums)
-        with T.serial(0, count) as row:
-            if is_partial:
-                with T.If(first + row < size.rows), T.Then():
-                    self._copy(start + row * size.terms, rows, row)
-            else:
-                self._copy(start + row * size.terms, rows, row)
+        with T.serial(0, count) as row, only_if(is_partial, first + row < size.rows):
+            self._copy(start + row * size.terms, rows, row)
         return rows
 
     def _copy(self, start: Expr, rows: Rows, row: Expr) -> None:

@@ -13,8 +13,7 @@ Columns lie in 32-bit lanes, a few terms deep; see `byte_products.py` for how th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
 from typing import TypeAlias
@@ -34,6 +33,7 @@ from ..tir import (
     flat,
     imported,
     load,
+    only_if,
     reinterpret,
     splat,
     store_some,
@@ -156,11 +156,11 @@ class _Nest:
         rows, parts, count = self.tile.rows, self.parts, self.tiles_to_part
         with (
             T.serial(0, count) as tile,
-            _only_if(count * parts > self.tiles, task.part * count + tile < self.tiles),
+            only_if(count * parts > self.tiles, task.part * count + tile < self.tiles),
         ):
             self._write_tile(task, panel, tile * rows, rows)
         if self.last_rows:
-            with _only_if(parts > 1, task.part == parts - 1):
+            with only_if(parts > 1, task.part == parts - 1):
                 row = T.Bind(self.tiles * rows - task.first)
                 self._write_tile(task, panel, row, self.last_rows)
 
@@ -211,13 +211,3 @@ class _Nest:
         if rest:
             add_late(whole * late, rest)
         return totals
-
-
-@contextmanager
-def _only_if(is_asked: bool, condition: Expr) -> Iterator[None]:
-    """Write what follows under a condition, where there is any."""
-    if not is_asked:
-        yield
-        return
-    with T.If(condition), T.Then():
-        yield
