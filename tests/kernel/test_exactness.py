@@ -8,7 +8,7 @@ import pytest
 from tests.kernel.cases import WIDTHS, A, W, codes_of, layers_of, steps_of, thresholded, unusual
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.op import branch_conv2d, threshold
-from tvm_bitenc.schedule import vector
+from tvm_bitenc.schedule import parallel, vector
 from tvm_bitenc.strategy import STRATEGIES
 
 SLOW = pytest.mark.slow  # Compiling many kernels takes minutes.
@@ -88,7 +88,7 @@ def test_every_bit_differs(strategy, target, random_layer, assert_exact):
 def test_threads(strategy, threads, target, random_layer, assert_exact):
     window = dict(channels=64, out_channels=64, size=(14, 14), padding=1)
     layer = random_layer(0, W, A, **window)
-    assert vector.MIN_PARALLEL_MACS <= 14 * 14 * 64 * 64 * 9
+    assert parallel.MIN_PARALLEL_MACS <= 14 * 14 * 64 * 64 * 9
     assert_exact([layer], strategy=strategy, target=target, threads=threads)
 
 

@@ -10,7 +10,7 @@ import tvm_bitenc
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.op import branch_conv2d, threshold
 from tvm_bitenc.reference import pads, pair
-from tvm_bitenc.schedule import vector
+from tvm_bitenc.schedule import parallel, vector
 
 CHANNELS = (1, 3, 17, 64, 66, 130)
 BITS = ((1, 1), (2, 2), (3, 5), (8, 8))
@@ -171,7 +171,7 @@ def test_thresholds_of_all_epilogues(
 
 def test_threads_share_channels(target, random_layer, kinds, kernels, monkeypatch, assert_exact):
     """Images of few rows are split by channels."""
-    monkeypatch.setattr(vector, "MIN_PARALLEL_MACS", 1)
+    monkeypatch.setattr(parallel, "MIN_PARALLEL_MACS", 1)
     weight, act = kinds["symmetric"](2, 2.0), kinds["signed"](2, 2.0)
     layers = [
         depthwise(random_layer, i, weight, act, 256, size=size, padding=1)

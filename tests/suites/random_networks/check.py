@@ -17,7 +17,7 @@ from tests.suites.isolated import Outcome, Wrong, run
 
 from .onnx_network import OnnxNetwork, expected
 from .plan import Plan, inputs_of
-from .recipe import Recipe, recipe_of, simpler
+from .recipe import Recipe, Step, recipe_of, simpler
 from .torch_network import TorchNetwork, exported
 
 LIMIT = 120.0  # Seconds of a network in a child.
@@ -78,7 +78,15 @@ def outcomes(
     observe: Callable[[int, Outcome], None] | None = None,
 ) -> list[Outcome]:
     """Check many recipes, each in a process of its own; what fails is observed at once."""
+    _warm_up(recipes)
     return run(check, recipes, LIMIT, workers, observe)
+
+
+def _warm_up(recipes: list[Recipe]) -> None:
+    """Import and build a layer of each framework: the first of a process takes far longer."""
+    for framework in {recipe.framework for recipe in recipes}:
+        plan = Plan(Recipe(0, (Step("conv"),), framework))
+        be.build(IMPORTS[framework](plan, inputs_of(plan))[0], threads=1)
 
 
 def recipes_of(seeds: list[int], frameworks: tuple[str, ...]) -> list[Recipe]:
