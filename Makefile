@@ -32,10 +32,10 @@ $(TUTORIALS): tutorial-%: $(READY)
 	echo "tutorials/$*.py: done in $$(($$(date +%s) - start)) s"; rm build/$@.log
 
 test: $(READY)  ## run the tests, without the long sweeps
-	$(BIN)/pytest -n auto -m "not slow"
+	$(BIN)/pytest -n auto --dist worksteal -m "not slow"
 
 slow: $(READY)  ## run the long sweeps
-	$(BIN)/pytest -n auto -m slow
+	$(BIN)/pytest -n auto --dist worksteal -m slow
 
 aarch64: $(READY)  ## get an AArch64 Python with TVM, for the tests of RPC under QEMU
 	$(BIN)/python tests/deploy/aarch64.py build/aarch64

@@ -125,6 +125,15 @@ def test_rows_of_other_lengths_stay(module_of, assert_same_ir):
     assert_same_ir(ChannelsLast()(mod), mod)
 
 
+def test_one_number_without_axes_stays(module_of, assert_same_ir):
+    def body(builder, x):
+        number = builder.emit(op.reshape(builder.emit(op.permute_dims(x, NCHW)), ()))
+        return op.multiply(number, relax.const(np.float32(2)))
+
+    mod = module_of([(1, 1, 1, 1)], body)
+    assert_same_ir(ChannelsLast()(mod), mod)
+
+
 def image_module(function, module_of):
     def body(builder, x):
         y = builder.emit(function(builder.emit(op.permute_dims(x, NCHW))))

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import tvm
-from tvm import relax
+from tvm import relax, topi
 from tvm.script import ir as I
 from tvm.script import relax as R
 from tvm.script import tirx as T
 
 import tvm_bitenc as be
+from tvm_bitenc.transform import no_lowering
 from tvm_bitenc.transform.fold_constants import FoldConstants
 
 ONE, TWO = (relax.const(np.full(4, value, np.float32)) for value in (1, 2))
@@ -64,6 +65,28 @@ class After:
 
 def test_golden(assert_same_ir):
     assert_same_ir(FoldConstants()(Before), After)
+
+
+def test_what_constants_give_is_constant_and_one_program_computes_all(monkeypatch):
+    programs, compile_ = [], tvm.compile
+    monkeypatch.setattr(tvm, "compile", lambda *a, **k: programs.append(1) or compile_(*a, **k))
+    x = relax.Var("x", relax.TensorType((4,), "float32"))
+    builder = relax.BlockBuilder()
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            two = builder.emit_te(topi.add, ONE, ONE)
+            three = builder.emit_te(topi.add, two, ONE)
+            six = builder.emit_te(topi.multiply, two, three)
+            y = builder.emit_te(topi.multiply, x, builder.emit(six))
+            y = builder.emit_output(relax.Tuple([y, three]))
+        builder.emit_func_output(y)
+    folded = FoldConstants()(builder.finalize())
+    assert len(programs) == 1
+    assert [var.name_hint for var in folded.get_global_vars()] == ["main", "multiply"]
+    monkeypatch.undo()
+    numbers = np.arange(4, dtype=np.float32)
+    found = be.build(folded, threads=1, pipeline=no_lowering)(numbers)
+    assert [list(value) for value in found] == [list(6 * numbers), [3] * 4]
 
 
 def test_the_module_is_left_as_it_was():

@@ -113,9 +113,14 @@ def _is_pixels(expr: relax.Expr) -> bool:
 def _rows(expr: relax.Expr, graph: Graph) -> relax.Expr | None:
     """Return the tensor (N, 1, 1, C) that one of the shape (..., C) is the reshaping of."""
     source = _pixels(expr, graph)
-    if source is None or str(source.ty.shape[-1]) != str(expr.ty.shape[-1]):
+    if source is None or _row_length(source) != _row_length(expr):
         return None
     return source
+
+
+def _row_length(expr: relax.Expr) -> str:
+    """Size of the last axis, as text; none of one number without axes."""
+    return "".join(map(str, list(expr.ty.shape)[-1:]))
 
 
 def _unary_of_rows(call: relax.Call, graph: Graph) -> relax.Expr | None:
