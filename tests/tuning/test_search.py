@@ -12,7 +12,7 @@ from tvm_bitenc.tuning.task import DEFAULT, distance
 
 def test_the_default_is_the_first_and_nothing_comes_twice(tiny_tasks):
     (task,) = tiny_tasks()
-    task.candidates = task.candidates[:100]  # Making a kernel of each to the end takes time.
+    task.candidates = task.candidates[:40]  # Making a kernel of each to the end takes time.
     search, seen = Search(task, SpeedModel(), set(), 0), []
     while batch := search.next_batch(16):
         seen += batch

@@ -34,7 +34,7 @@ from ..op.registration import constant_value, is_call_to
 from ..target import Target
 from ..te.function import sizes_of
 from .matmul import branch_matmul
-from .parallel import TASKS_PER_THREAD, threads_for
+from .parallel import MAX_IDLE, TASKS_PER_THREAD, idle, threads_for
 from .rule import Rule, RuleSet, Space
 from .work import Work
 
@@ -262,9 +262,8 @@ def default_tile(
     rows = rows_at_once(layer, product.row_bytes(layer, isa), family.prepared_bytes, tasks)
     done = layer.input_shape[0] * layer.output_size[0] // rows
     blocks = layer.geometry.groups * padded_blocks(layer, vectors * lanes)
-    splits = next(
-        (d for d in range(1, blocks + 1) if blocks % d == 0 and d * done >= tasks), blocks
-    )
+    enough = [d for d in divisors(blocks) if d * done >= tasks] or [blocks]
+    splits = next((d for d in enough if idle(d * done, threads) <= MAX_IDLE), enough[0])
     return Tile(pixels, vectors, rows, splits)
 
 
