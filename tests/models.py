@@ -287,14 +287,14 @@ IMAGE, SOUND = (2, 3, 16, 16), (2, 2, 64)
 # A function that makes each network, and the shape of its input. Small enough for every run,
 SMALL = {
     "mobilenetv2": (lambda: MobileNetV2(0.5, (1, 2, 0, 0, 0, 0, 0)), (1, 3, 16, 16)),
-    "vgg": (lambda: VGG((16, "M", 32, 32, "M")), IMAGE),
     "unet": (lambda: UNet(depth=1), IMAGE),
-    "ssd": (lambda: SSD(maps=2), (1, 3, 32, 32)),
     "attention": (Attention, IMAGE),
     "audio": (Audio, SOUND),
 }
 # for the long run, as they take longer to compile,
 SLOW = {
+    "small ssd": (lambda: SSD(maps=2), (1, 3, 32, 32)),
+    "small vgg": (lambda: VGG((16, "M", 32, 32, "M")), IMAGE),
     "small resnet18": (lambda: ResNet18(2, 2, num_classes=10, width=16), (1, 3, 32, 32)),
     "deeper unet": (UNet, IMAGE),
     "unet with nearest upsampling": (lambda: UNet(transposed=False), IMAGE),

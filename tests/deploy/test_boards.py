@@ -86,8 +86,9 @@ def board_tools():
 @pytest.mark.parametrize(
     "cpu, make_network",
     [
-        *[("cortex-m3", digits), ("cortex-m4", digits), ("cortex-m3", residual)],
-        *slowly(("cortex-m7", digits), ("cortex-m4", residual), ("cortex-m7", residual)),
+        *[("cortex-m3", digits), ("cortex-m4", residual)],
+        *slowly(("cortex-m4", digits), ("cortex-m7", digits)),
+        *slowly(("cortex-m3", residual), ("cortex-m7", residual)),
     ],
 )
 def test_microcontrollers(cpu, make_network, board_tools, tmp_path, same):
@@ -142,8 +143,8 @@ def test_boards_of_the_example_are_those_of_the_targets():
 @pytest.mark.parametrize(
     "name, make_network",
     [
-        ("riscv64", digits),
-        *slowly(("riscv64", residual), ("riscv64-zbb", digits), ("riscv64-v", digits)),
+        ("riscv64", residual),
+        *slowly(("riscv64", digits), ("riscv64-zbb", digits), ("riscv64-v", digits)),
     ],
 )
 def test_riscv(name, make_network, tmp_path, same):

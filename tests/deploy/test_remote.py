@@ -192,6 +192,7 @@ def run_in_background(path, x, there) -> tuple[threading.Thread, list]:
     return thread, errors
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_in_mid_run(program, path, digits, same, wait_until):
     """First the process of the session, then the whole server: an error, and nothing left."""
     serving = program()

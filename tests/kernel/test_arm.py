@@ -83,7 +83,7 @@ def check(layers_module, same):
     return run
 
 
-@on("cortex-a53", *slowly("cortex-a72", "cortex-a76"), "neoverse-n2", "armv7-neon", *SCALAR[:3])
+@on("cortex-a53", "armv7-neon", "riscv64", *slowly("cortex-a72", "cortex-a76", "neoverse-n2"))
 def test_some_bits(target, random_layer, kinds, check):
     check(layers_of(SOME_BITS, random_layer, kinds), target)
 
@@ -112,7 +112,7 @@ def test_unusual_layers(target, random_layer, check):
     check(unusual(random_layer), target)
 
 
-@on("cortex-a72", *slowly("neoverse-n2", "armv7-neon"), "cortex-m3", *slowly(*SCALAR[1:]))
+@on("cortex-m3", *slowly("cortex-a72", "neoverse-n2", "armv7-neon", *SCALAR[1:]))
 def test_thresholds_of_all_epilogues(target, random_layer, module_of, same):
     """Few, many, and uneven thresholds end in codes by different ways."""
     weight, act = Encoding.symmetric(2, 2.0), Encoding.unsigned(3, 2.0)
@@ -143,13 +143,12 @@ def resnet():
     return ResNet18(2, 2, 10), torch.randn(1, 3, 64, 64)
 
 
+@SLOW  # `tests.deploy.bundle` has the digits on 64-bit ARM always.
 @pytest.mark.parametrize(
     "make, target",
     [
-        (digits, "cortex-a72"),
-        pytest.param(digits, "cortex-a76", marks=SLOW),
-        pytest.param(resnet, "cortex-a72", marks=SLOW),
-        pytest.param(resnet, "armv7-neon", marks=SLOW),
+        *((digits, "cortex-a72"), (digits, "cortex-a76")),
+        *((resnet, "cortex-a72"), (resnet, "armv7-neon")),
     ],
     indirect=["target"],
 )

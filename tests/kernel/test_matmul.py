@@ -133,7 +133,8 @@ def test_any_batch(target, module_of):
 
 
 @pytest.mark.parametrize(
-    "name", ["cortex-a76", "neoverse-n2", *(pytest.param("cortex-a53", marks=pytest.mark.slow),)]
+    "name",
+    ["neoverse-n2", *(pytest.param(f"cortex-a{n}", marks=pytest.mark.slow) for n in (53, 76))],
 )
 def test_arm(name, check, kinds):
     target = load_target(name, threads=1)

@@ -22,11 +22,13 @@ def test_every_test_of_the_domain():
     assert counts["pass"] >= stated_passes()
 
 
+@pytest.mark.slow  # ONNX's own tests take long to read.
 def test_the_domain_has_both_ways_to_feed():
     names = [case.name for case in cases("test_gather_")]
     assert "test_gather_0, fed" in names and "test_gather_0, constant" in names
 
 
+@pytest.mark.slow
 def test_a_wrong_number_is_told():
     case = next(case for case in cases("test_add") if case.name == "test_add, fed")
     (inputs, outputs), *_ = case.data

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 import tvm_bitenc as be
-from tests.models import SMALL, randomised
+from tests.models import SLOW, SMALL, randomised
 from tvm_bitenc.transform import no_lowering
 
-NAMES = ("vgg", "unet", "audio")  # Pooling, concatenation and upsampling, one dimension.
+NAMES = ("small vgg", "unet", "audio")  # Pooling, concatenation and upsampling, one dimension.
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +20,7 @@ def one_thread():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("make, shape", [SMALL[name] for name in NAMES], ids=NAMES)
+@pytest.mark.parametrize("make, shape", [{**SMALL, **SLOW}[name] for name in NAMES], ids=NAMES)
 def test_networks(make, shape, same):
     torch.manual_seed(0)
     model, x = randomised(make()), torch.randn(shape)

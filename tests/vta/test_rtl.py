@@ -118,6 +118,7 @@ endmodule
 """
 
 
+@pytest.mark.slow
 def test_counters_of_full_width_count(tmp_path):
     (tmp_path / "counts.v").write_text(COUNTS)
     tool(

@@ -11,6 +11,7 @@ from tvm_bitenc.vta.synthesis import Area, areas, frequency, synthesize
 needs_yosys = pytest.mark.skipif(not shutil.which("yosys"), reason="install yosys")
 
 
+@pytest.mark.slow
 @needs_yosys
 def test_dot_product_unit_takes_two_luts_a_bit():
     area = synthesize(load_accelerator(), "dot")["dot"]

@@ -93,6 +93,25 @@ def _at_level(target: tvm.target.Target) -> tvm.target.Target:
     return target if "opt-level" in options else tvm.target.Target({**options, "opt-level": 2})
 
 
+@tvm.transform.module_pass(opt_level=0, name="bitenc.CompactBufferAllocation")
+class _CompactBufferAllocation:
+    """TVM's pass on functions that allocate: on others it takes long to change nothing."""
+
+    def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
+        mod, found = mod.clone(), dict(mod.functions_items())
+        allocating = {var: function for var, function in found.items() if _allocates(function)}
+        mod.update(s_tir.transform.CompactBufferAllocation()(tvm.IRModule(allocating)))
+        return mod
+
+
+def _allocates(function: tvm.ir.BaseFunc) -> bool:
+    """Whether a block of a function has buffers of its own."""
+    found: list[tirx.Buffer] = []
+    blocks = (s_tir.SBlock, lambda block: found.extend(block.alloc_buffers))
+    tvm_ffi.structural_walk(function, blocks)
+    return bool(found)
+
+
 def _check_calls(module: tvm.IRModule) -> None:
     """Raise for a kernel that calls a function by TVM's registry."""
     for var, function in module.functions_items():
@@ -116,7 +135,7 @@ def _lowering() -> tvm.transform.Pass:
             s_tir.transform.LowerInitBlock(),
             s_tir.transform.PlanAndUpdateBufferAllocationLocation(),
             s_tir.transform.ConvertBlocksToOpaque(),
-            s_tir.transform.CompactBufferAllocation(),
+            _CompactBufferAllocation(),
             s_tir.transform.LowerMatchBuffer(),
             tirx.transform.StmtSimplify(),
             s_tir.transform.LowerOpaqueBlock(),
