@@ -139,3 +139,9 @@ def test_a_module_without_quantizers_reports_what_stays_float(module_of):
         assert [layer.reason for layer in report.float_layers] == [
             "its input isn't quantized: it is an input of the network"
         ]
+
+
+@pytest.mark.parametrize("other", [torch.nn.ReLU(), "model.onnx", None])
+def test_what_is_no_module_is_refused(other):
+    with pytest.raises(BitencError, match=f"is of class {type(other).__name__}. Import it with"):
+        be.build(other)

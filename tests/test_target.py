@@ -195,10 +195,15 @@ def test_boards_have_one_thread():
         load_target("cortex-m3", threads=2)
 
 
-@pytest.mark.parametrize("threads", [0, -1])
+@pytest.mark.parametrize("threads", [0, -1, "2"])
 def test_thread_counts(threads):
     with pytest.raises(TargetError, match="1 or more"):
         load_target("native", threads=threads)
+
+
+def test_what_is_no_target_is_refused():
+    with pytest.raises(TargetError, match="is of class int. Give a name or a path"):
+        load_target(3)
 
 
 @pytest.mark.parametrize(

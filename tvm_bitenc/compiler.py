@@ -14,7 +14,7 @@ from .batch import largest_batch, specs_of, without_bounds
 from .compiled import CompiledModel
 from .entry.code import CompiledNetwork, compile_network
 from .entry.jit import JitNetwork
-from .errors import UnsupportedError
+from .errors import BitencError, UnsupportedError
 from .explain import Observer
 from .host import check_runs_here
 from .machine_code import check_machine_code
@@ -151,6 +151,10 @@ def model_of(program: CompiledProgram) -> CompiledModel:
 
 
 def _check_module(mod: tvm.IRModule) -> None:
+    if not isinstance(mod, tvm.IRModule):
+        raise BitencError(
+            "module", f"is of class {type(mod).__name__}", "Import it with from_torch or from_onnx"
+        )
     names = [global_var.name_hint for global_var in mod.get_global_vars()]
     if "main" not in names or not isinstance(mod["main"], relax.Function):
         raise UnsupportedError(

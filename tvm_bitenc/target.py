@@ -193,8 +193,10 @@ def load_target(
     TargetError
         If there is no such target or simulator, or its file is malformed.
     """
-    if threads is not None and threads < 1:
-        raise TargetError("threads", f"{threads} isn't a count of threads", "Give 1 or more")
+    if threads is not None and (not isinstance(threads, int) or threads < 1):
+        raise TargetError("threads", f"{threads!r} isn't a count of threads", "Give 1 or more")
+    if not isinstance(target, (str, Path, tvm.target.Target, Target)):
+        raise TargetError("target", f"is of class {type(target).__name__}", "Give a name or a path")
     if isinstance(target, tvm.target.Target):
         cpu, changed = str(target.attrs.get("mcpu", "")), target.attrs.get("mattr", [])
         core = Core() if changed else _shipped_core(cpu)
