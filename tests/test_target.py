@@ -99,7 +99,7 @@ def test_features_follow_mattr(tmp_path):
 
 
 def test_a_tvm_target_is_taken_as_it_is():
-    own = tvm.target.Target({"kind": "llvm", "mcpu": "haswell"})
+    own = tvm.target.Target({"kind": "llvm", "mcpu": "haswell", "opt-level": 1})
     target = load_target(own)
     assert target.tvm_target.same_as(own) and target.name == "haswell"
     assert load_target(target, threads=1) == Target("haswell", own, threads=1)
@@ -247,3 +247,12 @@ def test_files_with_rates_are_called_as_their_cpu():
         target = load_target(name)
         if name != "native" and target.accelerator is None and target.core.source:
             assert target.cpu == name
+
+
+@pytest.mark.parametrize("asked, level", [({}, 2), ({"opt-level": 3}, 3), ({"opt-level": 0}, 0)])
+def test_level_of_llvm(asked, level):
+    """Where nobody asks: at the third, kernels of look-ups take it minutes."""
+    found = load_target(tvm.target.Target({"kind": "llvm", "mcpu": "haswell", **asked})).tvm_target
+    assert found.attrs["opt-level"] == level and found.attrs["mcpu"] == "haswell"
+    assert load_target("native").tvm_target.attrs["opt-level"] == 2
+    assert load_target("cortex-m4").tvm_target.attrs["opt-level"] == 3

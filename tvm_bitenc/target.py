@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
@@ -23,7 +24,7 @@ from .decode import WRITTEN_BY_HAND, Document, Name, Source, Text
 from .errors import TargetError
 from .features import kernel_features
 from .tvm_options import TvmOptions
-from .tvm_target import tvm_target, with_whole_triple
+from .tvm_target import at_level, tvm_target, with_whole_triple
 
 ACCELERATOR = "vta"
 SIMULATORS = ("functional", "verilog")
@@ -127,6 +128,9 @@ class Target:
     accelerator: Accelerator | None = None
     simulator: str = SIMULATORS[0]
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tvm_target", at_level(self.tvm_target))  # Whoever makes it.
+
     @property
     def rule_names(self) -> tuple[str, ...]:
         """Names of its rule sets."""
@@ -193,7 +197,7 @@ def load_target(
     TargetError
         If there is no such target or simulator, or its file is malformed.
     """
-    if threads is not None and (not isinstance(threads, int) or threads < 1):
+    if threads is not None and (not isinstance(threads, Integral) or threads < 1):
         raise TargetError("threads", f"{threads!r} isn't a count of threads", "Give 1 or more")
     if not isinstance(target, (str, Path, tvm.target.Target, Target)):
         raise TargetError("target", f"is of class {type(target).__name__}", "Give a name or a path")

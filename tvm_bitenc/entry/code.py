@@ -63,7 +63,7 @@ def compile_network(
     UnsupportedError
         If it needs TVM's runtime, or memory of a size that isn't known beforehand.
     """
-    tvm_target = _at_level(target.tvm_target)
+    tvm_target = target.tvm_target
     plan = make_plan(kernels)
     module = entry_module(kernels, plan, name, for_tvm)
     with tvm_target:
@@ -79,18 +79,6 @@ def compile_network(
         )(lowered)
     build = tvm.get_global_func(f"target.build.{tvm_target.kind.name}")
     return CompiledNetwork(build(finished, tvm_target), plan, plan.arena + workspace)
-
-
-def _at_level(target: tvm.target.Target) -> tvm.target.Target:
-    """Return a target at LLVM's second level, unless it names another one.
-
-    The third, TVM's default, makes up to 4 % of a layer of one bit, but it takes some kernels of
-    look-ups minutes or more where the second takes seconds. It unrolls loops over lanes first, and
-    then makes vectors of the loop around them, with gathers. Kernels are unrolled as far as they
-    gain by it already.
-    """
-    options = dict(target.export())
-    return target if "opt-level" in options else tvm.target.Target({**options, "opt-level": 2})
 
 
 @tvm.transform.module_pass(opt_level=0, name="bitenc.CompactBufferAllocation")
