@@ -9,7 +9,6 @@ PACKAGE = TESTS.parent / "tvm_bitenc"
 
 # Files of the package whose name no test file bears: which test covers them.
 COVERED = {
-    "schedule/parallel": "schedule/test_matmul",
     "te/intrinsic": "te/test_elementary",
     "transform/analysis/code_steps": "kernel/epilogue/test_computed",
     "accelerator": "vta/test_rtl",

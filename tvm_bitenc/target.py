@@ -5,6 +5,7 @@ A file with an ``[array]`` table, as in targets/vta/, is an accelerator beside t
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 from collections.abc import Sequence
@@ -199,7 +200,7 @@ def load_target(
     """
     if threads is not None and (not isinstance(threads, Integral) or threads < 1):
         raise TargetError("threads", f"{threads!r} isn't a count of threads", "Give 1 or more")
-    if not isinstance(target, (str, Path, tvm.target.Target, Target)):
+    if not isinstance(target, (str, os.PathLike, tvm.target.Target, Target)):
         raise TargetError("target", f"is of class {type(target).__name__}", "Give a name or a path")
     if isinstance(target, tvm.target.Target):
         cpu, changed = str(target.attrs.get("mcpu", "")), target.attrs.get("mattr", [])
@@ -208,7 +209,7 @@ def load_target(
     elif target == "native":
         target = native_target()
     elif not isinstance(target, Target):
-        target = read_target(_find(target))
+        target = read_target(_find(os.fspath(target)))
     threads = _threads(target, threads)
     own = {rules.name: rules for rules in rule_sets}
     named = zip(target.rule_names, target.rules)

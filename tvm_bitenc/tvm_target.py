@@ -44,8 +44,9 @@ def at_level(target: tvm.target.Target) -> tvm.target.Target:
     first, and then makes vectors of the loop around them, with gathers. Kernels are unrolled as far
     as they gain by it already.
     """
-    options = dict(target.export())
-    return target if "opt-level" in options else tvm.target.Target({**options, "opt-level": 2})
+    if "opt-level" in target.attrs:
+        return target
+    return tvm.target.Target({**dict(target.export()), "opt-level": 2})
 
 
 def tvm_target(options: TvmOptions, source: Source) -> tvm.target.Target:

@@ -83,7 +83,10 @@ def check(layers_module, same):
     return run
 
 
-@on("cortex-a53", "armv7-neon", "riscv64", *slowly("cortex-a72", "cortex-a76", "neoverse-n2"))
+@on(
+    *("cortex-a53", "armv7-neon", "riscv64"),
+    *slowly("cortex-a72", "cortex-a76", "neoverse-n2", "cortex-m3", "cortex-m4"),
+)
 def test_some_bits(target, random_layer, kinds, check):
     check(layers_of(SOME_BITS, random_layer, kinds), target)
 

@@ -16,7 +16,6 @@ from tvm_bitenc.layer import BranchGeometry, ConvLayer
 from tvm_bitenc.op.packed import conv_layer_of, packed_conv2d_op
 from tvm_bitenc.op.registration import is_call_to
 from tvm_bitenc.schedule import avx2, avx512, find_kernel, rule_sets_of, strategy_costs, x86
-from tvm_bitenc.schedule.parallel import MAX_IDLE, idle
 from tvm_bitenc.schedule.vector import default_tile
 from tvm_bitenc.strategy import STRATEGIES
 from tvm_bitenc.target import DEFAULT_RULES, Target, load_target, native_target
@@ -129,23 +128,6 @@ def test_tiles_divide_what_they_must(name, threads):
         product = made(layer, isa, tile)
         assert 1 <= tile.pixels <= width and height % tile.rows == 0
         assert padded_blocks(layer, product.block) % tile.splits == 0
-
-
-@pytest.mark.parametrize("threads", [2, 3, 4])
-@pytest.mark.parametrize(
-    "workload", [w for w in WORKLOADS if w.kind == "3x3"], ids=lambda w: w.name
-)
-def test_threads_end_together(workload, threads):
-    """The last layers of ResNet-18 have seven rows: two threads would take four and three."""
-    target = load_target("emeraldrapids")
-    isa = avx512.isa_of(target)
-    layer = layer_of(workload, (1, 1), target).with_strategy("xnor")
-    tile = default_tile(layer, isa, threads, x86.FAMILY.products["xnor"], x86.FAMILY)
-    assert idle(layer.output_size[0] // tile.rows * tile.splits, threads) <= MAX_IDLE
-
-
-def test_threads_that_wait():
-    assert idle(7, 2) == 1 / 8 and idle(14, 2) == 0 and idle(1, 4) == 3 / 4
 
 
 @pytest.mark.parametrize("name", X86_TARGETS)

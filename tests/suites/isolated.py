@@ -1,7 +1,8 @@
 """Run a function over many cases, each in a process of its own that can crash or hang alone.
 
-Whoever calls `run` has imported what the function needs, and has started no threads: a child is a
-fork, so it imports nothing again, and it would inherit the locks of threads that it doesn't have.
+Whoever calls `run` has imported what the function needs, has built a module once, and has started
+no threads: a child is a fork, so it imports nothing again, nor does what TVM does for the first
+build of a process alone; and it would inherit the locks of threads that it doesn't have.
 """
 
 from __future__ import annotations

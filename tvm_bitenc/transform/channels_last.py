@@ -118,9 +118,9 @@ def _rows(expr: relax.Expr, graph: Graph) -> relax.Expr | None:
     return source
 
 
-def _row_length(expr: relax.Expr) -> str:
+def _row_length(expr: relax.Expr) -> list[str]:
     """Size of the last axis, as text; none of one number without axes."""
-    return "".join(map(str, list(expr.ty.shape)[-1:]))
+    return [str(size) for size in expr.ty.shape][-1:]
 
 
 def _unary_of_rows(call: relax.Call, graph: Graph) -> relax.Expr | None:

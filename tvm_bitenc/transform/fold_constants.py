@@ -70,7 +70,7 @@ def _with_values(mod: tvm.IRModule) -> tvm.IRModule:
 
 @dataclass(frozen=True)
 class _ConstantCall:
-    """A kernel's call: its name, and for each argument a constant or the call that it is."""
+    """A kernel's call: for each argument a constant, or the variable of the call that gives it."""
 
     kernel: tvm.ir.GlobalVar
     arguments: tuple[relax.Expr, ...]
@@ -110,15 +110,15 @@ def _values(
     calls: dict[relax.Var, _ConstantCall], mod: tvm.IRModule
 ) -> dict[relax.Var, relax.Expr]:
     """Run all calls, in one program."""
-    kernels = {call.kernel: call.kernel.name_hint for call in calls.values()}
-    functions = {name: mod[var].with_attr("global_symbol", name) for var, name in kernels.items()}
+    names = {call.kernel: call.kernel.name_hint for call in calls.values()}
+    functions = {name: mod[var].with_attr("global_symbol", name) for var, name in names.items()}
     program = tvm.compile(tvm.IRModule(functions), target="llvm")
     values: dict[relax.Expr, tvm.runtime.Tensor] = {}
     for var, call in calls.items():
         shape = [int(size) for size in call.ty.shape]
         values[var] = tvm.runtime.empty(shape, str(call.ty.dtype))
         inputs = [values[a] if isinstance(a, relax.Var) else a.value for a in call.arguments]
-        program[kernels[call.kernel]](*inputs, values[var])
+        program[names[call.kernel]](*inputs, values[var])
     return {var: relax.const(value) for var, value in values.items()}
 
 
