@@ -45,8 +45,9 @@ class Product:
 
 PRODUCTS = {
     ("znver5", "xnor"): Product("vpopcntq", 512, "counts"),
-    ("znver5", "lut"): Product("vpshufb", 256, "weight"),
+    ("znver5", "lut"): Product("vpermb", 384, "weight"),
     ("znver5", "int8"): Product("vpdpbusd", 64, "none"),
+    ("x86-64-v4", "lut"): Product("vpshufb", 256, "weight"),
     # Two byte shuffles count the bits of one vector.
     ("x86-64-v3", "xnor"): Product("vpshufb", 128, "counts"),
     ("x86-64-v3", "lut"): Product("vpshufb", 128, "weight"),
@@ -134,6 +135,7 @@ def hottest_loop(text: str, mnemonic: str) -> list[str]:
 KINDS = (
     ("vpopcnt", "count"),
     ("vpshufb", "lookup"),
+    ("vpermb", "lookup"),
     ("vpdpbusd", "product"),
     ("vpmaddubsw", "product"),
     ("vpmaddwd", "product"),

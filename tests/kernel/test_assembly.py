@@ -28,7 +28,8 @@ def assembly(target_name, strategy, bits=2):
         ("x86-64-v3", "lut", ["vpshufb", "ymm"], ["zmm"]),
         ("x86-64-v3", "int8", ["vpmaddubsw", "vpmaddwd", "ymm"], ["zmm", "vpdpbusd"]),
         ("znver5", "xnor", ["vpopcntq", "zmm"], ["vpsadbw"]),
-        ("znver5", "lut", ["vpshufb", "zmm"], []),
+        ("znver5", "lut", ["vpermb", "zmm"], ["vpshufb"]),
+        ("x86-64-v4", "lut", ["vpshufb", "zmm"], ["vpermb"]),
         ("znver5", "int8", ["vpdpbusd", "zmm"], ["vpmaddubsw"]),
     ],
 )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+from itertools import chain
 
 import pytest
 
@@ -11,12 +12,13 @@ from tvm_bitenc.kernel.epilogue import affine, compared, floats, integers, searc
 from tvm_bitenc.kernel.product import depthwise, nchw
 from tvm_bitenc.schedule import arm, x86
 
-# In a fixed order, for parallel test runs must collect alike.
-PRODUCTS = [
-    *dict.fromkeys([*x86.FAMILY.products.values(), *arm.FAMILY.products.values()]),
-    depthwise.Depthwise,
-    nchw.Nchw,
-]
+
+def products_of(family):
+    """Classes of a family, in a fixed order: parallel test runs must collect alike."""
+    return dict.fromkeys([*chain(*family.products.values()), depthwise.Depthwise, nchw.Nchw])
+
+
+PRODUCTS = [(family, kind) for family in (x86.FAMILY, arm.FAMILY) for kind in products_of(family)]
 EPILOGUES = [
     integers.Integers,
     floats.Floats,
@@ -26,10 +28,10 @@ EPILOGUES = [
 ]
 
 
-@pytest.mark.parametrize("kind", PRODUCTS, ids=lambda kind: kind.__name__)
-def test_products_offer_all_that_loops_and_rules_ask(kind):
+@pytest.mark.parametrize("family, kind", PRODUCTS, ids=lambda value: getattr(value, "name", ""))
+def test_products_offer_all_that_loops_and_rules_ask(family, kind):
     assert issubclass(kind, Product) and not inspect.isabstract(kind)
-    assert kind.name in x86.FAMILY.sizes and kind.name in arm.FAMILY.sizes
+    assert kind.name in family.sizes
 
 
 @pytest.mark.parametrize("kind", EPILOGUES, ids=lambda kind: kind.__name__)

@@ -21,10 +21,11 @@ from tvm_bitenc.target import load_target
 ALIGNMENT = 64
 ARM = ("cortex-a53", "cortex-a72", "cortex-a76", "neoverse-n2", "armv7-neon")
 # What rules don't ask of an instruction set; some properties of it say so.
-OF_BITS = {"transpose_bits", "saturated_bytes"}
+OF_VBMI = {"wide_lookup", "bits_from"}
+OF_BITS = {"transpose_bits", "saturated_bytes", *OF_VBMI}
 LACKING = {
     "avx2": {*OF_BITS, "dot"},
-    "avx512": {"dot", "transpose_bits"},
+    "avx512": {"dot", "transpose_bits", *OF_VBMI},
     "avx2 with dot products": OF_BITS,
     "avx512 of Zen 4": set(),
     "neon": {*OF_BITS, "sum_bytes", "dot", "matrix"},
@@ -79,6 +80,8 @@ def operands_of(isa):
     for function in (mixed, lambda a, b, c: (a & b) | ~c, lambda a, b, c: a ^ b ^ c):
         yield "logic", function, *planes
     yield "lookup", octets, draw("uint8", 0, 15)
+    yield "wide_lookup", octets, draw("uint8", 0, n - 1)
+    yield "bits_from", draw("uint8", 0, 63), draw("uint8")
     yield "sum_bytes", octets
     yield "dot", draw("int32", -(2**30), 2**30), codes, draw("int8")
     yield "multiply_add_bytes", *small

@@ -49,7 +49,7 @@ def test_limits_of_zen_5():
     assert found["xnor"] == pytest.approx(512 * 4 / 3) and found["int8"] == 128
     assert best_macs(target, 1, 2)["xnor"] == found["xnor"] / 2
     assert best_macs(target, 2, 2)["xnor"] == pytest.approx(found["xnor"] / 3)
-    assert found["lut"] == pytest.approx(256 * target.core.lookup)
+    assert found["lut"] == pytest.approx(384 * target.core.lookup)
 
 
 @pytest.mark.parametrize("name", ["x86-64-v3", "x86-64-v4", "emeraldrapids", "cortex-a72"])

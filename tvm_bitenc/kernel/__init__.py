@@ -22,6 +22,8 @@
 `product/branch_cover.py`      which counts a sum of branches takes
 `product/widening_counter.py`  counts in registers, kept narrow as long as they fit
 `product/lut.py`               sums of branches by looking up sums of four activations
+`product/wide_lut.py`          the same of six, 64 output channels at a time
+`product/wide_sums.py`         sums of its bytes
 `product/lut_plan.py`          which planes share a table, and where sums are widened
 `product/lookup_sums.py`       looked-up bytes in registers, kept narrow as long as they fit
 `product/int8.py`              the same sums by products of bytes

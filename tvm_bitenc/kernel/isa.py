@@ -53,6 +53,11 @@ class Isa:
         """Whether one instruction turns 8 x 8 bits around."""
         return "affine_bits" in self.intrinsics
 
+    @property
+    def has_wide_lookup(self) -> bool:
+        """Whether one instruction looks up bytes in all of a vector, and counts bits of bytes."""
+        return "wide_lookup" in self.intrinsics and self.has_popcount
+
     def transpose_bits(self, value: Vector) -> Vector:
         """Bit c of byte 7 - r becomes bit r of byte c, in every 64-bit lane."""
         n = self.vector_bytes
@@ -87,6 +92,16 @@ class Isa:
         """Bytes of `table` (16 to a 128-bit block) at 4-bit indices; their bit 7 must be 0."""
         n = self.vector_bytes
         return intrinsic(vector("uint8", n), self.intrinsics["lookup"], table, index)
+
+    def wide_lookup(self, table: Vector, index: Vector) -> Vector:
+        """Bytes of `table`, a whole vector, at indices within it."""
+        n = self.vector_bytes
+        return intrinsic(vector("uint8", n), self.intrinsics["wide_lookup"], table, index)
+
+    def bits_from(self, offsets: Vector, value: Vector) -> Vector:
+        """Eight bits of every 64-bit lane from given bits on, for each of its bytes; they wrap."""
+        n = self.vector_bytes
+        return intrinsic(vector("uint8", n), self.intrinsics["bits_from"], offsets, value)
 
     def sum_bytes(self, value: Vector) -> Vector:
         """Sum of the eight bytes in every 64-bit lane, uint64."""

@@ -39,6 +39,19 @@ def lookup(table: np.ndarray, index: np.ndarray) -> np.ndarray:
     return found.reshape(-1)
 
 
+def wide_lookup(table: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Bytes of `table`, a whole vector, at indices within it."""
+    return table[index]
+
+
+def bits_from(offsets: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """Eight bits of every 64-bit lane from given bits on, for each of its bytes; they wrap."""
+    bits = np.unpackbits(value, bitorder="little").reshape(-1, 8 * OCTET)
+    places = (offsets.reshape(-1, OCTET)[:, :, None] + np.arange(8)) % (8 * OCTET)
+    found = np.take_along_axis(bits, places.reshape(len(bits), -1), axis=1)
+    return np.packbits(found, bitorder="little")
+
+
 def sum_bytes(value: np.ndarray) -> np.ndarray:
     """Sum of the eight bytes in every 64-bit lane."""
     return value.reshape(-1, OCTET).sum(axis=1, dtype=np.uint64)

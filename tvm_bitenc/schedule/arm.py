@@ -146,4 +146,6 @@ def plane_work(parts: Sequence[Part], table: dict[str, Work]) -> Work:
     return table["lookup"].times(len(parts)) + table["widening"].times(widening)
 
 
-FAMILY = Family({"xnor": ByteXnor, "lut": Lut, "int8": NeonInt8}, SIZES, works, best, fewest_tiles)
+FAMILY = Family(
+    {"xnor": (ByteXnor,), "lut": (Lut,), "int8": (NeonInt8,)}, SIZES, works, best, fewest_tiles
+)

@@ -27,6 +27,9 @@ def isa_of(target: Target) -> Isa | None:
     intrinsics = dict(INTRINSICS)
     if "avx512vnni" in features:
         intrinsics["dot"] = "llvm.x86.avx512.vpdpbusd.512"
+    if "avx512vbmi" in features:
+        intrinsics["wide_lookup"] = "llvm.x86.avx512.permvar.qi.512"
+        intrinsics["bits_from"] = "llvm.x86.avx512.pmultishift.qb.512"
     if {"gfni", "avx512vbmi"} <= features:
         intrinsics["affine_bits"] = "llvm.x86.vgf2p8affineqb.512"
     has_popcount = {"avx512vpopcntdq", "avx512bitalg"} <= features

@@ -87,12 +87,12 @@ def _int8_work(layer: ConvLayer, isa: Scalar) -> float:
 
 
 FAMILY = Family(
-    products={"xnor": BitSliced, "int8": ScalarInt8},
+    products={"xnor": (BitSliced,), "int8": (ScalarInt8,)},
     sizes={"xnor": lambda *_: (OCTET, 1), "int8": lambda *_: (OCTET, PIXELS)},
     works=works,
     best=lambda *_: {},
     pixels=whole_tiles,
-    prepared_bytes=PREPARED_BYTES,
+    prepared_bytes=dict.fromkeys(("xnor", "int8"), lambda _layer: PREPARED_BYTES),
     of_codes=None,
     depthwise=None,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Generic
 
@@ -23,7 +23,7 @@ from ..kernel.epilogue.searched import SearchedPlanes
 from ..kernel.isa import Isa
 from ..kernel.kernel import Kernel
 from ..kernel.nest.conv2d import conv2d_kernel
-from ..kernel.nest.geometry import flattened, padded_blocks, rows_at_once
+from ..kernel.nest.geometry import flattened, in_rows, padded_blocks, rows_at_once
 from ..kernel.nest.tile import Tile, divisors
 from ..kernel.pack import pack_kernel
 from ..kernel.product.depthwise import Depthwise, is_depthwise, seen_as_one_group
@@ -43,6 +43,7 @@ WORD = 64
 OCTET = 8  # Fewest channels whose bits fill an integer.
 MAX_PIXELS = 16
 MAX_PREPARED_BYTES = 2 << 20
+PREPARED_BYTES = 192 << 10
 UNROLLED = (0, 2, 4, 8, 16)
 
 
@@ -52,8 +53,8 @@ class Family(Generic[IsaT]):
 
     Parameters
     ----------
-    products : dict of str to type
-        Class of the product by strategy.
+    products : dict of str to tuple of type
+        Classes of the product by strategy: the first that applies is taken.
     sizes : dict of str to callable
         Vectors and pixels of a tile, by name of the product: a function of layer and `Isa`.
     works : callable
@@ -62,20 +63,31 @@ class Family(Generic[IsaT]):
         See `RuleSet`.
     pixels : callable
         Width of a tile, from that of the image and what registers hold.
-    prepared_bytes : int
-        What prepared rows may take of the second-level cache, or of memory where there is none.
+    prepared_bytes : dict of str to callable
+        What prepared rows of a layer may take of a cache, or of memory where there is none, by name
+        of the product; `PREPARED_BYTES` for others.
     of_codes, depthwise : type, optional
         Class of the product for layers that read codes, and for depthwise ones.
     """
 
-    products: Mapping[str, ProductClass[IsaT]]
+    products: Mapping[str, tuple[ProductClass[IsaT], ...]]
     sizes: Mapping[str, Callable[[ConvLayer, IsaT], tuple[int, int]]]
     works: Callable[[ConvLayer, IsaT], dict[str, Work]]
     best: Callable[[int, int, IsaT], dict[str, Work]]
     pixels: Callable[[int, int], int]
-    prepared_bytes: int = 192 << 10
+    prepared_bytes: Mapping[str, Callable[[ConvLayer], int]] = field(default_factory=dict)
     of_codes: ProductClass[IsaT] | None = Nchw
     depthwise: ProductClass[IsaT] | None = Depthwise
+
+    def budget(self, layer: ConvLayer, product: ProductClass[IsaT]) -> int:
+        """Bytes that prepared rows of a layer may take."""
+        found = self.prepared_bytes.get(product.name)
+        return PREPARED_BYTES if found is None else found(layer)
+
+    def product_of(self, layer: ConvLayer, isa: IsaT) -> ProductClass[IsaT] | None:
+        """Class of the product for a layer's strategy, None where none applies."""
+        classes = self.products.get(layer.strategy, ())
+        return next((found for found in classes if found.applies(layer, isa)), None)
 
 
 def vector_rules(
@@ -194,10 +206,27 @@ def _seen(
         return seen_as_one_group(layer), product_class
     else:
         layer = flattened(layer)
-        product_class = family.products.get(layer.strategy)
+        product_class = family.product_of(layer, isa)
+        if product_class is not None:
+            layer = _in_rows(layer, isa, product_class, family)
+        return layer, product_class
     if product_class is None or not product_class.applies(layer, isa):
         return layer, None
     return layer, product_class
+
+
+def _in_rows(
+    layer: ConvLayer, isa: IsaT, product: ProductClass[IsaT], family: Family[IsaT]
+) -> ConvLayer:
+    """Divide a row of single taps that is larger, prepared, than the layer may take."""
+    _, pixels = family.sizes[product.name](layer, isa)
+    is_row = layer.kernel_size == (1, 1) and layer.input_shape[:2] == (1, 1)
+    size, width = product.row_bytes(layer, isa), layer.output_size[1]
+    most = family.budget(layer, product) * width // size
+    if not is_row or most >= width or layer.has_dynamic_batch:
+        return layer
+    fitting = [d for d in divisors(width) if d <= max(most, pixels)]
+    return in_rows(layer, fitting[-1]) if fitting[-1] >= pixels // 2 else layer
 
 
 def packed_encode(call: relax.Call, target: Target, isa: Isa, _family: Family) -> Kernel | None:
@@ -259,7 +288,7 @@ def default_tile(
         vectors, pixels = vectors // 2, min(2 * pixels, MAX_PIXELS)  # As many registers.
     pixels = family.pixels(layer.output_size[1], pixels)
     tasks = 1 if threads == 1 else threads * TASKS_PER_THREAD
-    rows = rows_at_once(layer, product.row_bytes(layer, isa), family.prepared_bytes, tasks)
+    rows = rows_at_once(layer, product.row_bytes(layer, isa), family.budget(layer, product), tasks)
     done = layer.input_shape[0] * layer.output_size[0] // rows
     blocks = layer.geometry.groups * padded_blocks(layer, vectors * lanes)
     enough = [d for d in divisors(blocks) if d * done >= tasks] or [blocks]

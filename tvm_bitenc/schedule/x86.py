@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ..kernel.accumulator import MAX_COMPARED
 from ..kernel.contract import Product
 from ..kernel.isa import Isa
 from ..kernel.nest.tile import Tile, divisors
-from ..kernel.product import lut, lut_plan, xnor
+from ..kernel.product import lut, lut_plan, wide_lut, xnor
 from ..kernel.product.branch_cover import Single, Square, cover
 from ..kernel.product.depthwise import Depthwise
 from ..kernel.product.int8 import QUAD, Int8
 from ..kernel.product.lut import Lut
+from ..kernel.product.wide_lut import WideLut
 from ..kernel.product.xnor import Xnor
 from ..layer import ConvLayer
 from .vector import Family, whole_tiles
@@ -31,6 +33,17 @@ INT8_LOADS = {"dot": Work(other=4.2), "bytes": Work(other=6.5), "words": Work(ot
 XNOR_LOADS = 20  # For each count, by registers.
 SUMMED = Work(vector=3)  # Of counts in bytes, for each coefficient.
 LUT_LOADS = 1.5
+FLUSHED = Work(vector=8)  # Of a vector of channels, from pairs of bytes to int32.
+# Of wide tables: a look-up and its sum; two planes of the weight or one that become pairs of bytes,
+# less the first sums; the tables of a word of input channels, whose stores take as long as vectors.
+WIDE_LOOKUP = Work(vector=1.1, lookup=1)
+WIDENED_PLANES, WIDENED_PLANE = Work(vector=2, product=2, other=2), Work(vector=3, other=2)
+MADE_WIDE, MADE_WIDE_PLANE = Work(vector=48, lookup=22, other=12), Work(vector=9, count=3)
+MADE_FAR = Work(vector=44)  # Stores to the second-level cache.
+# Wide tables in the first-level cache, and in the second: few CPUs with them have less.
+NEAR_BYTES, FAR_BYTES = 32 << 10, 640 << 10
+# Pixels of a tile with wide tables: short sums leave little to hide its end behind.
+FEW_TABLES, WIDE_PIXELS, WIDE_PIXELS_OF_FEW = 66, 7, 4
 UNPACKED = Work(vector=3, other=1)  # Codes of a vector of channels, for each bit.
 DEPTHWISE = Work(vector=2, product=1, other=1)  # Of a vector of products.
 COMPARED, COMPARISON = Work(vector=2, other=1), Work(vector=1, other=1)  # A vector with thresholds.
@@ -53,6 +66,11 @@ def _lut_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
     return (2, 4) if isa.registers >= 32 else (2, 3)
 
 
+def _wide_lut_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
+    is_long = wide_lut.tables_of(layer) * layer.kernel_size[1] > FEW_TABLES
+    return 1, WIDE_PIXELS if is_long and layer.weight_bits <= 2 else WIDE_PIXELS_OF_FEW
+
+
 def _int8_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
     if isa.registers < 32:
         return 2, 4
@@ -68,6 +86,7 @@ def _depthwise_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
 SIZES = {
     "xnor": _xnor_sizes,
     "lut": _lut_sizes,
+    "wide_lut": _wide_lut_sizes,
     "int8": _int8_sizes,
     "depthwise": _depthwise_sizes,
 }
@@ -80,7 +99,9 @@ def works(layer: ConvLayer, isa: Isa) -> dict[str, Work]:
     found = {}
     if Xnor.applies(layer, isa):
         found["xnor"] = _xnor_work(layer, isa)
-    if Lut.applies(layer, isa):
+    if WideLut.applies(layer, isa):
+        found["lut"] = _wide_lut_work(layer, isa)
+    elif Lut.applies(layer, isa):
         found["lut"] = _lut_work(layer, isa)
     if Int8.applies(layer, isa):
         found["int8"] = _int8_work(layer, isa)
@@ -90,12 +111,27 @@ def works(layer: ConvLayer, isa: Isa) -> dict[str, Work]:
 def best(weight_bits: int, act_bits: int, isa: Isa) -> dict[str, Work]:
     """Work of as many products as a vector has bits, were there no loads and no loops."""
     acts, weights = ([2**bit for bit in range(bits)] for bits in (act_bits, weight_bits))
-    parts = lut_plan.parts_of(acts, TABLES)
     return {
         "xnor": branch_work(cover(acts, weights), isa),
-        "lut": table_lookups([part.limit for part in parts]).times(weight_bits),
+        "lut": _best_lookups(acts, weight_bits, isa),
         "int8": PRODUCTS["dot" if isa.has_dot else "bytes"],
     }
+
+
+def _best_lookups(acts: Sequence[int], weight_bits: int, isa: Isa) -> Work:
+    """Work of look-ups in the largest tables that `best` may assume."""
+    per_widening = lut_plan.MAX_ENTRY_SUM // (wide_lut.GROUP * sum(acts))
+    if isa.has_wide_lookup and weight_bits <= wide_lut.MAX_WEIGHT_BITS and per_widening > 1:
+        widened = _widened(weight_bits).times(1 / per_widening)
+        each = Work(vector=weight_bits, lookup=weight_bits) + replace(widened, other=0)
+        return each.times(8 / wide_lut.GROUP)
+    parts = lut_plan.parts_of(acts, TABLES)
+    return table_lookups([part.limit for part in parts]).times(weight_bits)
+
+
+def _widened(planes: int) -> Work:
+    """Work of bytes of all planes that become pairs of bytes: two planes at a time."""
+    return WIDENED_PLANE if planes == 1 else WIDENED_PLANES.times(-(-planes // 2))
 
 
 def branch_work(counts: Sequence[Single | Square], isa: Isa) -> Work:
@@ -141,7 +177,7 @@ def _lut_work(layer: ConvLayer, isa: Isa) -> Work:
     slots, block = n // lut.TABLE, vectors * lut.TABLE
     tables = lut.groups_of(layer, slots)
     parts = lut_plan.parts_of(layer.geometry.act_coefficients, tables)
-    is_narrow = len(parts) == 1 and _largest_sum(layer) < lut_plan.MAX_PAIR_SUM
+    is_narrow = len(parts) == 1 and _fits_pairs(layer)
     steps, window = tables // slots, layer.kernel_size
     plans = [lut_plan.loop_plan(part, steps, slots, window, is_narrow, 0) for part in parts]
     # Pixels of a tile share indices, of which a byte holds two.
@@ -161,6 +197,33 @@ def _lut_work(layer: ConvLayer, isa: Isa) -> Work:
         + making.times(made)
         + added.times(_outputs(layer) / block)
         + _ending(layer, block * 2 / n, block)
+    )
+
+
+def wide_loop(layer: ConvLayer, isa: Isa) -> Work:
+    """Work of the loop of `WideLut`: tables are looked into, and bytes of planes added up."""
+    bits, (vectors, pixels) = layer.weight_bits, _wide_lut_sizes(layer, isa)
+    plan = wide_lut.wide_plan(layer, _fits_pairs(layer), Tile(pixels, vectors))
+    loads = bits / pixels + (bits > 1)  # Of indices, and of tables that several look-ups share.
+    each = WIDE_LOOKUP.times(bits) + Work(other=loads)
+    ends = _widened(bits).times(plan.widenings) + FLUSHED.times(plan.flushes)
+    lookups = _taps(layer, WideLut, isa) * wide_lut.tables_of(layer)
+    return each.times(lookups) + ends.times(_outputs(layer) / wide_lut.TABLE)
+
+
+def _wide_lut_work(layer: ConvLayer, isa: Isa) -> Work:
+    """Work of `WideLut`: its loop, and the tables, which are made before."""
+    made = MADE_WIDE + MADE_WIDE_PLANE.times(layer.act_bits)
+    if layer.kernel_size[0] > 1:
+        made = made + MADE_FAR
+    batch, _, width, _ = layer.input_shape
+    rows = layer.output_size[0] * min(layer.kernel_size[0], layer.geometry.strides[0])
+    words = layer.geometry.groups * wide_lut.tables_of(layer) / wide_lut.TABLES_PER_WORD
+    vectors, _ = _wide_lut_sizes(layer, isa)
+    return (
+        wide_loop(layer, isa)
+        + made.times(batch * rows * width * words)
+        + _ending(layer, 2 * vectors, vectors * wide_lut.TABLE)
     )
 
 
@@ -188,10 +251,11 @@ def _taps(layer: ConvLayer, product: type[Product], isa: Isa) -> float:
     return pixels * layer.kernel_size[0] * layer.kernel_size[1] * vectors
 
 
-def _largest_sum(layer: ConvLayer) -> int:
-    """Bits in which a window and weights may differ, weighted."""
+def _fits_pairs(layer: ConvLayer) -> bool:
+    """Whether 16 bits count in how many a window and weights may differ, weighted."""
     geometry = layer.geometry
-    return layer.taps * sum(geometry.act_coefficients) * sum(geometry.weight_coefficients)
+    most = layer.taps * sum(geometry.act_coefficients) * sum(geometry.weight_coefficients)
+    return most < lut_plan.MAX_PAIR_SUM
 
 
 def _ending(layer: ConvLayer, vectors: float, block: int) -> Work:
@@ -202,4 +266,16 @@ def _ending(layer: ConvLayer, vectors: float, block: int) -> Work:
     return work.times(_outputs(layer) / block)
 
 
-FAMILY = Family({"xnor": Xnor, "lut": Lut, "int8": Int8}, SIZES, works, best, whole_tiles)
+def _prepared_wide(layer: ConvLayer) -> int:
+    """Tables that windows share are best made once; others are looked into while they are near."""
+    return NEAR_BYTES if layer.kernel_size[0] == 1 else FAR_BYTES
+
+
+FAMILY = Family(
+    {"xnor": (Xnor,), "lut": (WideLut, Lut), "int8": (Int8,)},
+    SIZES,
+    works,
+    best,
+    whole_tiles,
+    {WideLut.name: _prepared_wide},
+)

@@ -36,6 +36,13 @@ def flattened(layer: ConvLayer) -> ConvLayer:
     )
 
 
+def in_rows(layer: ConvLayer, pixels: int) -> ConvLayer:
+    """Return a layer of one row and one tap, see `flattened`, seen as rows of so many pixels."""
+    batch, height, width, channels = layer.input_shape
+    assert (batch, height, layer.kernel_size) == (1, 1, (1, 1)) and width % pixels == 0
+    return replace(layer, input_shape=(1, width // pixels, pixels, channels))
+
+
 def prepared_rows(layer: ConvLayer, rows: int) -> int:
     """Input rows under the windows of `rows` output rows."""
     geometry = layer.geometry

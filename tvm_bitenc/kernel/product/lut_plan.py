@@ -118,10 +118,10 @@ def loop_plan(
     unroll : int
         See `Tile`.
     """
-    widen = _seldom(lookups, kernel_size, part.limit) or Level.CHUNK
+    widen = seldom(lookups, kernel_size, part.limit) or Level.CHUNK
     flush = None
     if not is_narrow:
-        flush = _seldom(lookups * slots * part.most, kernel_size, MAX_PAIR_SUM) or Level.TAP
+        flush = seldom(lookups * slots * part.most, kernel_size, MAX_PAIR_SUM) or Level.TAP
     most = min(part.limit, unroll or MAX_UNROLL)
     unrolled = max(d for d in divisors(lookups) if d % 2 == 0 and d <= most)
     whole = lookups // unrolled
@@ -131,7 +131,7 @@ def loop_plan(
     return LoopPlan(widen, flush, whole // steps, steps, unrolled)
 
 
-def _seldom(of_tap: int, kernel_size: tuple[int, int], limit: int) -> Level | None:
+def seldom(of_tap: int, kernel_size: tuple[int, int], limit: int) -> Level | None:
     """Outermost loop whose sum stays within a limit, from what a tap adds; None for a tap's."""
     levels = (Level.PLANE, Level.ROW, Level.TAP)
     return next((x for x in levels if of_tap * taps_of(x, kernel_size) <= limit), None)

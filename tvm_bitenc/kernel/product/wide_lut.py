@@ -1,0 +1,365 @@
+r"""Sums of branches by looking up sums of six activations, 64 output channels at a time.
+
+Where one instruction looks up bytes in all of a vector of 64 (AVX512-VBMI), a table of `lut.py`
+may have 64 entries: for every six input channels of a pixel, and each of the 64 patterns w of a
+weight plane, how much the planes of the activations differ from it:
+
+.. math:: t[w] = \sum_k \kappa_k\,\mathrm{popcount}(a_k \oplus w)
+
+A look-up then does 384 products, and every byte is the sum of a channel of its own: nothing has to
+be added up over slots. A word of 64 channels has eleven tables, the last of four channels. A table
+is the sum of two halves of three channels, of which one vector holds those of four tables.
+
+All planes of the weight look into a table while it is in a register. Their sums are bytes as long
+as those can't overflow; then neighbouring planes meet in products of bytes with their coefficients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from tvm import tirx
+from tvm.tirx.script import builder as T
+
+from ...encoding import WORD_BITS, planes
+from ...layer import ConvLayer
+from ..accumulator import MAX_COMPARED, AccumulatorTerms, differing_bits, inverted_channels
+from ..contract import Sums, TileContext
+from ..isa import Isa
+from ..nest.geometry import by_block, padded_blocks, padded_width
+from ..nest.pixel_words import PixelWords
+from ..nest.tile import Tile
+from ..tir import Expr, constant, lane_constants, load, reinterpret, splat, store, vector
+from .lut_plan import MAX_ENTRY_SUM, MAX_PAIR_SUM, Level, seldom, taps_of
+from .pixelwise import PixelwiseProduct
+from .wide_sums import LANE, WideSums
+
+GROUP = 6  # Channels to a table.
+HALF = GROUP // 2
+TABLE = 1 << GROUP  # Entries of a table, and bytes of the vectors that it takes.
+HALF_TABLE = 1 << HALF
+TABLES_PER_WORD = -(-WORD_BITS // GROUP)
+TABLES_PER_VECTOR = TABLE // (2 * HALF_TABLE)  # Whose halves a vector holds.
+MAX_WEIGHT_BITS = 4  # Beyond, sums don't fit the registers.
+MAX_UNROLL = 22  # Look-ups written out one after another.
+NEAR_BYTES = 32 << 10  # Of tables that stay in the first-level cache.
+FULL = 2 / 3  # Least part of the lanes that must have a channel: else `Lut` is as fast.
+
+
+class WideLut(PixelwiseProduct[Isa]):
+    """Product by look-ups in tables of 64 entries.
+
+    Parameters
+    ----------
+    layer : ConvLayer
+    isa : Isa
+    tile : Tile
+    """
+
+    name = "wide_lut"
+
+    def __init__(self, layer: ConvLayer, isa: Isa, tile: Tile):
+        super().__init__(layer, isa, tile)
+        self.tables = tables_of(layer)
+
+    @staticmethod
+    def applies(layer: ConvLayer, isa: Isa) -> bool:
+        """Whether sums fit bytes and pairs of bytes, and lanes are filled well enough."""
+        geometry, per_group = layer.geometry, layer.weight_codes.shape[1]
+        out_per_group = layer.out_channels // geometry.groups
+        return (
+            isa.has_wide_lookup
+            and isa.vector_bytes == TABLE
+            and (geometry.groups == 1 or per_group % WORD_BITS == 0)
+            and layer.weight_bits <= MAX_WEIGHT_BITS
+            and min(*geometry.act_coefficients, *geometry.weight_coefficients) > 0
+            and max(geometry.weight_coefficients) <= np.iinfo(np.int8).max
+            and 2 * largest_entry(layer) <= MAX_ENTRY_SUM
+            and tables_of(layer) * _largest_term(layer) <= MAX_PAIR_SUM
+            and out_per_group >= FULL * TABLE * padded_blocks(layer, TABLE)
+        )
+
+    @staticmethod
+    def lanes_of(_layer: ConvLayer, _isa: Isa) -> int:
+        """Output channels to a vector."""
+        return TABLE
+
+    @staticmethod
+    def row_bytes(layer: ConvLayer, _isa: Isa) -> int:
+        """Size of a prepared input row."""
+        return padded_width(layer) * layer.geometry.groups * tables_of(layer) * TABLE
+
+    @property
+    def sum_dtype(self) -> str:
+        """Type of the sums."""
+        return "uint16" if self.is_narrow else "int32"
+
+    @cached_property
+    def terms(self) -> AccumulatorTerms:
+        """How sums lead to accumulators."""
+        words, rest = divmod(self.layer.weight_codes.shape[1], WORD_BITS)
+        channels = words * WORD_BITS + min(-(-rest // GROUP) * GROUP, WORD_BITS)
+        return differing_bits(self.layer, self._inverted, channels)
+
+    @cached_property
+    def _inverted(self) -> np.ndarray | None:
+        return inverted_channels(self.layer, MAX_COMPARED)
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether whole sums fit 16 bits."""
+        return self.terms.high < MAX_PAIR_SUM
+
+    @property
+    def constants(self) -> list[np.ndarray]:
+        """Weights: a 6-bit index to a byte."""
+        return [wide_weights(self.layer, self.block, self._inverted)]
+
+    @property
+    def prepared(self) -> tuple[str, int]:
+        """Type and number of elements of a prepared pixel."""
+        return "uint8", self.layer.geometry.groups * self.tables * TABLE
+
+    def prepare_pixel(self, words: PixelWords, target: tirx.Buffer, base: Expr) -> None:
+        """Make the tables of a pixel, word by word."""
+        count = self.layer.geometry.groups * self.tables
+        for word in range(-(-count // TABLES_PER_WORD)):
+            octets = [
+                T.Bind(reinterpret(vector("uint8", TABLE), splat(words.word(k, word), TABLE // 8)))
+                for k in range(self.layer.act_bits)
+            ]
+            tables = min(count - word * TABLES_PER_WORD, TABLES_PER_WORD)
+            for first in range(0, tables, TABLES_PER_VECTOR):
+                halves = T.Bind(self._halves(octets, 2 * first))
+                for t in range(min(tables - first, TABLES_PER_VECTOR)):
+                    place = (word * TABLES_PER_WORD + first + t) * TABLE
+                    store(target, self._table(halves, t), base + place, TABLE)
+
+    def _halves(self, octets: list[Expr], first: int) -> Expr:
+        """Neighbouring tables of three channels, from the planes of their word."""
+        number = [first + lane // HALF_TABLE for lane in range(TABLE)]
+        offsets = lane_constants([half * HALF % WORD_BITS for half in number], "uint8")
+        patterns = lane_constants([lane % HALF_TABLE for lane in range(TABLE)], "uint8")
+        # The last half of a word has fewer bits: what is beyond them isn't counted.
+        bits = [min(max(WORD_BITS - half * HALF, 0), HALF) for half in number]
+        mask = lane_constants([(1 << count) - 1 for count in bits], "uint8")
+        total = None
+        for plane, kappa in zip(octets, self.layer.geometry.act_coefficients):
+            found = self.isa.bits_from(offsets, plane)
+            count = tirx.popcount((found ^ patterns) & mask)
+            term = count if kappa == 1 else count * constant(kappa, "uint8", TABLE)
+            total = term if total is None else total + term
+        return total
+
+    def _table(self, halves: Expr, number: int) -> Expr:
+        """One table, from a vector of halves."""
+        start = number * 2 * HALF_TABLE
+        low = [start + entry % HALF_TABLE for entry in range(TABLE)]
+        high = [start + HALF_TABLE + entry // HALF_TABLE for entry in range(TABLE)]
+        parts = [self.isa.wide_lookup(halves, lane_constants(x, "uint8")) for x in (low, high)]
+        return parts[0] + parts[1]
+
+    def sums(self, tile: TileContext) -> list[Sums]:
+        """Sums of every pixel of a tile: uint16 vectors, or int32 where those could overflow."""
+        kappa = self.layer.geometry.weight_coefficients
+        pixels = [
+            WideSums(self.isa, self.tile.vectors, kappa, self.is_narrow) for _ in range(tile.pixels)
+        ]
+        plan = wide_plan(self.layer, self.is_narrow, self.tile)
+        tables = _Tables(self, tile, pixels)
+        rows, columns = plan.window
+        with (
+            plan.summed(pixels, Level.PLANE),
+            T.serial(0, rows) as i,
+            plan.summed(pixels, Level.ROW),
+        ):
+            if plan.is_blocked:
+                for count, size, first in plan.pieces:
+                    with (
+                        T.serial(0, count) as chunk,
+                        T.serial(0, columns) as j,
+                        plan.summed(pixels, Level.CHUNK),
+                    ):
+                        tables.look_up(i, j, first + chunk * size, size)
+            else:
+                with T.serial(0, columns) as j, plan.summed(pixels, Level.TAP):
+                    for count, size, first in plan.pieces:
+                        with T.serial(0, count) as chunk, plan.summed(pixels, Level.CHUNK):
+                            tables.look_up(i, j, first + chunk * size, size)
+        return [pixel.halves() for pixel in pixels]
+
+
+@dataclass(frozen=True, eq=False)
+class _Tables:
+    """The tables under a tile.
+
+    Parameters
+    ----------
+    product : WideLut
+    tile : TileContext
+    pixels : list of WideSums
+        What is added to, one for each pixel of the tile.
+    """
+
+    product: WideLut
+    tile: TileContext
+    pixels: list[WideSums]
+
+    def look_up(self, i: Expr, j: Expr, first: Expr, count: int) -> None:
+        """Look up neighbouring tables from those of a tap on, all planes of the weight in each."""
+        product, tile = self.product, self.tile
+        layer, vectors = product.layer, product.tile.vectors
+        (kernel_h, kernel_w), bits = layer.kernel_size, layer.weight_bits
+        weights = tile.memory.product_constants[0]
+        tap = ((tile.block * kernel_h + i) * kernel_w + j) * product.tables
+        for t in range(count):
+            place = (tap + first + t) * (vectors * bits)
+            index = [
+                T.Bind(load(weights, (place + n) * TABLE, TABLE)) for n in range(vectors * bits)
+            ]
+            table = (tile.group * product.tables + first + t) * TABLE
+            for p, pixel in enumerate(self.pixels):
+                entries = T.Bind(load(tile.prepared.buffer, tile.address(i, j, p) + table, TABLE))
+                pixel.look_up(entries, index)
+
+
+@dataclass(frozen=True)
+class WidePlan:
+    """Loops over the look-ups of a window.
+
+    Parameters
+    ----------
+    window : (rows, columns)
+        Of taps. Where the tables under a row of them lie one behind the other, it has one column.
+    widen : Level
+        At its end bytes go over to pairs of bytes: as seldom as they may.
+    flush : Level or None
+        At its end pairs of bytes go over to int32; None where they hold the whole sum.
+    chunks, size, rest : int
+        Look-ups of a tap: so many chunks of so many written out, and the rest.
+    is_blocked : bool
+        All taps of a row look into a chunk of tables before the next chunk: while it is in the
+        first-level cache.
+    """
+
+    window: tuple[int, int]
+    widen: Level
+    flush: Level | None
+    chunks: int
+    size: int
+    rest: int
+    is_blocked: bool
+
+    @property
+    def pieces(self) -> list[tuple[int, int, int]]:
+        """Chunks of one size: how many, of how many look-ups, and the number of their first."""
+        whole = (self.chunks, self.size, 0)
+        return [whole, (1, self.rest, self.chunks * self.size)] if self.rest else [whole]
+
+    @contextmanager
+    def summed(self, pixels: list[WideSums], level: Level) -> Iterator[None]:
+        """Scope of a loop whose sums are widened at its end, if that is the plan."""
+        if level is self.widen:
+            for pixel in pixels:
+                pixel.clear_octets()
+        yield
+        if level is self.widen:
+            for pixel in pixels:
+                pixel.widen()
+        if level is self.flush:
+            for pixel in pixels:
+                pixel.flush()
+
+    @property
+    def widenings(self) -> int:
+        """How often bytes go over to pairs of bytes, of one pixel."""
+        if self.widen is Level.CHUNK:
+            return taps_of(Level.PLANE, self.window) * (self.chunks + bool(self.rest))
+        return taps_of(Level.PLANE, self.window) // taps_of(self.widen, self.window)
+
+    @property
+    def flushes(self) -> int:
+        """How often pairs of bytes go over to int32, of one pixel."""
+        if self.flush is None:
+            return 0
+        return taps_of(Level.PLANE, self.window) // taps_of(self.flush, self.window)
+
+
+def wide_plan(layer: ConvLayer, is_narrow: bool, tile: Tile) -> WidePlan:
+    """Plan the loops of a layer.
+
+    Parameters
+    ----------
+    layer : ConvLayer
+    is_narrow : bool
+        Whether 16 bits hold whole sums.
+    tile : Tile
+    """
+    window, tables = layer.kernel_size, tables_of(layer)
+    are_neighbours = layer.geometry.groups == 1 and layer.geometry.dilation[1] == 1
+    of_row = tables * window[1]
+    under = (tile.pixels - 1) * layer.geometry.strides[1] + window[1]  # Pixels.
+    # With more planes the second-level cache brings tables as fast as they are looked into.
+    is_far = layer.weight_bits == 1 and window[1] > 1 and under * tables * TABLE > NEAR_BYTES
+    fits = is_narrow or of_row * _largest_term(layer) <= MAX_PAIR_SUM
+    if not is_far and are_neighbours and fits:
+        window, tables = (window[0], 1), of_row
+    limit = MAX_ENTRY_SUM // largest_entry(layer)
+    widen = seldom(tables, window, limit) or Level.CHUNK
+    flush = None
+    if not is_narrow:
+        flush = seldom(tables * _largest_term(layer), window, MAX_PAIR_SUM) or Level.TAP
+    most = min(tables, tile.unroll or MAX_UNROLL)
+    if widen is Level.CHUNK:
+        most = min(most, limit)
+    is_blocked = is_far and widen is Level.CHUNK and flush is not Level.TAP
+    size = -(-tables // -(-tables // most))  # Chunks of nearly one size.
+    return WidePlan(window, widen, flush, tables // size, size, tables % size, is_blocked)
+
+
+def tables_of(layer: ConvLayer) -> int:
+    """Tables per pixel and group of channels."""
+    words, rest = divmod(layer.weight_codes.shape[1], WORD_BITS)
+    return words * TABLES_PER_WORD + -(-rest // GROUP)
+
+
+def largest_entry(layer: ConvLayer) -> int:
+    """Largest entry of a table."""
+    return GROUP * sum(layer.geometry.act_coefficients)
+
+
+def _largest_term(layer: ConvLayer) -> int:
+    """What a table adds to a sum at most, by all planes of the weight."""
+    return largest_entry(layer) * sum(layer.geometry.weight_coefficients)
+
+
+def wide_weights(layer: ConvLayer, block: int, inverted: np.ndarray | None = None) -> np.ndarray:
+    """Weight indices, a byte each, so ordered that `WideSums` finds both halves of a block.
+
+    Returns
+    -------
+    ndarray of uint8
+        Shape (blocks, kernel_h, kernel_w, tables, vectors, weight_bits, 64).
+    """
+    out_channels, per_group, kernel_h, kernel_w = layer.weight_codes.shape
+    tables, bits, words = tables_of(layer), layer.weight_bits, -(-per_group // WORD_BITS)
+    bit = (planes(layer.weight_codes, bits) > 0).astype(np.uint8)  # m, o, c, i, j
+    bit = np.pad(bit, [(0, 0), (0, 0), (0, words * WORD_BITS - per_group), (0, 0), (0, 0)])
+    if inverted is not None:
+        bit ^= inverted[:, None, None, None].astype(np.uint8)
+    bit = bit.reshape(bits, out_channels, words, WORD_BITS, kernel_h, kernel_w)
+    missing = TABLES_PER_WORD * GROUP - WORD_BITS
+    bit = np.pad(bit, [(0, 0), (0, 0), (0, 0), (0, missing), (0, 0), (0, 0)])
+    bit = bit.reshape(bits, out_channels, -1, GROUP, kernel_h, kernel_w)[:, :, :tables]
+    index = np.tensordot(bit, 1 << np.arange(GROUP), axes=(3, 0)).astype(np.uint8)
+    index = by_block(np.moveaxis(index, 1, -1), layer, block)  # m, table, i, j, o
+    blocks = layer.geometry.groups * padded_blocks(layer, block)
+    # o = block, half, vector, 16-byte lane, channel
+    lanes = (TABLE // (2 * LANE), LANE)
+    index = index.reshape(*index.shape[:4], blocks, 2, block // TABLE, *lanes)
+    index = index.transpose(4, 2, 3, 1, 6, 0, 7, 5, 8)
+    return np.ascontiguousarray(index.reshape(*index.shape[:6], TABLE))
