@@ -9,13 +9,13 @@ import pytest
 from tvm_bitenc.kernel import epilogue, product
 from tvm_bitenc.kernel.contract import Epilogue, Prepared, Product, TaskContext, TileContext
 from tvm_bitenc.kernel.epilogue import affine, compared, floats, integers, searched
-from tvm_bitenc.kernel.product import depthwise, nchw
+from tvm_bitenc.kernel.product import nchw
 from tvm_bitenc.schedule import arm, x86
 
 
 def products_of(family):
     """Classes of a family, in a fixed order: parallel test runs must collect alike."""
-    return dict.fromkeys([*chain(*family.products.values()), depthwise.Depthwise, nchw.Nchw])
+    return dict.fromkeys([*chain(*family.products.values()), *family.depthwise, nchw.Nchw])
 
 
 PRODUCTS = [(family, kind) for family in (x86.FAMILY, arm.FAMILY) for kind in products_of(family)]

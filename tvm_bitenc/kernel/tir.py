@@ -62,6 +62,25 @@ def lane_constants(values: Sequence[int], dtype: str) -> Vector:
     return tirx.Shuffle([tirx.const(v, dtype) for v in values], list(range(len(values))))
 
 
+def interleaved(a: Vector, b: Vector, lanes: int, size: int, half: int) -> Vector:
+    """Elements of two vectors in turns: of every 16 bytes the low half of them, or the high half.
+
+    Parameters
+    ----------
+    a, b : vectors of `lanes` lanes
+    lanes : int
+    size : int
+        Bytes of an element.
+    half : {0, 1}
+    """
+    block = 16 // size
+    first = [start + half * block // 2 for start in range(0, lanes, block)]
+    order = [
+        side * lanes + start + i for start in first for i in range(block // 2) for side in range(2)
+    ]
+    return tirx.Shuffle([a, b], order)
+
+
 def flat(buffer: tirx.Buffer, size: Expr, dtype: str) -> tirx.Buffer:
     """The memory of a buffer as one row of `size` elements of `dtype`."""
     return T.decl_buffer((size,), dtype, data=buffer.data)

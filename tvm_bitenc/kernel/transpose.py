@@ -34,6 +34,7 @@ def unpack_codes(
     target: tirx.Buffer,
     base: Expr,
     shift: int = 0,
+    order: Sequence[int] | None = None,
 ) -> None:
     """Write the codes of a pixel, one word of each plane at a time.
 
@@ -48,6 +49,8 @@ def unpack_codes(
         Where the codes go.
     shift : int
         0, or 128 that is taken from every code.
+    order : sequence of int, optional
+        Which channel of a vector goes where; as they are.
     """
     (dtype, size), at_once = prepared, min(isa.vector_bytes, WORD_BITS)
     turns = _turns(layer, isa, pixel.per_plane)
@@ -59,6 +62,8 @@ def unpack_codes(
                 codes = _chosen(layer, pixel, word, start, at_once)
             if shift:
                 codes = codes ^ constant(shift, "uint8", at_once)
+            if order is not None:
+                codes = tirx.Shuffle([T.Bind(codes)], order)
             if dtype != "uint8":
                 codes = tirx.Cast(vector(dtype, at_once), codes)
             # What lies behind the last channel is overwritten by the next pixel.

@@ -94,7 +94,7 @@ FAMILY = Family(
     pixels=whole_tiles,
     prepared_bytes=dict.fromkeys(("xnor", "int8"), lambda _layer: PREPARED_BYTES),
     of_codes=None,
-    depthwise=None,
+    depthwise=(),
 )
 
 

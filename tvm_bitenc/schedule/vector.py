@@ -66,8 +66,10 @@ class Family(Generic[IsaT]):
     prepared_bytes : dict of str to callable
         What prepared rows of a layer may take of a cache, or of memory where there is none, by name
         of the product; `PREPARED_BYTES` for others.
-    of_codes, depthwise : type, optional
-        Class of the product for layers that read codes, and for depthwise ones.
+    of_codes : type, optional
+        Class of the product for layers that read codes.
+    depthwise : tuple of type
+        Classes for depthwise layers: the first that applies is taken.
     """
 
     products: Mapping[str, tuple[ProductClass[IsaT], ...]]
@@ -77,7 +79,7 @@ class Family(Generic[IsaT]):
     pixels: Callable[[int, int], int]
     prepared_bytes: Mapping[str, Callable[[ConvLayer], int]] = field(default_factory=dict)
     of_codes: ProductClass[IsaT] | None = Nchw
-    depthwise: ProductClass[IsaT] | None = Depthwise
+    depthwise: tuple[ProductClass[IsaT], ...] = (Depthwise,)
 
     def budget(self, layer: ConvLayer, product: ProductClass[IsaT]) -> int:
         """Bytes that prepared rows of a layer may take."""
@@ -200,10 +202,9 @@ def _seen(
     if takes_codes(call):
         product_class = family.of_codes
     elif is_depthwise(layer):
-        product_class = family.depthwise if layer.strategy == "int8" else None
-        if product_class is not None and not product_class.applies(layer, isa):
-            return layer, None
-        return seen_as_one_group(layer), product_class
+        classes = family.depthwise if layer.strategy == "int8" else ()
+        product_class = next((found for found in classes if found.applies(layer, isa)), None)
+        return layer if product_class is None else seen_as_one_group(layer), product_class
     else:
         layer = flattened(layer)
         product_class = family.product_of(layer, isa)

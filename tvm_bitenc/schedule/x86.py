@@ -13,6 +13,7 @@ from ..kernel.nest.tile import Tile, divisors
 from ..kernel.product import lut, lut_plan, wide_lut, xnor
 from ..kernel.product.branch_cover import Single, Square, cover
 from ..kernel.product.depthwise import Depthwise
+from ..kernel.product.dot_depthwise import DotDepthwise
 from ..kernel.product.int8 import QUAD, Int8
 from ..kernel.product.lut import Lut
 from ..kernel.product.wide_lut import WideLut
@@ -83,12 +84,17 @@ def _depthwise_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
     return (1 if compares and isa.registers >= 32 else 2), 4
 
 
+def _dot_depthwise_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
+    return 1, 2  # The end of a tile of more pixels overlaps with less.
+
+
 SIZES = {
     "xnor": _xnor_sizes,
     "lut": _lut_sizes,
     "wide_lut": _wide_lut_sizes,
     "int8": _int8_sizes,
     "depthwise": _depthwise_sizes,
+    "dot_depthwise": _dot_depthwise_sizes,
 }
 
 
@@ -278,4 +284,5 @@ FAMILY = Family(
     best,
     whole_tiles,
     {WideLut.name: _prepared_wide},
+    depthwise=(DotDepthwise, Depthwise),
 )

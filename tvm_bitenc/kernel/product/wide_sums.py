@@ -14,6 +14,7 @@ from ..tir import (
     Register,
     Vector,
     constant,
+    interleaved,
     joined,
     lane_constants,
     reinterpret,
@@ -76,7 +77,7 @@ class WideSums:
         other = planes[1] if len(planes) > 1 else constant(0, "uint8", n)
         factors = lane_constants([*coefficients, 0][:2] * (n // 2), "int8")
         for half, registers in enumerate(self.pairs):
-            value = interleaved(planes[0], other, n, half)
+            value = T.Bind(interleaved(planes[0], other, n, 1, half))
             if len(planes) > 1 or coefficients[0] > 1:
                 value = self.isa.multiply_add_bytes(value, factors)
             registers[v].add(reinterpret(vector("uint16", n // 2), value))
@@ -96,10 +97,3 @@ class WideSums:
 
     def _joined(self, registers: Sequence[Register]) -> Vector:
         return joined("uint16", self.isa.vector_bytes // 2, [r.get() for r in registers])
-
-
-def interleaved(a: Vector, b: Vector, lanes: int, half: int) -> Vector:
-    """Bytes of `a` and `b` in turns: of every 16 the low 8, or the high ones."""
-    first = [block + half * LANE for block in range(0, lanes, 2 * LANE)]
-    order = [side * lanes + start + i for start in first for i in range(LANE) for side in range(2)]
-    return T.Bind(tirx.Shuffle([a, b], order))
