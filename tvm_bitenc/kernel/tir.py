@@ -30,6 +30,13 @@ def store(buffer: tirx.Buffer, value: Vector, start: Expr, lanes: int) -> None:
     T.buffer_store(buffer, value, [start if lanes == 1 else tirx.Ramp(start, 1, lanes)])
 
 
+def prefetch(buffer: tirx.Buffer, start: Expr) -> None:
+    """Have an element brought into the second-level cache; it may lie beyond the end."""
+    address = tirx.address_of(buffer[start])
+    hints = [tirx.const(hint, "int32") for hint in (0, 2, 1)]  # To be read; how near; data.
+    T.evaluate(tvm.ir.Call("tirx.prefetch", [address, *hints], ret_ty="void"))
+
+
 def splat(value: Vector, lanes: int) -> Vector:
     """Repeat one value in every lane."""
     return value if lanes == 1 else tirx.Broadcast(value, lanes)

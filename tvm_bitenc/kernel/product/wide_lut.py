@@ -33,7 +33,8 @@ from ..isa import Isa
 from ..nest.geometry import by_block, padded_blocks, padded_width
 from ..nest.pixel_words import PixelWords
 from ..nest.tile import Tile
-from ..tir import Expr, constant, lane_constants, load, reinterpret, splat, store, vector
+from ..tir import Expr, constant, lane_constants, load, prefetch, reinterpret, splat, store, vector
+from .int8 import PREFETCHED_BYTES
 from .lut_plan import MAX_ENTRY_SUM, MAX_PAIR_SUM, Level, seldom, taps_of
 from .pixelwise import PixelwiseProduct
 from .wide_sums import LANE, WideSums
@@ -216,11 +217,16 @@ class _Tables:
         (kernel_h, kernel_w), bits = layer.kernel_size, layer.weight_bits
         weights = tile.memory.product_constants[0]
         tap = ((tile.block * kernel_h + i) * kernel_w + j) * product.tables
+        block = kernel_h * kernel_w * product.tables * vectors * bits
         for t in range(count):
             place = (tap + first + t) * (vectors * bits)
             index = [
                 T.Bind(load(weights, (place + n) * TABLE, TABLE)) for n in range(vectors * bits)
             ]
+            # While rows of a block are computed, there is time to get the weights of the next one.
+            if kernel_h > 1 and tile.blocks * block * TABLE >= PREFETCHED_BYTES:
+                for n in range(vectors * bits):
+                    prefetch(weights, (place + block + n) * TABLE)
             table = (tile.group * product.tables + first + t) * TABLE
             for p, pixel in enumerate(self.pixels):
                 entries = T.Bind(load(tile.prepared.buffer, tile.address(i, j, p) + table, TABLE))
