@@ -1,6 +1,7 @@
 """Tables of six activations: indices of weights, plans of loops, and whole kernels."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -63,6 +64,9 @@ def test_which_layers_have_wide_tables():
         assert not WideLut.applies(layer_of(bits, 64), ISA)
     for out_channels, applies in ((32, False), (43, True), (80, False), (96, True)):
         assert WideLut.applies(layer_of((2, 2), 64, out_channels), ISA) is applies
+    for kappa, applies in (((64, 64), True), ((1, 65), False)):
+        planes = BranchGeometry((1, 2), kappa, 0)
+        assert WideLut.applies(replace(two, geometry=planes), ISA) is applies
     for channels, applies in ((128, True), (96, False)):
         assert WideLut.applies(layer_of((2, 2), channels, 128, groups=2), ISA) is applies
 
@@ -171,6 +175,16 @@ def test_large_sums(bits, channels, kernel, flush, zen4, random_layer, assert_ex
     assert_exact(layers, strategy="lut", target=zen4)
     plans = {wide_plan(p.layer, p.is_narrow, p.tile) for p in products}
     assert {plan.flush for plan in plans} == {flush}
+
+
+def test_planes_of_the_largest_coefficients(zen4, random_layer, assert_exact, products):
+    """Two bytes that are full meet in a product of 16 bits, which saturates beyond."""
+    kappa = (wide_lut.MAX_COEFFICIENT,) * 2
+    weight, act = Encoding(2, 2.0, 64.0, kappa), Encoding.symmetric(2, 2.0)
+    layer = random_layer(0, weight, act, channels=84, out_channels=64, size=(1, 3), kernel=1)
+    layer.act_codes[:], layer.weight_codes[:] = 3, 0
+    assert_exact([layer], strategy="lut", target=zen4)
+    assert {type(product) for product in products} == {WideLut}
 
 
 def test_rows_of_single_taps_are_divided(zen4, random_layer, assert_exact, products, kinds):

@@ -45,6 +45,7 @@ TABLE = 1 << GROUP  # Entries of a table, and bytes of the vectors that it takes
 HALF_TABLE = 1 << HALF
 TABLES_PER_WORD = -(-WORD_BITS // GROUP)
 TABLES_PER_VECTOR = TABLE // (2 * HALF_TABLE)  # Whose halves a vector holds.
+MAX_COEFFICIENT = 64  # Of a plane of the weight: two bytes times it fit signed 16 bits.
 MAX_WEIGHT_BITS = 4  # Beyond, sums don't fit the registers.
 MAX_UNROLL = 22  # Look-ups written out one after another.
 NEAR_BYTES = 32 << 10  # Of tables that stay in the first-level cache.
@@ -78,7 +79,7 @@ class WideLut(PixelwiseProduct[Isa]):
             and (geometry.groups == 1 or per_group % WORD_BITS == 0)
             and layer.weight_bits <= MAX_WEIGHT_BITS
             and min(*geometry.act_coefficients, *geometry.weight_coefficients) > 0
-            and max(geometry.weight_coefficients) <= np.iinfo(np.int8).max
+            and max(geometry.weight_coefficients) <= MAX_COEFFICIENT
             and 2 * largest_entry(layer) <= MAX_ENTRY_SUM
             and tables_of(layer) * _largest_term(layer) <= MAX_PAIR_SUM
             and out_per_group >= FULL * TABLE * padded_blocks(layer, TABLE)
