@@ -30,9 +30,13 @@ class PixelWords:
         self.per_plane, self.source, self.start = per_plane, source, start
         self._loaded: dict[tuple[int, int], Expr] = {}
 
-    def word(self, plane: int, word: int) -> Expr:
-        """One word of a plane."""
-        return self.neighbours(plane * self.per_plane + word, 1)
+    def word(self, plane: int, word: Expr) -> Expr:
+        """One word of a plane; where its number is an expression, it is loaded each time."""
+        if isinstance(word, int):
+            return self.neighbours(plane * self.per_plane + word, 1)
+        if self.source is None:
+            return constant(0, "uint64")
+        return T.Bind(load(self.source, self.start + (plane * self.per_plane + word), 1))
 
     def neighbours(self, first: int, lanes: int) -> Expr:
         """A vector of neighbouring words."""

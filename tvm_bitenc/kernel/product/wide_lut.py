@@ -127,19 +127,28 @@ class WideLut(PixelwiseProduct[Isa]):
         return "uint8", self.layer.geometry.groups * self.tables * TABLE
 
     def prepare_pixel(self, words: PixelWords, target: tirx.Buffer, base: Expr) -> None:
-        """Make the tables of a pixel, word by word."""
-        count = self.layer.geometry.groups * self.tables
-        for word in range(-(-count // TABLES_PER_WORD)):
-            octets = [
-                T.Bind(reinterpret(vector("uint8", TABLE), splat(words.word(k, word), TABLE // 8)))
-                for k in range(self.layer.act_bits)
-            ]
-            tables = min(count - word * TABLES_PER_WORD, TABLES_PER_WORD)
-            for first in range(0, tables, TABLES_PER_VECTOR):
-                halves = T.Bind(self._halves(octets, 2 * first))
-                for t in range(min(tables - first, TABLES_PER_VECTOR)):
-                    place = (word * TABLES_PER_WORD + first + t) * TABLE
-                    store(target, self._table(halves, t), base + place, TABLE)
+        """Make the tables of a pixel, word by word: in a loop, for all alike take LLVM long."""
+        whole, rest = divmod(self.layer.geometry.groups * self.tables, TABLES_PER_WORD)
+        if whole:
+            with T.serial(0, whole) as word:
+                place = base + word * (TABLES_PER_WORD * TABLE)
+                self._prepare_word(words, word, TABLES_PER_WORD, target, place)
+        if rest:
+            place = base + whole * (TABLES_PER_WORD * TABLE)
+            self._prepare_word(words, whole, rest, target, place)
+
+    def _prepare_word(
+        self, words: PixelWords, word: Expr, tables: int, target: tirx.Buffer, base: Expr
+    ) -> None:
+        """Make the tables of one word of channels."""
+        octets = [
+            T.Bind(reinterpret(vector("uint8", TABLE), splat(words.word(k, word), TABLE // 8)))
+            for k in range(self.layer.act_bits)
+        ]
+        for first in range(0, tables, TABLES_PER_VECTOR):
+            halves = T.Bind(self._halves(octets, 2 * first))
+            for t in range(min(tables - first, TABLES_PER_VECTOR)):
+                store(target, self._table(halves, t), base + (first + t) * TABLE, TABLE)
 
     def _halves(self, octets: list[Expr], first: int) -> Expr:
         """Neighbouring tables of three channels, from the planes of their word."""
