@@ -13,7 +13,7 @@ from ..kernel.nest.tile import Tile, divisors
 from ..kernel.product import lut, lut_plan, wide_lut, xnor
 from ..kernel.product.branch_cover import Single, Square, cover
 from ..kernel.product.depthwise import Depthwise
-from ..kernel.product.dot_depthwise import DotDepthwise
+from ..kernel.product.dot_depthwise import BLOCK, DotDepthwise, byte_parts
 from ..kernel.product.int8 import QUAD, Int8
 from ..kernel.product.lut import Lut
 from ..kernel.product.wide_lut import WideLut
@@ -47,6 +47,8 @@ NEAR_BYTES, FAR_BYTES = 32 << 10, 640 << 10
 FEW_TABLES, WIDE_PIXELS, WIDE_PIXELS_OF_FEW = 66, 7, 4
 UNPACKED = Work(vector=3, other=1)  # Codes of a vector of channels, for each bit.
 DEPTHWISE = Work(vector=2, product=1, other=1)  # Of a vector of products.
+INTERLEAVED = Work(vector=8, other=4)  # Codes of four rows.
+DOT_PIXELS = 2  # The end of a larger tile overlaps less with the next one.
 COMPARED, COMPARISON = Work(vector=2, other=1), Work(vector=1, other=1)  # A vector with thresholds.
 ROUNDED, ROUNDED_VECTOR = Work(vector=16, other=8), Work(vector=2)  # Many thresholds: a function.
 FLOAT_STEPS = 3  # As many comparisons take as long as a float.
@@ -85,7 +87,7 @@ def _depthwise_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
 
 
 def _dot_depthwise_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
-    return 1, 2  # The end of a tile of more pixels overlaps with less.
+    return 1, DOT_PIXELS
 
 
 SIZES = {
@@ -100,6 +102,8 @@ SIZES = {
 
 def works(layer: ConvLayer, isa: Isa) -> dict[str, Work]:
     """Work of a layer by strategy, from planes to planes."""
+    if DotDepthwise.applies(layer, isa):
+        return {"int8": _dot_depthwise_work(layer)}
     if Depthwise.applies(layer, isa):
         return {"int8": DEPTHWISE.times(layer.macs / Depthwise.lanes_of(layer, isa))}
     found = {}
@@ -244,6 +248,15 @@ def _int8_work(layer: ConvLayer, isa: Isa) -> Work:
     codes = math.prod(layer.input_shape) / isa.vector_bytes * layer.act_bits
     ending = _ending(layer, vectors, vectors * isa.vector_bytes // QUAD)
     return each.times(vectors_of_bits) + UNPACKED.times(codes) + ending
+
+
+def _dot_depthwise_work(layer: ConvLayer) -> Work:
+    """Work of `DotDepthwise`: columns of a tile are interleaved, and multiplied for each pixel."""
+    kernel_h, kernel_w = layer.kernel_size
+    columns = (DOT_PIXELS + kernel_w - 1) / DOT_PIXELS
+    products = Work(product=QUAD * len(byte_parts(layer)[1])).times(kernel_w)
+    each = (INTERLEAVED.times(columns) + products).times(-(-kernel_h // QUAD))
+    return each.times(_outputs(layer) / BLOCK)
 
 
 def _outputs(layer: ConvLayer) -> float:
