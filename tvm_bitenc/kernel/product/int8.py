@@ -229,7 +229,8 @@ class Int8(PixelwiseProduct[IsaT]):
             for v in range(vectors)
         ]
         block = kernel_h * kernel_w * self.steps * vectors * size
-        if tile.blocks * block >= PREFETCHED_BYTES:
+        # Without dot products, weights aren't needed so fast that they are waited for.
+        if self.isa.has_dot and tile.blocks * block >= PREFETCHED_BYTES:
             for v in range(vectors):
                 prefetch(tile.memory.product_constants[0], base + block + v * size)
         for p in range(tile.pixels):
