@@ -5,6 +5,7 @@ import pytest
 
 from tvm_bitenc.host import host_features
 from tvm_bitenc.layer import BranchGeometry, ConvLayer
+from tvm_bitenc.schedule import avx512, vector
 from tvm_bitenc.target import load_target
 
 VECTOR = ("avx", "fma", "bmi", "f16c")
@@ -31,6 +32,29 @@ def target(request):
 def plain_avx512():
     """AVX-512 as its first CPUs had it: neither popcount nor dot products."""
     return _target("x86-64-v4")
+
+
+@pytest.fixture
+def native_avx512():
+    """This CPU and its `Isa`; skipped where it lacks AVX-512 or what Zen 4 has beyond."""
+    found = _target("native")
+    isa = avx512.isa_of(found) if found.features >= avx512.REQUIRED else None
+    if isa is None or not (isa.has_wide_lookup and isa.has_dot):
+        pytest.skip("this CPU lacks AVX512-VBMI or VNNI: run the tests on one that has them too")
+    return found
+
+
+@pytest.fixture
+def kernels(monkeypatch):
+    """(product, epilogue) of every kernel, as they are built."""
+    found, write = [], vector.conv2d_kernel
+
+    def record(layer, product, epilogue, *rest):
+        found.append((product, epilogue))
+        return write(layer, product, epilogue, *rest)
+
+    monkeypatch.setattr(vector, "conv2d_kernel", record)
+    return found
 
 
 def _conv_layer(weight_codes, offset=0, thresholds=None, direction=None, size=(4, 4), **geometry):

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 import tvm
 
-from benchmarks.workloads import Workload, layer_module, planes_pipeline
+import benchmarks.assembly
+from benchmarks.workloads import WORKLOADS, Workload, layer_module, planes_pipeline
 from tvm_bitenc.target import DEFAULT_RULES, load_target
 
 LAYER = Workload("conv", "3x3", 64, 64, 8, 3, 1, 1)
@@ -37,6 +38,21 @@ def test_instructions(target, strategy, wanted, absent):
     text = assembly(target, strategy)
     assert [name for name in wanted if name not in text] == []
     assert [name for name in absent if name in text] == []
+
+
+@pytest.mark.parametrize(
+    "target, strategy, layer, prefetches",
+    [
+        ("znver4", "lut", "3x3 256 @14", True),
+        ("znver4", "int8", "3x3 256 @14", True),
+        ("znver4", "lut", "3x3 64 @56", False),  # All weights stay in the caches.
+        ("x86-64-v3", "int8", "3x3 256 @14", False),
+    ],
+)
+def test_weights_of_the_next_block_are_prefetched(target, strategy, layer, prefetches):
+    workload = next(w for w in WORKLOADS if w.name == layer)
+    text = benchmarks.assembly.assembly(workload, (2, 2), target, strategy)
+    assert ("prefetcht1" in text) is prefetches
 
 
 def test_products_that_could_saturate_are_widened_first():

@@ -20,6 +20,7 @@ All of these functions write TIR; what they return are expressions of it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar, Generic, Protocol, TypeVar
 
@@ -33,10 +34,11 @@ from .isa import Isa
 from .nest.geometry import padded_width
 from .nest.memory import Memory
 from .nest.tile import Tile
-from .tir import Expr, Vector
+from .tir import Expr, Vector, prefetch
 
 IsaT = TypeVar("IsaT", bound=Isa)
 IsaT_contra = TypeVar("IsaT_contra", bound=Isa, contravariant=True)
+PREFETCHED_BYTES = 128 << 10  # Of weights: fewer stay in the caches.
 Sums = list[Vector]  # Of one pixel: vectors that hold a block's channels, in order.
 
 
@@ -131,6 +133,20 @@ class TileContext:
     def memory(self) -> Memory:
         """Memory of the function."""
         return self.task.memory
+
+    def prefetch_next(self, places: Iterable[Expr], block: int) -> None:
+        """Have the next block's weights brought near, while rows of this one are computed.
+
+        Parameters
+        ----------
+        places : iterable of expression
+            Bytes of this block's weights that are being read.
+        block : int
+            Bytes of the weights of a block; of few in all, nothing is prefetched.
+        """
+        if self.blocks * block >= PREFETCHED_BYTES:
+            for place in places:
+                prefetch(self.memory.product_constants[0], place + block)
 
     def address(self, i: Expr, j: Expr, p: int) -> Expr:
         """Where the prepared input under tap (i, j) of the p-th pixel begins."""

@@ -92,8 +92,8 @@ FAMILY = Family(
     works=works,
     best=lambda *_: {},
     pixels=whole_tiles,
-    prepared_bytes=dict.fromkeys(("xnor", "int8"), lambda _layer: PREPARED_BYTES),
-    of_codes=None,
+    prepared_bytes=lambda *_: PREPARED_BYTES,
+    of_codes=(),
     depthwise=(),
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Generic
 
@@ -63,13 +63,11 @@ class Family(Generic[IsaT]):
         See `RuleSet`.
     pixels : callable
         Width of a tile, from that of the image and what registers hold.
-    prepared_bytes : dict of str to callable
-        What prepared rows of a layer may take of a cache, or of memory where there is none, by name
-        of the product; `PREPARED_BYTES` for others.
-    of_codes : type, optional
-        Class of the product for layers that read codes.
-    depthwise : tuple of type
-        Classes for depthwise layers: the first that applies is taken.
+    prepared_bytes : callable
+        What prepared rows may take of a cache, or of memory where there is none: a function of
+        layer and name of the product.
+    of_codes, depthwise : tuple of type
+        Such classes for layers that read codes, and for depthwise ones.
     """
 
     products: Mapping[str, tuple[ProductClass[IsaT], ...]]
@@ -77,19 +75,20 @@ class Family(Generic[IsaT]):
     works: Callable[[ConvLayer, IsaT], dict[str, Work]]
     best: Callable[[int, int, IsaT], dict[str, Work]]
     pixels: Callable[[int, int], int]
-    prepared_bytes: Mapping[str, Callable[[ConvLayer], int]] = field(default_factory=dict)
-    of_codes: ProductClass[IsaT] | None = Nchw
+    prepared_bytes: Callable[[ConvLayer, str], int] = lambda *_: PREPARED_BYTES
+    of_codes: tuple[ProductClass[IsaT], ...] = (Nchw,)
     depthwise: tuple[ProductClass[IsaT], ...] = (Depthwise,)
-
-    def budget(self, layer: ConvLayer, product: ProductClass[IsaT]) -> int:
-        """Bytes that prepared rows of a layer may take."""
-        found = self.prepared_bytes.get(product.name)
-        return PREPARED_BYTES if found is None else found(layer)
 
     def product_of(self, layer: ConvLayer, isa: IsaT) -> ProductClass[IsaT] | None:
         """Class of the product for a layer's strategy, None where none applies."""
-        classes = self.products.get(layer.strategy, ())
-        return next((found for found in classes if found.applies(layer, isa)), None)
+        return first_that_applies(self.products.get(layer.strategy, ()), layer, isa)
+
+
+def first_that_applies(
+    classes: Iterable[ProductClass[IsaT]], layer: ConvLayer, isa: IsaT
+) -> ProductClass[IsaT] | None:
+    """Return the first class of products that computes a layer, None where none does."""
+    return next((found for found in classes if found.applies(layer, isa)), None)
 
 
 def vector_rules(
@@ -200,30 +199,25 @@ def _seen(
     """Return a layer as its kernel sees it, and its product; None where no product applies."""
     layer = conv_layer_of(call)
     if takes_codes(call):
-        product_class = family.of_codes
-    elif is_depthwise(layer):
+        return layer, first_that_applies(family.of_codes, layer, isa)
+    if is_depthwise(layer):
         classes = family.depthwise if layer.strategy == "int8" else ()
-        product_class = next((found for found in classes if found.applies(layer, isa)), None)
-        return layer if product_class is None else seen_as_one_group(layer), product_class
-    else:
-        layer = flattened(layer)
-        product_class = family.product_of(layer, isa)
-        if product_class is not None:
-            layer = _in_rows(layer, isa, product_class, family)
-        return layer, product_class
-    if product_class is None or not product_class.applies(layer, isa):
+        return seen_as_one_group(layer), first_that_applies(classes, layer, isa)
+    layer = flattened(layer)
+    product_class = family.product_of(layer, isa)
+    if product_class is None:
         return layer, None
-    return layer, product_class
+    return _in_rows(layer, isa, product_class, family), product_class
 
 
 def _in_rows(
     layer: ConvLayer, isa: IsaT, product: ProductClass[IsaT], family: Family[IsaT]
 ) -> ConvLayer:
-    """Divide a row of single taps that is larger, prepared, than the layer may take."""
+    """Divide a row of single taps that would take more than prepared rows may."""
     _, pixels = family.sizes[product.name](layer, isa)
     is_row = layer.kernel_size == (1, 1) and layer.input_shape[:2] == (1, 1)
     size, width = product.row_bytes(layer, isa), layer.output_size[1]
-    most = family.budget(layer, product) * width // size
+    most = family.prepared_bytes(layer, product.name) * width // size
     if not is_row or most >= width or layer.has_dynamic_batch:
         return layer
     fitting = [d for d in divisors(width) if d <= max(most, pixels)]
@@ -289,7 +283,8 @@ def default_tile(
         vectors, pixels = vectors // 2, min(2 * pixels, MAX_PIXELS)  # As many registers.
     pixels = family.pixels(layer.output_size[1], pixels)
     tasks = 1 if threads == 1 else threads * TASKS_PER_THREAD
-    rows = rows_at_once(layer, product.row_bytes(layer, isa), family.budget(layer, product), tasks)
+    budget = family.prepared_bytes(layer, product.name)
+    rows = rows_at_once(layer, product.row_bytes(layer, isa), budget, tasks)
     done = layer.input_shape[0] * layer.output_size[0] // rows
     blocks = layer.geometry.groups * padded_blocks(layer, vectors * lanes)
     enough = [d for d in divisors(blocks) if d * done >= tasks] or [blocks]

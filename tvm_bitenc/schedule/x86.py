@@ -19,7 +19,7 @@ from ..kernel.product.lut import Lut
 from ..kernel.product.wide_lut import WideLut
 from ..kernel.product.xnor import Xnor
 from ..layer import ConvLayer
-from .vector import Family, whole_tiles
+from .vector import PREPARED_BYTES, Family, first_that_applies, whole_tiles
 from .work import Work
 
 # Of as many products as a vector has bits; `tests/schedule/test_x86.py` holds what layers take to
@@ -41,8 +41,7 @@ WIDE_LOOKUP = Work(vector=1.1, lookup=1)
 WIDENED_PLANES, WIDENED_PLANE = Work(vector=2, product=2, other=2), Work(vector=3, other=2)
 MADE_WIDE, MADE_WIDE_PLANE = Work(vector=48, lookup=22, other=12), Work(vector=9, count=3)
 MADE_FAR = Work(vector=44)  # Stores to the second-level cache.
-# Wide tables in the first-level cache, and in the second: few CPUs with them have less.
-NEAR_BYTES, FAR_BYTES = 32 << 10, 640 << 10
+FAR_BYTES = 640 << 10  # Wide tables in the second-level cache: few CPUs with them have less.
 # Pixels of a tile with wide tables: short sums leave little to hide its end behind.
 FEW_TABLES, WIDE_PIXELS, WIDE_PIXELS_OF_FEW = 66, 7, 4
 UNPACKED = Work(vector=3, other=1)  # Codes of a vector of channels, for each bit.
@@ -102,20 +101,17 @@ SIZES = {
 
 def works(layer: ConvLayer, isa: Isa) -> dict[str, Work]:
     """Work of a layer by strategy, from planes to planes."""
-    if DotDepthwise.applies(layer, isa):
-        return {"int8": _dot_depthwise_work(layer)}
-    if Depthwise.applies(layer, isa):
-        return {"int8": DEPTHWISE.times(layer.macs / Depthwise.lanes_of(layer, isa))}
-    found = {}
-    if Xnor.applies(layer, isa):
-        found["xnor"] = _xnor_work(layer, isa)
-    if WideLut.applies(layer, isa):
-        found["lut"] = _wide_lut_work(layer, isa)
-    elif Lut.applies(layer, isa):
-        found["lut"] = _lut_work(layer, isa)
-    if Int8.applies(layer, isa):
-        found["int8"] = _int8_work(layer, isa)
-    return found
+    depthwise = first_that_applies(DEPTHWISE_CLASSES, layer, isa)
+    if depthwise is not None:
+        return {"int8": WORKS[depthwise.name](layer, isa)}
+    chosen = {
+        strategy: first_that_applies(classes, layer, isa) for strategy, classes in CLASSES.items()
+    }
+    return {
+        strategy: WORKS[product.name](layer, isa)
+        for strategy, product in chosen.items()
+        if product is not None
+    }
 
 
 def best(weight_bits: int, act_bits: int, isa: Isa) -> dict[str, Work]:
@@ -250,7 +246,12 @@ def _int8_work(layer: ConvLayer, isa: Isa) -> Work:
     return each.times(vectors_of_bits) + UNPACKED.times(codes) + ending
 
 
-def _dot_depthwise_work(layer: ConvLayer) -> Work:
+def _depthwise_work(layer: ConvLayer, isa: Isa) -> Work:
+    """Work of `Depthwise`."""
+    return DEPTHWISE.times(layer.macs / Depthwise.lanes_of(layer, isa))
+
+
+def _dot_depthwise_work(layer: ConvLayer, isa: Isa) -> Work:
     """Work of `DotDepthwise`: columns of a tile are interleaved, and multiplied for each pixel."""
     kernel_h, kernel_w = layer.kernel_size
     columns = (DOT_PIXELS + kernel_w - 1) / DOT_PIXELS
@@ -285,17 +286,25 @@ def _ending(layer: ConvLayer, vectors: float, block: int) -> Work:
     return work.times(_outputs(layer) / block)
 
 
-def _prepared_wide(layer: ConvLayer) -> int:
-    """Tables that windows share are best made once; others are looked into while they are near."""
-    return NEAR_BYTES if layer.kernel_size[0] == 1 else FAR_BYTES
+WORKS = {
+    "xnor": _xnor_work,
+    "lut": _lut_work,
+    "wide_lut": _wide_lut_work,
+    "int8": _int8_work,
+    "depthwise": _depthwise_work,
+    "dot_depthwise": _dot_depthwise_work,
+}
 
 
+def _prepared_bytes(layer: ConvLayer, product: str) -> int:
+    """Wide tables that windows share are best made once; others are looked into while near."""
+    if product != WideLut.name:
+        return PREPARED_BYTES
+    return wide_lut.NEAR_BYTES if layer.kernel_size[0] == 1 else FAR_BYTES
+
+
+CLASSES = {"xnor": (Xnor,), "lut": (WideLut, Lut), "int8": (Int8,)}
+DEPTHWISE_CLASSES = (DotDepthwise, Depthwise)
 FAMILY = Family(
-    {"xnor": (Xnor,), "lut": (WideLut, Lut), "int8": (Int8,)},
-    SIZES,
-    works,
-    best,
-    whole_tiles,
-    {WideLut.name: _prepared_wide},
-    depthwise=(DotDepthwise, Depthwise),
+    CLASSES, SIZES, works, best, whole_tiles, _prepared_bytes, depthwise=DEPTHWISE_CLASSES
 )

@@ -10,11 +10,11 @@ import tvm_bitenc
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.op import branch_conv2d, threshold
 from tvm_bitenc.reference import pads, pair
-from tvm_bitenc.schedule import parallel, vector
+from tvm_bitenc.schedule import avx512, parallel
 
 CHANNELS = (1, 3, 17, 64, 66, 130)
 BITS = ((1, 1), (2, 2), (3, 5), (8, 8))
-PRODUCTS = {"depthwise", "dot_depthwise"}  # By CPU and bits.
+PRODUCTS = {"depthwise", "dot_depthwise"}
 PADDED = ("symmetric", "signed")  # Kinds whose code 0, which padding holds, isn't the integer 0.
 WINDOWS = (
     dict(padding=1),
@@ -34,16 +34,10 @@ def depthwise(random_layer, seed, weight, act, channels, **window):
 
 
 @pytest.fixture
-def kernels(monkeypatch):
-    """(product, epilogue) of every kernel, as they are built."""
-    found, write = [], vector.conv2d_kernel
-
-    def record(layer, product, epilogue, *rest):
-        found.append((product, epilogue))
-        return write(layer, product, epilogue, *rest)
-
-    monkeypatch.setattr(vector, "conv2d_kernel", record)
-    return found
+def wanted(target):
+    """Name of the product that the target's depthwise layers get."""
+    isa = avx512.isa_of(target)
+    return "dot_depthwise" if isa is not None and isa.has_dot else "depthwise"
 
 
 def products_of(kernels):
@@ -118,7 +112,7 @@ def test_encodings(target, random_layer, kinds, assert_exact):
 
 @pytest.mark.parametrize("channels", [17, 66, 130])
 def test_accumulators_that_are_returned(
-    channels, target, random_layer, kinds, kernels, module_of, outputs_of
+    channels, target, wanted, random_layer, kinds, kernels, module_of, outputs_of
 ):
     layers = [
         depthwise(
@@ -140,12 +134,12 @@ def test_accumulators_that_are_returned(
     assert {str(y.dtype) for y in outputs} == {"int32"}
     wrong = [str(x) for x, y in zip(layers, outputs) if not np.array_equal(x.accumulators(), y)]
     assert not wrong
-    assert products_of(kernels) <= PRODUCTS and epilogues_of(kernels) == {"Integers"}
+    assert products_of(kernels) == {wanted} and epilogues_of(kernels) == {"Integers"}
 
 
 @pytest.mark.parametrize("bits", [(1, 1), (2, 2), (8, 8)], ids=str)
 def test_thresholds_of_all_epilogues(
-    bits, target, random_layer, kinds, kernels, module_of, outputs_of, same
+    bits, target, wanted, random_layer, kinds, kernels, module_of, outputs_of, same
 ):
     """Few, even and uneven thresholds end in codes by different ways, in 16 and in 32 bits."""
     weight, acts = kinds["signed"](bits[0], 2.0), [kinds[a](bits[1], 2.0) for a in PADDED]
@@ -166,11 +160,13 @@ def test_thresholds_of_all_epilogues(
         along = layer.accumulators() * direction[:, None, None]
         reached = along[:, None] >= limits[None, :, :, None, None]
         assert same(y, reached.sum(axis=1).astype(np.uint8)), str(layer)
-    assert products_of(kernels) <= PRODUCTS
+    assert products_of(kernels) == {wanted}
     assert {"ComparedPlanes", "AffinePlanes", "SearchedPlanes"} == epilogues_of(kernels)
 
 
-def test_threads_share_channels(target, random_layer, kinds, kernels, monkeypatch, assert_exact):
+def test_threads_share_channels(
+    target, wanted, random_layer, kinds, kernels, monkeypatch, assert_exact
+):
     """Images of few rows are split by channels."""
     monkeypatch.setattr(parallel, "MIN_PARALLEL_MACS", 1)
     weight, act = kinds["symmetric"](2, 2.0), kinds["signed"](2, 2.0)
@@ -179,7 +175,7 @@ def test_threads_share_channels(target, random_layer, kinds, kernels, monkeypatc
         for i, size in enumerate([(1, 1), (2, 3), (7, 7)])
     ]
     assert_exact(layers, target=target, threads=4)
-    assert products_of(kernels) <= PRODUCTS
+    assert products_of(kernels) == {wanted}
     assert any(product.tile.splits > 1 for product, _ in kernels)
 
 

@@ -10,7 +10,7 @@ from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.kernel.product.depthwise import Depthwise
 from tvm_bitenc.kernel.product.dot_depthwise import MAX_PARTS, DotDepthwise, byte_parts
 from tvm_bitenc.layer import BranchGeometry, ConvLayer
-from tvm_bitenc.schedule import avx2, avx512, vector
+from tvm_bitenc.schedule import avx2, avx512
 from tvm_bitenc.target import load_target
 
 CHANNELS = 66
@@ -50,23 +50,12 @@ def test_which_layers_have_dot_products():
 
 
 @pytest.mark.parametrize("kernel", [(3, 3), (4, 1), (5, 5), (1, 3)], ids=str)
-def test_largest_products_are_exact(kernel, monkeypatch, random_layer, assert_exact):
+def test_largest_products_are_exact(kernel, native_avx512, kernels, random_layer, assert_exact):
     """Codes and weights at their ends, in windows of one row of four taps, more, and fewer."""
-    target = load_target("native")
-    isa = avx512.isa_of(target) if target.features >= avx512.REQUIRED else None
-    if isa is None or not isa.has_dot:
-        pytest.skip("this CPU lacks AVX512-VNNI: run the tests on one that has it as well")
-    products, write = [], vector.conv2d_kernel
-
-    def record(layer, product, *rest):
-        products.append(type(product))
-        return write(layer, product, *rest)
-
-    monkeypatch.setattr(vector, "conv2d_kernel", record)
     pair = Encoding.symmetric(8, 2.0), Encoding.unsigned(8, 2.0)
     window = dict(channels=CHANNELS, out_channels=CHANNELS, groups=CHANNELS, padding=1)
     layers = [random_layer(seed, *pair, kernel=kernel, size=(6, 7), **window) for seed in range(2)]
     layers[1].act_codes[:] = 255
     layers[1].weight_codes[:] = np.arange(CHANNELS).reshape(-1, 1, 1, 1) % 2 * 255
-    assert_exact(layers, target=target)
-    assert set(products) == {DotDepthwise}
+    assert_exact(layers, target=native_avx512)
+    assert {type(product) for product, _ in kernels} == {DotDepthwise}

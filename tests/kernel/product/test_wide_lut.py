@@ -14,7 +14,7 @@ from tvm_bitenc.kernel.product.lut import Lut
 from tvm_bitenc.kernel.product.lut_plan import MAX_ENTRY_SUM, MAX_PAIR_SUM, Level
 from tvm_bitenc.kernel.product.wide_lut import TABLE, WideLut, tables_of, wide_plan, wide_weights
 from tvm_bitenc.layer import BranchGeometry, ConvLayer
-from tvm_bitenc.schedule import avx512, vector, x86
+from tvm_bitenc.schedule import avx512, x86
 from tvm_bitenc.target import load_target
 
 ISA = avx512.isa_of(load_target("znver4"))
@@ -28,29 +28,6 @@ def layer_of(bits, channels, out_channels=64, kernel=(3, 3), size=14, **geometry
     codes = np.zeros((out_channels, channels // geometry.get("groups", 1), *kernel), np.uint8)
     planes = BranchGeometry(kappas[1], kappas[0], 0, **geometry)
     return ConvLayer("conv", (1, size, size, channels), codes, np.zeros(out_channels, int), planes)
-
-
-@pytest.fixture
-def zen4():
-    """This CPU, if it looks up bytes in whole vectors."""
-    found = load_target("native")
-    isa = avx512.isa_of(found) if found.features >= avx512.REQUIRED else None
-    if isa is None or not isa.has_wide_lookup:
-        pytest.skip("this CPU lacks AVX512-VBMI: run the tests on one that has it as well")
-    return found
-
-
-@pytest.fixture
-def products(monkeypatch):
-    """Products that kernels were made with."""
-    found, choose = [], vector._epilogue
-
-    def spy(layer, product):
-        found.append(product)
-        return choose(layer, product)
-
-    monkeypatch.setattr(vector, "_epilogue", spy)
-    return found
 
 
 def test_which_layers_have_wide_tables():
@@ -152,53 +129,55 @@ LAYERS = [
 
 
 @pytest.mark.parametrize("bits, window", LAYERS, ids=str)
-def test_layers_are_exact(bits, window, zen4, kinds, random_layer, assert_exact, products):
+def test_layers_are_exact(bits, window, native_avx512, kinds, random_layer, assert_exact, kernels):
     layers = [
         random_layer(seed, weight(bits[0], 2.0), act(bits[1], 2.0), **window)
         for seed, (weight, act) in enumerate(itertools.product(kinds.values(), kinds.values()))
         if window.get("groups", 1) == 1 or weight is kinds["symmetric"]
     ]
-    assert_exact(layers, strategy="lut", target=zen4)
-    assert {type(product) for product in products} == {WideLut}
+    assert_exact(layers, strategy="lut", target=native_avx512)
+    assert {type(product) for product, _ in kernels} == {WideLut}
 
 
 @pytest.mark.parametrize(
     "bits, channels, kernel, flush",
     [((1, 2), 512, 3, None), ((2, 4), 512, 3, Level.TAP), ((4, 4), 64, 3, Level.ROW)],
 )
-def test_large_sums(bits, channels, kernel, flush, zen4, random_layer, assert_exact, products):
+def test_large_sums(
+    bits, channels, kernel, flush, native_avx512, random_layer, assert_exact, kernels
+):
     """All bits differ everywhere, so that what could overflow does."""
     weight, act = (Encoding.symmetric(count, 2.0) for count in bits)
     window = dict(channels=channels, out_channels=64, kernel=kernel, size=(3, 9), padding=1)
     layers = [random_layer(0, weight, act, **window) for _ in range(2)]
     layers[1].act_codes[:], layers[1].weight_codes[:] = 2**act.bits - 1, 0
-    assert_exact(layers, strategy="lut", target=zen4)
-    plans = {wide_plan(p.layer, p.is_narrow, p.tile) for p in products}
+    assert_exact(layers, strategy="lut", target=native_avx512)
+    plans = {wide_plan(p.layer, p.is_narrow, p.tile) for p, _ in kernels}
     assert {plan.flush for plan in plans} == {flush}
 
 
-def test_planes_of_the_largest_coefficients(zen4, random_layer, assert_exact, products):
+def test_planes_of_the_largest_coefficients(native_avx512, random_layer, assert_exact, kernels):
     """Two bytes that are full meet in a product of 16 bits, which saturates beyond."""
     kappa = (wide_lut.MAX_COEFFICIENT,) * 2
     weight, act = Encoding(2, 2.0, 64.0, kappa), Encoding.symmetric(2, 2.0)
     layer = random_layer(0, weight, act, channels=84, out_channels=64, size=(1, 3), kernel=1)
     layer.act_codes[:], layer.weight_codes[:] = 3, 0
-    assert_exact([layer], strategy="lut", target=zen4)
-    assert {type(product) for product in products} == {WideLut}
+    assert_exact([layer], strategy="lut", target=native_avx512)
+    assert {type(product) for product, _ in kernels} == {WideLut}
 
 
-def test_rows_of_single_taps_are_divided(zen4, random_layer, assert_exact, products, kinds):
+def test_rows_of_single_taps_are_divided(native_avx512, random_layer, assert_exact, kernels, kinds):
     act = Encoding.unsigned(2, 2.0)
     layers = [
         random_layer(0, kind(2, 2.0), act, channels=192, out_channels=64, size=size, kernel=1)
         for kind in kinds.values()
         for size in ((14, 14), (1, 197))
     ]
-    assert_exact(layers, strategy="lut", target=zen4)
-    assert {p.layer.input_shape[1:3] for p in products} == {(14, 14), (1, 197)}
+    assert_exact(layers, strategy="lut", target=native_avx512)
+    assert {p.layer.input_shape[1:3] for p, _ in kernels} == {(14, 14), (1, 197)}
 
 
-def test_codes_from_sums(zen4, module_of, random_layer, outputs_of, same, products):
+def test_codes_from_sums(native_avx512, module_of, random_layer, outputs_of, same, kernels):
     cases = []
     for bits, out_channels in itertools.product((1, 2, 4), (64, 100)):
         weight, act = Encoding.symmetric(2, 2.0), Encoding.unsigned(3, 2.0)
@@ -206,6 +185,8 @@ def test_codes_from_sums(zen4, module_of, random_layer, outputs_of, same, produc
         layer = random_layer(bits, weight, act, **window)
         cases.append((layer, *steps_of(layer, bits, bits == 2, bits)))
     inputs = [layer.act_codes for layer, *_ in cases]
-    outputs = outputs_of(thresholded(cases, module_of), inputs, strategy="lut", target=zen4)
+    outputs = outputs_of(
+        thresholded(cases, module_of), inputs, strategy="lut", target=native_avx512
+    )
     assert all(same(y, codes_of(*case)) for case, y in zip(cases, outputs))
-    assert {type(product) for product in products} == {WideLut}
+    assert {type(product) for product, _ in kernels} == {WideLut}

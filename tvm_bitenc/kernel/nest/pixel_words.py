@@ -31,17 +31,15 @@ class PixelWords:
         self._loaded: dict[tuple[int, int], Expr] = {}
 
     def word(self, plane: int, word: Expr) -> Expr:
-        """One word of a plane; where its number is an expression, it is loaded each time."""
-        if isinstance(word, int):
-            return self.neighbours(plane * self.per_plane + word, 1)
-        if self.source is None:
-            return constant(0, "uint64")
-        return T.Bind(load(self.source, self.start + (plane * self.per_plane + word), 1))
+        """One word of a plane."""
+        return self.neighbours(plane * self.per_plane + word, 1)
 
-    def neighbours(self, first: int, lanes: int) -> Expr:
-        """A vector of neighbouring words."""
+    def neighbours(self, first: Expr, lanes: int) -> Expr:
+        """A vector of neighbouring words; those whose number is an expression are loaded anew."""
         if self.source is None:
             return constant(0, "uint64", lanes)
+        if not isinstance(first, int):
+            return T.Bind(load(self.source, self.start + first, lanes))
         if (first, lanes) not in self._loaded:
             self._loaded[first, lanes] = T.Bind(load(self.source, self.start + first, lanes))
         return self._loaded[first, lanes]

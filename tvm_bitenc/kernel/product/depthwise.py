@@ -56,6 +56,7 @@ class Depthwise(PixelwiseProduct[Isa]):
     def __init__(self, layer: ConvLayer, isa: Isa, tile: Tile):
         super().__init__(layer, isa, tile)
         self.top = sum(layer.geometry.act_coefficients)
+        self.factor = 1  # Of the weights that are multiplied.
 
     @staticmethod
     def applies(layer: ConvLayer, _isa: Isa) -> bool:
@@ -82,10 +83,10 @@ class Depthwise(PixelwiseProduct[Isa]):
     @cached_property
     def terms(self) -> AccumulatorTerms:
         """How sums lead to accumulators."""
-        layer, bound = self.layer, _bound(self.layer)
+        layer, bound = self.layer, _bound(self.layer) // self.factor
         zero = layer.geometry.act_offset - self.top
         none = np.zeros(layer.out_channels, np.int64)
-        return AccumulatorTerms(zero * layer.integers_inside, 2, none, -bound, bound)
+        return AccumulatorTerms(zero * layer.integers_inside, 2 * self.factor, none, -bound, bound)
 
     @property
     def constants(self) -> list[np.ndarray]:

@@ -20,17 +20,15 @@ from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from ...layer import ConvLayer
-from ..accumulator import AccumulatorTerms
 from ..contract import Sums, TileContext
 from ..isa import Isa
-from ..nest.geometry import by_block, padded_blocks, padded_width
+from ..nest.geometry import by_block
 from ..nest.pixel_words import PixelWords
 from ..nest.tile import Tile
 from ..tir import Expr, Register, Vector, constant, interleaved, load, reinterpret, vector
 from ..transpose import unpack_codes
-from .depthwise import is_depthwise
+from .depthwise import Depthwise
 from .int8 import MAX_BYTE, QUAD, byte_weights
-from .pixelwise import PixelwiseProduct
 
 BLOCK = 64  # Channels to a vector of codes, and to four of sums.
 LANES = BLOCK // QUAD
@@ -38,7 +36,7 @@ MAX_TAPS = 49  # All are written out.
 MAX_PARTS = 3  # Of a weight: of 8 bits none has more.
 
 
-class DotDepthwise(PixelwiseProduct[Isa]):
+class DotDepthwise(Depthwise):
     """Product of codes and weights, four taps of a channel at a time.
 
     Parameters
@@ -58,14 +56,12 @@ class DotDepthwise(PixelwiseProduct[Isa]):
 
     @staticmethod
     def applies(layer: ConvLayer, isa: Isa) -> bool:
-        """Whether codes fit unsigned bytes, and weights sums of a few signed ones."""
-        coefficients = layer.geometry.act_coefficients
+        """Whether weights are sums of a few signed bytes, in a layer that `Depthwise` takes."""
         return (
-            isa.has_dot
+            Depthwise.applies(layer, isa)
+            and isa.has_dot
             and isa.vector_bytes == BLOCK
-            and is_depthwise(layer)
-            and min(coefficients) > 0
-            and sum(coefficients) <= isa.most_code
+            and sum(layer.geometry.act_coefficients) <= isa.most_code
             and int(np.abs(layer.weight_integers).max()) <= MAX_PARTS * MAX_BYTE
             and layer.kernel_size[0] * layer.kernel_size[1] <= MAX_TAPS
         )
@@ -75,25 +71,10 @@ class DotDepthwise(PixelwiseProduct[Isa]):
         """Channels to a vector."""
         return BLOCK
 
-    @staticmethod
-    def row_bytes(layer: ConvLayer, _isa: Isa) -> int:
-        """Size of a prepared input row."""
-        return padded_width(layer) * padded_blocks(layer, BLOCK) * BLOCK
-
-    @property
+    @cached_property
     def sum_dtype(self) -> str:
         """Type of the sums."""
         return "int32"
-
-    @cached_property
-    def terms(self) -> AccumulatorTerms:
-        """How sums lead to accumulators."""
-        layer, top = self.layer, sum(self.layer.geometry.act_coefficients)
-        magnitudes = np.abs(layer.weight_integers).sum(axis=(1, 2, 3)) // self.factor
-        bound = top * int(magnitudes.max())
-        constant = (layer.geometry.act_offset - top) * layer.integers_inside
-        none = np.zeros(layer.out_channels, np.int64)
-        return AccumulatorTerms(constant, 2 * self.factor, none, -bound, bound)
 
     @property
     def constants(self) -> list[np.ndarray]:
@@ -104,11 +85,6 @@ class DotDepthwise(PixelwiseProduct[Isa]):
         values = by_block(values, self.layer, BLOCK)
         values = values.reshape(len(values), self.groups, QUAD, values.shape[2], -1, QUAD, LANES)
         return [np.ascontiguousarray(values.transpose(4, 1, 3, 0, 5, 6, 2))]
-
-    @property
-    def prepared(self) -> tuple[str, int]:
-        """Type and number of elements of a prepared pixel."""
-        return "uint8", padded_blocks(self.layer, BLOCK) * BLOCK
 
     def prepare_pixel(self, words: PixelWords, target: tirx.Buffer, base: Expr) -> None:
         """Unpack the codes of a pixel, in the order that interleaving turns around."""

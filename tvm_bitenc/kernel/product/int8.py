@@ -26,11 +26,10 @@ from ..isa import Isa
 from ..nest.geometry import by_block, padded_blocks, padded_width
 from ..nest.pixel_words import PixelWords
 from ..nest.tile import Tile, divisors
-from ..tir import Expr, Register, constant, load, prefetch, reinterpret, splat, vector
+from ..tir import Expr, Register, constant, load, reinterpret, splat, vector
 from ..transpose import unpack_codes
 from .pixelwise import PixelwiseProduct
 
-PREFETCHED_BYTES = 128 << 10  # Weights from which on those of the next block are prefetched.
 QUAD = 4  # Products that one 32-bit lane sums.
 MAX_BYTE = 127
 SHIFT = 128
@@ -228,11 +227,9 @@ class Int8(PixelwiseProduct[IsaT]):
             T.Bind(self._weight(load(tile.memory.product_constants[0], base + v * size, size)))
             for v in range(vectors)
         ]
-        block = kernel_h * kernel_w * self.steps * vectors * size
-        # Without dot products, weights aren't needed so fast that they are waited for.
-        if self.isa.has_dot and tile.blocks * block >= PREFETCHED_BYTES:
-            for v in range(vectors):
-                prefetch(tile.memory.product_constants[0], base + block + v * size)
+        if self.isa.has_dot:  # Else weights aren't needed so fast that they are waited for.
+            places = [base + v * size for v in range(vectors)]
+            tile.prefetch_next(places, kernel_h * kernel_w * self.steps * vectors * size)
         for p in range(tile.pixels):
             start = tile.address(i, j, p) + (tile.group * self.steps + step) * self.depth
             act = self._repeated(load(tile.prepared.buffer, start, self.depth))

@@ -24,7 +24,6 @@ import numpy as np
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
-from ...encoding import planes
 from ...layer import ConvLayer
 from ..accumulator import MAX_COMPARED, AccumulatorTerms, differing_bits, inverted_channels
 from ..contract import Sums, TileContext
@@ -34,7 +33,16 @@ from ..nest.pixel_words import PixelWords
 from ..nest.tile import Tile
 from ..tir import Expr, constant, lane_constants, load, reinterpret, splat, store, vector
 from .lookup_sums import LookupSums
-from .lut_plan import GROUP, MAX_PAIR_SUM, Level, LoopPlan, Part, loop_plan, parts_of
+from .lut_plan import (
+    GROUP,
+    MAX_PAIR_SUM,
+    Level,
+    LoopPlan,
+    Part,
+    loop_plan,
+    parts_of,
+    weight_bits_of,
+)
 from .pixelwise import PixelwiseProduct
 
 TABLE = 16  # Entries of a table.
@@ -274,12 +282,9 @@ def lut_weights(
     ndarray of uint8
         Shape (blocks, weight_bits, kernel_h, kernel_w, steps / 2, vectors, slots * 16).
     """
-    out_channels, per_group, kernel_h, kernel_w = layer.weight_codes.shape
+    out_channels, _, kernel_h, kernel_w = layer.weight_codes.shape
     count, bits = groups_of(layer, slots), layer.weight_bits
-    bit = (planes(layer.weight_codes, bits) > 0).astype(np.uint8)  # m, o, c, i, j
-    bit = np.pad(bit, [(0, 0), (0, 0), (0, count * GROUP - per_group), (0, 0), (0, 0)])
-    if inverted is not None:
-        bit ^= inverted[:, None, None, None].astype(np.uint8)
+    bit = weight_bits_of(layer, count * GROUP, inverted)  # m, o, c, i, j
     bit = bit.reshape(bits, out_channels, count, GROUP, kernel_h, kernel_w)
     index = np.tensordot(bit, 1 << np.arange(GROUP), axes=(3, 0)).astype(np.uint8)
     index = by_block(np.moveaxis(index, 1, -1), layer, block)  # m, group, i, j, o

@@ -8,6 +8,8 @@ from enum import Enum
 
 import numpy as np
 
+from ...encoding import planes
+from ...layer import ConvLayer
 from ..nest.tile import divisors
 
 GROUP = 4  # Channels to a table.
@@ -96,8 +98,7 @@ class LoopPlan:
 
     def flushes(self, kernel_size: tuple[int, int]) -> int:
         """How often pairs of bytes go over to int32."""
-        taps = kernel_size[0] * kernel_size[1]
-        return 0 if self.flush is None else taps // taps_of(self.flush, kernel_size)
+        return 0 if self.flush is None else rounds_of(self.flush, kernel_size)
 
 
 def loop_plan(
@@ -141,3 +142,23 @@ def taps_of(level: Level, kernel_size: tuple[int, int]) -> int:
     """Taps in one round of a loop."""
     taps = {Level.PLANE: kernel_size[0] * kernel_size[1], Level.ROW: kernel_size[1]}
     return taps.get(level, 1)
+
+
+def rounds_of(level: Level, kernel_size: tuple[int, int]) -> int:
+    """How often a loop ends, under one window; that of chunks as if a tap had one."""
+    return kernel_size[0] * kernel_size[1] // taps_of(level, kernel_size)
+
+
+def weight_bits_of(
+    layer: ConvLayer, channels: int, inverted: np.ndarray | None = None
+) -> np.ndarray:
+    """Bits of the weight planes, with 0 in input channels up to `channels`, then inverted.
+
+    Returns
+    -------
+    ndarray of uint8, shape (weight_bits, out_channels, channels, kernel_h, kernel_w)
+    """
+    bit = (planes(layer.weight_codes, layer.weight_bits) > 0).astype(np.uint8)
+    missing = channels - layer.weight_codes.shape[1]
+    bit = np.pad(bit, [(0, 0), (0, 0), (0, missing), (0, 0), (0, 0)])
+    return bit if inverted is None else bit ^ inverted[:, None, None, None].astype(np.uint8)

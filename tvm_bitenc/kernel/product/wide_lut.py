@@ -25,7 +25,7 @@ import numpy as np
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
-from ...encoding import WORD_BITS, planes
+from ...encoding import WORD_BITS
 from ...layer import ConvLayer
 from ..accumulator import MAX_COMPARED, AccumulatorTerms, differing_bits, inverted_channels
 from ..contract import Sums, TileContext
@@ -33,9 +33,8 @@ from ..isa import Isa
 from ..nest.geometry import by_block, padded_blocks, padded_width
 from ..nest.pixel_words import PixelWords
 from ..nest.tile import Tile
-from ..tir import Expr, constant, lane_constants, load, prefetch, reinterpret, splat, store, vector
-from .int8 import PREFETCHED_BYTES
-from .lut_plan import MAX_ENTRY_SUM, MAX_PAIR_SUM, Level, seldom, taps_of
+from ..tir import Expr, constant, lane_constants, load, reinterpret, splat, store, vector
+from .lut_plan import MAX_ENTRY_SUM, MAX_PAIR_SUM, Level, rounds_of, seldom, weight_bits_of
 from .pixelwise import PixelwiseProduct
 from .wide_sums import LANE, WideSums
 
@@ -233,10 +232,9 @@ class _Tables:
             index = [
                 T.Bind(load(weights, (place + n) * TABLE, TABLE)) for n in range(vectors * bits)
             ]
-            # While rows of a block are computed, there is time to get the weights of the next one.
-            if kernel_h > 1 and tile.blocks * block * TABLE >= PREFETCHED_BYTES:
-                for n in range(vectors * bits):
-                    prefetch(weights, (place + block + n) * TABLE)
+            if kernel_h > 1:  # Else a block has few rows: weights stay near by themselves.
+                places = [(place + n) * TABLE for n in range(vectors * bits)]
+                tile.prefetch_next(places, block * TABLE)
             table = (tile.group * product.tables + first + t) * TABLE
             for p, pixel in enumerate(self.pixels):
                 entries = T.Bind(load(tile.prepared.buffer, tile.address(i, j, p) + table, TABLE))
@@ -293,16 +291,13 @@ class WidePlan:
     @property
     def widenings(self) -> int:
         """How often bytes go over to pairs of bytes, of one pixel."""
-        if self.widen is Level.CHUNK:
-            return taps_of(Level.PLANE, self.window) * (self.chunks + bool(self.rest))
-        return taps_of(Level.PLANE, self.window) // taps_of(self.widen, self.window)
+        chunks = self.chunks + bool(self.rest) if self.widen is Level.CHUNK else 1
+        return rounds_of(self.widen, self.window) * chunks
 
     @property
     def flushes(self) -> int:
         """How often pairs of bytes go over to int32, of one pixel."""
-        if self.flush is None:
-            return 0
-        return taps_of(Level.PLANE, self.window) // taps_of(self.flush, self.window)
+        return 0 if self.flush is None else rounds_of(self.flush, self.window)
 
 
 def wide_plan(layer: ConvLayer, is_narrow: bool, tile: Tile) -> WidePlan:
@@ -363,10 +358,7 @@ def wide_weights(layer: ConvLayer, block: int, inverted: np.ndarray | None = Non
     """
     out_channels, per_group, kernel_h, kernel_w = layer.weight_codes.shape
     tables, bits, words = tables_of(layer), layer.weight_bits, -(-per_group // WORD_BITS)
-    bit = (planes(layer.weight_codes, bits) > 0).astype(np.uint8)  # m, o, c, i, j
-    bit = np.pad(bit, [(0, 0), (0, 0), (0, words * WORD_BITS - per_group), (0, 0), (0, 0)])
-    if inverted is not None:
-        bit ^= inverted[:, None, None, None].astype(np.uint8)
+    bit = weight_bits_of(layer, words * WORD_BITS, inverted)  # m, o, c, i, j
     bit = bit.reshape(bits, out_channels, words, WORD_BITS, kernel_h, kernel_w)
     missing = TABLES_PER_WORD * GROUP - WORD_BITS
     bit = np.pad(bit, [(0, 0), (0, 0), (0, 0), (0, missing), (0, 0), (0, 0)])
