@@ -181,7 +181,8 @@ def test_codes_from_sums(native_avx512, module_of, random_layer, outputs_of, sam
     cases = []
     for bits, out_channels in itertools.product((1, 2, 4), (64, 100)):
         weight, act = Encoding.symmetric(2, 2.0), Encoding.unsigned(3, 2.0)
-        window = dict(channels=70, out_channels=out_channels, size=(3, 13), padding=1)
+        # The last table lacks channels, whose bits count against inverted weights.
+        window = dict(channels=68, out_channels=out_channels, size=(3, 13), padding=1)
         layer = random_layer(bits, weight, act, **window)
         cases.append((layer, *steps_of(layer, bits, bits == 2, bits)))
     inputs = [layer.act_codes for layer, *_ in cases]
