@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 
+from .importing import without_collections
+
 __version__ = "0.1.0"
 
 _PUBLIC = {
@@ -24,7 +26,8 @@ def __getattr__(name: str):
     if name not in _PUBLIC:
         raise AttributeError(f"module 'tvm_bitenc' has no attribute {name!r}")
     try:
-        module = importlib.import_module(f".{_PUBLIC[name]}", __name__)
+        with without_collections():
+            module = importlib.import_module(f".{_PUBLIC[name]}", __name__)
     except ModuleNotFoundError as error:
         if not str(error.name).startswith(__name__):
             raise

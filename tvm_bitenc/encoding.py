@@ -246,11 +246,12 @@ class Encoding:
         with np.errstate(over="ignore", invalid="ignore"):
             position = x / along(self.scale, x.ndim, axis)
         late = np.float32(self.late_zero_point)
-        position = position + along(self.zero_point - late, x.ndim, axis)
-        position = np.where(np.isnan(position), np.float32(-np.inf), position)
+        position = np.asarray(position + along(self.zero_point - late, x.ndim, axis))
+        position[np.isnan(position)] = -np.inf
         if self.is_positional:
-            code = ROUND[self.rounding](position) + late
-            return np.clip(code, 0, self.max_code).astype(np.uint8)
+            code = ROUND[self.rounding](position)
+            code += late
+            return np.clip(code, 0, self.max_code, out=code).astype(np.uint8)
         _, codes, midpoints = self.distinct_levels
         return codes[np.searchsorted(midpoints, position)].astype(np.uint8)
 

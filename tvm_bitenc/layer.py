@@ -225,7 +225,7 @@ class ConvLayer:
         geometry = self.geometry
         kappa_a, kappa_w = sum(geometry.act_coefficients), sum(geometry.weight_coefficients)
         offset_w = self.weight_offset.astype(np.int64)
-        total = self.weight_integers.sum(axis=(1, 2, 3))
+        total = self.weight_integers.sum(axis=(1, 2, 3), dtype=np.int64)
         constant = self.taps * kappa_a * (kappa_w - offset_w) + geometry.act_offset * total
         padded = total - self.integers_inside
         table = constant - (geometry.act_offset - kappa_a) * padded
@@ -234,7 +234,7 @@ class ConvLayer:
     @cached_property
     def integers_inside(self) -> np.ndarray:
         """Sum of v_w + o_w over the taps inside the image: int64, shaped like the border table."""
-        integers = self.weight_integers.sum(axis=1)
+        integers = self.weight_integers.sum(axis=1, dtype=np.int64)
         rows, columns = self._inside(0)[1], self._inside(1)[1]
         return np.einsum("oij,ri,cj->rco", integers, rows, columns)
 
@@ -245,15 +245,16 @@ class ConvLayer:
 
     @cached_property
     def weight_integers(self) -> np.ndarray:
-        """v + o of every weight, int64, shaped like the weight codes."""
-        return self.weight_bipolar + self.weight_offset.astype(np.int64)[:, None, None, None]
+        """v + o of every weight, int32, shaped like the weight codes."""
+        return self.weight_bipolar + self.weight_offset[:, None, None, None]
 
     @property
     def weight_bipolar(self) -> np.ndarray:
-        """v of every weight, int64, shaped like the weight codes."""
+        """v of every weight, int32, shaped like the weight codes."""
         codes = np.arange(2**self.weight_bits)[:, None]
         signs = 2 * (codes >> np.arange(self.weight_bits) & 1) - 1
-        return (signs @ np.array(self.geometry.weight_coefficients))[self.weight_codes]
+        values = signs @ np.array(self.geometry.weight_coefficients)
+        return values.astype(np.int32)[self.weight_codes]
 
     def _inside(self, axis: int) -> tuple[np.ndarray, np.ndarray]:
         """Class of each output row or column, and per class which taps lie inside the image."""
@@ -276,7 +277,7 @@ def accumulator_range(
 
     Parameters
     ----------
-    weight_integers : ndarray of int64, shape (out_channels, ...)
+    weight_integers : ndarray of int32, shape (out_channels, ...)
         v + o of every weight.
     geometry : BranchGeometry
     """
@@ -284,5 +285,6 @@ def accumulator_range(
     integers = weight_integers.reshape(len(weight_integers), -1)
     # A padded tap counts 0.
     low, high = min(geometry.act_offset - top, 0), max(geometry.act_offset + top, 0)
-    extremes = np.stack([integers * low, integers * high])
-    return extremes.min(axis=0).sum(axis=1), extremes.max(axis=0).sum(axis=1)
+    positive = np.maximum(integers, 0).sum(axis=1, dtype=np.int64)
+    negative = integers.sum(axis=1, dtype=np.int64) - positive
+    return positive * low + negative * high, positive * high + negative * low

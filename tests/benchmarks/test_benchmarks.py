@@ -14,6 +14,7 @@ for package in ("onnxruntime", "onnx", "openvino", "rich"):
 
 import tvm_bitenc
 from benchmarks import (
+    builds,
     calls,
     concurrent,
     layers,
@@ -268,3 +269,13 @@ def test_calls(capsys):
     assert all(value > 0 for value in found.values())
     printed = capsys.readouterr().out
     assert "ResNet-18 W1A1" in printed and "2 threads" in printed and "imports" not in printed
+
+
+@pytest.mark.slow
+def test_builds(capsys, monkeypatch):
+    monkeypatch.setattr(builds, "RUNS", 1)
+    found = builds.main()
+    assert list(found) == list(builds.ROWS) and min(found.values()) > 0
+    without, with_torch = list(found.values())[1:3]
+    assert without < with_torch  # Torch, which the second process imports, takes the longer half.
+    assert "ResNet-18, W8A8" in capsys.readouterr().out

@@ -104,6 +104,14 @@ def test_a_torn_last_line_is_left_out_and_written_over(path):
     assert read_lines(path) == [TRIAL, RECORD, replace(TRIAL, strategy="xnor")]
 
 
+def test_lines_about_something_else_are_not_even_parsed(tmp_path):
+    path = tmp_path / "records.jsonl"
+    path.write_text("\n".join([to_json(TRIAL), "no json", to_json(RECORD), ""]))
+    assert read_lines(path, about=("record", RECORD.target)) == [RECORD]
+    with pytest.raises(RecordError, match="line 2"):
+        read_lines(path)
+
+
 def test_a_corrupt_line_is_named(path):
     path.write_text("{}\n" + path.read_text())
     with pytest.raises(RecordError, match=r"records.jsonl, line 1: .*Delete that line"):

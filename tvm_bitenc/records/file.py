@@ -212,8 +212,14 @@ def from_json(text: str | bytes, where: str = "record") -> Line:
     return source.json(content, _LINE_KINDS).line()
 
 
-def read_lines(path: Path) -> list[Line]:
+def read_lines(path: Path, about: tuple[str, ...] = ()) -> list[Line]:
     """Read a file; a last line that isn't complete, for its writer was killed, is left out.
+
+    Parameters
+    ----------
+    path : Path
+    about : tuple of str
+        Only lines that contain all of these texts are looked at.
 
     Raises
     ------
@@ -222,13 +228,15 @@ def read_lines(path: Path) -> list[Line]:
     """
     path = file_of(path)
     content = Source(str(path), "Check the path", RecordError, FILE).read(path)
-    return list(_parsed(content[: content.rfind(b"\n") + 1], str(path)))
+    return list(_parsed(content[: content.rfind(b"\n") + 1], str(path), about))
 
 
 @lru_cache(maxsize=8)  # Every `build` asks for the shipped files: parsing would be half its time.
-def _parsed(content: bytes, path: str) -> tuple[Line, ...]:
+def _parsed(content: bytes, path: str, about: tuple[str, ...]) -> tuple[Line, ...]:
+    texts = [text.encode() for text in about]
     lines = enumerate(content.split(b"\n")[:-1], 1)
-    return tuple(from_json(line, f"{path}, line {number}") for number, line in lines)
+    chosen = ((number, line) for number, line in lines if all(text in line for text in texts))
+    return tuple(from_json(line, f"{path}, line {number}") for number, line in chosen)
 
 
 def file_of(database: str | Path) -> Path:
@@ -355,10 +363,12 @@ def load_records(
         return Records()
     database = None if database is True else database
     paths = sorted(data_folder("schedules").glob("*.jsonl")) if database is None else [database]
+    # Most of what ships is about other CPUs, and most of the rest are trials.
+    about = ("record", target_key(target)) if database is None else ()
     lines: list[Line] = []
     for path in paths:
         try:
-            lines += read_lines(Path(path))
+            lines += read_lines(Path(path), about)
         except RecordError as error:
             warn(f"{error} Layers take the default schedule.")
     records = records_for(lines, target, "shipped" if database is None else str(database))

@@ -14,8 +14,7 @@ def int_weights(layer: ConvLayer) -> np.ndarray:
 
     The widest are those of 8 bits, -510 to 510.
     """
-    integers = layer.weight_bipolar + layer.weight_offset[:, None, None, None]
-    return np.ascontiguousarray(integers.transpose(2, 3, 1, 0).astype(np.int16))
+    return np.ascontiguousarray(layer.weight_integers.transpose(2, 3, 1, 0).astype(np.int16))
 
 
 def int_conv2d(planes: te.Tensor, weight: te.Tensor, layer: ConvLayer) -> te.Tensor:

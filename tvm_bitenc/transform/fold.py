@@ -186,7 +186,7 @@ def range_of(call: relax.Call) -> tuple[np.ndarray, np.ndarray]:
     geometry, weight_codes = geometry_of(call), required_constant(call.args[1])
     coefficients = geometry.weight_coefficients
     weight = Encoding(len(coefficients), 1.0, 0.0, coefficients)
-    integers = weight.bipolar(weight_codes).reshape(len(weight_codes), -1).astype(np.int64)
+    integers = weight.bipolar(weight_codes).reshape(len(weight_codes), -1)
     return accumulator_range(integers + required_constant(call.args[2])[:, None], geometry)
 
 

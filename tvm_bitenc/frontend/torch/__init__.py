@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING
 import tvm
 
 from ...errors import BitencError, UnsupportedError, first_line
+from ...importing import without_collections
 
 if TYPE_CHECKING:
     from torch import nn
@@ -112,6 +113,8 @@ def _export(module: nn.Module, example_args: Sequence | None) -> ExportedProgram
     arguments = (example_args,) if lone else tuple(example_args)
     _check_float32((f"example_args[{i}]", value) for i, value in enumerate(arguments))
     _check_float32(module.named_parameters())
+    with without_collections():
+        import torch._dynamo  # As torch.export does.
     try:
         with exportable(module), _without_torchs_own_warnings():
             return torch.export.export(module, arguments)

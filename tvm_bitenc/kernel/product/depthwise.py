@@ -126,7 +126,7 @@ class Depthwise(PixelwiseProduct[Isa]):
 
 def _bound(layer: ConvLayer) -> int:
     """Largest absolute sum of codes times weights."""
-    magnitude = np.abs(layer.weight_integers).sum(axis=(1, 2, 3)).max()
+    magnitude = np.abs(layer.weight_integers).sum(axis=(1, 2, 3), dtype=np.int64).max()
     return int(magnitude) * sum(layer.geometry.act_coefficients)
 
 

@@ -59,11 +59,11 @@ class ByteWeights:
 @lru_cache(maxsize=1)  # Asked twice: whether there are any, and for them.
 def byte_weights(layer: ConvLayer, most: int) -> ByteWeights | None:
     """Write weights as signed bytes of at most `most`; None if they don't fit."""
-    integers = layer.weight_bipolar + layer.weight_offset[:, None, None, None].astype(np.int64)
+    integers = layer.weight_integers
     low, high = integers.min(), integers.max()
     if -most - 1 <= low and high <= most:
         return ByteWeights(integers.astype(np.int8), 1, np.zeros(len(integers), np.int64))
-    odd = integers[:, 0, 0, 0] & 1
+    odd = integers[:, 0, 0, 0].astype(np.int64) & 1
     if not -most - 1 <= low >> 1 <= high >> 1 <= most or np.any(
         (integers & 1) != odd[:, None, None, None]
     ):
@@ -157,11 +157,13 @@ class Int8(PixelwiseProduct[IsaT]):
         """How sums lead to accumulators."""
         geometry, weights = self.layer.geometry, self.weights
         zero = geometry.act_offset - self.top
-        values = weights.values.astype(np.int64).reshape(len(weights.values), -1)
-        bound = self._largest * int(np.abs(values).sum(axis=1).max())
+        values = weights.values.reshape(len(weights.values), -1)
+        magnitudes = np.abs(values.astype(np.int16)).sum(axis=1, dtype=np.int64)
+        bound = self._largest * int(magnitudes.max())
         constant = zero * self.layer.integers_inside
         if self.shift:
-            constant = constant + 2 * weights.factor * self.shift * values.sum(axis=1)
+            total = values.sum(axis=1, dtype=np.int64)
+            constant = constant + 2 * weights.factor * self.shift * total
         return AccumulatorTerms(constant, 2 * weights.factor, 2 * weights.shift, -bound, bound)
 
     @property

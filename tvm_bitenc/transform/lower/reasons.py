@@ -5,7 +5,7 @@ from __future__ import annotations
 import tvm
 from tvm import relax
 
-from ..analysis.float32 import evaluate, op_name
+from ..analysis.float32 import is_constant, op_name
 from ..rewrite import Graph
 from ..visit import visit_calls
 from .operands import quantized_sources, weight_quantizer
@@ -59,7 +59,7 @@ def is_product_of_activations(call: relax.Call, graph: Graph) -> bool:
     """Whether a matrix product has no matrix of weights as its second operand."""
     quantizer = weight_quantizer(call, graph)
     weight = call.args[1] if quantizer is None else quantizer.args[0]
-    return len(call.args[1].ty.shape) > 2 or evaluate(weight, graph) is None
+    return len(call.args[1].ty.shape) > 2 or not is_constant(weight, graph)
 
 
 def float_layers(mod: tvm.IRModule) -> list[tuple[relax.Call, str]]:
