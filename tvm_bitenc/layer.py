@@ -111,6 +111,8 @@ class ConvLayer:
         Empty where it isn't known as steps.
     has_dynamic_batch : bool
         Then the batch of `input_shape` is 1, and kernels take that of their input.
+    reads_bytes, writes_bytes : bool
+        Whether codes come in, or go out, as bytes NHWC instead of planes.
     """
 
     name: str
@@ -124,6 +126,8 @@ class ConvLayer:
     steps: tuple[FloatStep, ...] = ()
     code_steps: tuple[FloatStep, ...] = ()
     has_dynamic_batch: bool = False
+    reads_bytes: bool = False
+    writes_bytes: bool = False
 
     @property
     def out_channels(self) -> int:  # noqa: D102

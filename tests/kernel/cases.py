@@ -6,7 +6,7 @@ import numpy as np
 
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.op import branch_conv2d, threshold
-from tvm_bitenc.reference import pads
+from tvm_bitenc.reference import pads, pair
 
 CHANNELS = (1, 3, 17, 64, 65, 130)
 FAR = 10**6  # Beyond every accumulator.
@@ -77,7 +77,9 @@ def thresholded(cases, module_of):
                 layer.act,
                 layer.weight_codes,
                 layer.weight,
+                strides=pair(layer.window.get("stride", 1)),
                 padding=pads(layer.window.get("padding", 0)),
+                dilation=pair(layer.window.get("dilation", 1)),
                 groups=layer.window.get("groups", 1),
                 layer=layer.name,
             )

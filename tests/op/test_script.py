@@ -10,7 +10,7 @@ from tvm.script import tirx as T
 
 from tvm_bitenc import op as bitenc
 from tvm_bitenc.encoding import Encoding
-from tvm_bitenc.op.packed_channels import packed_concat, packed_slice
+from tvm_bitenc.op.packed_channels import bytes_concat, packed_concat, packed_slice
 from tvm_bitenc.target import load_target
 from tvm_bitenc.transform import default_pipeline
 
@@ -79,7 +79,7 @@ class EveryOpOfPlanes:
             pooled = T.Call("bitenc.packed_max_pool2d", [total], attrs=POOL)
             acc = T.Call("bitenc.packed_conv2d", [pooled, W, OFFSET], attrs=CONV)
             planes1 = T.Call("bitenc.packed_threshold", [acc, T_CONST, D_CONST], attrs={})
-            out = bitenc.unpack(planes1, 3)
+            out = bytes_concat([bitenc.unpack(planes1, 3), codes])
             R.output(out)
         return out
 

@@ -197,7 +197,7 @@ class Product(ABC, Generic[IsaT]):
 
     name: ClassVar[str]
     """What tables of tile sizes know it by."""
-    source_dtype: ClassVar[str] = "uint64"
+    source_dtype: str = "uint64"
     """Type of the input: planes in words, or codes in bytes."""
 
     def __init__(self, layer: ConvLayer, isa: IsaT, tile: Tile):
@@ -290,7 +290,7 @@ class Epilogue(ABC):
         Output channels of a block.
     """
 
-    out_dtype: ClassVar[str]
+    out_dtype: str
     """Type of the output."""
 
     def __init__(self, layer: ConvLayer, terms: AccumulatorTerms, block: int):

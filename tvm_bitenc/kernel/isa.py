@@ -54,6 +54,11 @@ class Isa:
         return "affine_bits" in self.intrinsics
 
     @property
+    def saturates(self) -> bool:
+        """Whether vectors of int32 become bytes, clipped, in few instructions."""
+        return {"narrow_words", "narrow_bytes"} <= self.intrinsics.keys()
+
+    @property
     def has_wide_lookup(self) -> bool:
         """Whether one instruction looks up bytes in all of a vector, and counts bits of bytes."""
         return "wide_lookup" in self.intrinsics and self.has_popcount

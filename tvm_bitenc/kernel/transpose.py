@@ -19,6 +19,7 @@ from tvm.tirx.script import builder as T
 from ..encoding import WORD_BITS
 from ..layer import ConvLayer
 from .isa import Isa
+from .nest.pixel_bytes import PixelBytes
 from .nest.pixel_words import PixelWords
 from .tir import Expr, Vector, constant, reinterpret, store, vector
 
@@ -30,13 +31,13 @@ def unpack_codes(
     layer: ConvLayer,
     isa: Isa,
     prepared: tuple[str, int],
-    pixel: PixelWords,
+    pixel: PixelWords | PixelBytes,
     target: tirx.Buffer,
     base: Expr,
     shift: int = 0,
     order: Sequence[int] | None = None,
 ) -> None:
-    """Write the codes of a pixel, one word of each plane at a time.
+    """Write the codes of a pixel, one word of each plane or as many bytes at a time.
 
     Parameters
     ----------
@@ -44,7 +45,7 @@ def unpack_codes(
     isa : Isa
     prepared : (dtype, size)
         What a prepared pixel is made of.
-    pixel : PixelWords
+    pixel : PixelWords or PixelBytes
     target, base
         Where the codes go.
     shift : int
@@ -53,10 +54,12 @@ def unpack_codes(
         Which channel of a vector goes where; as they are.
     """
     (dtype, size), at_once = prepared, min(isa.vector_bytes, WORD_BITS)
-    turns = _turns(layer, isa, pixel.per_plane)
+    turns = isinstance(pixel, PixelWords) and _turns(layer, isa, pixel.per_plane)
     for word in range(-(-size // WORD_BITS)):
         for start in range(0, min(WORD_BITS, size - word * WORD_BITS), at_once):
-            if turns:
+            if isinstance(pixel, PixelBytes):
+                codes = pixel.neighbours(word * WORD_BITS + start, at_once)
+            elif turns:
                 codes = _turned(layer, isa, pixel, word)
             else:
                 codes = _chosen(layer, pixel, word, start, at_once)
@@ -117,10 +120,20 @@ def planes_of_parts(isa: Isa, parts: list[Vector], bits: int) -> Vector:
     -------
     vector of uint64, one lane a plane
     """
+    return planes_of_bytes(isa, _clipped(isa, parts, bits), _saturated_places(isa.vector_bytes))
+
+
+def bytes_of_parts(isa: Isa, parts: list[Vector], bits: int) -> Vector:
+    """Bytes of the codes of as many channels as a vector has bytes; see `planes_of_parts`."""
+    places = _saturated_places(isa.vector_bytes)
+    return T.Bind(tirx.Shuffle([_clipped(isa, parts, bits)], places))
+
+
+def _clipped(isa: Isa, parts: list[Vector], bits: int) -> Vector:
     codes = isa.saturated_bytes(parts)
     if bits < PLANES:
-        codes = tirx.min(codes, constant(2**bits - 1, "uint8", WORD_BITS))
-    return planes_of_bytes(isa, T.Bind(codes), _saturated_places(isa.vector_bytes))
+        codes = tirx.min(codes, constant(2**bits - 1, "uint8", isa.vector_bytes))
+    return T.Bind(codes)
 
 
 def planes_of_bytes(isa: Isa, octets: Vector, places: Sequence[int] = range(WORD_BITS)) -> Vector:

@@ -32,6 +32,7 @@ from .registration import (
 )
 from .threshold import code_step_names
 
+BYTES = "bytes"  # Value of the attributes `source` and `ending`.
 Compute = Callable[..., te.Tensor]  # A TE definition, from input tensors to the output.
 
 
@@ -74,12 +75,25 @@ def with_step(
 
 
 def takes_codes(call: relax.Call) -> bool:
-    """Whether a `packed_conv2d` reads codes (uint8 NCHW) instead of planes."""
+    """Whether a `packed_conv2d` reads codes (uint8) instead of planes: NCHW, or bytes NHWC."""
     return str(call.args[0].ty.dtype) == "uint8"
+
+
+def takes_bytes(call: relax.Call) -> bool:
+    """Whether a `packed_conv2d` reads codes as bytes NHWC."""
+    return str(call.attrs.get("source", "")) == BYTES
+
+
+def makes_bytes(call: relax.Call) -> bool:
+    """Whether a `packed_conv2d` with thresholds ends in bytes (uint8 NHWC) instead of planes."""
+    return str(call.attrs.get("ending", "")) == BYTES
 
 
 def _source_shape(call: relax.Call) -> list:
     """Batch, channels or words, height and width of a convolution's input."""
+    if takes_bytes(call):
+        batch, height, width, channels = tensor_shape(call.args[0], "uint8", describe(call))
+        return [batch, channels, height, width]
     if takes_codes(call):
         return tensor_shape(call.args[0], "uint8", describe(call))
     batch, height, width, _, words = tensor_shape(call.args[0], "uint64", describe(call))
@@ -154,6 +168,8 @@ def conv_layer_of(call: relax.Call) -> ConvLayer:
         steps=steps,
         code_steps=code_steps,
         has_dynamic_batch=not is_fixed,
+        reads_bytes=takes_bytes(call),
+        writes_bytes=makes_bytes(call),
     )
 
 
@@ -190,7 +206,7 @@ def _with_epilogue(convolve: Callable, constants: list[np.ndarray], layer: ConvL
     def compute(planes: te.Tensor, *tensors: te.Tensor) -> te.Tensor:
         *own, thresholds, direction = tensors
         codes = te_threshold(convolve(planes, *own, layer), thresholds, direction, 3)
-        return te_pack.pack(codes, layer.out_bits)
+        return codes if layer.writes_bytes else te_pack.pack(codes, layer.out_bits)
 
     return compute, [*constants, layer.thresholds, layer.direction]
 
@@ -239,6 +255,8 @@ def _infer_conv2d(call: relax.Call) -> relax.TensorType:
         return relax.TensorType([*outer, out_channels], "float32")
     if len(epilogue) == 1:
         return relax.TensorType([*outer, out_channels], "int32")
+    if makes_bytes(call):
+        return relax.TensorType([*outer, out_channels], "uint8")
     bits = int(epilogue[1].ty.shape[0]).bit_length()
     return relax.TensorType([*outer, bits, _words(int(out_channels))], "uint64")
 
@@ -268,7 +286,9 @@ def _legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
 def _compute_conv2d(call: relax.Call):
     layer = conv_layer_of(call)
     compute, constants = xnor_kernel(layer, lanes=1)
-    if takes_codes(call):
+    if takes_bytes(call):
+        compute = _from_bytes(compute, layer)
+    elif takes_codes(call):
         compute = _from_codes(compute, layer)
     constants = [relax.const(value, str(value.dtype)) for value in constants]
     return compute, [*tensor_inputs(call), *constants]
@@ -281,6 +301,16 @@ def _from_codes(packed_compute: Callable, layer: ConvLayer) -> Callable:
         batch, channels, height, width = codes.shape
         last = te.compute((batch, height, width, channels), lambda n, y, x, c: codes[n, c, y, x])
         return packed_compute(te_pack.pack(last, layer.act_bits), *tensors)
+
+    return compute
+
+
+def _from_bytes(packed_compute: Callable, layer: ConvLayer) -> Callable:
+    """Let codes (uint8 NHWC) be packed first."""
+
+    def compute(codes: te.Tensor, *tensors: te.Tensor) -> te.Tensor:
+        planes = te_pack.pack(codes, layer.act_bits, layer.geometry.groups)
+        return packed_compute(planes, *tensors)
 
     return compute
 

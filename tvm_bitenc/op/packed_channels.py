@@ -1,10 +1,10 @@
-"""`packed_concat` and `packed_slice`: channels of packed planes joined and cut out."""
+"""Channels joined and cut out: of packed planes, and of codes in bytes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tvm import relax
+from tvm import relax, topi
 
 from ..encoding import WORD_BITS
 from ..te.channels import concat_channels, slice_channels
@@ -22,6 +22,11 @@ def packed_concat(parts: Sequence[relax.Expr], channels: Sequence[int]) -> relax
         Of each part.
     """
     return make_call(packed_concat_op, list(parts), channels=list(channels))
+
+
+def bytes_concat(parts: Sequence[relax.Expr]) -> relax.Call:
+    """Codes (uint8 NHWC) of images joined along channels."""
+    return make_call(bytes_concat_op, list(parts))
 
 
 def packed_slice(planes: relax.Expr, begin: int, end: int) -> relax.Call:
@@ -46,6 +51,16 @@ def _compute_concat(call: relax.Call):
     return lambda *parts: concat_channels(parts, channels), call.args
 
 
+def _infer_bytes_concat(call: relax.Call) -> relax.TensorType:
+    shapes = [tensor_shape(part, "uint8", describe(call)) for part in call.args]
+    channels = sum(int(shape[-1]) for shape in shapes)
+    return relax.TensorType([*shapes[0][:-1], channels], "uint8")
+
+
+def _compute_bytes_concat(call: relax.Call):
+    return lambda *parts: topi.concatenate(parts, axis=-1), call.args
+
+
 def _compute_slice(call: relax.Call):
     begin, end = int(call.attrs["begin"]), int(call.attrs["end"])
     return lambda planes: slice_channels(planes, begin, end), call.args
@@ -55,3 +70,6 @@ packed_concat_op = register_packed(
     "bitenc.packed_concat", ("parts",), _infer_concat, _compute_concat
 )
 packed_slice_op = register_packed("bitenc.packed_slice", ("planes",), _infer_slice, _compute_slice)
+bytes_concat_op = register_packed(
+    "bitenc.bytes_concat", ("parts",), _infer_bytes_concat, _compute_bytes_concat
+)

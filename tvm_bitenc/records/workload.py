@@ -14,7 +14,7 @@ from tvm import relax
 from ..decode import INT32_MAX
 from ..features import instructions, kernel_features
 from ..layer import BranchGeometry, ConvLayer, four_sides, height_width
-from ..op.packed import conv_layer_of, takes_codes
+from ..op.packed import conv_layer_of, takes_bytes, takes_codes
 from ..schedule import own_features
 from ..target import Target
 
@@ -26,7 +26,7 @@ PATTERN = re.compile(
     rf" W(?P<weight>{_PLANES})A(?P<act>{_PLANES})"
     rf" stride=(?P<strides>{_NUMBER},{_NUMBER}) padding=(?P<padding>{_NUMBER}(,{_NUMBER}){{3}})"
     rf" dilation=(?P<dilation>{_NUMBER},{_NUMBER}) groups=(?P<groups>{_NUMBER})"
-    r" from=(?P<source>codes|planes) to=(?P<ending>A[1-8]|int32|floats:[\w+.]{1,1000})"
+    r" from=(?P<source>bytes|codes|planes) to=(?P<ending>[AB][1-8]|int32|floats:[\w+.]{1,1000})"
     rf" offsets=(?P<act_offset>-?{_NUMBER}),(?P<weight_offset>[01])"
     rf" threads=(?P<threads>{_NUMBER}|pool)"
 )
@@ -45,9 +45,10 @@ class Workload:
     height, width, channels, out_channels : int
     kernel : (height, width)
     geometry : BranchGeometry
-    source : {"planes", "codes"}
+    source : {"planes", "codes", "bytes"}
     ending : str
-        ``A2`` for codes of 2 bits, ``int32``, or ``floats:`` and the names of the steps.
+        ``A2`` for planes of codes of 2 bits, ``B2`` for bytes of such, ``int32``, or ``floats:``
+        and the names of the steps.
     has_weight_offset : bool
     threads : str
         A number, or ``"pool"`` where TVM's pool decides.
@@ -85,7 +86,7 @@ class Workload:
     @property
     def out_bits(self) -> int:
         """Bits of the codes it ends in, 0 for other endings."""
-        return int(self.ending[1:]) if self.ending.startswith("A") else 0
+        return int(self.ending[1:]) if self.ending[0] in "AB" else 0
 
     @property
     def steps(self) -> list[str]:
@@ -106,7 +107,7 @@ def workload_of(call: relax.Call, target: Target) -> str:
         layer.out_channels,
         layer.kernel_size,
         layer.geometry,
-        "codes" if takes_codes(call) else "planes",
+        "bytes" if takes_bytes(call) else "codes" if takes_codes(call) else "planes",
         _ending(layer),
         layer.has_act_sum,
         str(target.threads or "pool"),
@@ -183,7 +184,7 @@ def _bounded(text: str, least: int) -> int:
 
 def _ending(layer: ConvLayer) -> str:
     if layer.thresholds is not None:
-        return f"A{layer.out_bits}"
+        return f"{'B' if layer.writes_bytes else 'A'}{layer.out_bits}"
     return "floats:" + "+".join(step.name for step in layer.steps) if layer.steps else "int32"
 
 

@@ -17,6 +17,7 @@ from ..op.packed import (
     conv_layer_of,
     int8_kernel,
     lut_kernel,
+    makes_bytes,
     packed_conv2d_op,
     takes_codes,
     tensor_inputs,
@@ -142,10 +143,15 @@ def costs(layer: ConvLayer, target: Target) -> dict[str, float]:
 
 
 def _layer(call: relax.Call, strategy: str) -> ConvLayer | None:
-    if not is_call_to(call, packed_conv2d_op) or takes_codes(call):
+    if not is_call_to(call, packed_conv2d_op) or _has_codes(call):
         return None
     layer = conv_layer_of(call)
     return layer if layer.strategy == strategy else None
+
+
+def _has_codes(call: relax.Call) -> bool:
+    """Whether codes come in or go out otherwise than as planes."""
+    return takes_codes(call) or makes_bytes(call)
 
 
 def _lanes(layer: ConvLayer, widest: int) -> int:

@@ -11,6 +11,7 @@ from typing import Generic
 from tvm import relax, tirx
 
 from ..kernel.accumulator import MAX_COMPARED
+from ..kernel.concat import concat_kernel
 from ..kernel.contract import Epilogue, IsaT, Product, ProductClass
 from ..kernel.encode import encode_kernel
 from ..kernel.epilogue.affine import AffinePlanes
@@ -30,6 +31,7 @@ from ..kernel.product.depthwise import Depthwise, is_depthwise, seen_as_one_grou
 from ..kernel.product.nchw import Nchw
 from ..layer import ConvLayer
 from ..op.packed import conv_layer_of, pack_op, packed_conv2d_op, packed_encode_op, takes_codes
+from ..op.packed_channels import bytes_concat_op
 from ..op.registration import constant_value, is_call_to
 from ..target import Target
 from ..te.function import sizes_of
@@ -68,6 +70,8 @@ class Family(Generic[IsaT]):
         layer and name of the product.
     of_codes, depthwise : tuple of type
         Such classes for layers that read codes, and for depthwise ones.
+    has_bytes : bool
+        Whether codes may travel as bytes between layers of ``int8``.
     """
 
     products: Mapping[str, tuple[ProductClass[IsaT], ...]]
@@ -78,6 +82,7 @@ class Family(Generic[IsaT]):
     prepared_bytes: Callable[[ConvLayer, str], int] = lambda *_: PREPARED_BYTES
     of_codes: tuple[ProductClass[IsaT], ...] = (Nchw,)
     depthwise: tuple[ProductClass[IsaT], ...] = (Depthwise,)
+    has_bytes: bool = False
 
     def product_of(self, layer: ConvLayer, isa: IsaT) -> ProductClass[IsaT] | None:
         """Class of the product for a layer's strategy, None where none applies."""
@@ -124,7 +129,7 @@ def vector_rules(
         isa = isa_of(target)
         return None if isa is None else costs(family.works(layer, isa), layer, target)
 
-    rules = rule(conv2d), rule(branch_matmul), rule(packed_encode), rule(pack)
+    rules = rule(conv2d), rule(branch_matmul), rule(packed_encode), rule(pack), rule(bytes_concat)
     return RuleSet(name, rules, space_of, costs_of, isa_of, family.best, frozenset(features))
 
 
@@ -198,7 +203,9 @@ def _seen(
 ) -> tuple[ConvLayer, ProductClass[IsaT] | None]:
     """Return a layer as its kernel sees it, and its product; None where no product applies."""
     layer = conv_layer_of(call)
-    if takes_codes(call):
+    if not _bytes_fit(layer, isa, family):
+        return layer, None
+    if takes_codes(call) and not layer.reads_bytes:
         return layer, first_that_applies(family.of_codes, layer, isa)
     if is_depthwise(layer):
         classes = family.depthwise if layer.strategy == "int8" else ()
@@ -208,6 +215,19 @@ def _seen(
     if product_class is None:
         return layer, None
     return _in_rows(layer, isa, product_class, family), product_class
+
+
+def _bytes_fit(layer: ConvLayer, isa: Isa, family: Family) -> bool:
+    """Whether a layer can read, and write, codes as bytes where it is to."""
+    if not layer.reads_bytes and not layer.writes_bytes:
+        return True
+    coefficients, steps = list(layer.geometry.act_coefficients), layer.thresholds
+    is_positional = coefficients == [1 << k for k in range(layer.act_bits)]
+    reads = layer.strategy == "int8" and is_positional and sum(coefficients) <= isa.most_code
+    writes = steps is not None and len(steps) > MAX_COMPARED
+    fits = (reads or not layer.reads_bytes) and (writes or not layer.writes_bytes)
+    fits &= layer.geometry.groups == 1 or is_depthwise(layer)  # See `conv2d` and `_epilogue`.
+    return family.has_bytes and isa.has_dot and fits
 
 
 def _in_rows(
@@ -245,6 +265,16 @@ def pack(call: relax.Call, target: Target, isa: Isa, _family: Family) -> Kernel 
     return pack_kernel(shape, int(call.attrs["bits"]), isa, parallel)
 
 
+def bytes_concat(call: relax.Call, target: Target, isa: Isa, _family: Family) -> Kernel | None:
+    """Return the kernel that joins images in bytes."""
+    if not is_call_to(call, bytes_concat_op):
+        return None
+    batch = tirx.Var("batch", "int32")
+    shapes = [sizes_of(part.ty.shape, batch) for part in call.args]
+    size = math.prod(sizes_of(call.ty.shape, 1))
+    return concat_kernel(shapes, isa, target.threads != 1 and size >= MIN_PARALLEL_VALUES)
+
+
 def _epilogue(layer: ConvLayer, product: Product) -> Epilogue | None:
     """Choose how sums end, None where no epilogue fits."""
     terms, block = product.terms, product.block
@@ -255,12 +285,12 @@ def _epilogue(layer: ConvLayer, product: Product) -> Epilogue | None:
     if layer.geometry.groups > 1 and layer.out_channels // layer.geometry.groups % block:
         return None  # Bits of two groups would share an integer.
     steps = len(layer.thresholds)
-    if steps > MAX_COMPARED:
+    if steps > MAX_COMPARED or layer.writes_bytes:
         way = AffinePlanes if product.isa.has_floats else FixedPlanes
         affine = way.fit(layer, terms, block, product.isa)
         if affine is not None:
             return affine
-    if steps > MAX_COMPARED_AT_ALL:
+    if steps > MAX_COMPARED_AT_ALL or layer.writes_bytes:
         if layer.code_steps and product.isa.has_floats:
             return ComputedPlanes(layer, terms, block, product.isa)
         return SearchedPlanes(layer, terms, block, product.isa)

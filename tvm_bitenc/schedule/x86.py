@@ -306,5 +306,12 @@ def _prepared_bytes(layer: ConvLayer, product: str) -> int:
 CLASSES = {"xnor": (Xnor,), "lut": (WideLut, Lut), "int8": (Int8,)}
 DEPTHWISE_CLASSES = (DotDepthwise, Depthwise)
 FAMILY = Family(
-    CLASSES, SIZES, works, best, whole_tiles, _prepared_bytes, depthwise=DEPTHWISE_CLASSES
+    CLASSES,
+    SIZES,
+    works,
+    best,
+    whole_tiles,
+    _prepared_bytes,
+    depthwise=DEPTHWISE_CLASSES,
+    has_bytes=True,
 )

@@ -19,6 +19,7 @@ from .as_conv2d import AsConv2d
 from .canonicalize import Canonicalize
 from .channels_last import ChannelsLast
 from .codes import Codes
+from .codes_as_bytes import CodesAsBytes
 from .direct_codes import DirectCodes
 from .elementary import Elementary
 from .fold import Fold
@@ -204,6 +205,7 @@ def default_pipeline(
                 (
                     Strategy(strategy, target, records),  # how each branch sum is computed
                     DirectCodes(target, records),  # layers of few channels read codes, not planes
+                    CodesAsBytes(target, records),  # and layers that multiply bytes read bytes
                     Schedule(target),  # packed ops -> kernels of the target
                 ),
             ),

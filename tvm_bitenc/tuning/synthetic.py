@@ -9,7 +9,7 @@ from tvm import relax, tirx
 
 from ..encoding import WORD_BITS
 from ..layer import RESIDUAL, STEP_CONSTANTS
-from ..op.packed import conv_layer_of, packed_conv2d_op
+from ..op.packed import BYTES, conv_layer_of, packed_conv2d_op
 from ..op.registration import make_call, with_attributes
 from ..records.workload import Workload, parse_workload
 from ..schedule import find_space, strategy_costs
@@ -30,7 +30,7 @@ def task_of(text: str, target: Target) -> Task | None:
     workload = parse_workload(text)
     threads = None if workload.threads == "pool" else int(workload.threads)
     target = replace(target, threads=threads)
-    names = ("int8",) if workload.source == "codes" else STRATEGIES
+    names = STRATEGIES if workload.source == "planes" else ("int8",)
     plain = call_of(workload)
     calls = {name: _typed(with_attributes(plain, strategy=name)) for name in names}
     costs = strategy_costs(conv_layer_of(plain), target)
@@ -61,6 +61,10 @@ def call_of(workload: Workload) -> relax.Call:
     arguments += [relax.const(weights, "uint8"), relax.const(offset, "int32")]
     arguments += _ending(workload, weights, rng)
     attributes = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(geometry).items()}
+    if workload.source == BYTES:
+        attributes["source"] = BYTES
+    if workload.ending.startswith("B"):
+        attributes["ending"] = BYTES
     return make_call(
         packed_conv2d_op, arguments, **attributes, layer="", strategy="", steps=workload.steps
     )
@@ -70,6 +74,8 @@ def _source_type(workload: Workload, batch: int | tirx.Var) -> relax.TensorType:
     height, width, channels = workload.height, workload.width, workload.channels
     if workload.source == "codes":
         return relax.TensorType([batch, channels, height, width], "uint8")
+    if workload.source == BYTES:
+        return relax.TensorType([batch, height, width, channels], "uint8")
     groups, bits = workload.geometry.groups, len(workload.geometry.act_coefficients)
     per_group = channels // groups
     is_packed_whole = per_group % WORD_BITS != 0  # As depthwise layers are.

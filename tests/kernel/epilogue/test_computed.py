@@ -7,6 +7,8 @@ from tvm.relax import op
 
 from benchmarks.emulated import EmulatedModule, missing_tools
 from tvm_bitenc.encoding import Encoding
+from tvm_bitenc.kernel.epilogue.computed import MAX_INT, largest_value, with_joined_factors
+from tvm_bitenc.layer import FloatStep
 from tvm_bitenc.op import branch_dense, encode
 from tvm_bitenc.schedule import vector
 from tvm_bitenc.target import load_target
@@ -103,3 +105,69 @@ def test_arm(name, module_of, outputs_of, only, epilogues, same):
         (found,) = EmulatedModule(mod, target, "int8").run(codes).outputs
         assert same(found, expected)
     assert epilogues() == {"ComputedPlanes"}
+
+
+def test_planes_of_whole_blocks_are_limited_by_saturation(
+    plain_avx512, module_of, outputs_of, only, same, monkeypatch
+):
+    made, choose = [], vector._epilogue
+    monkeypatch.setattr(vector, "_epilogue", lambda *a: made.append(choose(*a)) or made[-1])
+    weight = rng.integers(0, 256, (64, 2), dtype=np.uint8)
+
+    def ending_in(bits, builder, codes):
+        acc = branch_dense(codes, BYTES, weight[:: bits - 7], WEIGHTS, layer="fc")
+        x = builder.emit(op.astype(builder.emit(acc), "float32"))
+        for factor in (np.full(64, 1 / 3), np.resize(SLOPE, 64)):
+            x = builder.emit(op.multiply(x, row(factor)))
+        x = builder.emit(op.nn.leakyrelu(builder.emit(op.add(x, row(np.resize(SHIFT, 64)))), 0.7))
+        return builder.emit(encode(x, Encoding(bits, 0.07, 31.0)))
+
+    def body(builder, codes):
+        return [ending_in(bits, builder, codes) for bits in (6, 8)]
+
+    mod = module_of([(1 << 10, 2)], body, "uint8")
+    codes = rng.integers(0, 256, (1 << 10, 2), dtype=np.uint8)
+    expected = outputs_of(mod, [codes], pipeline=only())
+    found = outputs_of(mod, [codes], target=plain_avx512)
+    assert [(e.saturates, e.rounds, e.out_dtype) for e in made] == [(True, True, "uint64")] * 2
+    assert all(same(a, b) for a, b in zip(expected, found))
+    assert [(out.min(), out.max()) for out in found] == [(0, 63), (0, 255)]
+
+
+def step(name, *values):
+    return FloatStep(name, tuple(np.atleast_1d(np.asarray(value, f32)) for value in values))
+
+
+def test_a_factor_takes_in_a_power_of_two():
+    steps = step("astype"), step("multiply", 85), step("divide", [2, 0.5]), step("round")
+    first, joined, last = with_joined_factors(steps)
+    assert (first.name, joined.name, last.name) == ("astype", "multiply", "round")
+    assert joined.constants[0].tolist() == [42.5, 170]
+    values = rng.normal(size=(1000, 1)).astype(f32)
+    assert np.array_equal(values * f32(85) / f32([2, 0.5]), values * joined.constants[0])
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        (step("multiply", 85), step("divide", 3), step("round")),  # Another quotient.
+        (step("multiply", 85), step("divide", 2), step("floor")),  # -2^-150 has digits left.
+        (step("multiply", 1e-44), step("divide", 64), step("round")),  # The factor has none.
+        (step("multiply", 85), step("divide", 2), step("multiply", 1e9), step("round")),
+        (step("multiply", 85), step("divide", 2)),
+    ],
+    ids=lambda steps: " ".join(s.name for s in steps),
+)
+def test_other_factors_stay(steps):
+    assert with_joined_factors(steps) is steps
+
+
+def test_bounds_hold_and_say_what_is_not_known():
+    steps = step("astype"), step("multiply", [3, -5]), step("add", -7), step("clip", -1, 9)
+    assert 5 * 1000 + 7 <= largest_value(steps, 1000) < 5 * 1000 + 20
+    assert largest_value((step("divide", [0.5, -4]),), 10) >= 20
+    assert largest_value((step("divide", [1, 0]),), 10) > MAX_INT
+    assert largest_value((step("multiply", np.inf),), 10) == np.inf
+    assert largest_value((step("multiply_add", 2, 30),), 10) >= 50
+    assert largest_value((step("prelu", -3),), 10) >= 30
+    assert largest_value((step("residual"),), 10) == np.inf

@@ -18,9 +18,10 @@ from ..contract import Epilogue, Sums, TileContext
 from ..isa import Isa
 from ..nest.geometry import by_block
 from ..tir import Expr, constant, joined, load, reinterpret, vector
-from ..transpose import planes_of_parts
-from .accumulators import Accumulators
+from ..transpose import bytes_of_parts, planes_of_parts
+from .accumulators import Accumulators, Channels
 from .affine_fit import Affine, FixedAffine, fit_affine
+from .channels_last import ChannelsLast
 from .planes import PlaneStore
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class PlanesOfFit(Epilogue):
         super().__init__(layer, terms, block)
         self.accumulators = Accumulators(layer, terms, block)
         self.fitted, self.writer = fitted, CodeWriter(layer, block, isa)
+        self.out_dtype = self.writer.dtype
 
     @staticmethod
     @abstractmethod
@@ -124,7 +126,7 @@ def rounded(acc: Expr, slope: tirx.Buffer, intercept: tirx.Buffer, first: Expr, 
 
 @dataclass(frozen=True, eq=False)
 class CodeWriter:
-    """Codes of a block, int32, to planes.
+    """Codes of a block, int32, to planes; or to bytes, if those who read them want bytes.
 
     Parameters
     ----------
@@ -140,23 +142,46 @@ class CodeWriter:
     isa: Isa
     are_limited: bool = False
 
+    @property
+    def dtype(self) -> str:
+        """Type of the output."""
+        return "uint8" if self.layer.writes_bytes else "uint64"
+
     def write(self, tile: TileContext, p: int, codes: list[Expr]) -> None:
         """Write the planes of the p-th pixel's codes, vectors of one width."""
         width = self.block // len(codes)
-        is_turned = self.isa.transposes_bits and self.isa.vector_bytes == PARTS * width
-        if is_turned and (len(codes) == PARTS // 2 or len(codes) % PARTS == 0):
+        fill_vectors = len(codes) == PARTS // 2 or len(codes) % PARTS == 0
+        fill_vectors &= self.isa.vector_bytes == PARTS * width and self.isa.saturates
+        if self.layer.writes_bytes:
+            self._write_bytes(tile, p, width, codes, PARTS if fill_vectors else 1)
+        elif self.isa.transposes_bits and fill_vectors:
             for i in range(0, len(codes), PARTS):
                 self._write_transposed(tile, p, i * width, width, codes[i : i + PARTS])
         else:
             self._write_bit_by_bit(tile, p, width, codes)
+
+    def _write_bytes(
+        self, tile: TileContext, p: int, width: int, codes: list[Expr], together: int
+    ) -> None:
+        """Write a byte a code, of so many vectors at once."""
+        output = ChannelsLast(self.layer, self.block, self.dtype)
+        for i in range(0, len(codes), together):
+            some = codes[i : i + together]
+            lanes = len(some) * width
+            if together == PARTS:
+                octets = bytes_of_parts(self.isa, _filled(some, width), self.layer.out_bits)
+            else:
+                octets = self._octets(some[0], width)
+            if lanes < together * width:
+                octets = T.Bind(tirx.Shuffle([octets], list(range(lanes))))
+            output.write(tile, p, Channels(i * width, lanes, octets))
 
     def _write_transposed(
         self, tile: TileContext, p: int, channel: int, width: int, codes: list[Expr]
     ) -> None:
         """Write all planes of a word of channels, or of half of one."""
         lanes = len(codes) * width
-        parts = [*codes, *[constant(0, "int32", width)] * (PARTS - len(codes))]
-        planes = planes_of_parts(self.isa, parts, self.layer.out_bits)
+        planes = planes_of_parts(self.isa, _filled(codes, width), self.layer.out_bits)
         for bit in range(self.layer.out_bits):
             plane = tirx.Shuffle([planes], [bit])
             plane = plane if lanes == WORD_BITS else tirx.Cast(f"uint{lanes}", plane)
@@ -164,9 +189,7 @@ class CodeWriter:
 
     def _write_bit_by_bit(self, tile: TileContext, p: int, width: int, codes: list[Expr]) -> None:
         """Compare with each bit, for as many channels as a word of a plane holds."""
-        octets = [
-            T.Bind(tirx.Cast(vector("uint8", width), self._clipped(code, width))) for code in codes
-        ]
+        octets = [self._octets(code, width) for code in codes]
         together = min(WORD_BITS // width, len(octets))
         lanes = width * together
         for i in range(0, len(octets), together):
@@ -175,6 +198,9 @@ class CodeWriter:
                 is_set = (whole & constant(1 << bit, "uint8", lanes)) != constant(0, "uint8", lanes)
                 plane = reinterpret(f"uint{lanes}", is_set)
                 self._output.put(tile, p, bit, i * width, lanes, plane)
+
+    def _octets(self, code: Expr, lanes: int) -> Expr:
+        return T.Bind(tirx.Cast(vector("uint8", lanes), self._clipped(code, lanes)))
 
     def _clipped(self, code: Expr, lanes: int) -> Expr:
         """Codes within their range, int32."""
@@ -186,3 +212,8 @@ class CodeWriter:
     @property
     def _output(self) -> PlaneStore:
         return PlaneStore(self.layer, self.block)
+
+
+def _filled(parts: list[Expr], width: int) -> list[Expr]:
+    """As many vectors as fill one of bytes; those that lack are 0."""
+    return [*parts, *[constant(0, "int32", width)] * (PARTS - len(parts))]

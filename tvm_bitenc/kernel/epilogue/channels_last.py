@@ -9,7 +9,7 @@ from tvm.tirx.script import builder as T
 
 from ...layer import ConvLayer
 from ..contract import TileContext
-from ..tir import Expr, load, store
+from ..tir import Expr, load, store, store_some
 from .accumulators import Channels
 
 
@@ -34,10 +34,12 @@ class ChannelsLast:
         if per_group % self.block == 0:
             store(tile.memory.out, part.value, start, part.lanes)
             return
-        spill = T.alloc_buffer((part.lanes,), self.dtype)
-        store(spill, part.value, 0, part.lanes)
-        with T.serial(0, part.lanes) as lane, T.If(first + lane < per_group), T.Then():
-            T.buffer_store(tile.memory.out, spill[lane], [start + lane])
+        with T.If(first + part.lanes <= per_group), T.Then():
+            store(tile.memory.out, part.value, start, part.lanes)
+        rest = per_group % part.lanes
+        if rest:
+            with T.If(first == per_group - rest), T.Then():
+                store_some(tile.memory.out, part.value, start, rest, part.lanes)
 
     def read(self, source: tirx.Buffer, tile: TileContext, p: int, part: Channels) -> Expr:
         """Load the vector of a tensor that lies where `part` goes; 0 beyond the channels."""

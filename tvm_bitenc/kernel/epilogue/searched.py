@@ -38,6 +38,7 @@ class SearchedPlanes(Epilogue):
         self.accumulators = Accumulators(layer, terms, block)
         self.affine, self.rounds = affine_below(layer)
         self.writer = CodeWriter(layer, block, isa)
+        self.out_dtype = self.writer.dtype
 
     @property
     def constants(self) -> list[np.ndarray]:

@@ -15,11 +15,10 @@ from ..accumulator import AccumulatorTerms
 from ..contract import Sums, TileContext
 from ..isa import Isa
 from ..nest.geometry import by_block, padded_width
-from ..nest.pixel_words import PixelWords
 from ..nest.tile import Tile
 from ..tir import Expr, Register, constant, load, vector
 from ..transpose import unpack_codes
-from .pixelwise import PixelwiseProduct
+from .pixelwise import PixelCodes, PixelwiseProduct
 
 MAX_WORD = 32767
 MAX_BYTE = 255
@@ -99,8 +98,8 @@ class Depthwise(PixelwiseProduct[Isa]):
         """Type and number of elements of a prepared pixel."""
         return "uint8", _padded_channels(self.layer)
 
-    def prepare_pixel(self, words: PixelWords, target: tirx.Buffer, base: Expr) -> None:
-        """Unpack the codes of a pixel."""
+    def prepare_pixel(self, words: PixelCodes, target: tirx.Buffer, base: Expr) -> None:
+        """Unpack or copy the codes of a pixel."""
         unpack_codes(self.layer, self.isa, self.prepared, words, target, base)
 
     def sums(self, tile: TileContext) -> list[Sums]:

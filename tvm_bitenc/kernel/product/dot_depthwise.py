@@ -23,12 +23,12 @@ from ...layer import ConvLayer
 from ..contract import Sums, TileContext
 from ..isa import Isa
 from ..nest.geometry import by_block
-from ..nest.pixel_words import PixelWords
 from ..nest.tile import Tile
 from ..tir import Expr, Register, Vector, constant, interleaved, load, reinterpret, vector
 from ..transpose import unpack_codes
 from .depthwise import Depthwise
 from .int8 import MAX_BYTE, QUAD, byte_weights
+from .pixelwise import PixelCodes
 
 BLOCK = 64  # Channels to a vector of codes, and to four of sums.
 LANES = BLOCK // QUAD
@@ -86,8 +86,8 @@ class DotDepthwise(Depthwise):
         values = values.reshape(len(values), self.groups, QUAD, values.shape[2], -1, QUAD, LANES)
         return [np.ascontiguousarray(values.transpose(4, 1, 3, 0, 5, 6, 2))]
 
-    def prepare_pixel(self, words: PixelWords, target: tirx.Buffer, base: Expr) -> None:
-        """Unpack the codes of a pixel, in the order that interleaving turns around."""
+    def prepare_pixel(self, words: PixelCodes, target: tirx.Buffer, base: Expr) -> None:
+        """Write the codes of a pixel, in the order that interleaving turns around."""
         order = [lane % 16 // 4 * 16 + lane // 16 * 4 + lane % 4 for lane in range(BLOCK)]
         unpack_codes(self.layer, self.isa, self.prepared, words, target, base, order=order)
 

@@ -24,11 +24,10 @@ from ..accumulator import AccumulatorTerms
 from ..contract import IsaT, Sums, TileContext
 from ..isa import Isa
 from ..nest.geometry import by_block, padded_blocks, padded_width
-from ..nest.pixel_words import PixelWords
 from ..nest.tile import Tile, divisors
 from ..tir import Expr, Register, constant, load, reinterpret, splat, vector
 from ..transpose import unpack_codes
-from .pixelwise import PixelwiseProduct
+from .pixelwise import PixelCodes, PixelwiseProduct
 
 QUAD = 4  # Products that one 32-bit lane sums.
 MAX_BYTE = 127
@@ -91,6 +90,7 @@ class Int8(PixelwiseProduct[IsaT]):
     """
 
     name = "int8"
+    reads_bytes = True
 
     def __init__(self, layer: ConvLayer, isa: IsaT, tile: Tile):
         super().__init__(layer, isa, tile)
@@ -184,8 +184,8 @@ class Int8(PixelwiseProduct[IsaT]):
         size = self.layer.geometry.groups * self.steps * self.depth
         return ("int16" if self.method == "words" else "uint8"), size
 
-    def prepare_pixel(self, words: PixelWords, target: tirx.Buffer, base: Expr) -> None:
-        """Unpack the codes of a pixel."""
+    def prepare_pixel(self, words: PixelCodes, target: tirx.Buffer, base: Expr) -> None:
+        """Unpack or copy the codes of a pixel."""
         unpack_codes(self.layer, self.isa, self.prepared, words, target, base, self.shift)
 
     def sums(self, tile: TileContext) -> list[Sums]:

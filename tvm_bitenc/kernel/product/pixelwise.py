@@ -1,21 +1,25 @@
-"""Products that prepare their input pixel by pixel, from the words of its planes."""
+"""Products that prepare their input pixel by pixel, from the words of its planes or from bytes."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeAlias, cast
 
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from ...encoding import WORD_BITS
+from ...layer import ConvLayer
 from ..contract import IsaT, Prepared, Product, TaskContext
 from ..nest.geometry import padded_width, prepared_rows
+from ..nest.pixel_bytes import PixelBytes
 from ..nest.pixel_words import PixelWords
+from ..nest.tile import Tile
 from ..nest.window_sums import PixelNumbers
 from ..tir import Expr
 
+PixelCodes: TypeAlias = PixelWords | PixelBytes
 SLACK = 64  # Elements behind the last prepared pixel that whole vectors may write.
 
 
@@ -24,6 +28,13 @@ class PixelwiseProduct(Product[IsaT]):
 
     reads_planes: ClassVar[bool] = False
     """Whether it takes planes as they are: without padding, nothing is copied."""
+    reads_bytes: ClassVar[bool] = False
+    """Whether it takes codes in bytes as they are."""
+
+    def __init__(self, layer: ConvLayer, isa: IsaT, tile: Tile):
+        super().__init__(layer, isa, tile)
+        if layer.reads_bytes:
+            self.source_dtype = "uint8"
 
     @property
     @abstractmethod
@@ -43,11 +54,18 @@ class PixelwiseProduct(Product[IsaT]):
         """What an input pixel adds to the sums of every window that it lies under, int32."""
         return tirx.const(0, "int32")
 
+    @property
+    def _reads_source(self) -> bool:
+        """Whether a prepared pixel is one of the input, unchanged."""
+        if not self.layer.reads_bytes:
+            return self.reads_planes
+        return self.reads_bytes and self.prepared == ("uint8", self.layer.input_shape[3])
+
     def prepare(self, task: TaskContext) -> Prepared:
         """Write all pixels under the windows of a task, and sums of their codes."""
         layer, (dtype, size) = self.layer, self.prepared
         rows, width = prepared_rows(layer, self.tile.rows), padded_width(layer)
-        is_copy = any(layer.geometry.padding) or not self.reads_planes
+        is_copy = any(layer.geometry.padding) or not self._reads_source
         if is_copy:
             buffer, start = T.alloc_buffer((rows * width * size + SLACK,), dtype), 0
         else:
@@ -93,7 +111,7 @@ class _PixelWriter:
     def _write(self, row: Expr, column: Expr, pixel: Expr) -> None:
         """Write a pixel of the image, or one of the padding: its words are 0."""
         layer, task = self.product.layer, self.task
-        _, height, width, channels = layer.input_shape
+        _, height, width, _ = layer.input_shape
         top, left, bottom, right = layer.geometry.padding
         source_row = task.first_row * layer.geometry.strides[0] + row - top
         source_column = column - left
@@ -102,12 +120,10 @@ class _PixelWriter:
             inside += [source_row >= 0, source_row < height]
         if left or right:
             inside += [source_column >= 0, source_column < width]
-        per_plane = -(-channels // WORD_BITS)
-        size = layer.act_bits * per_plane
-        start = ((task.image * height + source_row) * width + source_column) * size
+        number = (task.image * height + source_row) * width + source_column
 
         def of_image() -> None:
-            self._put(PixelWords(per_plane, task.memory.source, T.Bind(start)), pixel)
+            self._put(_pixel(layer, task.memory.source, number), pixel)
 
         if not inside:
             of_image()
@@ -116,14 +132,26 @@ class _PixelWriter:
             with T.Then():
                 of_image()
             with T.Else():
-                self._put(PixelWords(per_plane), pixel)
+                self._put(_pixel(layer), pixel)
 
-    def _put(self, words: PixelWords, pixel: Expr) -> None:
+    def _put(self, words: PixelCodes, pixel: Expr) -> None:
         product = self.product
         if self.target is not None:
-            product.prepare_pixel(words, self.target, pixel * product.prepared[1])
+            base = pixel * product.prepared[1]
+            # Products that are asked to read bytes take both.
+            product.prepare_pixel(cast("PixelWords", words), self.target, base)
         if self.codes:
             coefficients = product.layer.geometry.act_coefficients
             self.codes.put(pixel, words.code_sum(coefficients, product.isa))
         if self.offsets:
-            self.offsets.put(pixel, product.pixel_offset(words))
+            self.offsets.put(pixel, product.pixel_offset(cast("PixelWords", words)))
+
+
+def _pixel(layer: ConvLayer, source: tirx.Buffer | None = None, number: Expr = 0) -> PixelCodes:
+    """A pixel of the input by its number; without a source, one of the padding."""
+    channels = layer.input_shape[3]
+    if layer.reads_bytes:
+        return PixelBytes(channels, source, 0 if source is None else T.Bind(number * channels))
+    per_plane = -(-channels // WORD_BITS)
+    size = layer.act_bits * per_plane
+    return PixelWords(per_plane, source, 0 if source is None else T.Bind(number * size))

@@ -25,6 +25,7 @@ from ..nest.tile import Tile, divisors
 from ..scalar import Scalar
 from ..tir import Expr, Register, load
 from .int8 import QUAD, Int8, Step
+from .pixelwise import PixelCodes
 
 HALF_WORD = 32  # Bits of a word of a plane that are unpacked together.
 WIDE = 8  # Bytes of a word that holds two sums.
@@ -88,8 +89,9 @@ class ScalarInt8(Int8[Scalar]):
         channels = self.layer.geometry.groups * self.steps * self.depth
         return ("uint8", channels) if self.depth == 1 else ("int32", channels // 2)
 
-    def prepare_pixel(self, words: PixelWords, target: tirx.Buffer, base: Expr) -> None:
+    def prepare_pixel(self, words: PixelCodes, target: tirx.Buffer, base: Expr) -> None:
         """Unpack the codes of a pixel, half a word of each plane at a time."""
+        assert isinstance(words, PixelWords)  # No bytes are read where there is no dot product.
         together = 1 if self.depth == 1 else 2
         dtype, size = self.prepared
         if words.source is None:
