@@ -132,6 +132,27 @@ def test_pools_and_pixels_and_channels_are_moved_in_bytes(
     assert same_numbers(mod, after, outputs_of, only, same)
 
 
+@pytest.mark.parametrize(
+    "window, out_size, found",
+    [
+        (dict(pool_size=[3, 3], strides=[2, 2]), [2, 2], "bb b-"),
+        (dict(pool_size=[3, 3], strides=[2, 2]), [3, 3], "bb b-"),  # The last window is cut off.
+        (dict(pool_size=[3, 2], strides=[2, 1], padding=[1, 0, 1, 1]), [3, 6], "bb b-"),
+        (dict(pool_size=[2, 2], strides=[1, 1], dilation=[2, 3]), [4, 3], "bb b-"),
+        (dict(pool_size=[3, 3], strides=[2, 2]), [2, 3], "b- --"),  # Neither all cut off nor whole.
+    ],
+)
+def test_windows_of_pools(window, out_size, found, module_of, outputs_of, only, same):
+    def body(builder, codes):
+        a = conv(builder, builder.emit(bitenc.pack(codes, 3)))
+        pooled = make_call(packed_max_pool2d_op, [a], **{**POOL, **window}, out_size=out_size)
+        return conv(builder, builder.emit(pooled), ends_in_codes=False)
+
+    mod, after, chosen = made(module_of, body)
+    assert chosen == found
+    assert same_numbers(mod, after, outputs_of, only, same)
+
+
 def test_what_is_joined_with_planes_stays_planes(module_of, outputs_of, only, same):
     def body(builder, codes):
         planes = builder.emit(bitenc.pack(codes, 3))

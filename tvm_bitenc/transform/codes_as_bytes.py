@@ -135,8 +135,26 @@ POOL = ("pool_size", "strides", "padding", "dilation")
 
 
 def _pooled(call: relax.Call, graph: Graph) -> relax.Expr:
-    attrs = {name: list(map(int, call.attrs[name])) for name in POOL}
-    return relax.op.nn.max_pool2d(required_codes(call.args[0], graph), **attrs, layout="NHWC")
+    """Padding never wins: TVM's is the least code."""
+    attrs, codes = _pool_attributes(call), required_codes(call.args[0], graph)
+    ceil_mode = bool(rounds_up(call))
+    return relax.op.nn.max_pool2d(codes, **attrs, ceil_mode=ceil_mode, layout="NHWC")
+
+
+def rounds_up(pool: relax.Call) -> bool | None:
+    """Whether a pool's last window may be cut off; None where its size is no such one."""
+    attrs, spans = _pool_attributes(pool), []
+    for axis, kernel in enumerate(attrs["pool_size"]):
+        padded = int(pool.args[0].ty.shape[1 + axis]) + sum(attrs["padding"][axis::2])
+        spans.append(padded - attrs["dilation"][axis] * (kernel - 1) - 1)
+    whole = [span // stride + 1 for span, stride in zip(spans, attrs["strides"])]
+    cut = [-(-span // stride) + 1 for span, stride in zip(spans, attrs["strides"])]
+    out_size = list(map(int, pool.attrs["out_size"]))
+    return False if out_size == whole else True if out_size == cut else None
+
+
+def _pool_attributes(pool: relax.Call) -> dict[str, list[int]]:
+    return {name: list(map(int, pool.attrs[name])) for name in POOL}
 
 
 def _taken(call: relax.Call, graph: Graph) -> relax.Expr:
@@ -210,7 +228,9 @@ class _Flow:
         if name == "relax.concat":
             return int(call.attrs.axis) == PLANES_NDIM - 1
         if name == "relax.take":
-            return int(call.attrs.axis) < CHANNEL_AXIS
+            return call.attrs.axis is not None and 0 <= int(call.attrs.axis) < CHANNEL_AXIS
+        if is_call_to(call, packed_max_pool2d_op):
+            return rounds_up(call) is not None
         return name in MOVERS
 
     def _can_take(self, call: relax.Call) -> bool:
