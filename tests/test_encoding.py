@@ -179,6 +179,17 @@ def test_quantizing_beyond_float32_clips_without_a_warning():
     assert codes.tolist() == [0, 2, 3]
 
 
+@pytest.mark.parametrize("rounding", ["half_even", "floor", "half_away_from_zero", "sign"])
+def test_a_number_without_axes_has_a_code(rounding):
+    bits = 1 if rounding == "sign" else 3
+    encoding = Encoding(bits, 0.5, 1.5, rounding=rounding)
+    for value in (-9.0, 0.0, 0.6, 1.3, 9.0, np.nan):
+        (expected,) = encoding.quantize(np.array([value], np.float32))
+        found = encoding.quantize(np.float32(value))
+        assert found.shape == () and found.dtype == np.uint8 and found == expected
+    assert Encoding.ternary().quantize(np.float32(1)).shape == ()
+
+
 def test_packing_does_not_depend_on_the_memory_layout():
     codes = np.array([0, 1, 1, 0], np.uint8).reshape(1, 2, 1, 2)
     moved = np.moveaxis(codes, 1, -1)

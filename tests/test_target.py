@@ -3,8 +3,10 @@
 import pytest
 import tvm
 
+import tvm_bitenc as be
 from tvm_bitenc import target as target_module
 from tvm_bitenc.data import data_folder
+from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.errors import TargetError
 from tvm_bitenc.host import check_runs_here, host_features, missing_instructions
 from tvm_bitenc.schedule import RULE_SETS, RuleSet, own_features, rule_sets_of
@@ -89,6 +91,37 @@ def test_every_rule_set_is_tried_where_the_file_names_none(tmp_path):
     path = tmp_path / "board.toml"
     path.write_text(GOOD)
     assert read_target(path).rules == DEFAULT_RULES
+
+
+LINUX = dict(mtriple="aarch64-linux-gnu")
+
+
+@pytest.mark.parametrize(
+    "options, name",
+    [
+        (dict(mtriple="x86_64-linux-gnu", mcpu="haswell"), "avx2"),
+        (dict(mtriple="x86_64-linux-gnu", mcpu="znver4"), "avx512"),
+        (LINUX, "neon"),
+        (dict(LINUX, mcpu="cortex-a76"), "dotprod"),
+        (dict(LINUX, mcpu="neoverse-n2"), "i8mm"),
+        (dict(mtriple="arm64-linux-gnu"), "neon"),
+        (dict(mtriple="armv7-unknown-linux-gnueabihf", mattr=["+neon"]), "neon"),
+    ],
+    ids=str,
+)
+def test_targets_of_tvm_get_the_kernels_of_their_cpu(options, name):
+    target = load_target(tvm.target.Target({"kind": "llvm", **options}))
+    assert next(r.name for r in rule_sets_of(target) if r.isa and r.isa(target)) == name
+
+
+def test_arm64_is_aarch64(random_layer, layers_module, tmp_path):
+    pair = Encoding.symmetric(2, 2.0), Encoding.unsigned(2, 2.0)
+    mod, code = layers_module([random_layer(0, *pair, channels=64)]), set()
+    for triple in ("aarch64-linux-gnu", "arm64-linux-gnu"):
+        target = tvm.target.Target({"kind": "llvm", "mtriple": triple})
+        folder = be.build(mod, target, threads=1).export_c(tmp_path / triple)
+        code.add((folder / "net_kernels.o").read_bytes())
+    assert len(code) == 1
 
 
 def test_features_follow_mattr(tmp_path):

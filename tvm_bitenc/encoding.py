@@ -249,7 +249,7 @@ class Encoding:
         position = np.asarray(position + along(self.zero_point - late, x.ndim, axis))
         position[np.isnan(position)] = -np.inf
         if self.is_positional:
-            code = ROUND[self.rounding](position)
+            code = np.asarray(ROUND[self.rounding](position))  # Of a scalar, numpy makes a number.
             code += late
             return np.clip(code, 0, self.max_code, out=code).astype(np.uint8)
         _, codes, midpoints = self.distinct_levels

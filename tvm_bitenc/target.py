@@ -29,7 +29,8 @@ from .tvm_target import at_level, tvm_target, with_whole_triple
 
 ACCELERATOR = "vta"
 SIMULATORS = ("functional", "verilog")
-DEFAULT_RULES = ("avx512", "avx2", "generic")  # Each declines what its CPU lacks.
+# Each declines what its CPU lacks.
+DEFAULT_RULES = ("avx512", "avx2", "i8mm", "dotprod", "neon", "generic")
 _NAME = re.compile(r"[\w.+ -]{1,100}")
 Rate = Annotated[float, Meta(gt=0, lt=100)]
 
@@ -150,7 +151,8 @@ class Target:
     @property
     def architecture(self) -> str:
         """First part of the triple: ``x86_64``, ``aarch64``, ``armv7``."""
-        return self.triple.split("-")[0]
+        first = self.triple.split("-")[0]
+        return "aarch64" if first == "arm64" else first  # Both are names of one.
 
     @property
     def is_bare(self) -> bool:
