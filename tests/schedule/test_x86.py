@@ -25,13 +25,14 @@ from tvm_bitenc.transform.visit import visit_calls
 # How far works may be from the assembly: part of a kind, or of the whole loop where it is rare.
 FAR, FEW = 0.25, 0.06
 X86_TARGETS = ("x86-64-v3", "x86-64-v4", "emeraldrapids", "znver4", "znver5")
+AVX512 = ("avx512", "avx2", "generic")
 RULES = {
     "x86-64-v3": ("avx2", "generic"),
-    "x86-64-v4": DEFAULT_RULES,
-    "emeraldrapids": DEFAULT_RULES,
-    "sapphirerapids": DEFAULT_RULES,
-    "znver4": DEFAULT_RULES,
-    "znver5": DEFAULT_RULES,
+    "x86-64-v4": AVX512,
+    "emeraldrapids": AVX512,
+    "sapphirerapids": AVX512,
+    "znver4": AVX512,
+    "znver5": AVX512,
     "aarch64": ("neon", "generic"),
     "cortex-a76": ("dotprod", "neon", "generic"),
     "neoverse-n2": ("i8mm", "dotprod", "neon", "generic"),
