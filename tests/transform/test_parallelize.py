@@ -36,13 +36,11 @@ def test_golden():
     class After:
         @T.prim_func(s_tir=True)
         def main(x: T.Buffer((1, 32, 32, 64), "float32"), y: T.Buffer((1, 32, 32, 64), "float32")):
-            for n_h_w_fused in T.parallel(1024):
-                for c in range(64):
+            for n_h_fused in T.parallel(32):
+                for w, c in T.grid(32, 64):
                     with T.sblock("add"):
                         vn = T.axis.spatial(1, 0)
-                        vh = T.axis.spatial(32, n_h_w_fused // 32)
-                        vw = T.axis.spatial(32, n_h_w_fused % 32)
-                        vc = T.axis.spatial(64, c)
+                        vh, vw, vc = T.axis.remap("SSS", [n_h_fused, w, c])
                         y[vn, vh, vw, vc] = x[vn, vh, vw, vc] + T.float32(1)
 
     mod = Before.clone()

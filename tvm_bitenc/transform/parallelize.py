@@ -6,7 +6,7 @@ Before::
 
 After::
 
-    for n_h_w_fused in T.parallel(1024): for c in range(64): ...
+    for n_h_fused in T.parallel(32): for w, c in T.grid(32, 64): ...
 
 Kernels from schedule rules are marked as scheduled, and left alone.
 """
@@ -24,7 +24,7 @@ from .fold_constants import is_scheduled
 from .loops import map_bodies, map_functions
 
 MIN_VALUES = 1 << 15  # Below, waking threads costs more than it saves.
-MAX_TASKS = 64
+MAX_TASKS = 32  # Where rows are enough, dividing them costs more than it balances.
 
 
 @tvm.transform.module_pass(opt_level=0, name="bitenc.Parallelize")
