@@ -2,10 +2,13 @@
 
 import pytest
 import tvm
+from tvm.target import codegen
 
 import tvm_bitenc as be
+from tvm_bitenc import host
 from tvm_bitenc import target as target_module
 from tvm_bitenc.data import data_folder
+from tvm_bitenc.deploy.linker import gnu_compiler, is_native
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.errors import TargetError
 from tvm_bitenc.host import check_runs_here, host_features, missing_instructions
@@ -122,6 +125,23 @@ def test_arm64_is_aarch64(random_layer, layers_module, tmp_path):
         folder = be.build(mod, target, threads=1).export_c(tmp_path / triple)
         code.add((folder / "net_kernels.o").read_bytes())
     assert len(code) == 1
+
+
+@pytest.mark.parametrize("system", ["arm64-apple-darwin23.0.0", "aarch64-unknown-linux-gnu"])
+def test_either_name_of_arm64_is_this_machine(system, monkeypatch):
+    """LLVM calls Apple's own machines by the one, Linux ones by the other."""
+    monkeypatch.setattr(codegen, "llvm_get_system_triple", lambda: system)
+    monkeypatch.setattr(host, "missing_instructions", lambda *_: [])
+    for triple in (system, "arm64-linux-gnu", "aarch64-linux-gnu"):
+        check_runs_here(on(triple))
+        assert is_native(on(triple))
+    with pytest.raises(TargetError, match="x86_64"):
+        check_runs_here(on("x86_64-linux-gnu"))
+
+
+def test_compilers_go_by_the_name_of_gnu():
+    assert gnu_compiler(on("arm64-linux-gnu")) == "aarch64-linux-gnu-gcc"
+    assert gnu_compiler(on("armv7-unknown-linux-gnueabihf")) == "arm-linux-gnueabihf-gcc"
 
 
 def test_features_follow_mattr(tmp_path):

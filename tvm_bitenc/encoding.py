@@ -182,7 +182,7 @@ class Encoding:
     @property
     def is_positional(self) -> bool:
         """Whether the coefficients are the powers of two, so that v = 2u - (2^M-1)."""
-        return self.coefficients == tuple(2**m for m in range(self.bits))
+        return are_positional(self.coefficients)
 
     @property
     def integer_coefficients(self) -> tuple[int, ...]:
@@ -267,6 +267,11 @@ class Encoding:
             np.all(self.bipolar_values + np.atleast_1d(self.offset)[:, None] == 0, 0)
         )
         return int(codes[0]) if codes.size else None
+
+
+def are_positional(coefficients: Sequence[float]) -> bool:
+    """Whether coefficients are the powers of two: codes then are their own levels."""
+    return list(coefficients) == [2**m for m in range(len(coefficients))]
 
 
 def along(values: np.ndarray, ndim: int, axis: int) -> np.ndarray:

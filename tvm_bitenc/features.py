@@ -30,6 +30,12 @@ _VECTOR_BYTES = {"avx512f": 64, "avx2": 32, "avx": 32}
 _FAMILIES = {"x86": r"x86|i[3-6]86", "arm": "aarch64|arm|thumb", "riscv": "riscv"}
 
 
+def architecture_of(triple: str) -> str:
+    """First part of LLVM's name of a platform; of the two names that 64-bit ARM has, GNU's."""
+    first = triple.split("-")[0]
+    return "aarch64" if first == "arm64" else first
+
+
 def family_of(architecture: str) -> str:
     """Return the key of the tables for the first part of a triple, itself where there is none."""
     found = (name for name, names in _FAMILIES.items() if re.match(names, architecture))

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from tvm.target import codegen
 
 from .errors import TargetError
-from .features import instructions
+from .features import architecture_of, instructions
 from .target import Target, native_target
 
 
@@ -18,7 +18,7 @@ def host_features() -> frozenset[str]:
 
 def check_runs_here(target: Target) -> None:
     """Raise `TargetError` if this machine can't run code for `target`."""
-    host = codegen.llvm_get_system_triple().split("-")[0]
+    host = architecture_of(codegen.llvm_get_system_triple())
     if target.architecture != host:
         way = "Write it with export_c" if target.is_bare else "Export the library"
         raise TargetError(

@@ -23,7 +23,7 @@ from .accelerator import Accelerator, AcceleratorFile
 from .data import data_folder
 from .decode import WRITTEN_BY_HAND, Document, Name, Source, Text
 from .errors import TargetError
-from .features import kernel_features
+from .features import architecture_of, kernel_features
 from .tvm_options import TvmOptions
 from .tvm_target import at_level, tvm_target, with_whole_triple
 
@@ -151,8 +151,7 @@ class Target:
     @property
     def architecture(self) -> str:
         """First part of the triple: ``x86_64``, ``aarch64``, ``armv7``."""
-        first = self.triple.split("-")[0]
-        return "aarch64" if first == "arm64" else first  # Both are names of one.
+        return architecture_of(self.triple)
 
     @property
     def is_bare(self) -> bool:

@@ -12,7 +12,7 @@ from importlib import metadata
 import tvm
 
 from ..errors import BitencError
-from ..features import instructions
+from ..features import architecture_of, instructions
 from ..host import missing_instructions
 from ..target import Target, load_target, target_names
 from .connection import Connection, within
@@ -175,7 +175,7 @@ def _capabilities(machine: Machine) -> Iterator[Check]:
     yield Check("device", "CPU", True, found, "choosing a target")
     if features is not None:
         found = (
-            ", ".join(sorted(instructions(features, triple.split("-")[0])))
+            ", ".join(sorted(instructions(features, architecture_of(triple))))
             or "no vector instructions"
         )
         yield Check("device", "features", True, found, "choosing a target")
@@ -195,5 +195,5 @@ def _capabilities(machine: Machine) -> Iterator[Check]:
 
 
 def _fits(target: Target, triple: str, features: list[str] | None) -> bool:
-    is_same = target.architecture == triple.split("-")[0]
+    is_same = target.architecture == architecture_of(triple)
     return is_same and (features is None or not missing_instructions(target, features))

@@ -7,9 +7,10 @@ import shlex
 import shutil
 import sys
 
-import tvm
+from tvm.target import codegen
 
 from ..errors import LibraryError
+from ..features import architecture_of
 from ..target import Target
 
 # The oldest GNU C library of a system that TVM's wheels run on.
@@ -48,8 +49,8 @@ def zig_command(target: Target) -> list[str] | None:
         return None
     if target.is_bare:
         return None
-    architecture, _, system = target.triple.partition("-")
-    architecture = "arm" if architecture.startswith("arm") else architecture
+    _, _, system = target.triple.partition("-")
+    architecture = "arm" if target.architecture.startswith("arm") else target.architecture
     system = system.removeprefix("unknown-")
     return [sys.executable, "-m", "ziglang", "cc", "-target", f"{architecture}-{system}.{_GLIBC}"]
 
@@ -58,8 +59,9 @@ def gnu_compiler(target: Target) -> str:
     """Name of GNU's C compiler for `target`: ``gcc``, ``aarch64-linux-gnu-gcc`` ..."""
     if is_native(target):
         return "gcc"
-    architecture, _, system = target.triple.partition("-")
-    architecture = "arm" if architecture.startswith(("arm", "thumb")) else architecture
+    _, _, system = target.triple.partition("-")
+    is_narrow = target.architecture.startswith(("arm", "thumb"))
+    architecture = "arm" if is_narrow else target.architecture
     system = system.removesuffix("hf") if target.is_bare else system  # An option says so there.
     return f"{architecture}-{system.removeprefix('unknown-')}-gcc"
 
@@ -81,7 +83,7 @@ def gnu_package(target: Target) -> str:
 
 def is_native(target: Target) -> bool:
     """Whether `target` has this machine's architecture."""
-    return target.architecture == tvm.target.codegen.llvm_get_system_triple().split("-")[0]
+    return target.architecture == architecture_of(codegen.llvm_get_system_triple())
 
 
 def shared_library_command(command: list[str], output: str, objects: list[str]) -> list[str]:

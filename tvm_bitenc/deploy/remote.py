@@ -16,6 +16,7 @@ from tvm.rpc import RPCSession
 
 from ..decode import Name, Share, Source
 from ..errors import BitencError, RemoteError, TargetError
+from ..features import architecture_of
 from ..host import missing_instructions
 from ..program import Benchmark
 from ..runtime.arrays import checked_arrays
@@ -169,7 +170,7 @@ def _kernel_times(
 def _check_machine(session: RPCSession, target: Target, connection: Connection) -> None:
     """Raise before anything is sent to a machine that can't run it."""
     machine = remote_machine(session)
-    architecture = machine.triple.split("-")[0]
+    architecture = architecture_of(machine.triple)
     cure = "Compile the model with the device's target"
     if target.architecture != architecture:
         cause = f"is {architecture}, but the library is for {target.architecture}"

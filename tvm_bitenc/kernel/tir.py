@@ -88,6 +88,16 @@ def interleaved(a: Vector, b: Vector, lanes: int, size: int, half: int) -> Vecto
     return tirx.Shuffle([a, b], order)
 
 
+def sum_of_lanes(value: Vector, lanes: int) -> Expr:
+    """Sum of all lanes: halves are added up until a number is left."""
+    while lanes > 1:
+        value, lanes = T.Bind(value), lanes // 2
+        halves = [range(lanes), range(lanes, 2 * lanes)]
+        low, high = (tirx.Shuffle([value], list(half)) for half in halves)
+        value = low + high
+    return value
+
+
 def flat(buffer: tirx.Buffer, size: Expr, dtype: str) -> tirx.Buffer:
     """The memory of a buffer as one row of `size` elements of `dtype`."""
     return T.decl_buffer((size,), dtype, data=buffer.data)

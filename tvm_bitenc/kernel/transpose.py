@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
-from ..encoding import WORD_BITS
+from ..encoding import WORD_BITS, are_positional
 from ..layer import ConvLayer
 from .isa import Isa
 from .nest.pixel_bytes import PixelBytes
@@ -74,10 +74,8 @@ def unpack_codes(
 
 
 def _turns(layer: ConvLayer, isa: Isa, per_plane: int) -> bool:
-    coefficients = list(layer.geometry.act_coefficients)
-    is_positional = coefficients == [1 << k for k in range(len(coefficients))]
-    is_whole = isa.vector_bytes == WORD_BITS
-    return isa.transposes_bits and is_positional and is_whole and per_plane <= MAX_TURNED_WORDS
+    is_whole = isa.vector_bytes == WORD_BITS and per_plane <= MAX_TURNED_WORDS
+    return isa.transposes_bits and is_whole and are_positional(layer.geometry.act_coefficients)
 
 
 def _chosen(layer: ConvLayer, pixel: PixelWords, word: int, start: int, lanes: int) -> Vector:

@@ -10,6 +10,7 @@ from typing import Generic
 
 from tvm import relax, tirx
 
+from ..encoding import are_positional
 from ..kernel.accumulator import MAX_COMPARED
 from ..kernel.concat import concat_kernel
 from ..kernel.contract import Epilogue, IsaT, Product, ProductClass
@@ -221,9 +222,9 @@ def _bytes_fit(layer: ConvLayer, isa: Isa, family: Family) -> bool:
     """Whether a layer can read, and write, codes as bytes where it is to."""
     if not layer.reads_bytes and not layer.writes_bytes:
         return True
-    coefficients, steps = list(layer.geometry.act_coefficients), layer.thresholds
-    is_positional = coefficients == [1 << k for k in range(layer.act_bits)]
-    reads = layer.strategy == "int8" and is_positional and sum(coefficients) <= isa.most_code
+    coefficients, steps = layer.geometry.act_coefficients, layer.thresholds
+    reads = layer.strategy == "int8" and are_positional(coefficients)
+    reads &= sum(coefficients) <= isa.most_code
     writes = steps is not None and len(steps) > MAX_COMPARED
     fits = (reads or not layer.reads_bytes) and (writes or not layer.writes_bytes)
     fits &= layer.geometry.groups == 1 or is_depthwise(layer)  # See `conv2d` and `_epilogue`.

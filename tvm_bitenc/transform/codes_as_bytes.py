@@ -88,7 +88,7 @@ class CodesAsBytes:
         """Return a convolution on bytes, or one that ends in bytes, which are packed then."""
         bits, source = _bits(call), codes_of(call.args[0], graph)
         attributes, arguments = {}, list(call.args)
-        if source is not None and flow.can_begin(call):
+        if source is not None and graph.var in flow.begins:
             attributes["source"], arguments[0] = BYTES, source
         if ends_in_bytes:
             attributes["ending"] = BYTES
@@ -134,27 +134,26 @@ def _has_int8(mod: tvm.IRModule) -> bool:
 POOL = ("pool_size", "strides", "padding", "dilation")
 
 
+def pool_of_bytes(pool: relax.Call, codes: relax.Expr) -> relax.Call | None:
+    """Return a pool of planes on bytes, None if TVM has none of this size.
+
+    Padding never wins in either: it is the least code.
+    """
+    attrs = {name: list(map(int, pool.attrs[name])) for name in POOL}
+    wanted = list(map(int, pool.attrs["out_size"]))
+    for ceil_mode in (False, True):  # The last window is whole, or may be cut off.
+        call = relax.op.nn.max_pool2d(codes, **attrs, ceil_mode=ceil_mode, layout="NHWC")
+        call = relax.BlockBuilder().normalize(call)
+        _, *out_size, _ = call.ty.shape
+        if list(map(int, out_size)) == wanted:
+            return call
+    return None
+
+
 def _pooled(call: relax.Call, graph: Graph) -> relax.Expr:
-    """Padding never wins: TVM's is the least code."""
-    attrs, codes = _pool_attributes(call), required_codes(call.args[0], graph)
-    ceil_mode = bool(rounds_up(call))
-    return relax.op.nn.max_pool2d(codes, **attrs, ceil_mode=ceil_mode, layout="NHWC")
-
-
-def rounds_up(pool: relax.Call) -> bool | None:
-    """Whether a pool's last window may be cut off; None where its size is no such one."""
-    attrs, spans = _pool_attributes(pool), []
-    for axis, kernel in enumerate(attrs["pool_size"]):
-        padded = int(pool.args[0].ty.shape[1 + axis]) + sum(attrs["padding"][axis::2])
-        spans.append(padded - attrs["dilation"][axis] * (kernel - 1) - 1)
-    whole = [span // stride + 1 for span, stride in zip(spans, attrs["strides"])]
-    cut = [-(-span // stride) + 1 for span, stride in zip(spans, attrs["strides"])]
-    out_size = list(map(int, pool.attrs["out_size"]))
-    return False if out_size == whole else True if out_size == cut else None
-
-
-def _pool_attributes(pool: relax.Call) -> dict[str, list[int]]:
-    return {name: list(map(int, pool.attrs[name])) for name in POOL}
+    found = pool_of_bytes(call, required_codes(call.args[0], graph))
+    assert found is not None  # See `_Flow._can_end`.
+    return found
 
 
 def _taken(call: relax.Call, graph: Graph) -> relax.Expr:
@@ -188,12 +187,15 @@ class _Flow:
         self.target = target
         self.makers: dict[relax.Var, relax.Call] = {}
         self.readers: dict[relax.Var, list[tuple[relax.Call, relax.Var | None]]] = defaultdict(list)
+        self.begins: set[relax.Var | None] = set()  # Convolutions that can read bytes.
         self.kept = _kept(mod)
         visit_calls(mod, self._see)
 
     def _see(self, call: relax.Call, graph: Graph) -> None:
         if graph.var is not None and _is_planes(graph.var):
             self.makers[graph.var] = call
+        if is_call_to(call, packed_conv2d_op) and self._can_begin(call):
+            self.begins.add(graph.var)
         for var in _planes_of(call):
             self.readers[var].append((call, graph.var))
 
@@ -202,7 +204,7 @@ class _Flow:
         left = {
             var
             for var, call in self.makers.items()
-            if self._can_end(call) and all(self._can_take(r) for r, _ in self.readers[var])
+            if self._can_end(call) and all(self._can_take(*reader) for reader in self.readers[var])
         }
         left -= self.kept
         while True:
@@ -230,24 +232,22 @@ class _Flow:
         if name == "relax.take":
             return call.attrs.axis is not None and 0 <= int(call.attrs.axis) < CHANNEL_AXIS
         if is_call_to(call, packed_max_pool2d_op):
-            return rounds_up(call) is not None
+            return pool_of_bytes(call, _bytes_like(call.args[0], 1)) is not None
         return name in MOVERS
 
-    def _can_take(self, call: relax.Call) -> bool:
+    def _can_take(self, call: relax.Call, result: relax.Var | None) -> bool:
         """Whether a call can read bytes; of those that move codes, see `_can_end`."""
         if is_call_to(call, unpack_op):
             return int(call.attrs["groups"]) == 1
         if is_call_to(call, packed_conv2d_op):
-            return self.can_begin(call)
+            return result in self.begins
         return op_name(call) in MOVERS
 
-    def can_begin(self, call: relax.Call) -> bool:
+    def _can_begin(self, call: relax.Call) -> bool:
         """Whether there is a kernel of a convolution on bytes in place of planes."""
         if takes_codes(call) or str(call.attrs["strategy"]) != "int8":
             return False
-        channels = conv_layer_of(call).input_shape[CHANNEL_AXIS]
-        shape = [*list(call.args[0].ty.shape)[:CHANNEL_AXIS], channels]
-        codes = relax.Var("codes", relax.TensorType(shape, "uint8"))
+        codes = _bytes_like(call.args[0], conv_layer_of(call).input_shape[CHANNEL_AXIS])
         attributes = {**dict(call.attrs.items()), "source": BYTES}
         return self._has_kernel(make_call(packed_conv2d_op, [codes, *call.args[1:]], **attributes))
 
@@ -269,6 +269,12 @@ def _kept(mod: tvm.IRModule) -> set[relax.Var]:
         if isinstance(function, relax.Function):
             relax.analysis.post_order_visit(function, see)
     return {expr for expr in found if isinstance(expr, relax.Var)}
+
+
+def _bytes_like(planes: relax.Expr, channels: int) -> relax.Var:
+    """A variable of bytes with the pixels of planes."""
+    pixels = list(planes.ty.shape)[:CHANNEL_AXIS]
+    return relax.Var("codes", relax.TensorType([*pixels, channels], "uint8"))
 
 
 def _is_planes(expr: relax.Expr) -> bool:

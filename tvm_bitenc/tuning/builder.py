@@ -14,6 +14,7 @@ from tvm.s_tir import meta_schedule as ms
 from tvm.support.popen_pool import PopenPoolExecutor
 
 from ..errors import BitencError, TargetError, first_line
+from ..features import architecture_of
 from ..target import Target
 from ..threads import physical_cores
 from .artifact import Artifact
@@ -39,7 +40,7 @@ def linker_of(target: Target) -> str:
     TargetError
         If it isn't installed.
     """
-    host = tvm.target.codegen.llvm_get_system_triple().split("-")[0]
+    host = architecture_of(tvm.target.codegen.llvm_get_system_triple())
     prefix = "" if target.architecture == host else f"{target.triple}-"
     found = shutil.which(f"{prefix}gcc")
     if found is None:

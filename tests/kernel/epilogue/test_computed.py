@@ -108,10 +108,8 @@ def test_arm(name, module_of, outputs_of, only, epilogues, same):
 
 
 def test_planes_of_whole_blocks_are_limited_by_saturation(
-    plain_avx512, module_of, outputs_of, only, same, monkeypatch
+    plain_avx512, kernels, module_of, outputs_of, only, same
 ):
-    made, choose = [], vector._epilogue
-    monkeypatch.setattr(vector, "_epilogue", lambda *a: made.append(choose(*a)) or made[-1])
     weight = rng.integers(0, 256, (64, 2), dtype=np.uint8)
 
     def ending_in(bits, builder, codes):
@@ -129,7 +127,8 @@ def test_planes_of_whole_blocks_are_limited_by_saturation(
     codes = rng.integers(0, 256, (1 << 10, 2), dtype=np.uint8)
     expected = outputs_of(mod, [codes], pipeline=only())
     found = outputs_of(mod, [codes], target=plain_avx512)
-    assert [(e.saturates, e.rounds, e.out_dtype) for e in made] == [(True, True, "uint64")] * 2
+    made = [(epilogue.saturates, epilogue.rounds, epilogue.out_dtype) for _, epilogue in kernels]
+    assert made == [(True, True, "uint64")] * 2
     assert all(same(a, b) for a, b in zip(expected, found))
     assert [(out.min(), out.max()) for out in found] == [(0, 63), (0, 255)]
 

@@ -148,7 +148,7 @@ class CodeWriter:
         return "uint8" if self.layer.writes_bytes else "uint64"
 
     def write(self, tile: TileContext, p: int, codes: list[Expr]) -> None:
-        """Write the planes of the p-th pixel's codes, vectors of one width."""
+        """Write the p-th pixel's codes, vectors of one width."""
         width = self.block // len(codes)
         fill_vectors = len(codes) == PARTS // 2 or len(codes) % PARTS == 0
         fill_vectors &= self.isa.vector_bytes == PARTS * width and self.isa.saturates

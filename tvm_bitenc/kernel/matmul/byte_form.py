@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
+from ...encoding import are_positional
 from ..tir import Vector, constant
 
 MIN_BYTE, MAX_BYTE = -128, 127
@@ -54,7 +55,7 @@ class ByteForm:
 
     @property
     def _is_positional(self) -> bool:
-        return self.coefficients == tuple(2**m for m in range(len(self.coefficients)))
+        return are_positional(self.coefficients)
 
     def bytes_of(self, codes: Vector, lanes: int) -> Vector:
         """Bytes of a vector of codes, uint8."""

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tvm import tirx
-from tvm.tirx.script import builder as T
 
 from ..isa import Isa
-from ..tir import Expr, Register, Vector, constant, load_some
+from ..tir import Expr, Register, Vector, constant, load_some, sum_of_lanes
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,14 +44,4 @@ class PixelBytes:
         for first in range(0, self.channels, lanes):
             codes = self.neighbours(first, lanes)
             total.set(isa.dot(total.get(), codes, constant(1, "int8", lanes)))
-        return _sum_of_lanes(total.get(), lanes // 4)
-
-
-def _sum_of_lanes(total: Expr, lanes: int) -> Expr:
-    """Add up halves of a vector until a number is left."""
-    while lanes > 1:
-        total, lanes = T.Bind(total), lanes // 2
-        halves = [range(lanes), range(lanes, 2 * lanes)]
-        low, high = (tirx.Shuffle([total], list(half)) for half in halves)
-        total = low + high
-    return total
+        return sum_of_lanes(total.get(), lanes // 4)

@@ -8,7 +8,7 @@ from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from ..isa import Isa
-from ..tir import Expr, constant, lane_constants, load
+from ..tir import Expr, constant, lane_constants, load, sum_of_lanes
 
 LANES = 8  # Words to add up at once.
 
@@ -66,10 +66,4 @@ class PixelWords:
             count = tirx.popcount(self.neighbours(i, LANES))
             term = count * lane_constants(factors[i : i + LANES], "uint64")
             total = term if total is None else total + term
-        lanes = LANES
-        while lanes > 1:
-            total, lanes = T.Bind(total), lanes // 2
-            halves = [range(lanes), range(lanes, 2 * lanes)]
-            low, high = (tirx.Shuffle([total], list(half)) for half in halves)
-            total = low + high
-        return tirx.Cast("int32", total)
+        return tirx.Cast("int32", sum_of_lanes(total, LANES))

@@ -10,6 +10,7 @@ import numpy as np
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
+from ...encoding import are_positional
 from ...layer import ConvLayer
 from ..contract import Prepared, Sums, TaskContext, TileContext
 from ..isa import Isa
@@ -48,7 +49,7 @@ class Nchw(Int8[Isa]):
             geometry.groups == 1
             and geometry.dilation[1] == 1
             and layer.input_shape[3] <= MAX_CHANNELS
-            and list(geometry.act_coefficients) == [2**k for k in range(layer.act_bits)]
+            and are_positional(geometry.act_coefficients)
             and Int8.applies(layer, isa)
         )
 
