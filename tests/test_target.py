@@ -117,6 +117,14 @@ def test_targets_of_tvm_get_the_kernels_of_their_cpu(options, name):
     assert next(r.name for r in rule_sets_of(target) if r.isa and r.isa(target)) == name
 
 
+@pytest.mark.parametrize(
+    "triple", ["aarch64_be-linux-gnu", "arm64_32-apple-watchos", "armeb-linux"]
+)
+def test_relatives_of_arm_get_plain_kernels(triple):
+    target = on(triple, "neon")
+    assert not any(rules.isa and rules.isa(target) for rules in rule_sets_of(target))
+
+
 def test_arm64_is_aarch64(random_layer, layers_module, tmp_path):
     pair = Encoding.symmetric(2, 2.0), Encoding.unsigned(2, 2.0)
     mod, code = layers_module([random_layer(0, *pair, channels=64)]), set()

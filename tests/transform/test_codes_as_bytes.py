@@ -153,6 +153,25 @@ def test_windows_of_pools(window, out_size, found, module_of, outputs_of, only, 
     assert same_numbers(mod, after, outputs_of, only, same)
 
 
+@pytest.mark.parametrize(
+    "move",
+    [
+        lambda a: relax.op.take(a, relax.const(np.zeros(1), "int64"), -1, "clip"),
+        lambda a: relax.op.take(a, relax.const(np.arange(3)[::-1].copy(), "int64"), 3, "clip"),
+        lambda a: relax.op.concat([a, a], 2),
+    ],
+    ids=["words", "bits", "columns"],
+)
+def test_other_moves_are_made_in_planes(move, module_of, outputs_of, only, same):
+    def body(builder, codes):
+        a = conv(builder, builder.emit(bitenc.pack(codes, 3)))
+        return conv(builder, builder.emit(move(a)), ends_in_codes=False)
+
+    mod, after, found = made(module_of, body)
+    assert found == "b- --"
+    assert same_numbers(mod, after, outputs_of, only, same)
+
+
 def test_what_is_joined_with_planes_stays_planes(module_of, outputs_of, only, same):
     def body(builder, codes):
         planes = builder.emit(bitenc.pack(codes, 3))
