@@ -23,6 +23,7 @@ from tvm_bitenc.transform.layout import NCHW, NHWC, Layout
 from tvm_bitenc.transform.pipeline import Pipeline
 from tvm_bitenc.transform.rewrite import Graph, rewrite_calls
 from tvm_bitenc.transform.schedule import Schedule
+from tvm_bitenc.transform.share_channels import ShareChannels
 from tvm_bitenc.transform.strategy import Strategy
 
 CORES = os.sched_getaffinity(0)
@@ -128,19 +129,20 @@ def random_planes(workload: Workload, bits: int, seed: int = 0) -> np.ndarray:
 
 
 def layer_module(
-    workload: Workload, weight_bits: int, act_bits: int, seed: int = 0
+    workload: Workload, weight_bits: int, act_bits: int, seed: int = 0, tiles: int = 1
 ) -> tvm.IRModule:
     """Make a module whose `main` takes planes through the layer and its thresholds, to planes.
 
     The weights are random, and symmetric as those of `tvm_bitenc.nn` are; the output has as many
-    bits as the input. `planes_pipeline` compiles it.
+    bits as the input. `planes_pipeline` compiles it. With several tiles, output channels have the
+    same weights again and again.
     """
     planes = planes_variable(workload, act_bits)
     builder = relax.BlockBuilder()
     with builder.function("main", [planes]):
         with builder.dataflow():
             rng = np.random.default_rng(seed)
-            output = emit_layer(builder, planes, workload, weight_bits, act_bits, rng)
+            output = emit_layer(builder, planes, workload, weight_bits, act_bits, rng, tiles)
             output = builder.emit_output(output)
         builder.emit_func_output(output)
     return builder.get()
@@ -160,10 +162,13 @@ def emit_layer(
     weight_bits: int,
     act_bits: int,
     rng: np.random.Generator,
+    tiles: int = 1,
 ) -> relax.Expr:
     """Return a layer with random weights and thresholds on planes, packed again."""
     act, weight = activation_encoding(act_bits), Encoding.symmetric(weight_bits)
-    weight_codes = rng.integers(0, 2**weight_bits, workload.weight_shape, dtype=np.uint8)
+    out_channels, *window = workload.weight_shape
+    tile = rng.integers(0, 2**weight_bits, (out_channels // tiles, *window), dtype=np.uint8)
+    weight_codes = np.concatenate([tile] * tiles)
     channels_last = builder.emit(unpack(planes, workload.in_channels))
     acc = branch_conv2d(
         builder.emit(relax.op.permute_dims(channels_last, NCHW)),
@@ -220,7 +225,8 @@ def library_run(library: CompiledModel, value: np.ndarray) -> Callable[[], objec
 def planes_pipeline(target: Target, strategy: str, records: Records | None = None) -> Pipeline:
     """Return the compiler's passes from `bitenc.Layout` on, for modules of `layer_module`."""
     chosen = Strategy(strategy, target, records or Records())
-    return Pipeline([Layout(), EndPacked(), FuseEpilogue(), chosen, Schedule(target)])
+    packed = (Layout(), EndPacked(), FuseEpilogue())
+    return Pipeline([*packed, ShareChannels(), chosen, Schedule(target)])
 
 
 @tvm.transform.module_pass(opt_level=0, name="benchmarks.EndPacked")

@@ -272,6 +272,20 @@ def only():
     return _only
 
 
+@pytest.hookimpl(tryfirst=True)  # Before pytest leaves out what `-m` does.
+def pytest_collection_modifyitems(items):
+    """Of a test marked ``sweep(n)``, n cases evenly spaced stay in `make test`; others are slow."""
+    sweeps = {}
+    for item in items:
+        if item.get_closest_marker("sweep"):
+            sweeps.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for cases in sweeps.values():
+        (count,) = cases[0].get_closest_marker("sweep").args
+        kept = np.linspace(0, len(cases) - 1, count).round().astype(int) if count > 1 else [0]
+        for i in sorted({*range(len(cases))} - {*kept}):
+            cases[i].add_marker("slow")
+
+
 def pytest_runtest_setup(item):
     """Let each test draw the same numbers in any order and on any number of workers."""
     rng = getattr(item.module, "rng", None)

@@ -71,6 +71,7 @@ def runs(net):
 OPTIONS = [{"threads": 2}, *({"strategy": strategy} for strategy in STRATEGIES)]
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_any_batch(options, dynamic, runs, same):
     lib = be.build(dynamic, **options)
@@ -125,6 +126,7 @@ class Shapes(nn.Module):
         return functional.conv2d(a, kernel), b, torch.matmul(row, row.transpose(1, 2))
 
 
+@pytest.mark.slow
 def test_layers_of_other_shapes(same):
     torch.manual_seed(0)
     net, x = Shapes().eval(), 4 * torch.rand(3, 3, 8, 8)

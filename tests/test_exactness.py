@@ -47,6 +47,7 @@ def inputs_of_all_bits():
     return [((m, k), of_act_bits[k][m % 2]) for m, k in ALL_BITS]
 
 
+@pytest.mark.sweep(2)
 @one_in(11)
 @pytest.mark.parametrize("strategy", CHOICES)
 def test_conv2d_of_all_bits(every, strategy, random_layer, kinds, assert_exact):
@@ -66,6 +67,7 @@ def test_conv2d_of_all_bits(every, strategy, random_layer, kinds, assert_exact):
     assert_exact(layers[::every], strategy=strategy)
 
 
+@pytest.mark.sweep(2)
 @one_in(11)
 @pytest.mark.parametrize("strategy", CHOICES)
 def test_dense_of_all_bits(every, strategy, random_layer, kinds, assert_exact):
@@ -85,6 +87,7 @@ def test_dense_of_all_bits(every, strategy, random_layer, kinds, assert_exact):
     assert_exact(layers[::every], strategy=strategy)
 
 
+@pytest.mark.sweep(2)
 @one_in(17)
 @pytest.mark.parametrize("bits", [(1, 1), (2, 3)], ids=str)
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -143,6 +146,7 @@ def unusual_layers(random_layer):
     return [random_layer(i, *pair, **window) for i, (*pair, window) in enumerate(options)]
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("strategy", [*STRATEGIES, pytest.param("auto", marks=pytest.mark.slow)])
 def test_unusual_layers(strategy, random_layer, assert_exact):
     assert_exact(unusual_layers(random_layer), strategy=strategy)
@@ -195,6 +199,7 @@ configurations = st.lists(st.tuples(encodings, encodings, shapes), min_size=3, m
 few = settings(max_examples=2, deadline=None, suppress_health_check=list(HealthCheck))
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @few
 @given(configurations)

@@ -83,6 +83,7 @@ def test_a_layer_of_a_network_is_named(network, monkeypatch):
         be.build(network, "x86-64-v3")
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("target", ["x86-64-v3", "x86-64-v4", "cortex-a72", "neoverse-n2"])
 @pytest.mark.parametrize("strategy", ["xnor", "lut", "int8"])
 def test_what_the_compiler_makes_is_known(network, target, strategy, monkeypatch):

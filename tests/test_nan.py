@@ -149,6 +149,7 @@ PATHS = {
 SOME_STEPS = ("clip", "maximum of two", "overflow")
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize(
     "steps",
@@ -182,6 +183,7 @@ def test_vectors_of_other_x86_cpus(name, layer_behind, outputs_of):
     assert_right(outputs_of(mod, [x], target=target), expected)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("name", ["cortex-a53", "armv7-neon"])
 def test_vectors_of_arm(name, layer_behind):
     target = load_target(name, threads=1)

@@ -43,6 +43,7 @@ def all_macs(model, x):
     return counter.get_total_flops() // 2
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize(
     "make, shape",
     [

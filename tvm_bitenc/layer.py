@@ -96,8 +96,9 @@ class ConvLayer:
     ----------
     name : str
     input_shape : (batch, height, width, in_channels)
-    weight_codes : ndarray of uint8, shape (out_channels, in_channels / groups, height, width)
-    weight_offset : ndarray of int32, shape (out_channels,)
+    weight_codes : ndarray of uint8
+        Shape (out_channels / copies, in_channels / groups, height, width).
+    weight_offset : ndarray of int32, shape (out_channels / copies,)
     geometry : BranchGeometry
     thresholds : ndarray of int32, shape (2^bits - 1, out_channels), optional
         With them the layer ends in codes, packed; without, in int32 accumulators.
@@ -113,6 +114,9 @@ class ConvLayer:
         Then the batch of `input_shape` is 1, and kernels take that of their input.
     reads_bytes, writes_bytes : bool
         Whether codes come in, or go out, as bytes NHWC instead of planes.
+    copies : int
+        How many output channels share each set of weights: channel o has those of number
+        ``o % len(weight_codes)``. Thresholds and steps are of all output channels.
     """
 
     name: str
@@ -128,10 +132,43 @@ class ConvLayer:
     has_dynamic_batch: bool = False
     reads_bytes: bool = False
     writes_bytes: bool = False
+    copies: int = 1
 
     @property
     def out_channels(self) -> int:  # noqa: D102
-        return self.weight_codes.shape[0]
+        return self.weight_codes.shape[0] * self.copies
+
+    @cached_property
+    def distinct(self) -> ConvLayer:
+        """The layer whose sums are made: each set of weights once, whatever becomes of the sums.
+
+        It keeps the thresholds of its first copy, which tell how weights are best stored.
+        """
+        if self.copies == 1:
+            return self
+        count, thresholds, direction = len(self.weight_codes), self.thresholds, self.direction
+        return replace(
+            self,
+            thresholds=None if thresholds is None else thresholds[:, :count],
+            direction=None if direction is None else direction[:count],
+            steps=(),
+            code_steps=(),
+            copies=1,
+        )
+
+    @property
+    def expanded(self) -> ConvLayer:
+        """The same layer with weights for each output channel."""
+        return self.with_copies(1)
+
+    def with_copies(self, copies: int) -> ConvLayer:
+        """Return the same layer with fewer copies, a divisor of their number, of more weights."""
+        if copies == self.copies:
+            return self
+        times = self.copies // copies
+        weight_codes = np.tile(self.weight_codes, (times, 1, 1, 1))
+        weight_offset = np.tile(self.weight_offset, times)
+        return replace(self, weight_codes=weight_codes, weight_offset=weight_offset, copies=copies)
 
     @property
     def kernel_size(self) -> tuple[int, int]:  # noqa: D102
@@ -245,7 +282,8 @@ class ConvLayer:
     @cached_property
     def accumulator_range(self) -> tuple[np.ndarray, np.ndarray]:
         """Lowest and highest accumulator of each output channel, int64."""
-        return accumulator_range(self.weight_integers, self.geometry)
+        low, high = accumulator_range(self.weight_integers, self.geometry)
+        return np.tile(low, self.copies), np.tile(high, self.copies)
 
     @cached_property
     def weight_integers(self) -> np.ndarray:

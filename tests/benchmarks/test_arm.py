@@ -28,6 +28,7 @@ def target():
     return found
 
 
+@pytest.mark.slow
 def test_counts_print_and_report(target, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(arm, "WORKLOADS", [TINY])
     results, page = tmp_path / "arm.json", tmp_path / "page.md"

@@ -24,6 +24,7 @@ from benchmarks import (
     networks,
     peers,
     report,
+    tiles,
     timing,
     workloads,
 )
@@ -46,6 +47,7 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
+@pytest.mark.slow
 def test_layers_measure_print_and_report(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(layers, "WORKLOADS", TINY)
     results, page = tmp_path / "layers.json", tmp_path / "page.md"
@@ -124,6 +126,7 @@ CHAIN = partial(models.ConvChain, layers=3, channels=8, kernel_size=3)
 TINY_NETWORKS = {"tiny chain": models.Network(CHAIN, (1, 8, 6, 6))}
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("name", models.NETWORKS)
 def test_peers_compute_the_float_twin(name, tmp_path):
     network = models.NETWORKS[name]
@@ -136,6 +139,7 @@ def test_peers_compute_the_float_twin(name, tmp_path):
         np.testing.assert_allclose(y, expected, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("name", models.NETWORKS)
 def test_networks_of_few_bits_follow_the_twin(name):
     network = models.NETWORKS[name]
@@ -147,6 +151,7 @@ def test_networks_of_few_bits_follow_the_twin(name):
     assert signs.unique().numel() > 100  # No activation is constant.
 
 
+@pytest.mark.slow
 def test_networks_measure_print_and_report(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(networks, "NETWORKS", TINY_NETWORKS)
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
@@ -269,6 +274,17 @@ def test_calls(capsys):
     assert all(value > 0 for value in found.values())
     printed = capsys.readouterr().out
     assert "ResNet-18 W1A1" in printed and "2 threads" in printed and "imports" not in printed
+
+
+def test_tiles(tmp_path, capsys):
+    options = ["--layers", "1x1 256->256 @14", "--bits", "1,1", "--tiles", "4", "--seconds", "0.05"]
+    plain, tiled = tiles.main([*options, "--json", str(tmp_path / "tiles.json")])
+    assert (plain["tiles"], plain["speedup"], plain["stored_share"]) == (1, 1.0, 1.0)
+    assert tiled["stored_share"] == 0.25 and tiled["speedup"] > 0
+    assert json.loads((tmp_path / "tiles.json").read_text())["tiles"] == [plain, tiled]
+    assert "layers made of tiles" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="7 tiles don't divide the 256 channels"):
+        tiles.main([*options[:4], "--tiles", "7"])
 
 
 @pytest.mark.slow

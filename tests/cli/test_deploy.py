@@ -31,6 +31,7 @@ def files(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_it_compares_with_the_model_and_times_layers(bitenc, server, files):
     code, printed = bitenc(
         *("deploy", files / "0.so", "--port", server.port, "--model", files / "0.pt2"),

@@ -30,6 +30,7 @@ def command(start: str) -> list[str]:
     return shlex.split(line.replace("\\\n", " "), comments=True)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not shutil.which("aarch64-linux-gnu-gcc") or not shutil.which("qemu-aarch64"),
     reason="apt-get install qemu-user gcc-aarch64-linux-gnu libc6-dev-arm64-cross",

@@ -11,6 +11,7 @@ NATIVE = native_target()
 FILE = '[tvm]\nmcpu = "{cpu}"\n'
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(isa_of(NATIVE) is None, reason="rules know no vectors of this CPU")
 def test_rates_go_into_a_target_file(bitenc, tmp_path):
     """No pipe does more products or look-ups than all pipes do sums, whoever else runs here."""

@@ -30,6 +30,7 @@ def record():
     return Record(*keys, "xnor", Tile(1, 1, 1, 1), 1.5)
 
 
+@pytest.mark.slow
 def test_a_model_is_tuned(bitenc, tmp_path):
     torch.manual_seed(0)
     net = nn.Sequential(QConv2d(64, 64, 1, weight_bits=1, act_bits=1), nn.BatchNorm2d(64)).eval()
@@ -55,6 +56,7 @@ def test_files_are_merged(bitenc, record, tmp_path):
     assert read_lines(tmp_path / "d.jsonl") == [record, replace(record, target="other cpu")]
 
 
+@pytest.mark.slow
 def test_a_record_that_doesnt_win_is_dropped(bitenc, record, tmp_path, monkeypatch):
     """A tile of one pixel and one vector is slow; another CPU's record stays as it is."""
     path, other = tmp_path / "r.jsonl", replace(record, target="other cpu")

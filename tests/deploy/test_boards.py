@@ -83,6 +83,7 @@ def board_tools():
         pytest.skip(f"{', '.join(missing)} missing: apt-get install {packages}")
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(
     "cpu, make_network",
     [
@@ -112,6 +113,7 @@ def check_is_small(bundle, input_bytes):
     assert zeroed <= arena + input_bytes + SMALL_MEMORY
 
 
+@pytest.mark.slow
 def test_the_page_as_it_stands(board_tools, tmp_path, monkeypatch, same):
     """Its code in Python and C, and its commands, in the checkout's place."""
     text = (EXAMPLE.parents[1] / "docs" / "microcontrollers.md").read_text(encoding="utf-8")

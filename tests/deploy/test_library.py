@@ -230,6 +230,7 @@ be.build(builder.get()).export_library(sys.argv[1], cc=sys.argv[2])
 SLOW = [pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGTERM, signal.SIGINT)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, *SLOW])
 def test_an_export_that_is_killed(number, model, tmp_path):
     """Nothing is left for long, beside the library or in the folder for temporary files."""

@@ -170,6 +170,7 @@ def test_other_servers(answer, message, path, digits, monkeypatch):
             deploy(path, [digits[1]], Connection(port=listening.getsockname()[1]))
 
 
+@pytest.mark.slow
 def test_a_full_disk_there(program, path, digits):
     """Files of at most 8 KiB: what TVM's server stores is cut off, and it doesn't notice."""
     serving = program(most_bytes=8192)

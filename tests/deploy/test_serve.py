@@ -135,6 +135,7 @@ def test_half_closed(alone):
             assert_no_delay(alone)
 
 
+@pytest.mark.slow
 def test_more_idle_sessions_than_there_are_places(alone, wait_until):
     """The oldest gives way."""
     with contextlib.ExitStack() as stack:

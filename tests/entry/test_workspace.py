@@ -66,6 +66,7 @@ def test_buffers_of_any_scope_lie_on_the_stack():
     assert size == NOTHING and "alloc_buffer" in text and "local" not in text
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("shape, count", [((5,), 4), ((), 3), ((3, 2), 1), ((4,), 0)])
 def test_a_search_is_torchs(shape, count, threads):

@@ -87,6 +87,7 @@ def test_convolution(data):
     check(model, {"x": rng.normal(1, size=shape).astype(F32)}, 1)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("dtypes", [(U8, I8), (U8, U8), (I8, I8)])
 def test_integers_are_inputs(dtypes):
     """Of two runs at once: with zero points and without, of one tensor known and of none."""

@@ -55,6 +55,7 @@ def quantized_before(g):
     return g.add("Gather", quantized(g, table), "i")
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("dtype", [I64, np.int32])
 @pytest.mark.parametrize(
     "table",

@@ -136,6 +136,7 @@ def conv_model(weight_dtype, per_channel, x_kind=TensorProto.FLOAT, opset=21):
     return model_of(nodes, weights, (1, 3, 5, 6), [("out", 1, (1, 5))], opset, x_kind)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("per_channel", [False, True])
 @pytest.mark.parametrize("weight_dtype", RANGES)
 def test_layers_are_lowered_and_named(weight_dtype, per_channel):
@@ -210,6 +211,7 @@ def float_model(path):
     torch.onnx.export(network, (torch.zeros(1, 3, 16, 16),), str(path), **options)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("options", [
     # 7 bits: without VNNI its kernel of unsigned by signed bytes saturates sums of 8.
     dict(activation_type="QUInt8", weight_type="QInt8", reduce_range=True),
@@ -267,3 +269,21 @@ def test_a_part_that_a_split_of_constants_leaves_out(is_quantized):
     wanted = np.minimum(x, 1) @ (codes[:, :4] * (0.5 if is_quantized else 1)).astype("float32")
     mod = be.from_onnx(g.model({"x": ("float32", (2, 4))}, {out: ("float32", (2, 4))}))
     assert np.allclose(be.build(mod)(x), wanted, atol=1e-6)
+
+
+def test_weights_that_are_quantized_by_their_values():
+    """Alpha times signs, stored as floats, behind a quantized input."""
+    signs = np.where(rng.standard_normal((8, 3, 3, 3)) > 0, 1, -1)
+    alpha = rng.uniform(0.1, 1, (8, 1, 1, 1))
+    weights = [
+        *(tensor("s", 0.1, "float"), tensor("z", 0, "uint8")),
+        tensor("w", signs * alpha, "float"),
+    ]
+    nodes = pair("x", "a", ["s", "z"])
+    nodes.append(helper.make_node("Conv", ["a", "w"], ["y"], "conv"))
+    model = model_of(nodes, weights, (1, 3, 6, 6), [("y", TensorProto.FLOAT, (1, 8, 4, 4))])
+    x = rng.uniform(0, 25, (1, 3, 6, 6)).astype(np.float32)
+    lib = be.build(be.from_onnx(model))
+    assert [(row.weight_bits, row.act_bits) for row in lib.report().layers] == [(1, 8)]
+    (expected,) = reference(model, x)
+    assert np.abs(lib(x) - expected).max() < 1e-5 * np.abs(expected).max()

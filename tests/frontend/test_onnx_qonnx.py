@@ -314,6 +314,7 @@ BITS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [
     pytest.param(name, marks=[] if name == "W4A3" else pytest.mark.slow) for name in BITS
 ])  # fmt: skip

@@ -92,6 +92,7 @@ def quantized(network, style, path):
     return onnx.load(paths[1])
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("style", ["qoperator", "qdq", "dynamic"])
 @pytest.mark.parametrize("network", [cnn, transformer_block])
 def test_onnx_runtimes_quantizers(network, style, tmp_path):

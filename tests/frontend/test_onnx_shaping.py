@@ -113,6 +113,7 @@ MODELS = {
 OUT_AXES = {"one dimension": 3}  # Where they aren't those of an image.
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("name", MODELS)
 def test_numbers_are_onnx_runtimes_and_every_layer_is_lowered(name, same):
     network = Network()

@@ -255,6 +255,7 @@ def test_positions_of_resampling(images):
     )
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("mode", ["bilinear", "nearest", "bicubic"])
 def test_grid_sample(images, mode):
     grid = torch.rand(2, 5, 3, 2) * 3 - 1.5

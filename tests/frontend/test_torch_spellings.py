@@ -12,6 +12,7 @@ import tvm_bitenc as be
 from tvm_bitenc.explain import explain
 from tvm_bitenc.nn import quantize
 from tvm_bitenc.transform import no_lowering
+from tvm_bitenc.transform.canonicalize import Canonicalize
 
 S = 0.11  # No power of two: multiplying by 1 / S isn't dividing by S.
 
@@ -124,6 +125,7 @@ class Spelt(nn.Module):
         return x
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_weights(name):
     bits, weight = WEIGHTS[name]
@@ -133,6 +135,96 @@ def test_weights(name):
     report = lib.report()
     assert [row.weight_bits for row in report.layers] == [bits] * 2, report
     assert np.abs(lib(x) - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+def codewords(w):
+    """Kernels out of sixteen, times a scale per output channel."""
+    size = w.shape[2] * w.shape[3]
+    words, index = torch.sign(torch.randn(16, size)), torch.randint(0, 16, w.shape[:2])
+    return words[index].reshape(w.shape) * w.abs().mean((1, 2, 3), keepdim=True)
+
+
+# As they lie in a checkpoint: no arithmetic says how they were made.
+STORED = {
+    "signs": (1, torch.sign),
+    "alpha * sign(w)": (1, lambda w: torch.sign(w) * w.abs().mean((1, 2, 3), keepdim=True)),
+    "codewords": (1, codewords),
+    "ternary": (2, lambda w: torch.round(torch.clamp(w / 0.1, -1, 1)) * 0.07),
+    "4 bits": (4, lambda w: torch.clamp(torch.round(w / 0.021), -8, 7) * 0.021),
+}
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_weights_out_of_a_checkpoint(name):
+    bits, make = STORED[name]
+    torch.manual_seed(1)
+    conv, dense = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8, 6)
+    with torch.no_grad():
+        conv.weight.copy_(make(conv.weight))
+        dense.weight.copy_(make(dense.weight.reshape(6, 8, 1, 1)).reshape(6, 8))
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.dense = conv, dense
+
+        def forward(self, x):
+            y = self.conv((x / 0.25).round().clamp(0, 15) * 0.25).mean((2, 3))
+            return self.dense((y / 0.11).round().clamp(-8, 7) * 0.11)
+
+    model, x = Net().eval(), torch.rand(1, 3, 7, 7) * 4
+    lib, expected = be.build(be.from_torch(model, (x,))), model(x).detach().numpy()
+    report = lib.report()
+    assert [(row.name, row.weight_bits) for row in report.layers] == [
+        ("conv", bits),
+        ("dense", bits),
+    ], report
+    assert np.abs(lib(x) - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+def test_signs_of_groups_that_share_no_channels():
+    """Of a transposed convolution, whose weight has no axis of output channels: it stays float."""
+    torch.manual_seed(0)
+    conv = nn.ConvTranspose2d(4, 6, 3, groups=2, bias=False)
+    alpha = torch.tensor([0.3, 0.5, 0.7]).reshape(1, 3, 1, 1)
+
+    class Net(nn.Module):
+        def __init__(self, scale):
+            super().__init__()
+            self.conv = nn.ConvTranspose2d(4, 6, 3, groups=2, bias=False)
+            with torch.no_grad():
+                self.conv.weight.copy_(torch.sign(conv.weight) * scale)
+
+        def forward(self, x):
+            return self.conv((x / 0.25).round().clamp(0, 15) * 0.25)
+
+    x = torch.rand(1, 4, 5, 5) * 4
+    for scale in (0.3, alpha):
+        model = Net(scale).eval()
+        lib, expected = be.build(be.from_torch(model, (x,))), model(x).detach().numpy()
+        assert not lib.report().layers
+        assert np.abs(lib(x) - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+def test_signs_behind_floats_are_no_quantizer(ops_of):
+    """A float layer stays as it is, to the last bit of its weights."""
+    model = nn.Conv2d(3, 8, 3).eval()
+    with torch.no_grad():
+        model.weight.copy_(torch.sign(model.weight) * 0.3)
+    mod = be.from_torch(model, (torch.rand(1, 3, 7, 7),))
+    assert "bitenc.quantize" not in ops_of(Canonicalize()(mod))
+
+
+def test_floats_in_a_checkpoint_stay_floats():
+    model = nn.Sequential(nn.Hardtanh(0, 1), nn.Conv2d(3, 8, 3))
+
+    class Net(nn.Module):
+        def forward(self, x):
+            return model[1]((x.clamp(0, 1) * 15).round() / 15)
+
+    lib = be.build(be.from_torch(Net().eval(), (torch.rand(1, 3, 7, 7),)))
+    assert not lib.report().layers
+    assert "its values are floats on no grid of 256 levels" in str(lib.report())
 
 
 SCALES = torch.tensor([[0.11], [0.3]])  # With an axis that the op doesn't take.
@@ -185,6 +277,7 @@ FLOAT = {
 }
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("reason", FLOAT)
 def test_what_is_none_stays_float(reason):
     quantizer, cure = FLOAT[reason]

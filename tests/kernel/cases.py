@@ -1,5 +1,6 @@
 """Layers that kernels of all instruction sets are tried on, and what they must give."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -92,3 +93,28 @@ def thresholded(cases, module_of):
 def codes_of(layer, limits, direction):
     along = layer.accumulators() * direction[:, None, None]
     return (along[:, None] >= limits[None, :, :, None, None]).sum(axis=1).astype(np.uint8)
+
+
+# Weight and activation bits, distinct channels, copies.
+REPEATED = [
+    (1, 1, 64, 4, dict(channels=64, padding=1)),
+    (1, 1, 8, 8, dict(channels=70, padding=1)),
+    (1, 2, 24, 2, dict(channels=17)),
+    (2, 2, 16, 3, dict(channels=64, stride=2, padding=(0, 1, 2, 3))),
+    (1, 3, 12, 4, dict(channels=33, padding=1)),  # No eights: shared in part.
+    (3, 3, 5, 3, dict(channels=9)),  # Nor here, ever.
+    (1, 8, 64, 2, dict(channels=3, kernel=1)),
+    (1, 4, 32, 2, dict(channels=130, batch=3, dense=True)),
+]
+
+
+def repeated(random_layer, weight_of=Encoding.symmetric):
+    """Layers whose output channels share weights."""
+    found = []
+    for seed, (m, k, distinct, copies, window) in enumerate(REPEATED):
+        act = Encoding.symmetric(1, 2.0) if k == 1 else Encoding.unsigned(k, 2.0)
+        size = {} if "dense" in window else dict(size=(4, 7))
+        layer = random_layer(seed, weight_of(m, 2.0), act, out_channels=distinct, **window, **size)
+        codes = np.concatenate([layer.weight_codes] * copies)
+        found.append(dataclasses.replace(layer, weight_codes=codes))
+    return found

@@ -14,7 +14,7 @@ from benchmarks import workloads
 from benchmarks.arm import run_layer
 from benchmarks.emulated import EmulatedKernel, EmulatedModule, missing_tools
 from benchmarks.workloads import Workload, random_planes
-from tests.kernel.cases import codes_of, layers_of, steps_of, thresholded, unusual
+from tests.kernel.cases import codes_of, layers_of, repeated, steps_of, thresholded, unusual
 from tests.models import randomised
 from tvm_bitenc import encoding, reference
 from tvm_bitenc.encoding import Encoding
@@ -83,6 +83,7 @@ def check(layers_module, same):
     return run
 
 
+@pytest.mark.sweep(1)
 @on(
     *("cortex-a53", "armv7-neon", "riscv64"),
     *slowly("cortex-a72", "cortex-a76", "neoverse-n2", "cortex-m3", "cortex-m4"),
@@ -115,6 +116,7 @@ def test_unusual_layers(target, random_layer, check):
     check(unusual(random_layer), target)
 
 
+@pytest.mark.slow
 @on("cortex-m3", *slowly("cortex-a72", "neoverse-n2", "armv7-neon", *SCALAR[1:]))
 def test_thresholds_of_all_epilogues(target, random_layer, module_of, same):
     """Few, many, and uneven thresholds end in codes by different ways."""
@@ -135,6 +137,11 @@ def test_thresholds_of_all_epilogues(target, random_layer, module_of, same):
         case[0].name for case, y in zip(cases, outputs, strict=True) if not same(y, codes_of(*case))
     ]
     assert not wrong
+
+
+@on("cortex-a72", *slowly("armv7-neon", "neoverse-n2", "cortex-m4", "riscv64"))
+def test_channels_that_share_weights(target, random_layer, check):
+    check(repeated(random_layer), target)
 
 
 def digits():

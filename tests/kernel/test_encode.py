@@ -42,6 +42,7 @@ def test_values_are_compared(target, module_of, outputs_of, images, same):
     check(outputs, images, same)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("name", ["cortex-a53", "armv7-neon"])
 def test_vectors_of_fewer_lanes_than_a_byte_has_bits(name, module_of, images, same):
     """NEON's vectors hold four floats; planes are bytes all the same."""

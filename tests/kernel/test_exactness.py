@@ -33,6 +33,7 @@ def epilogues(monkeypatch):
     return found
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_some_bits(strategy, target, random_layer, kinds, assert_exact, epilogues):
     layers = [
@@ -43,6 +44,7 @@ def test_some_bits(strategy, target, random_layer, kinds, assert_exact, epilogue
     assert "Floats" in epilogues
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_avx512_without_popcount_and_dot_products(
     strategy, plain_avx512, random_layer, kinds, assert_exact
@@ -73,6 +75,7 @@ def test_unusual_layers(strategy, target, random_layer, assert_exact):
     assert_exact(unusual(random_layer), strategy=strategy, target=target)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_every_bit_differs(strategy, target, random_layer, assert_exact):
     """Counts at their highest; where planes weigh the same, they are counted together."""
@@ -96,6 +99,7 @@ def test_threads(strategy, threads, target, random_layer, assert_exact):
     assert_exact([layer], strategy=strategy, target=target, threads=threads)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_thresholds_of_all_out_bits(
     strategy, target, random_layer, module_of, outputs_of, same, epilogues

@@ -57,6 +57,7 @@ def test_any_rising_table(run_te, first, second, bits, channels, seed):
     check(run_te, table, bits, channels)
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("channels", [5, 64, 100])
 @pytest.mark.parametrize("first, second", [(2, 2), (4, 4), (1, 3), (3, 2)])
 def test_tables_of_sums(first, second, channels, run_te):

@@ -83,6 +83,7 @@ def check_here(check, outputs_of):
     return run
 
 
+@pytest.mark.sweep(1)
 def test_some_bits(target, check_here, kinds):
     check_here(some_pairs(kinds), target=target, threads=1)
 
@@ -113,6 +114,7 @@ def test_all_bits(first, target, check_here, kinds):
     check_here(pairs, target=target, threads=1)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("threads", [2, 5, 64])
 def test_parts_of_rows(threads, target, check_here):
     # Work for several threads: one product, whose rows are divided, and some left over.

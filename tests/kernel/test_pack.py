@@ -27,6 +27,7 @@ def check(module_of, outputs_of, same):
     return run
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("channels", [1, 17, 64, 65, 130, 192])
 def test_codes_are_packed(channels, target, check):
     check(channels, target)

@@ -80,6 +80,7 @@ def test_stem_takes_normalised_images_without_clipping():
     assert (quantizer(pixels) - pixels).abs().max() < 2.65 / 255
 
 
+@pytest.mark.slow
 def test_resnet_compiles_to_the_same_bits(small_resnet, same):
     model, x = small_resnet(1, 1), torch.randn(2, 3, 64, 64)
     program = torch.export.export(model, (x,))
@@ -119,6 +120,7 @@ def test_split_is_stratified_and_fixed(digits):
     assert torch.equal(digits.load_digits()[2], x_test)
 
 
+@pytest.mark.slow
 def test_training_learns_and_repeats(digits):
     data = digits.load_digits()
     runs, names = [], []

@@ -22,6 +22,7 @@ def random_codes(encoding, *shape):
     return rng.integers(0, 2**encoding.bits, shape, dtype=np.uint8)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("transpose_b", [False, True])
 @pytest.mark.parametrize(
     "options",

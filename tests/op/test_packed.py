@@ -37,6 +37,7 @@ def test_pack_and_unpack(bits, module_of, outputs_of, same):
         assert same(words, encoding.pack(code, bits, groups)) and same(back, code)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("pipeline", ["none", "default"])
 @pytest.mark.parametrize("bits", [1, 3])
 def test_max_pooling_takes_the_largest_code(bits, pipeline, module_of, outputs_of, same):

@@ -110,6 +110,7 @@ def file(tmp_path_factory):
     return REPORT.to_html(path, benchmark=TIMES, accuracy="71.2 %", roof=ROOF)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("width", [360, 1200])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_in_a_browser(browser, file, width, scheme):

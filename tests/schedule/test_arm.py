@@ -88,6 +88,7 @@ def isa_of(target):
     return next(filter(None, (module.isa_of(target) for module in (i8mm, dotprod, neon))))
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("name, strategy, bits", COUNTED, ids=str)
 def test_costs_are_near_what_is_counted(name, strategy, bits):
     target = load_target(name, threads=1)

@@ -23,6 +23,7 @@ PAIRS = list(itertools.product(OUT_CHANNELS, SIZES))
 GENERIC = Target("here", native_target().tvm_target, ("generic",))
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_every_width_and_number_of_lanes(strategy, random_layer, assert_exact):
     """Lanes come from the output channels, pixels at once from the width and the bits."""

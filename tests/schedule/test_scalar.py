@@ -39,6 +39,7 @@ def is_near(counted, expected, strategy):
     return counted / most <= expected <= counted * most
 
 
+@pytest.mark.sweep(2)
 def test_a_layer_of_two_bits_takes_few_instructions(target):
     """From planes to planes: padding, sums and thresholds of the whole layer."""
     counted, expected = counted_and_expected(LAYER, (2, 2), target, "xnor")
@@ -71,6 +72,7 @@ def test_costs_are_near_what_is_counted(strategy, bits, layer, target):
     assert is_near(*counted_and_expected(layer, bits, target, strategy), strategy)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize(
     "bits",
     [(2, 2), *(pytest.param(bits, marks=pytest.mark.slow) for bits in [(1, 1), (3, 3), (8, 8)])],

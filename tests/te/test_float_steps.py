@@ -80,6 +80,7 @@ def test_every_step_is_here():
     assert set(STEPS) == set(STEP_CONSTANTS)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("scheduled", [False, True], ids=["plain", "scheduled"])
 def test_bit_for_bit(scheduled, network, outputs_of, only, same):
     own = {"astype": []} | {name: ["multiply", name] for name in ROUNDINGS}

@@ -19,6 +19,7 @@ def test_pack_and_unpack(channels, groups, run_te, same):
     assert same(run_te(lambda x: te_pack.unpack(x, channels, groups), words), codes)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("bits", range(1, 9))
 def test_max_pool_compares_codes_not_planes(bits, run_te, same):
     codes = rng.integers(0, 2**bits, (1, 5, 6, 66), dtype=np.uint8)

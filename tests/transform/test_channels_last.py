@@ -94,6 +94,7 @@ def row_module(function, module_of):
     return module_of([(6, 1, 1, 4), (2, 3, 4)], body)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("name", [*ROWS_MOVED, *ROWS_KEPT])
 def test_rows_of_dense_layers(name, module_of, outputs_of, same, ops_of):
     mod = row_module({**ROWS_MOVED, **ROWS_KEPT}[name], module_of)

@@ -119,6 +119,7 @@ def residual_module(spelling, bits, module_of, random_layer):
 BITS = [2, *(pytest.param(bits, marks=pytest.mark.slow) for bits in (1, 3, 4, 6))]
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("bits", BITS)
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_exact(spelling, bits, module_of, random_layer, outputs_of, ops_of, only, same):

@@ -132,6 +132,7 @@ def test_pools_and_pixels_and_channels_are_moved_in_bytes(
     assert same_numbers(mod, after, outputs_of, only, same)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize(
     "window, out_size, found",
     [

@@ -100,6 +100,7 @@ WINDOWS = {
 }
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_transposed_convolutions_are_torchs_own(strategy, module_of, outputs_of, same):
     x, layers = random_values(ACT, 1, 4, 4, 3), []

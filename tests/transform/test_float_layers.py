@@ -36,6 +36,7 @@ def block():
     return be.from_torch(model.eval(), (x,)), x.numpy()
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("strategy", ["auto", "xnor", "lut", "int8"])
 def test_exact(strategy, block, same):
     mod, x = block

@@ -99,6 +99,7 @@ def enumerated(chain, module_of):
     return module_of([(511, 2)], body, "uint8")
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("chain", CHAINS)
 def test_every_reachable_accumulator(chain, module_of, outputs_of, ops_of, only, same):
     mod = enumerated(CHAINS[chain], module_of)
@@ -113,6 +114,7 @@ def test_every_reachable_accumulator(chain, module_of, outputs_of, ops_of, only,
     assert any(len(np.unique(codes)) > 1 for codes in unfolded)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("constant", [np.inf, -np.inf, np.nan])
 @pytest.mark.parametrize("function", ["multiply", "add", "divide"])
 def test_infinite_constants_fold_exactly_or_not_at_all(
@@ -341,6 +343,7 @@ def image_module(case, random_layer, module_of):
     return module_of([layer.act_codes.shape], body, "uint8"), layer.act_codes
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("case", FOLDS + STAYS)
 def test_what_folds_and_what_stays(case, random_layer, module_of, outputs_of, ops_of, only, same):
     mod, codes = image_module(case, random_layer, module_of)

@@ -139,6 +139,7 @@ CHAINS = {
 }
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("name", CHAINS)
 def test_conversions_only_where_they_must_be(name, module_of, ops_of, outputs_of, only, same):
     body, packs, unpacks = CHAINS[name]

@@ -360,6 +360,7 @@ TRANSPOSED = [
 ]
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("shape, other, move, left", TRANSPOSED)
 def test_transposed_operands_of_products(shape, other, move, left, module_of, outputs_of, same):
     a, b = Encoding.symmetric(3, 2.0), Encoding.signed(2, 2.0)

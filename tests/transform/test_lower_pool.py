@@ -61,6 +61,7 @@ ENCODINGS = [
 ]
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("pool", {**POOLS, **FLOAT})
 def test_exact(pool, module_of, outputs_of, ops_of, only, same):
     mod = pool_module(module_of, {**POOLS, **FLOAT}[pool], ENCODINGS)

@@ -77,6 +77,7 @@ def layers():
     }
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("name", TARGETS)
 def test_the_same_bits(name, module_of, same):
     target = load_target(name, threads=1)

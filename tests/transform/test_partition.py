@@ -89,6 +89,7 @@ def residual_network(module_of, random_layer):
     return make
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("shortcut", ["input", "convolution"])
 @simulators
 def test_residual_networks(shortcut, simulator, residual_network, same):

@@ -1,5 +1,6 @@
 """After every pass the module still runs and gives the answer of the module as imported."""
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -39,8 +40,10 @@ def network(random_layer, module_of):
         1, per_channel, Encoding.unsigned(3, 2.0), channels=12, out_channels=10, groups=2
     )
     third = random_layer(
-        2, Encoding.ternary(2.0), Encoding.signed(2, 4.0), channels=20, dense=True, out_channels=5
+        2, Encoding.ternary(2.0), Encoding.signed(2, 4.0), channels=20, dense=True, out_channels=8
     )
+    twice = np.concatenate([third.weight_codes] * 2)
+    third = dataclasses.replace(third, weight_codes=twice)
     gamma = 2.0 ** rng.integers(-6, -3, 12) * rng.choice([-1, 1], 12)
     gamma[3] = 0
 
@@ -84,6 +87,7 @@ STAGES = [
 ]
 
 
+@pytest.mark.sweep(5)
 @pytest.mark.parametrize(
     "count, strategy", STAGES, ids=[f"{['none', *PASSES][n]}-{name}" for n, name in STAGES]
 )
@@ -107,6 +111,7 @@ def test_every_pass_changes_this_network_and_none_its_input(network):
         mod = after
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("place", ["bitenc.Lower", "bitenc.Fold"])
 def test_expanded_branches(place, network, oracle, outputs_of, same):
     mod, x = network

@@ -74,6 +74,7 @@ MOVED = {
 }
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("name", MOVED)
 def test_moved(name, module_of, outputs_of, ops_of, same):
     shaping, shape = MOVED[name]

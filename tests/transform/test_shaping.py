@@ -81,6 +81,7 @@ def convolved(builder, x, out_channels):
     return builder.emit(op.nn.conv2d(x, weight))
 
 
+@pytest.mark.slow
 def test_ops_on_codes_and_planes_compute_the_same(module_of, outputs_of, same):
     def body(builder, x):
         x = convolved(builder, builder.emit(quantize(x, ACT)), 128)
@@ -133,6 +134,7 @@ PADDED = {
 }
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("kind", PADDED)
 @pytest.mark.parametrize("dimensions", [1, 2])
 def test_zeros_around_become_padding(dimensions, kind, module_of, outputs_of, ops_of, same):

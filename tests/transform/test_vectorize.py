@@ -163,6 +163,7 @@ def test_transposes_of_any_order(module_of, same, shape, random, dtype):
     assert same(be.build(module_of([shape], body, dtype))(x), expected)
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize(
     "name",
     [

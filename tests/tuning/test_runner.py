@@ -48,6 +48,7 @@ def folders(tmp_path, native):
     return found
 
 
+@pytest.mark.slow
 def test_what_a_bad_candidate_does_stays_with_it(folders):
     """It is told from the others, and the device goes on."""
     device, seen = LocalDevice(timeout=5.0), []

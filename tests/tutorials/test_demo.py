@@ -47,6 +47,7 @@ def quick(demo, monkeypatch):
     return demo
 
 
+@pytest.mark.slow
 def test_it_prints_a_table_and_writes_a_page(quick, tmp_path, capsys):
     page = tmp_path / "deep" / "demo.html"
     assert quick.main(["--epochs", "1", "--out", str(page)]) == 0

@@ -60,6 +60,7 @@ def check(module_of, same):
     return check
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("options", [{}, {"dense": True}], ids=["conv2d", "dense"])
 @pytest.mark.parametrize("act_bits", range(1, 9))
 def test_all_bits(act_bits, options, random_layer, kinds, check):
@@ -67,6 +68,7 @@ def test_all_bits(act_bits, options, random_layer, kinds, check):
     check(layers_of(act, range(1, 9), random_layer, kinds, channels=70, **options))
 
 
+@pytest.mark.sweep(1)
 @needs_verilator
 @pytest.mark.parametrize("act_bits", [1, 3, 8])
 def test_bits_on_verilog(act_bits, random_layer, kinds, check):

@@ -35,6 +35,7 @@ def test_header_is_of_this_instruction_set():
     assert (RTL / "isa.vh").read_text() == isa.verilog_header()
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("accelerator", SIZES, ids=["default", "small", "large"])
 def test_verilator_has_no_complaint(accelerator):
     tool(

@@ -78,6 +78,7 @@ def test_other_array_sizes(random_layer, check):
         check(layer, out_bits, accelerator)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize(
     "bits, channels, size, least",
     [(2, 64, 56, 0.9), (2, 128, 28, 0.9), (2, 256, 14, 0.9), (2, 512, 7, 0.8), (1, 256, 14, 0.7)],
@@ -171,6 +172,7 @@ def _damaged(rng: np.random.Generator, program, image: np.ndarray) -> np.ndarray
     return memory
 
 
+@pytest.mark.slow
 def test_damaged_streams_never_hang_and_are_explained(random_layer, conv_layer, planes):
     """1,000 streams end, or raise the flag, or go on working.
 

@@ -209,10 +209,10 @@ def row_of(layer: ConvLayer) -> LayerRow:
     kernel = "x".join(map(str, layer.kernel_size))
     out = "batch x " * layer.has_dynamic_batch + "x".join(map(str, layer.output_size))
     stride = layer.geometry.strides[0]
-    shape = f"{kernel} {in_channels}->{layer.out_channels} @{out}" + (
-        f"/{stride}" if stride > 1 else ""
-    )
-    weights = 0 if layer.is_pooling else math.prod(layer.weight_codes.shape)
+    shape = f"{kernel} {in_channels}->{layer.out_channels} @{out}"
+    shape += f"/{stride}" if stride > 1 else ""
+    shape += f" tiles={layer.copies}" if layer.copies > 1 else ""
+    weights = 0 if layer.is_pooling else layer.weight_codes.size * layer.copies
     return LayerRow(
         layer.name,
         shape,

@@ -50,7 +50,7 @@ def _why_not_quantized(operand: relax.Expr, graph: Graph) -> tuple[str, str]:
     if isinstance(source, relax.Var):
         return "it is an input of the network", f"Quantize it first: {QUANTIZE}"
     if evaluate(source, graph) is not None:
-        return "its values are constant floats", f"Quantize them: {QUANTIZE}"
+        return "its values are floats on no grid of 256 levels", f"Quantize them: {QUANTIZE}"
     return f"it comes from {_plain(op_name(source))}", f"Put a quantizer between: {QUANTIZE}"
 
 

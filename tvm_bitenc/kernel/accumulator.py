@@ -11,7 +11,7 @@ so that comparing costs nothing but the comparison.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -53,6 +53,17 @@ class AccumulatorTerms:
     def has_act_sum(self) -> bool:
         """Whether U is needed."""
         return bool(np.any(self.act_factor))
+
+    def repeated(self, copies: int) -> AccumulatorTerms:
+        """Return the terms of output channels that share sums, see `ConvLayer.copies`."""
+        if copies == 1:
+            return self
+        return replace(
+            self,
+            constant=np.tile(self.constant, copies),
+            act_factor=np.tile(self.act_factor, copies),
+            inverted=None if self.inverted is None else np.tile(self.inverted, copies),
+        )
 
 
 def inverted_channels(layer: ConvLayer, most_steps: int) -> np.ndarray | None:

@@ -10,8 +10,9 @@ know neither, and neither knows the other. Who calls what, in this order::
             product.begin_row(prepared, row)
             for every tile: neighbouring pixels of the row
                 product.sums(tile)              vectors of sums of every pixel
-                for every pixel p of the tile
-                    epilogue.finish(tile, p, sums[p])
+                for every copy of the block     output channels with the same weights
+                    for every pixel p of the tile
+                        epilogue.finish(tile, p, sums[p])
 
 What the loops have bound when they call is in a frozen value: `TaskContext`, then `TileContext`.
 All of these functions write TIR; what they return are expressions of it.
@@ -21,7 +22,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -133,6 +134,11 @@ class TileContext:
     def memory(self) -> Memory:
         """Memory of the function."""
         return self.task.memory
+
+    def of_copy(self, copy: Expr, copies: int) -> TileContext:
+        """Return the tile of other output channels that have the same weights."""
+        block = T.Bind(copy * self.blocks + self.block)
+        return replace(self, blocks=copies * self.blocks, block=block, block_in_group=block)
 
     def prefetch_next(self, places: Iterable[Expr], block: int) -> None:
         """Have the next block's weights brought near, while rows of this one are computed.

@@ -48,5 +48,5 @@ def init_from(low: nn.Module, high: nn.Module) -> nn.Module:
 
 
 def _state_without_scales(model: nn.Module) -> dict[str, Tensor]:
-    scales = (".weight_scale", ".out_scale")
+    scales = (".weight_scale", ".out_scale", ".tile")
     return {k: v for k, v in model.state_dict().items() if not f".{k}".endswith(scales)}

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from .quantize_op import check_bits, quantize
 from .quantizers import hard_relu, hard_tanh, mbn_integers, symmetric_rounding
+from .tiles import check_tiles, tile_of, tile_scales
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # Of typing itself from Python 3.11 on.
@@ -123,6 +124,7 @@ class QuantizedLayer(nn.Module):
     weight: Tensor
     weight_scale: Tensor
     out_scale: Tensor
+    tile: Tensor | None
 
     def _init_quantizers(
         self,
@@ -131,6 +133,7 @@ class QuantizedLayer(nn.Module):
         act_kind: str | None,
         act: QActivation | None,
         weight_route: str,
+        tiles: int = 1,
     ) -> None:
         name = type(self).__name__
         if act is not None and act_bits is None:
@@ -145,6 +148,8 @@ class QuantizedLayer(nn.Module):
         self.weight_bits = check_bits(weight_bits)
         self.weight_route = weight_route
         self.weight_grid = _IntegerGrid(weight_bits, symmetric=True)
+        self.tiles = check_tiles(name, tiles, self.weight, weight_bits, weight_route)
+        self.register_buffer("tile", None)
         self.register_buffer("weight_scale", None)
         self.register_buffer("out_scale", None)
         self.update_scales()
@@ -158,7 +163,9 @@ class QuantizedLayer(nn.Module):
         """
         # In float64, so that the result doesn't depend on the order of the sum.
         weight = self._out_channels_first(self.weight.double()).flatten(1)
-        if self.weight_bits == 1:
+        if self.tiles > 1:
+            self.tile, half_step = tile_of(weight, self.tiles), tile_scales(weight, self.tiles)
+        elif self.weight_bits == 1:
             half_step = weight.abs().mean(1)  # least squares for sign(weight), as in XNOR-Net
         else:
             half_step = weight.square().mean(1).sqrt() * GAUSSIAN_HALF_STEP[self.weight_bits]
@@ -186,6 +193,10 @@ class QuantizedLayer(nn.Module):
 
         The gradient of a weight beyond the outermost level is 1, so that it can come back.
         """
+        if self.tile is not None:
+            copies = self.weight_grid(self.tile).expand(self.tiles, -1).reshape(self.weight.shape)
+            # Adds 0, and all of the gradient.
+            return copies + (self.weight - self.weight.detach()) if self.training else copies
         in_half_steps = self.weight / self._along_weight(self.weight_scale)
         if not self.training:
             return self.weight_grid(in_half_steps)
@@ -204,13 +215,22 @@ class QuantizedLayer(nn.Module):
         return self.act.integers(x), self.weight_integers()
 
     def _finish(self, sums: Tensor) -> Tensor:
-        y = sums * self.out_scale
+        scale = self.out_scale
+        if self.training and self.tiles > 1:
+            scale = scale + self._gradient_of_scales()
+        y = sums * scale
         bias = cast("Tensor | None", self.bias)  # Torch declares that of a linear layer as set.
         return y if bias is None else y + bias.reshape(self.out_scale.shape)
 
+    def _gradient_of_scales(self) -> Tensor:
+        """0, with the gradient of what tiles are scaled by."""
+        scales = tile_scales(self.weight, self.tiles) * self.act.half_step
+        return (scales - scales.detach()).reshape(self.out_scale.shape)
+
     def extra_repr(self) -> str:
         """Arguments for `repr`."""
-        return f"{super().extra_repr()}, weight_bits={self.weight_bits}"
+        tiles = f", tiles={self.tiles}" if self.tiles > 1 else ""
+        return f"{super().extra_repr()}, weight_bits={self.weight_bits}{tiles}"
 
 
 class _Convolution(QuantizedLayer):
@@ -239,13 +259,14 @@ class _Convolution(QuantizedLayer):
         act_kind: str | None = None,
         act: QActivation | None = None,
         weight_route: str = "qnn",
+        tiles: int = 1,
     ):
         name = f"{type(self).__name__}: padding_mode"
         _check_choice(name, padding_mode, ("zeros",))
         super().__init__(
             in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias
         )
-        self._init_quantizers(weight_bits, act_bits, act_kind, act, weight_route)
+        self._init_quantizers(weight_bits, act_bits, act_kind, act, weight_route, tiles)
 
     def forward(self, x: Tensor) -> Tensor:
         """Float32 (N, out_channels, OH, OW) from (N, in_channels, H, W), or of one axis less."""
@@ -279,6 +300,9 @@ class QConv2d(_Convolution, nn.Conv2d):
         Quantizer of the input, in place of `act_bits` and `act_kind`.
     weight_route : {"qnn", "mbn"}
         Gradients of the weight in training: straight through, or by the sines of `mbn`.
+    tiles : int
+        p: the weights, of one bit, are p copies of one tile, see `tvm_bitenc.nn.tiles`. They take a
+        p-th of the memory, and of the time where p divides the output channels.
 
     Attributes
     ----------
@@ -324,9 +348,10 @@ class QLinear(QuantizedLayer, nn.Linear):
         act_kind: str | None = None,
         act: QActivation | None = None,
         weight_route: str = "qnn",
+        tiles: int = 1,
     ):
         super().__init__(in_features, out_features, bias)
-        self._init_quantizers(weight_bits, act_bits, act_kind, act, weight_route)
+        self._init_quantizers(weight_bits, act_bits, act_kind, act, weight_route, tiles)
 
     def forward(self, x: Tensor) -> Tensor:
         """Float32 (..., out_features) from (..., in_features)."""

@@ -89,6 +89,11 @@ def makes_bytes(call: relax.Call) -> bool:
     return str(call.attrs.get("ending", "")) == BYTES
 
 
+def copies_of(call: relax.Call) -> int:
+    """How many output channels of a `packed_conv2d` share each set of weights."""
+    return int(call.attrs.get("copies", 1))
+
+
 def _source_shape(call: relax.Call) -> list:
     """Batch, channels or words, height and width of a convolution's input."""
     if takes_bytes(call):
@@ -170,6 +175,7 @@ def conv_layer_of(call: relax.Call) -> ConvLayer:
         has_dynamic_batch=not is_fixed,
         reads_bytes=takes_bytes(call),
         writes_bytes=makes_bytes(call),
+        copies=copies_of(call),
     )
 
 
@@ -244,7 +250,8 @@ def _infer_unpack(call: relax.Call) -> relax.TensorType:
 def _infer_conv2d(call: relax.Call) -> relax.TensorType:
     batch, _, height, width = _source_shape(call)
     weight, *epilogue = call.args[1 + _has_residual(call) :]
-    out_channels, _, kernel_h, kernel_w = tensor_shape(weight, "uint8", describe(call))
+    distinct, _, kernel_h, kernel_w = tensor_shape(weight, "uint8", describe(call))
+    out_channels = int(distinct) * copies_of(call)
     geometry = geometry_of(call)
     outer = [
         batch,
@@ -258,7 +265,7 @@ def _infer_conv2d(call: relax.Call) -> relax.TensorType:
     if makes_bytes(call):
         return relax.TensorType([*outer, out_channels], "uint8")
     bits = int(epilogue[1].ty.shape[0]).bit_length()
-    return relax.TensorType([*outer, bits, _words(int(out_channels))], "uint64")
+    return relax.TensorType([*outer, bits, _words(out_channels)], "uint64")
 
 
 def _infer_threshold(call: relax.Call) -> relax.TensorType:
@@ -284,7 +291,7 @@ def _legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
 
 
 def _compute_conv2d(call: relax.Call):
-    layer = conv_layer_of(call)
+    layer = conv_layer_of(call).expanded
     compute, constants = xnor_kernel(layer, lanes=1)
     if takes_bytes(call):
         compute = _from_bytes(compute, layer)

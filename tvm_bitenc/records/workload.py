@@ -28,6 +28,7 @@ PATTERN = re.compile(
     rf" dilation=(?P<dilation>{_NUMBER},{_NUMBER}) groups=(?P<groups>{_NUMBER})"
     r" from=(?P<source>bytes|codes|planes) to=(?P<ending>[AB][1-8]|int32|floats:[\w+.]{1,1000})"
     rf" offsets=(?P<act_offset>-?{_NUMBER}),(?P<weight_offset>[01])"
+    rf"( copies=(?P<copies>{_NUMBER}))?"
     rf" threads=(?P<threads>{_NUMBER}|pool)"
 )
 
@@ -52,6 +53,8 @@ class Workload:
     has_weight_offset : bool
     threads : str
         A number, or ``"pool"`` where TVM's pool decides.
+    copies : int
+        See `ConvLayer`; the text has it where it isn't 1.
     """
 
     batch: str
@@ -65,6 +68,7 @@ class Workload:
     ending: str
     has_weight_offset: bool
     threads: str
+    copies: int = 1
 
     def __str__(self) -> str:
         geometry = self.geometry
@@ -79,6 +83,7 @@ class Workload:
             f"from={self.source}",
             f"to={self.ending}",
             f"offsets={geometry.act_offset},{int(self.has_weight_offset)}",
+            *([f"copies={self.copies}"] if self.copies > 1 else []),
             f"threads={self.threads}",
         ]
         return " ".join(parts)
@@ -111,6 +116,7 @@ def workload_of(call: relax.Call, target: Target) -> str:
         _ending(layer),
         layer.has_act_sum,
         str(target.threads or "pool"),
+        layer.copies,
     )
     return str(found)
 
@@ -135,6 +141,9 @@ def parse_workload(text: str) -> Workload:
     padding = four_sides(_integers(found["padding"], 0))
     if channels % groups or out_channels % groups:
         raise ValueError(f"{groups} groups don't divide {channels} and {out_channels} channels")
+    copies = _bounded(found["copies"] or "1", 1)
+    if out_channels % copies:
+        raise ValueError(f"{copies} copies don't divide {out_channels} channels")
     offset = int(found["act_offset"])
     geometry = BranchGeometry(act, weight, offset, strides, padding, dilation, groups)
     return Workload(
@@ -149,6 +158,7 @@ def parse_workload(text: str) -> Workload:
         found["ending"],
         found["weight_offset"] == "1",
         found["threads"],
+        copies,
     )
 
 

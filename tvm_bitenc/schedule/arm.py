@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..encoding import WORD_BITS
+from ..kernel.contract import ProductClass
 from ..kernel.neon import Neon
 from ..kernel.nest.tile import Tile
 from ..kernel.product import lut, lut_plan, xnor
@@ -18,7 +19,7 @@ from ..kernel.product.lut_plan import Part
 from ..kernel.product.nchw import MAX_CHANNELS
 from ..kernel.product.neon_int8 import NeonInt8
 from ..layer import ConvLayer
-from .vector import OCTET, Family, fewest_tiles
+from .vector import OCTET, Family, fewest_tiles, shared
 from .work import Work
 
 MAX_PIXELS = 4
@@ -92,28 +93,46 @@ def works(layer: ConvLayer, isa: Neon) -> dict[str, Work]:
     if Depthwise.applies(layer, isa):
         vectors = layer.macs / Depthwise.lanes_of(layer, isa)
         return {"int8": Work(vector=vectors, product=vectors, other=vectors)}
-    table = table_of(isa)
-    of_channel = layer.macs / layer.weight_codes.shape[1] / PRODUCTS  # For each input channel.
-    inputs = math.prod(layer.input_shape) / isa.vector_bytes
-    found = {}
-    if ByteXnor.applies(layer, isa):
-        each = branch_work(xnor.cover_of(layer), table)
-        found["xnor"] = each.times(of_channel * layer.words * WORD_BITS)
-    if Lut.applies(layer, isa):
-        tables = lut.groups_of(layer, isa.vector_bytes // lut.TABLE)
-        each = plane_work(lut_plan.parts_of(layer.geometry.act_coefficients, tables), table)
-        making = Work(vector=4, lookup=1, other=1).times(inputs * lut_plan.GROUP * layer.act_bits)
-        found["lut"] = each.times(of_channel * tables * lut_plan.GROUP * layer.weight_bits) + making
-    if NeonInt8.applies(layer, isa):
-        product = NeonInt8(layer, isa, Tile(1, 1))
-        each = table[product.method]
-        if product.method == "pairs":
-            each = each + table["sum of pairs"].times(1 / product.late)
-        each = each.times(of_channel * product.steps * product.depth)
-        found["int8"] = each + Work(vector=3, other=1).times(inputs * layer.act_bits)
+    chosen = {strategy: shared(layer, classes, isa) for strategy, classes in CLASSES.items()}
     bits = FLOAT_BITS if layer.thresholds is None else layer.out_bits
     outputs = OUTPUT_BIT.times(layer.macs / layer.taps * bits)
-    return {strategy: work + outputs for strategy, work in found.items()}
+    return {
+        strategy: WORKS[strategy](seen, isa) + outputs
+        for strategy, (seen, product) in chosen.items()
+        if product is not None
+    }
+
+
+def _xnor_work(layer: ConvLayer, isa: Neon) -> Work:
+    each = branch_work(xnor.cover_of(layer), table_of(isa))
+    return each.times(_products_of_channel(layer) * layer.words * WORD_BITS)
+
+
+def _lut_work(layer: ConvLayer, isa: Neon) -> Work:
+    tables = lut.groups_of(layer, isa.vector_bytes // lut.TABLE)
+    each = plane_work(lut_plan.parts_of(layer.geometry.act_coefficients, tables), table_of(isa))
+    making = Work(vector=4, lookup=1, other=1)
+    making = making.times(_inputs(layer, isa) * lut_plan.GROUP * layer.act_bits)
+    looked_up = tables * lut_plan.GROUP * layer.weight_bits
+    return each.times(_products_of_channel(layer) * looked_up) + making
+
+
+def _int8_work(layer: ConvLayer, isa: Neon) -> Work:
+    product = NeonInt8(layer, isa, Tile(1, 1))
+    each = table_of(isa)[product.method]
+    if product.method == "pairs":
+        each = each + table_of(isa)["sum of pairs"].times(1 / product.late)
+    each = each.times(_products_of_channel(layer) * product.steps * product.depth)
+    return each + Work(vector=3, other=1).times(_inputs(layer, isa) * layer.act_bits)
+
+
+def _products_of_channel(layer: ConvLayer) -> float:
+    """Vectors of products for each input channel, of sums that aren't copies."""
+    return layer.macs / layer.copies / layer.weight_codes.shape[1] / PRODUCTS
+
+
+def _inputs(layer: ConvLayer, isa: Neon) -> float:
+    return math.prod(layer.input_shape) / isa.vector_bytes
 
 
 def best(weight_bits: int, act_bits: int, isa: Neon) -> dict[str, Work]:
@@ -146,6 +165,10 @@ def plane_work(parts: Sequence[Part], table: dict[str, Work]) -> Work:
     return table["lookup"].times(len(parts)) + table["widening"].times(widening)
 
 
-FAMILY = Family(
-    {"xnor": (ByteXnor,), "lut": (Lut,), "int8": (NeonInt8,)}, SIZES, works, best, fewest_tiles
-)
+CLASSES: dict[str, tuple[ProductClass[Neon], ...]] = {
+    "xnor": (ByteXnor,),
+    "lut": (Lut,),
+    "int8": (NeonInt8,),
+}
+WORKS = {"xnor": _xnor_work, "lut": _lut_work, "int8": _int8_work}
+FAMILY = Family(CLASSES, SIZES, works, best, fewest_tiles)

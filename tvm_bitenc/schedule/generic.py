@@ -145,7 +145,7 @@ def costs(layer: ConvLayer, target: Target) -> dict[str, float]:
 def _layer(call: relax.Call, strategy: str) -> ConvLayer | None:
     if not is_call_to(call, packed_conv2d_op) or _has_codes(call):
         return None
-    layer = conv_layer_of(call)
+    layer = conv_layer_of(call).expanded
     return layer if layer.strategy == strategy else None
 
 

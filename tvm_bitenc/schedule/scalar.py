@@ -13,7 +13,7 @@ from ..kernel.scalar import Scalar
 from ..layer import ConvLayer
 from ..target import Target
 from .rule import RuleSet
-from .vector import OCTET, Family, conv2d, costs, whole_tiles
+from .vector import OCTET, Family, conv2d, costs, shared, whole_tiles
 from .work import Work
 
 WIDE = ("riscv64", "x86_64", "aarch64")  # Architectures whose words have 64 bits.
@@ -50,10 +50,12 @@ def works(layer: ConvLayer, isa: Scalar) -> dict[str, Work]:
     ending = (OUTPUT + OUTPUT_BIT * bits) * outputs
     lookup = LOOKUP + LOOKUP_BIT * layer.act_bits
     found = {"lut": lookup * layer.weight_bits * layer.macs}
-    if BitSliced.applies(layer, isa):
-        found["xnor"] = _xnor_work(layer, isa) * outputs + ending
-    if ScalarInt8.applies(layer, isa):
-        found["int8"] = _int8_work(layer, isa) + ending
+    seen, product = shared(layer, (BitSliced,), isa)
+    if product is not None:
+        found["xnor"] = _xnor_work(seen, isa) * outputs / seen.copies + ending
+    seen, product = shared(layer, (ScalarInt8,), isa)
+    if product is not None:
+        found["int8"] = _int8_work(seen, isa) + ending
     return {strategy: Work(other=count) for strategy, count in found.items()}
 
 
@@ -83,7 +85,7 @@ def _int8_work(layer: ConvLayer, isa: Scalar) -> float:
     kind = "pairs" if isa.has_pairs else f"{8 * isa.vector_bytes} bits"
     codes = math.prod(layer.input_shape) * layer.kernel_size[0] / layer.geometry.strides[0]
     unpacked = (UNPACKED + UNPACKED_BIT * layer.act_bits) * codes
-    return PRODUCT[kind] * layer.macs + unpacked
+    return PRODUCT[kind] * layer.macs / layer.copies + unpacked
 
 
 FAMILY = Family(

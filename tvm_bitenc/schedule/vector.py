@@ -158,7 +158,7 @@ def conv2d(
         return None
     threads = threads_for(layer.macs, target)
     tile = tile or default_tile(layer, isa, threads, product_class, family)
-    product = product_class(layer, isa, tile)
+    product = product_class(layer.distinct, isa, tile)
     if layer.geometry.groups > 1 and product.terms.has_act_sum:
         return None  # Sums of activations are made for all groups at once.
     epilogue = _epilogue(layer, product)
@@ -181,9 +181,10 @@ def space(call: relax.Call, target: Target, isa: IsaT, family: Family[IsaT]) -> 
     groups, height = layer.geometry.groups, layer.output_size[0]
 
     def is_legal(tile: Tile) -> bool:
-        blocks = groups * padded_blocks(layer, tile.vectors * lanes)
-        fits_registers = tile.pixels * tile.vectors <= isa.registers
-        return fits_registers and height % tile.rows == 0 and blocks % tile.splits == 0
+        block = tile.vectors * lanes
+        blocks = groups * padded_blocks(layer.distinct, block)
+        fits = tile.pixels * tile.vectors <= isa.registers and _fits_copies(layer, block)
+        return fits and height % tile.rows == 0 and blocks % tile.splits == 0
 
     fewest = max(OCTET // lanes, 1)
     vectors = [v for v in (fewest * 2**i for i in range(4)) if v * lanes <= max(WORD, lanes)]
@@ -192,7 +193,9 @@ def space(call: relax.Call, target: Target, isa: IsaT, family: Family[IsaT]) -> 
         "pixels": range(1, min(layer.output_size[1], MAX_PIXELS) + 1),
         "vectors": vectors,
         "rows": [r for r in divisors(height) if r * row_bytes <= MAX_PREPARED_BYTES] or [1],
-        "splits": divisors(groups * padded_blocks(layer, fewest * lanes)) if threads > 1 else [1],
+        "splits": divisors(groups * padded_blocks(layer.distinct, fewest * lanes))
+        if threads > 1
+        else [1],
         "unroll": UNROLLED,
     }
     values = {name: tuple(values) for name, values in knobs.items()}
@@ -207,15 +210,34 @@ def _seen(
     if not _bytes_fit(layer, isa, family):
         return layer, None
     if takes_codes(call) and not layer.reads_bytes:
-        return layer, first_that_applies(family.of_codes, layer, isa)
+        return shared(layer, family.of_codes, isa)
     if is_depthwise(layer):
         classes = family.depthwise if layer.strategy == "int8" else ()
         return seen_as_one_group(layer), first_that_applies(classes, layer, isa)
-    layer = flattened(layer)
-    product_class = family.product_of(layer, isa)
+    layer, product_class = shared(flattened(layer), family.products.get(layer.strategy, ()), isa)
     if product_class is None:
         return layer, None
     return _in_rows(layer, isa, product_class, family), product_class
+
+
+def shared(
+    layer: ConvLayer, classes: Iterable[ProductClass[IsaT]], isa: IsaT
+) -> tuple[ConvLayer, ProductClass[IsaT] | None]:
+    """Return the first class of products that computes a layer, and the layer as it does so.
+
+    As many output channels share sums as leave whole blocks of them to compute.
+    """
+    for copies in reversed(divisors(layer.copies)):
+        seen = layer.with_copies(copies)
+        found = first_that_applies(classes, seen.distinct, isa)
+        if found and _fits_copies(seen, max(found.lanes_of(seen.distinct, isa), OCTET)):
+            return seen, found
+    return layer.expanded, None
+
+
+def _fits_copies(layer: ConvLayer, block: int) -> bool:
+    """Whether no block has channels of two copies."""
+    return layer.copies == 1 or len(layer.weight_codes) % block == 0
 
 
 def _bytes_fit(layer: ConvLayer, isa: Isa, family: Family) -> bool:
@@ -278,7 +300,7 @@ def bytes_concat(call: relax.Call, target: Target, isa: Isa, _family: Family) ->
 
 def _epilogue(layer: ConvLayer, product: Product) -> Epilogue | None:
     """Choose how sums end, None where no epilogue fits."""
-    terms, block = product.terms, product.block
+    terms, block = product.terms.repeated(layer.copies), product.block
     if layer.steps:
         return Floats(layer, terms, block)
     if layer.thresholds is None:
@@ -308,16 +330,18 @@ def default_tile(
     """Tile sizes that keep all sums in registers and prepared rows in the second-level cache."""
     vectors, pixels = family.sizes[product.name](layer, isa)
     lanes = product.lanes_of(layer, isa)
-    per_group = layer.out_channels // layer.geometry.groups
+    per_group = len(layer.weight_codes) // layer.geometry.groups
     vectors = min(vectors, max(WORD // lanes, 1))
     while vectors * lanes > OCTET and vectors > 1 and _is_too_wide(per_group, vectors, lanes):
         vectors, pixels = vectors // 2, min(2 * pixels, MAX_PIXELS)  # As many registers.
+    while not _fits_copies(layer, vectors * lanes):
+        vectors //= 2
     pixels = family.pixels(layer.output_size[1], pixels)
     tasks = 1 if threads == 1 else threads * TASKS_PER_THREAD
     budget = family.prepared_bytes(layer, product.name)
     rows = rows_at_once(layer, product.row_bytes(layer, isa), budget, tasks)
     done = layer.input_shape[0] * layer.output_size[0] // rows
-    blocks = layer.geometry.groups * padded_blocks(layer, vectors * lanes)
+    blocks = layer.geometry.groups * padded_blocks(layer.distinct, vectors * lanes)
     enough = [d for d in divisors(blocks) if d * done >= tasks] or [blocks]
     splits = next((d for d in enough if idle(d * done, threads) <= MAX_IDLE), enough[0])
     return Tile(pixels, vectors, rows, splits)

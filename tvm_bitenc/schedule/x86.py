@@ -19,7 +19,7 @@ from ..kernel.product.lut import Lut
 from ..kernel.product.wide_lut import WideLut
 from ..kernel.product.xnor import Xnor
 from ..layer import ConvLayer
-from .vector import PREPARED_BYTES, Family, first_that_applies, whole_tiles
+from .vector import PREPARED_BYTES, Family, first_that_applies, shared, whole_tiles
 from .work import Work
 
 # Of as many products as a vector has bits; `tests/schedule/test_x86.py` holds what layers take to
@@ -104,12 +104,10 @@ def works(layer: ConvLayer, isa: Isa) -> dict[str, Work]:
     depthwise = first_that_applies(DEPTHWISE_CLASSES, layer, isa)
     if depthwise is not None:
         return {"int8": WORKS[depthwise.name](layer, isa)}
-    chosen = {
-        strategy: first_that_applies(classes, layer, isa) for strategy, classes in CLASSES.items()
-    }
+    chosen = {strategy: shared(layer, classes, isa) for strategy, classes in CLASSES.items()}
     return {
-        strategy: WORKS[product.name](layer, isa)
-        for strategy, product in chosen.items()
+        strategy: WORKS[product.name](seen, isa)
+        for strategy, (seen, product) in chosen.items()
         if product is not None
     }
 
@@ -201,7 +199,7 @@ def _lut_work(layer: ConvLayer, isa: Isa) -> Work:
     return (
         each.times(vectors_of_bits)
         + making.times(made)
-        + added.times(_outputs(layer) / block)
+        + added.times(_sums(layer) / block)
         + _ending(layer, block * 2 / n, block)
     )
 
@@ -214,7 +212,7 @@ def wide_loop(layer: ConvLayer, isa: Isa) -> Work:
     each = WIDE_LOOKUP.times(bits) + Work(other=loads)
     ends = _widened(bits).times(plan.widenings) + FLUSHED.times(plan.flushes)
     lookups = _taps(layer, WideLut, isa) * wide_lut.tables_of(layer)
-    return each.times(lookups) + ends.times(_outputs(layer) / wide_lut.TABLE)
+    return each.times(lookups) + ends.times(_sums(layer) / wide_lut.TABLE)
 
 
 def _wide_lut_work(layer: ConvLayer, isa: Isa) -> Work:
@@ -264,10 +262,15 @@ def _outputs(layer: ConvLayer) -> float:
     return layer.macs / layer.taps
 
 
+def _sums(layer: ConvLayer) -> float:
+    """Outputs that aren't copies of a sum."""
+    return _outputs(layer) / layer.copies
+
+
 def _taps(layer: ConvLayer, product: type[Product], isa: Isa) -> float:
     """Taps under all pixels, for every vector of output channels."""
     groups, pixels = layer.geometry.groups, _outputs(layer) / layer.out_channels
-    vectors = groups * -(-layer.out_channels // groups // product.lanes_of(layer, isa))
+    vectors = groups * -(-len(layer.weight_codes) // groups // product.lanes_of(layer, isa))
     return pixels * layer.kernel_size[0] * layer.kernel_size[1] * vectors
 
 

@@ -32,8 +32,11 @@ After::
     lv4 = bitenc.quantize(lv3, 1/15, 0)  # bits=4
     lv5 = R.nn.conv2d(lv4, w)
 
-Codes are exact in both. The second kind may move a level by its last bits, as in 7/15 against
-7 * (1/15): less than the float convolution rounds itself. `fold` turns the arithmetic into
+Constant weights of few values that lie on a grid, such as ``alpha * sign(w)`` out of a checkpoint,
+are quantized weights as well: `analysis/values.py` finds their encoding.
+
+Codes are exact in all. The second and third kind may move a level by its last bits, as in 7/15
+against 7 * (1/15): less than the float convolution rounds itself. `fold` turns the arithmetic into
 thresholds.
 """
 
@@ -45,10 +48,13 @@ from tvm import relax
 from ..op.quantize import quantize, quantize_op
 from ..op.registration import is_call_to, with_attributes
 from .analysis.dag import once_per_variable
-from .analysis.float32 import op_name
+from .analysis.float32 import evaluate, op_name
 from .analysis.grid import grid_of
 from .analysis.shaping import MOVING, constant_pad, on_sources, sources, unquantized_sources
-from .lower import is_layer
+from .analysis.values import encoding_of_values
+from .lower import is_layer, reason_for_float
+from .lower.operands import weight_quantizer
+from .lower.reasons import out_axis
 from .rewrite import Graph, Rule, rewrite_calls
 from .spellings import SPELLINGS
 
@@ -86,6 +92,7 @@ def _quantized_operands(call: relax.Call, graph: Graph) -> relax.Expr | None:
     if not is_layer(call) or len(call.args) != 2:
         return None
     operands = [_quantized(operand, graph) for operand in call.args]
+    operands[1] = _quantized_by_value(call, operands, graph)
     operands[1] = _named(operands[1], graph.name, graph)
     if all(new.same_as(old) for new, old in zip(operands, call.args)):
         return None
@@ -109,6 +116,21 @@ def _quantized(operand: relax.Expr, graph: Graph) -> relax.Expr:
         return operand
     encoding, axis = found
     return graph.emit(quantize(operand, encoding, axis, graph.name))
+
+
+def _quantized_by_value(call: relax.Call, operands: list[relax.Expr], graph: Graph) -> relax.Expr:
+    """Return a layer's weight, quantized if its values are those of a quantized one."""
+    weight, axis = operands[1], out_axis(call)
+    values = None if axis is None else evaluate(weight, graph)
+    if axis is None or values is None or weight_quantizer(call, graph) is not None:
+        return weight
+    encoding = encoding_of_values(values, axis)
+    if encoding is None:
+        return weight
+    axis = axis if encoding.is_per_channel else -1
+    found = graph.emit(quantize(weight, encoding, axis, graph.name))
+    lowered = relax.Call(call.op, [operands[0], found], call.attrs)
+    return weight if reason_for_float(lowered, graph) else found
 
 
 def _named(operand: relax.Expr, name: str, graph: Graph) -> relax.Expr:

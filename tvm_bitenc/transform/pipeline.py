@@ -38,6 +38,7 @@ from .partial_sums import PartialSums
 from .partition import Partition
 from .push_quantizers import PushQuantizers
 from .schedule import Schedule
+from .share_channels import ShareChannels
 from .simplify_indices import SimplifyIndices
 from .strategy import Strategy
 from .strict_float import STRICT_LEGALIZATION
@@ -203,6 +204,7 @@ def default_pipeline(
             Phase(
                 "kernels: code of the target",
                 (
+                    ShareChannels(),  # output channels of the same weights share their sums
                     Strategy(strategy, target, records),  # how each branch sum is computed
                     DirectCodes(target, records),  # layers of few channels read codes, not planes
                     CodesAsBytes(target, records),  # and layers that multiply bytes read bytes

@@ -35,7 +35,7 @@ def workload_module(task: Task) -> tvm.IRModule:
     (batch, height, width, _), outputs = layer.input_shape, layer.output_size
     per_group = layer.out_channels // layer.geometry.groups
     codes = te.placeholder((batch, height, width, layer.weight_codes.shape[1]), "int32", "codes")
-    weights = te.placeholder(layer.weight_codes.shape, "int32", "weights")
+    weights = te.placeholder(layer.expanded.weight_codes.shape, "int32", "weights")
     taps = [te.reduce_axis((0, n)) for n in (layer.weight_codes.shape[1], *layer.kernel_size)]
     strides, dilation = layer.geometry.strides, layer.geometry.dilation
 

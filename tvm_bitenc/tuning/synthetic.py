@@ -48,9 +48,10 @@ def call_of(workload: Workload) -> relax.Call:
     """Return a call to `packed_conv2d` with random weights and no strategy."""
     rng, geometry = np.random.default_rng(0), workload.geometry
     bits = len(geometry.weight_coefficients)
-    shape = (workload.out_channels, workload.channels // geometry.groups, *workload.kernel)
+    distinct = workload.out_channels // workload.copies
+    shape = (distinct, workload.channels // geometry.groups, *workload.kernel)
     weights = rng.integers(0, 2**bits, shape, np.uint8)
-    offset = np.full(workload.out_channels, int(workload.has_weight_offset), np.int32)
+    offset = np.full(distinct, int(workload.has_weight_offset), np.int32)
     batch = tirx.Var("n", "int64") if workload.batch == "n" else int(workload.batch)
     arguments = [relax.Var("source", _source_type(workload, batch))]
     if RESIDUAL in workload.steps:
@@ -65,6 +66,8 @@ def call_of(workload: Workload) -> relax.Call:
         attributes["source"] = BYTES
     if workload.ending.startswith("B"):
         attributes["ending"] = BYTES
+    if workload.copies > 1:
+        attributes["copies"] = workload.copies
     return make_call(
         packed_conv2d_op, arguments, **attributes, layer="", strategy="", steps=workload.steps
     )

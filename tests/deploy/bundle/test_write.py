@@ -9,8 +9,10 @@ import torch
 from tvm import relax
 
 import tvm_bitenc as be
+from tests.models import randomised
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.errors import LibraryError, UnsupportedError
+from tvm_bitenc.nn import QLinear
 from tvm_bitenc.nn.models import DigitsCNN
 
 MACHINES = ["native", "aarch64", "armv7-neon"]
@@ -28,12 +30,14 @@ def module(layer, module_of):
     return module_of([layer.act_codes.shape], layer.emit)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("strategy", ["xnor", "lut", "int8"])
 def test_the_example_program_is_exact(strategy, made, module, layer, same):
     bundle = made(module, strategy=strategy)
     assert same(bundle(layer.input)[0], layer.reference())
 
 
+@pytest.mark.sweep(1)
 def test_parallel_loops_run_one_after_another(made, random_layer, module_of, same):
     layer = random_layer(1, WEIGHT, ACT, channels=64, out_channels=64, size=(24, 24), name="conv")
     bundle = made(module_of([layer.act_codes.shape], layer.emit), threads=4)
@@ -100,6 +104,7 @@ int main(int argc, char **argv) {
 """
 
 
+@pytest.mark.sweep(1)
 def test_two_threads_with_two_arenas(made, module, layer, same):
     bundle = made(module, strategy="lut")  # Kernels that need workspace.
     inputs = np.concatenate([layer.input, layer.input[:, ::-1]])
@@ -183,6 +188,7 @@ def check_symbols(folder) -> None:
     assert own - of_each_other <= C_LIBRARY
 
 
+@pytest.mark.sweep(1)
 def test_kernels_need_only_libc_libm_and_the_bundle(made, module):
     bundle = made(module, strategy="lut")  # With workspace, which isn't the heap's.
     check_symbols(bundle.folder)
@@ -210,6 +216,7 @@ def check_weights(bundle) -> None:
     assert stored < size < stored + thresholds + borders + 2048
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(
     "machine",
     [pytest.param(m, marks=[pytest.mark.slow] if "armv7" in m else []) for m in MACHINES],
@@ -224,6 +231,23 @@ def test_the_digits_cnn_is_exact_and_its_static_program_under_a_megabyte(bundle_
     assert (bundle.folder / "net").stat().st_size < 1_000_000
     check_symbols(bundle.folder)
     check_weights(bundle)
+
+
+@pytest.mark.sweep(1)
+def test_an_mlp_of_tiles_has_less_than_4_kb_of_weights(made, same):
+    """784-128-10 at four tiles, as Gorbett et al. bring it to a microcontroller."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(
+        QLinear(784, 128, weight_bits=1, act_bits=1, tiles=4),
+        torch.nn.BatchNorm1d(128),
+        QLinear(128, 10, weight_bits=1, act_bits=1, tiles=2),
+    )
+    x = torch.randn(1, 784)
+    bundle = made(be.from_torch(randomised(model), (x,)))
+    assert same(bundle(x.numpy())[0], model(x).detach().numpy())
+    assert bundle.model.report().stored_bytes < 4096  # In float32 it has 401 KB.
+    # Thresholds, scales and the filling up of vectors included.
+    assert (bundle.folder / "net_weights.bin").stat().st_size < 5120
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="apt-get install make")

@@ -18,6 +18,7 @@ except BitencError as error:
 """
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("missing", ["torch", "onnx", "onnxruntime"])
 def test_what_is_missing_is_named(missing):
     run = subprocess.run(

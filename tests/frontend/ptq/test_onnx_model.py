@@ -53,6 +53,7 @@ def output_of(model, *inputs):
     return session.run(None, dict(zip([i.name for i in session.get_inputs()], inputs)))[0]
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(
     "attributes",
     [

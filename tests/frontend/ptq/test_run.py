@@ -16,6 +16,7 @@ def quantize(digits, *bits, **options):
     return be.quantize(digits.model, digits.batches, *bits, **{"progress": False, **options})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits, points", [((8, 8), 0.005), ((4, 4), 0.02)])
 def test_digits_lose_little_accuracy(bits, points, digits):
     expected = digits.accuracy(digits.model)
@@ -23,6 +24,7 @@ def test_digits_lose_little_accuracy(bits, points, digits):
     assert digits.accuracy(quantize(digits, *bits)) >= expected - points
 
 
+@pytest.mark.slow
 def test_each_rounding_beats_the_one_before(digits):
     """At 2 bits, where rounding counts most."""
     results = [quantize(digits, 2, 4, rounding=how) for how in ("nearest", "bias", "adaround")]
@@ -31,6 +33,7 @@ def test_each_rounding_beats_the_one_before(digits):
     assert digits.accuracy(results[2]) >= digits.accuracy(digits.model) - 0.02
 
 
+@pytest.mark.slow
 def test_more_bits_make_smaller_errors(digits):
     reports = [report_of(quantize(digits, bits, bits)) for bits in (1, 2, 4, 8)]
     errors = np.array([[row.error for row in report.layers] for report in reports])
@@ -43,6 +46,7 @@ def test_more_bits_make_smaller_errors(digits):
     assert all(row.total_error > row.error for row in reports[1].layers[2:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [dict(rounding="adaround"), dict(bits="auto", error=0.1)])
 def test_an_interrupted_run_goes_on_to_the_same_result(options, digits, tmp_path):
     path, calls = tmp_path / "run.json", []
@@ -91,6 +95,7 @@ def test_learned_codes_of_finished_layers_are_those_of_the_file(digits, tmp_path
     assert all(torch.equal(resumed[name], expected[name]) for name in expected)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_model(digits):
     run = dict(rounding="adaround", skip=["conv2"], weight_bits=2, act_bits=2)
     states = [quantize(digits, **run, seed=seed).state_dict() for seed in (1, 1, 2)]

@@ -28,6 +28,7 @@ def test_a_budget_of_weight_bytes_beats_equal_bits(uniform_bits, digits):
     assert {row.act_bits for row in chosen.layers} == {4}
 
 
+@pytest.mark.slow
 def test_at_the_size_of_equal_bits_it_is_never_worse(digits):
     for bits in (1, 3):
         uniform = report(digits, bits, 4)
@@ -36,6 +37,7 @@ def test_at_the_size_of_equal_bits_it_is_never_worse(digits):
         assert chosen.output_error <= uniform.output_error
 
 
+@pytest.mark.slow
 def test_an_error_budget_is_kept_with_fewer_bytes(digits, tmp_path):
     sizes = []
     for error in (0.1, 0.001):

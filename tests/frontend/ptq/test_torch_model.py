@@ -20,6 +20,7 @@ def quantize(model, batches, *bits, **options):
     return be.quantize(model, batches, *bits, **{"progress": False, **options})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "bits",
     [
@@ -134,6 +135,7 @@ class OtherShapes(nn.Module):
         return self.rows(self.image(x.unsqueeze(1))[..., :26])
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("bits", [(8, 8), (2, 3)])
 def test_layers_of_other_shapes(bits, same):
     torch.manual_seed(0)

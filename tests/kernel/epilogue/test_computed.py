@@ -85,6 +85,7 @@ def epilogues(monkeypatch):
     return lambda: {type(epilogue).__name__ for epilogue in found}
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("chain, encoder", list(zip(CHAINS, ENCODERS)))
 def test_every_accumulator(chain, encoder, target, module_of, outputs_of, only, epilogues, same):
     mod, codes = network(chain, encoder, 1 << 16, module_of)

@@ -29,6 +29,7 @@ WEIGHTS = {
 BITS = (3, 5, 8)
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("weight", WEIGHTS)
 @pytest.mark.parametrize("window", LAYERS)
 def test_bytes_in_and_out(

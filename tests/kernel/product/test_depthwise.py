@@ -110,6 +110,7 @@ def test_encodings(target, random_layer, kinds, assert_exact):
     assert_exact(layers, target=target)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("channels", [17, 66, 130])
 def test_accumulators_that_are_returned(
     channels, target, wanted, random_layer, kinds, kernels, module_of, outputs_of
@@ -137,6 +138,7 @@ def test_accumulators_that_are_returned(
     assert products_of(kernels) == {wanted} and epilogues_of(kernels) == {"Integers"}
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("bits", [(1, 1), (2, 2), (8, 8)], ids=str)
 def test_thresholds_of_all_epilogues(
     bits, target, wanted, random_layer, kinds, kernels, module_of, outputs_of, same

@@ -128,6 +128,7 @@ LAYERS = [
 ]
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("bits, window", LAYERS, ids=str)
 def test_layers_are_exact(bits, window, native_avx512, kinds, random_layer, assert_exact, kernels):
     layers = [
@@ -139,6 +140,7 @@ def test_layers_are_exact(bits, window, native_avx512, kinds, random_layer, asse
     assert {type(product) for product, _ in kernels} == {WideLut}
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(
     "bits, channels, kernel, flush",
     [((1, 2), 512, 3, None), ((2, 4), 512, 3, Level.TAP), ((4, 4), 64, 3, Level.ROW)],

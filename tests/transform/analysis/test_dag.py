@@ -62,6 +62,7 @@ def test_each_variable_is_asked_once(op):
     assert len(asked) == len(set(asked)) == 300
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("op", [relax.op.nn.relu, doubled], ids=["chain", "forks"])
 @pytest.mark.parametrize(
     "question", [evaluate, bounds_of, levels_of, elementwise_step, quantized_sources]

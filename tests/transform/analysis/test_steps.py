@@ -143,6 +143,7 @@ ENCODINGS = [
 ]
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_every_accumulator(activation, module_of, outputs_of, ops_of, only, same):
     """Integers agree whether folded or not, between batch-norms of either sign."""
@@ -206,6 +207,7 @@ def image_module(activation, module_of, random_layer):
     return module_of([layer.act_codes.shape], body, "uint8"), layer.act_codes
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("activation", ["leaky relu", "prelu", *TURNING, "sigmoid"])
 def test_floats_of_images(activation, module_of, random_layer, outputs_of, only, same):
     """Where floats are needed, activations join convolutions or follow them, channels last."""

@@ -5,7 +5,8 @@
     for rows, some at once, of every image (and parts of the channels):      # in parallel
         prepare the input rows under their windows: pad, unpack or make tables
         for every block of output channels, row, and tile of neighbouring pixels:
-            sums of the tile in registers; the epilogue writes them out
+            sums of the tile in registers; the epilogue writes them out, once for all output
+            channels that have these weights
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
 from ...layer import ConvLayer
-from ..contract import Epilogue, Prepared, Product, TaskContext, TileContext
+from ..contract import Epilogue, Prepared, Product, Sums, TaskContext, TileContext
 from ..kernel import Kernel
 from ..tir import Expr, imported
 from .geometry import padded_blocks, padded_width, prepared_rows
@@ -90,7 +91,7 @@ class _Nest:
     def __init__(self, layer: ConvLayer, product: Product, epilogue: Epilogue):
         self.layer, self.product, self.epilogue = layer, product, epilogue
         self.tile = product.tile
-        self.blocks_in_group = padded_blocks(layer, product.block)
+        self.blocks_in_group = padded_blocks(product.layer, product.block)
         self.blocks = layer.geometry.groups * self.blocks_in_group
 
     def write(self, memory: Memory, batch: Expr, parallel: bool) -> None:
@@ -143,5 +144,14 @@ class _Nest:
         return T.Bind(number * self.epilogue.classes[1])
 
     def _tile(self, tile: TileContext) -> None:
-        for p, sums in enumerate(self.product.sums(tile)):
+        found, copies = self.product.sums(tile), self.layer.copies
+        if copies == 1:
+            self._finish(tile, found)
+            return
+        found = [[T.Bind(value) for value in sums] for sums in found]
+        with T.serial(0, copies) as copy:
+            self._finish(tile.of_copy(copy, copies), found)
+
+    def _finish(self, tile: TileContext, found: list[Sums]) -> None:
+        for p, sums in enumerate(found):
             self.epilogue.finish(tile, p, sums)

@@ -27,6 +27,17 @@ def is_layer(expr: relax.Expr) -> bool:
     return name == PRODUCT or (name.startswith("relax.nn.conv") and "bias" not in name)
 
 
+def out_axis(call: relax.Call) -> int | None:
+    """Axis of a layer's weight along which output channels may have scales of their own.
+
+    None where there is none: of a product of more than matrices, or of groups that share it.
+    """
+    if op_name(call) == PRODUCT:
+        return 1 if len(call.args[1].ty.shape) == 2 else None
+    axis = str(call.attrs.kernel_layout).index("O")
+    return axis if axis == 0 or int(call.attrs.groups) == 1 else None
+
+
 def reason_for_float(call: relax.Call, graph: Graph) -> str:
     """Why a layer can't be lowered, empty if it can."""
     name = op_name(call)

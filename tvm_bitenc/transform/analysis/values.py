@@ -1,0 +1,103 @@
+"""Encodings of constant weights, found from their values alone.
+
+A checkpoint holds what training made: ``alpha * sign(w)``, codewords out of a table, integers times
+a scale. Whoever made them, weights of few values that lie on a grid, channel by channel, are
+quantized weights.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...encoding import Encoding
+from ...errors import UnsupportedError
+from .grid import TOLERANCE
+
+MAX_VALUES = 256
+MIN_CONFIRMED = 8  # Weights of a tensor beyond the first of each channel.
+MAX_DIVISOR = 16  # Of the smallest distance: of the levels between, some may have no weight.
+
+
+def encoding_of_values(values: np.ndarray, axis: int) -> Encoding | None:
+    """Find the encoding that constant weights have, None where they are on no grid of 256 levels.
+
+    Each channel's values are multiples of a number of its own: of half of it where all multiples
+    are odd, as in ``alpha * sign(w)``. All channels have the same levels but for that number.
+
+    Parameters
+    ----------
+    values : ndarray of float32
+    axis : int
+        Where channels of a scale of their own lie.
+
+    Returns
+    -------
+    Encoding or None
+        Per channel, or per tensor where all scales agree. It changes no value by more than float32
+        arithmetic rounds.
+    """
+    channels = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1).astype(np.float64)
+    # A channel's first weight lies on any grid; each other one is unlikely to, were it a float.
+    if channels.size - len(channels) < MIN_CONFIRMED or not np.isfinite(channels).all():
+        return None
+    found: list[tuple[float, np.ndarray]] = []
+    for channel in channels:  # Of floats, the first one tells.
+        multiples = multiples_of(np.unique(channel))
+        if multiples is None:
+            return None
+        found.append(multiples)
+    return _encoding(values, axis, np.array([step for step, _ in found]), [own for _, own in found])
+
+
+def multiples_of(values: np.ndarray) -> tuple[float, np.ndarray] | None:
+    """Largest number whose multiples some values are, and which multiples they are.
+
+    Parameters
+    ----------
+    values : ndarray of float64
+        Rising, no two the same.
+
+    Returns
+    -------
+    (step, multiples) or None
+        Step 0 where there is nothing but zeros; None where no step makes less than `MAX_VALUES`.
+    """
+    if len(values) > MAX_VALUES:
+        return None
+    largest = np.abs(values).max()
+    if largest == 0:
+        return 0.0, np.zeros(1, np.int64)
+    distances = np.concatenate([np.diff(values), np.abs(values)])
+    smallest = distances[distances > TOLERANCE * largest].min()
+    for divisor in range(1, MAX_DIVISOR + 1):
+        multiples = np.rint(values * (divisor / smallest))
+        most = np.abs(multiples).max()
+        if most >= MAX_VALUES:
+            return None
+        step = largest / most  # The largest value has the smallest relative error.
+        if np.abs(values - multiples * step).max() <= TOLERANCE * largest:
+            return float(step), multiples.astype(np.int64)
+    return None
+
+
+def _encoding(
+    values: np.ndarray, axis: int, steps: np.ndarray, multiples: list[np.ndarray]
+) -> Encoding | None:
+    """One encoding for the multiples of all channels."""
+    every = np.unique(np.concatenate(multiples))
+    scale, zero_point = np.where(steps > 0, steps, 1.0), -every[0] + 0.0
+    span = int(every[-1] - every[0])
+    if np.all(every % 2) and span:  # Odd: half as many levels, none of them 0.
+        scale, zero_point, span = 2 * scale, zero_point / 2, span // 2
+    scale = scale.astype(np.float32)
+    if np.all(scale == scale[0]):
+        scale = scale[0]
+    bits = max(span.bit_length(), 1)
+    try:
+        encoding = Encoding(bits, scale, zero_point, max_code=max(span, 1))
+    except UnsupportedError:
+        return None
+    found = encoding.dequantize(encoding.quantize(values, axis), axis)
+    largest = np.abs(values).max(axis=tuple(i for i in range(values.ndim) if i != axis))
+    error = np.abs(found - values).max(axis=tuple(i for i in range(values.ndim) if i != axis))
+    return encoding if np.all(error <= TOLERANCE * largest) else None
