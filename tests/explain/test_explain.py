@@ -99,6 +99,38 @@ def test_signs_that_take_two_bits():
     assert explain(better).notes == [] and explain(better).layers[0].act_bits == 1
 
 
+@pytest.mark.parametrize("alpha, count", [(0.3, 1), (0.25, 0)])
+def test_scales_that_lie_in_stored_weights(alpha, count):
+    """Products by a power of two aren't rounded: then the sums are the framework's."""
+    fc = nn.Linear(8, 4)
+    with torch.no_grad():
+        fc.weight.copy_(torch.sign(fc.weight) * alpha)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = fc
+
+        def forward(self, x):
+            return self.fc((x / 0.25).round().clamp(0, 15) * 0.25)
+
+    report = explain(be.from_torch(Net(), (torch.rand(2, 8),)))
+    assert [row.weight_bits for row in report.layers] == [1] and len(report.notes) == count
+    assert all(note.startswith("fc: its weights are floats, recognised") for note in report.notes)
+
+
+def test_bits_of_weights_and_operations():
+    bits = dict(weight_bits=1, act_bits=2)
+    plain, tiled = (
+        explain(be.from_torch(QLinear(64, 64, tiles=p, **bits).eval(), (torch.rand(1, 64),)))
+        for p in (1, 4)
+    )
+    (plain,), (tiled,) = plain.layers, tiled.layers
+    assert (plain.macs, tiled.macs) == (4096, 4096)
+    assert (plain.bit_operations, tiled.bit_operations) == (8192, 2048)
+    assert tiled.bits_per_weight == 0.25 and tiled.to_dict()["bits_per_weight"] == 0.25
+
+
 def test_what_build_refuses_is_listed(random_layer, module_of):
     act, weight = Encoding.unsigned(2, 0.5), Encoding.symmetric(3, 0.25)
     layer = random_layer(0, weight, act, name="good")

@@ -39,6 +39,7 @@ class Layer(msgspec.Struct, frozen=True):
     schedule: Text = ""
     cpu_reason: Text = ""
     moved_bytes: Count = 0
+    bit_operations: Count = 0
     cycles: Count = 0
     utilization: Share = 0.0
     dram_bytes: Count = 0

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import tvm
 from tvm import relax
 
@@ -16,7 +17,7 @@ from ..errors import UnsupportedError
 from ..layer import ConvLayer
 from ..op.matmul import branch_matmul_op
 from ..op.packed import conv_layer_of, packed_conv2d_op, packed_max_pool2d_op
-from ..op.quantize import quantize_op
+from ..op.quantize import encoding_of, quantize_op
 from ..op.registration import describe, is_call_to
 from ..records.decision import origin_of
 from ..report.data import FloatLayer, FloatOps, LayerRow
@@ -24,7 +25,9 @@ from ..report.report import Report
 from ..target import ACCELERATOR, Target, load_target
 from ..te.function import sizes_of
 from ..transform.analysis.float32 import evaluate, op_name
+from ..transform.canonicalize import BY_VALUE
 from ..transform.lower import is_layer, lower_layer, reason_for_float
+from ..transform.lower.operands import weight_quantizer
 from ..transform.pipeline import Pipeline, default_pipeline
 from ..transform.rewrite import Graph, is_external, merge_equal, rewrite_calls
 from ..transform.visit import visit_calls
@@ -36,6 +39,7 @@ from .edges import edges_of
 from .reasons import diagnose
 
 FLOAT_BYTES = 4
+HALF = 0.5  # Mantissa of powers of two, with which products aren't rounded.
 # Ops that only move or reinterpret numbers.
 _SILENT = (
     "astype reshape permute_dims expand_dims squeeze concat split strided_slice full zeros_like "
@@ -121,8 +125,11 @@ def _before_lowering(mod: tvm.IRModule) -> tuple[list[FloatLayer], list[str]]:
             left.append(
                 FloatLayer(name_of(call, graph), *diagnose(call, graph, reason), macs_of(call))
             )
-        elif _is_of_signs(call.args[0], graph):
+            return
+        if _is_of_signs(call.args[0], graph):
             notes.append(f"{name_of(call, graph)}: {SIGN}")
+        if _has_scaled_weight(call, graph):
+            notes.append(f"{name_of(call, graph)}: {SCALED}")
 
     visit_calls(mod, note)
     return left, notes
@@ -132,6 +139,21 @@ SIGN = (
     "sign(0) is 0, so its input has three levels and takes 2 bits. torch.where(x >= 0, 1.0, -1.0) "
     "takes 1"
 )
+
+
+SCALED = (
+    "its weights are floats, recognised as codes by their values. Its sums are exact, where torch "
+    "and ONNX Runtime add up rounded products: last bits differ, and a sign where a sum is 0"
+)
+
+
+def _has_scaled_weight(call: relax.Call, graph: Graph) -> bool:
+    """Whether scales were found in a layer's weight by which a framework's products are rounded."""
+    quantizer = weight_quantizer(call, graph)
+    if quantizer is None or str(quantizer.attrs.get("origin", "")) != BY_VALUE:
+        return False
+    mantissa, _ = np.frexp(encoding_of(quantizer).scale)
+    return bool(np.any(mantissa != HALF))
 
 
 def _is_of_signs(operand: relax.Expr, graph: Graph) -> bool:
@@ -224,6 +246,7 @@ def row_of(layer: ConvLayer) -> LayerRow:
         FLOAT_BYTES * weights,
         layer.stored_bytes if weights else 0,
         moved_bytes=moved_bytes(layer),
+        bit_operations=layer.macs // layer.copies * layer.weight_bits * layer.act_bits,
     )
 
 

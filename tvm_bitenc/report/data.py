@@ -39,6 +39,8 @@ class LayerRow:
         What it costs on the accelerator.
     moved_bytes : int
         Weights as stored, and the codes or numbers that come in and go out; 0 if not known.
+    bit_operations : int
+        Products of a plane of weights and one of activations, those that channels share once.
     """
 
     name: str
@@ -54,13 +56,19 @@ class LayerRow:
     cpu_reason: str = ""
     work: Work | None = None
     moved_bytes: int = 0
+    bit_operations: int = 0
 
     def __post_init__(self):
         escape_fields(self)
 
+    @property
+    def bits_per_weight(self) -> float:
+        """Bits that a weight takes as stored, 0 without weights."""
+        return 8 * 4 * self.stored_bytes / self.float_bytes if self.float_bytes else 0.0
+
     def to_dict(self) -> dict:
         """Plain numbers and strings; those of `Work` beside the others."""
-        content = asdict(self)
+        content = {**asdict(self), "bits_per_weight": self.bits_per_weight}
         return content | (content.pop("work") or {})
 
     @classmethod

@@ -58,6 +58,7 @@ from .lower.reasons import out_axis
 from .rewrite import Graph, Rule, rewrite_calls
 from .spellings import SPELLINGS
 
+BY_VALUE = "values"  # Of the attribute `origin`, which other quantizers don't have.
 _spellings: list[Rule] = [*SPELLINGS]
 
 
@@ -128,7 +129,8 @@ def _quantized_by_value(call: relax.Call, operands: list[relax.Expr], graph: Gra
     if encoding is None:
         return weight
     axis = axis if encoding.is_per_channel else -1
-    found = graph.emit(quantize(weight, encoding, axis, graph.name))
+    quantizer = quantize(weight, encoding, axis, graph.name)
+    found = graph.emit(with_attributes(quantizer, origin=BY_VALUE))
     lowered = relax.Call(call.op, [operands[0], found], call.attrs)
     return weight if reason_for_float(lowered, graph) else found
 
