@@ -12,6 +12,7 @@ from tvm_bitenc.deploy.linker import gnu_compiler, is_native
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.errors import TargetError
 from tvm_bitenc.host import check_runs_here, host_features, missing_instructions
+from tvm_bitenc.records.workload import target_key
 from tvm_bitenc.schedule import RULE_SETS, RuleSet, own_features, rule_sets_of
 from tvm_bitenc.target import (
     DEFAULT_RULES,
@@ -63,6 +64,44 @@ def test_every_shipped_target_loads_and_names_known_rules():
         target = load_target(name)
         assert target.name == name and target.description
         assert [rules.name for rules in rule_sets_of(target)] == list(target.rules)
+
+
+@pytest.mark.parametrize(
+    "name, cpu",
+    [
+        ("raspberry-pi-3", "cortex-a53"),
+        ("raspberry-pi-4", "cortex-a72"),
+        ("raspberry-pi-5", "cortex-a76"),
+        ("graviton2", "neoverse-n1"),
+        ("graviton3", "neoverse-v1"),
+    ],
+)
+def test_boards_are_names_of_their_cpu(name, cpu):
+    board, target = load_target(name), load_target(cpu)
+    assert (board.name, board.cpu) == (name, cpu) and board.description != target.description
+    assert (board.rules, board.core, board.emulator) == (target.rules, target.core, target.emulator)
+    assert target_key(board) == target_key(target)  # Tuned records hold for both.
+
+
+def test_a_board_of_ones_own(tmp_path):
+    path = tmp_path / "router.toml"
+    path.write_text('same_as = "cortex-a53"\n')
+    target = load_target(path)
+    assert (target.name, target.cpu) == ("router", "cortex-a53")
+    assert target.description == load_target("cortex-a53").description
+    for text, message in [
+        (
+            'same_as = "cortex-b53"\n',
+            "is same_as 'cortex-b53', which is no other file in targets/",
+        ),
+        ('same_as = "router"\n', "is same_as 'router'"),
+        ('same_as = "cortex-a53"\nemulator = "qemu"\n', "unknown field `emulator`"),
+        ("same_as = 53\n", "at same_as: expected `str`, got `int`"),
+        ('same_as = "vta/default"\n', "which is no other file in targets/"),
+    ]:
+        path.write_text(text)
+        with pytest.raises(TargetError, match=message):
+            load_target(path)
 
 
 def test_what_a_file_says_arrives(tmp_path):

@@ -85,6 +85,13 @@ class Schedule(Document, frozen=True):
     rules: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=32)] = DEFAULT_RULES
 
 
+class BoardFile(Document, frozen=True):
+    """A file in targets/ that is another name of one there."""
+
+    same_as: Name
+    description: Text = ""
+
+
 class TargetFile(Document, frozen=True):
     """A file in targets/."""
 
@@ -264,6 +271,8 @@ def read_target(path: Path) -> Target:
     content = source.toml(source.read(path), dict[str, Any])
     if "array" in content:
         return accelerator_target(path, source.convert(content, AcceleratorFile).accelerator())
+    if "same_as" in content:
+        return _board(path, source.convert(content, BoardFile), source)
     file = source.convert(content, TargetFile)
     return Target(
         path.stem,
@@ -273,6 +282,16 @@ def read_target(path: Path) -> Target:
         core=file.core,
         emulator=file.emulator,
     )
+
+
+def _board(path: Path, file: BoardFile, source: Source) -> Target:
+    """Return the target that a file gives another name."""
+    shipped = data_folder("targets") / f"{file.same_as}.toml"
+    is_name = _NAME.fullmatch(file.same_as) is not None and file.same_as != path.stem
+    if not is_name or not shipped.is_file():
+        raise source.fault(f"is same_as {file.same_as!r}, which is no other file in targets/")
+    target = read_target(shipped)
+    return replace(target, name=path.stem, description=file.description or target.description)
 
 
 def accelerator_target(path: Path, accelerator: Accelerator) -> Target:

@@ -51,13 +51,13 @@ def test_what_runs_foreign_programs(bitenc, monkeypatch):
 
 def test_the_file_of_the_readme(bitenc, tmp_path):
     """A user adds a target by writing a file: the one that the README shows."""
-    path = tmp_path / "cortex-a55.toml"
+    path = tmp_path / "cortex-a75.toml"
     path.write_text(re.search(r"```toml\n(.*?)```", README.read_text(), re.DOTALL)[1])
     (row,) = as_json(bitenc, path).values()
-    assert row["name"] == "cortex-a55" and row["cpu"] == "cortex-a55"
+    assert row["name"] == "cortex-a75" and row["cpu"] == "cortex-a75"
     assert row["auto"]["W1A1"] == "xnor" and row["auto"]["W8A8"] == "int8"
     assert row["emulator"] == "qemu-aarch64 -cpu max"
-    assert load_target(path).core.issue == 1
+    assert load_target(path).core.issue == 3
 
 
 def test_bad_files_are_refused(bitenc, tmp_path):

@@ -87,6 +87,7 @@ def check(layers_module, same):
 @on(
     *("cortex-a53", "armv7-neon", "riscv64"),
     *slowly("cortex-a72", "cortex-a76", "neoverse-n2", "cortex-m3", "cortex-m4"),
+    *slowly("cortex-a55", "cortex-x1", "neoverse-v1", "raspberry-pi-4"),
 )
 def test_some_bits(target, random_layer, kinds, check):
     check(layers_of(SOME_BITS, random_layer, kinds), target)
