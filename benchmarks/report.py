@@ -16,7 +16,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import arm, assembly, layers, network_tables
+from . import arm, assembly, layers, network_tables, tiles
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 SECTION = "<!-- results: {key} -->\n{body}\n<!-- end of results -->\n"
@@ -55,9 +55,7 @@ def markdown(results: dict) -> str:
         return "\n\n".join([*parts, table(assembly.HEADINGS, rows)])
     if "arm" in results:
         return "\n\n".join(_arm_parts(results))
-    what, tables = (
-        ("Layers", _layer_tables) if "layers" in results else ("Networks", _network_tables)
-    )
+    what, tables = next(kind for key, kind in KINDS.items() if key in results)
     threads = f"{results['threads']} thread{'s' if results['threads'] > 1 else ''}"
     variables = _command(results).partition("python -m")[0].strip()
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
@@ -109,6 +107,17 @@ def _network_tables(results: dict) -> list[str]:
             *network_tables.left_out_lines(network),
         ]
     return parts
+
+
+def _tile_tables(results: dict) -> list[str]:
+    return [table(tiles.HEADINGS, list(map(tiles.row_of, results["tiles"])))]
+
+
+KINDS = {
+    "layers": ("Layers", _layer_tables),
+    "networks": ("Networks", _network_tables),
+    "tiles": ("Layers made of tiles", _tile_tables),
+}
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> list[dict]:
     for workload in chosen:
         for pair in options.bits:
             records += measure(workload, pair, options)
-    print_table("layers made of tiles", HEADINGS, map(_row, records))
+    print_table("layers made of tiles", HEADINGS, map(row_of, records))
     write_json(options.json, machine, "benchmarks.tiles", threads=options.threads, tiles=records)
     return records
 
@@ -91,7 +91,8 @@ def _library(workload: Workload, pair: Bits, tiles: int, options) -> CompiledMod
     )
 
 
-def _row(record: dict) -> tuple[str, ...]:
+def row_of(record: dict) -> tuple[str, ...]:
+    """Cells of a record, as `HEADINGS` names them."""
     return (
         record["layer"],
         record["bits"],

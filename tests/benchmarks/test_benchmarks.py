@@ -283,6 +283,10 @@ def test_tiles(tmp_path, capsys):
     assert tiled["stored_share"] == 0.25 and tiled["speedup"] > 0
     assert json.loads((tmp_path / "tiles.json").read_text())["tiles"] == [plain, tiled]
     assert "layers made of tiles" in capsys.readouterr().out
+    page = tmp_path / "page.md"
+    page.write_text("# Benchmarks\n")
+    report.main([str(tmp_path / "tiles.json"), "--page", str(page)])
+    assert "### Layers made of tiles" in page.read_text() and "| 0.250 |" in page.read_text()
     with pytest.raises(SystemExit, match="7 tiles don't divide the 256 channels"):
         tiles.main([*options[:4], "--tiles", "7"])
 
