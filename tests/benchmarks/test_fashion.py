@@ -23,6 +23,7 @@ def test_data_that_is_not_there(monkeypatch, tmp_path):
         fashion.load_fashion()
 
 
+@pytest.mark.slow
 def test_it_trains_compiles_and_prints(monkeypatch, tmp_path, capsys):
     torch.manual_seed(0)
     labels = torch.arange(60) % 10

@@ -140,7 +140,8 @@ def test_thresholds_of_all_epilogues(target, random_layer, module_of, same):
     assert not wrong
 
 
-@on("cortex-a72", *slowly("armv7-neon", "neoverse-n2", "cortex-m4", "riscv64"))
+@SLOW
+@on("cortex-a72", "armv7-neon", "neoverse-n2", "cortex-m4", "riscv64")
 def test_channels_that_share_weights(target, random_layer, check):
     check(repeated(random_layer), target)
 

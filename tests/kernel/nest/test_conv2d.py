@@ -25,7 +25,7 @@ def test_floats(strategy, weight, target, random_layer, assert_exact):
     assert_exact(repeated(random_layer, WEIGHTS[weight]), target=target, strategy=strategy)
 
 
-@pytest.mark.sweep(4)
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_codes(strategy, bits, target, random_layer, module_of, outputs_of, same, kernels):
