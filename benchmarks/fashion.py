@@ -18,6 +18,7 @@ import os
 import re
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,6 @@ from torch.nn import functional
 
 import tvm_bitenc
 from tvm_bitenc.nn import QConv2d, QLinear, init_from
-from tvm_bitenc.report.data import LayerRow
 
 from .machine import this_machine
 from .results import print_table, write_json
@@ -181,9 +181,12 @@ def main(arguments: Sequence[str] | None = None) -> list[dict]:
 def _parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description="Train and compile networks for Fashion-MNIST.")
     made.add_argument(
-        "--networks", nargs="+", default=["W2A2", "W1A2", "W1A2/4"], metavar="WMAK[/P]",
+        "--networks",
+        nargs="+",
+        default=["W2A2", "W1A2", "W1A2/4"],
+        metavar="WMAK[/P]",
         help="bits of weights and activations, and tiles; default W2A2 W1A2 W1A2/4",
-    )  # fmt: skip
+    )
     made.add_argument("--epochs", type=int, default=10, help="of each network; default 10")
     made.add_argument("--images", type=int, help="train on so many alone")
     made.add_argument("--seed", type=int, default=0)
@@ -217,18 +220,14 @@ def measured(model: nn.Module, data: Data) -> dict:
     library = tvm_bitenc.build(tvm_bitenc.from_torch(model, (images[:TESTED],)))
     compiled = [library(part).argmax(1) for part in images.split(TESTED)]
     wanted, report = predictions(model, images), library.report()
-    body = [row for row in report.layers if row.name.startswith("blocks")]
+    body = replace(report, layers=[r for r in report.layers if r.name.startswith("blocks")])
     return {
         "accuracy": float((wanted == labels).float().mean()),
         "same_predictions": int((np.concatenate(compiled) == wanted.numpy()).sum()),
         "images": len(images),
         "stored_bytes": report.stored_bytes,
-        "bits_per_weight": 32 * sum(row.stored_bytes for row in body) / _float_bytes(body),
+        "bits_per_weight": 32 * body.stored_bytes / body.float_bytes,
     }
-
-
-def _float_bytes(rows: Sequence[LayerRow]) -> int:
-    return sum(row.float_bytes for row in rows)
 
 
 def row_of(record: dict) -> tuple[str, ...]:

@@ -22,16 +22,15 @@ from tvm import relax, s_tir
 
 from tvm_bitenc.op.packed import (
     conv_layer_of,
-    int8_kernel,
     packed_conv2d_op,
     takes_codes,
-    xnor_kernel,
 )
 from tvm_bitenc.op.registration import is_call_to
 from tvm_bitenc.records.file import Trial, read_lines, records_for
 from tvm_bitenc.schedule import Kernel, RuleSet
 from tvm_bitenc.target import Target, load_target
 from tvm_bitenc.te.function import prim_func
+from tvm_bitenc.te.layer_kernels import int8_kernel, xnor_kernel
 from tvm_bitenc.tuning.api import DEFAULT_TRIALS, NEAR_LIMIT, tune
 from tvm_bitenc.tuning.artifact import Artifact
 from tvm_bitenc.tuning.builder import BuilderPool, Workshop

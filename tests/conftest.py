@@ -277,12 +277,12 @@ def pytest_collection_modifyitems(items):
     """Of a test marked ``sweep(n)``, n cases evenly spaced stay in `make test`; others are slow."""
     sweeps = {}
     for item in items:
-        if item.get_closest_marker("sweep"):
+        if item.get_closest_marker("sweep") and not item.get_closest_marker("slow"):
             sweeps.setdefault(item.nodeid.partition("[")[0], []).append(item)
     for cases in sweeps.values():
         (count,) = cases[0].get_closest_marker("sweep").args
-        kept = np.linspace(0, len(cases) - 1, count).round().astype(int) if count > 1 else [0]
-        for i in sorted({*range(len(cases))} - {*kept}):
+        kept = np.linspace(0, len(cases) - 1, count).round()
+        for i in {*range(len(cases))} - {*kept}:
             cases[i].add_marker("slow")
 
 

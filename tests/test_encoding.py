@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
-from tvm_bitenc.encoding import Encoding, pack, planes, unpack
+from tvm_bitenc.encoding import Encoding, are_powers_of_two, pack, planes, unpack
 from tvm_bitenc.errors import BitencError, UnsupportedError
 from tvm_bitenc.rounding import ROUND
 
@@ -194,3 +194,12 @@ def test_packing_does_not_depend_on_the_memory_layout():
     codes = np.array([0, 1, 1, 0], np.uint8).reshape(1, 2, 1, 2)
     moved = np.moveaxis(codes, 1, -1)
     assert pack(moved, 1).tolist() == pack(np.ascontiguousarray(moved), 1).tolist()
+
+
+def test_powers_of_two():
+    """Zero is none: dividing by it isn't exact."""
+    assert are_powers_of_two(np.float32([1, 0.25, -4, 2.0**-149])) and are_powers_of_two(
+        np.array(2)
+    )
+    for value in (0, 3, -0.3, np.inf, np.nan):
+        assert not are_powers_of_two(np.float32([1, value]))

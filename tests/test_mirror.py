@@ -85,6 +85,7 @@ COVERED = {
     "te/int_conv2d": "schedule/test_generic",
     "te/int_matmul": "op/test_matmul",
     "te/interleave": "op/test_interleave",
+    "te/layer_kernels": "op/test_packed",
     "te/limited": "test_nan",
     "te/lookup": "kernel/test_lookup",
     "te/lut_conv2d": "schedule/test_generic",

@@ -274,6 +274,12 @@ def are_positional(coefficients: Sequence[float]) -> bool:
     return list(coefficients) == [2**m for m in range(len(coefficients))]
 
 
+def are_powers_of_two(values: np.ndarray) -> bool:
+    """Whether products by all of these numbers, whatever their signs, aren't rounded."""
+    mantissa, _ = np.frexp(np.abs(values))
+    return bool(np.all(mantissa == 0.5))
+
+
 def along(values: np.ndarray, ndim: int, axis: int) -> np.ndarray:
     """Shape a scalar or per-channel array so that it broadcasts along `axis` of `ndim` axes."""
     return (

@@ -128,6 +128,7 @@ def test_it_learns_and_is_saved(tmp_path):
     [
         (dict(tiles=5), "tiles = 5, which doesn't divide 648 weights. Use a divisor of the 12"),
         (dict(tiles=0), "tiles = 0"),
+        (dict(tiles=2.0), "tiles = 2.0, which doesn't divide"),
         (dict(tiles=2, weight_bits=2), "Tiles are signs: use weight_bits=1"),
         (dict(tiles=2, weight_route="mbn"), "weight_route='qnn'"),
     ],

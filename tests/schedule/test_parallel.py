@@ -19,7 +19,8 @@ def test_threads_end_together(workload, threads):
     target = load_target("emeraldrapids")
     isa = avx512.isa_of(target)
     layer = layer_of(workload, (1, 1), target).with_strategy("xnor")
-    tile = default_tile(layer, isa, threads, x86.FAMILY.product_of(layer, isa), x86.FAMILY)
+    _, product = x86.FAMILY.product_of(layer, isa)
+    tile = default_tile(layer, isa, threads, product, x86.FAMILY)
     assert idle(layer.output_size[0] // tile.rows * tile.splits, threads) <= MAX_IDLE
 
 

@@ -125,7 +125,7 @@ def test_tiles_divide_what_they_must(name, threads):
     isa = avx512.isa_of(target) or avx2.isa_of(target)
     for layer, strategy in itertools.product(layers(), STRATEGIES):
         layer = layer.with_strategy(strategy)
-        made = x86.FAMILY.product_of(layer, isa)
+        _, made = x86.FAMILY.product_of(layer, isa)
         tile = default_tile(layer, isa, threads, made, x86.FAMILY)
         height, width = layer.output_size
         product = made(layer, isa, tile)

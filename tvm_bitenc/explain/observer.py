@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import tvm
 from tvm import relax
 
 from ..accelerator import Accelerator
-from ..encoding import WORD_BITS
+from ..encoding import WORD_BITS, are_powers_of_two
 from ..errors import UnsupportedError
 from ..layer import ConvLayer
 from ..op.matmul import branch_matmul_op
@@ -39,7 +38,6 @@ from .edges import edges_of
 from .reasons import diagnose
 
 FLOAT_BYTES = 4
-HALF = 0.5  # Mantissa of powers of two, with which products aren't rounded.
 # Ops that only move or reinterpret numbers.
 _SILENT = (
     "astype reshape permute_dims expand_dims squeeze concat split strided_slice full zeros_like "
@@ -152,8 +150,7 @@ def _has_scaled_weight(call: relax.Call, graph: Graph) -> bool:
     quantizer = weight_quantizer(call, graph)
     if quantizer is None or str(quantizer.attrs.get("origin", "")) != BY_VALUE:
         return False
-    mantissa, _ = np.frexp(encoding_of(quantizer).scale)
-    return bool(np.any(mantissa != HALF))
+    return not are_powers_of_two(encoding_of(quantizer).scale)
 
 
 def _is_of_signs(operand: relax.Expr, graph: Graph) -> bool:

@@ -24,9 +24,9 @@ def check_tiles(name: str, tiles: int, weight: Tensor, weight_bits: int, route: 
     ValueError
         If it can't, with what would.
     """
-    if tiles < 1 or weight.numel() % tiles:
+    if not isinstance(tiles, int) or tiles < 1 or weight.numel() % tiles:
         raise ValueError(
-            f"{name}: tiles = {tiles}, which doesn't divide {weight.numel()} weights."
+            f"{name}: tiles = {tiles!r}, which doesn't divide {weight.numel()} weights."
             f" Use a divisor of the {len(weight)} output channels."
         )
     if tiles > 1 and (weight_bits, route) != (1, "qnn"):

@@ -12,12 +12,9 @@ from tvm.ir import Op
 
 from ..encoding import WORD_BITS
 from ..layer import RESIDUAL, STEP_CONSTANTS, ConvLayer, FloatStep, four_sides, height_width
-from ..te import conv2d as te_conv2d
-from ..te import int_conv2d as te_int_conv2d
-from ..te import lut_conv2d as te_lut_conv2d
 from ..te import pack as te_pack
 from ..te import pool as te_pool
-from ..te.float_steps import float_steps
+from ..te.layer_kernels import Compute, xnor_kernel
 from ..te.threshold import threshold as te_threshold
 from .branch import geometry_of
 from .matmul import branch_matmul_op
@@ -33,7 +30,6 @@ from .registration import (
 from .threshold import code_step_names
 
 BYTES = "bytes"  # Value of the attributes `source` and `ending`.
-Compute = Callable[..., te.Tensor]  # A TE definition, from input tensors to the output.
 
 
 def pack(codes: relax.Expr, bits: int, groups: int = 1) -> relax.Call:
@@ -182,49 +178,6 @@ def conv_layer_of(call: relax.Call) -> ConvLayer:
 def _steps(names: Sequence[str], constants: Sequence[np.ndarray]) -> tuple[FloatStep, ...]:
     left = iter(constants)
     return tuple(FloatStep(n, tuple(next(left) for _ in range(STEP_CONSTANTS[n]))) for n in names)
-
-
-def xnor_kernel(layer: ConvLayer, lanes: int) -> tuple[Compute, list[np.ndarray]]:
-    """TE definition of the whole layer by xor and popcount, and its constants in order."""
-    weights = te_conv2d.xnor_weights(layer, lanes)
-    constants = [weights, *layer.border, layer.weight_offset]
-    return _with_epilogue(te_conv2d.xnor_conv2d, constants, layer)
-
-
-def lut_kernel(layer: ConvLayer) -> tuple[Compute, list[np.ndarray]]:
-    """TE definition of the whole layer by table look-up, and its constants in order."""
-    constants = [te_lut_conv2d.lut_weights(layer), *layer.border, layer.weight_offset]
-    return _with_epilogue(te_lut_conv2d.lut_conv2d, constants, layer)
-
-
-def int8_kernel(layer: ConvLayer) -> tuple[Compute, list[np.ndarray]]:
-    """TE definition of the whole layer by integer products, and its constants in order."""
-    return _with_epilogue(te_int_conv2d.int_conv2d, [te_int_conv2d.int_weights(layer)], layer)
-
-
-def _with_epilogue(convolve: Callable, constants: list[np.ndarray], layer: ConvLayer):
-    """Let thresholds and packing, or float steps, follow the accumulators if the layer has them."""
-    if layer.steps:
-        return _with_float_steps(convolve, constants, layer)
-    if layer.thresholds is None:
-        return lambda planes, *tensors: convolve(planes, *tensors, layer), constants
-
-    def compute(planes: te.Tensor, *tensors: te.Tensor) -> te.Tensor:
-        *own, thresholds, direction = tensors
-        codes = te_threshold(convolve(planes, *own, layer), thresholds, direction, 3)
-        return codes if layer.writes_bytes else te_pack.pack(codes, layer.out_bits)
-
-    return compute, [*constants, layer.thresholds, layer.direction]
-
-
-def _with_float_steps(convolve: Callable, constants: list[np.ndarray], layer: ConvLayer):
-    def compute(planes: te.Tensor, *tensors: te.Tensor) -> te.Tensor:
-        residual = tensors[0] if layer.has_residual else None
-        tensors = tensors[layer.has_residual :]
-        own, rest = tensors[: len(constants)], tensors[len(constants) :]
-        return float_steps(convolve(planes, *own, layer), layer.steps, rest, residual)
-
-    return compute, [*constants, *(value for step in layer.steps for value in step.constants)]
 
 
 def unscheduled_compute(call: relax.Call) -> tuple[Compute, Sequence[relax.Expr]]:

@@ -15,19 +15,17 @@ from ..op.lookup import packed_lookup_op
 from ..op.matmul import branch_matmul_op
 from ..op.packed import (
     conv_layer_of,
-    int8_kernel,
-    lut_kernel,
     makes_bytes,
     packed_conv2d_op,
     takes_codes,
     tensor_inputs,
     unscheduled_compute,
-    xnor_kernel,
 )
 from ..op.registration import constant_value, is_call_to
 from ..target import Target
 from ..te.function import prim_func, sizes_of
 from ..te.int_matmul import LANES, ROWS
+from ..te.layer_kernels import int8_kernel, lut_kernel, xnor_kernel
 from ..te.threshold import MAX_COUNTED, search_stages
 from .rule import RuleSet
 from .work import Work

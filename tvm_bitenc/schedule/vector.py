@@ -85,9 +85,11 @@ class Family(Generic[IsaT]):
     depthwise: tuple[ProductClass[IsaT], ...] = (Depthwise,)
     has_bytes: bool = False
 
-    def product_of(self, layer: ConvLayer, isa: IsaT) -> ProductClass[IsaT] | None:
-        """Class of the product for a layer's strategy, None where none applies."""
-        return first_that_applies(self.products.get(layer.strategy, ()), layer, isa)
+    def product_of(
+        self, layer: ConvLayer, isa: IsaT
+    ) -> tuple[ConvLayer, ProductClass[IsaT] | None]:
+        """Class of the product for a layer's strategy, and the layer as it computes it."""
+        return shared(layer, self.products.get(layer.strategy, ()), isa)
 
 
 def first_that_applies(
@@ -214,7 +216,7 @@ def _seen(
     if is_depthwise(layer):
         classes = family.depthwise if layer.strategy == "int8" else ()
         return seen_as_one_group(layer), first_that_applies(classes, layer, isa)
-    layer, product_class = shared(flattened(layer), family.products.get(layer.strategy, ()), isa)
+    layer, product_class = family.product_of(flattened(layer), isa)
     if product_class is None:
         return layer, None
     return _in_rows(layer, isa, product_class, family), product_class

@@ -53,8 +53,7 @@ from .analysis.grid import grid_of
 from .analysis.shaping import MOVING, constant_pad, on_sources, sources, unquantized_sources
 from .analysis.values import encoding_of_values
 from .lower import is_layer, reason_for_float
-from .lower.operands import weight_quantizer
-from .lower.reasons import out_axis
+from .lower.reasons import NO_QUANTIZER, out_axis
 from .rewrite import Graph, Rule, rewrite_calls
 from .spellings import SPELLINGS
 
@@ -122,17 +121,15 @@ def _quantized(operand: relax.Expr, graph: Graph) -> relax.Expr:
 def _quantized_by_value(call: relax.Call, operands: list[relax.Expr], graph: Graph) -> relax.Expr:
     """Return a layer's weight, quantized if its values are those of a quantized one."""
     weight, axis = operands[1], out_axis(call)
-    values = None if axis is None else evaluate(weight, graph)
-    if axis is None or values is None or weight_quantizer(call, graph) is not None:
+    layer = relax.Call(call.op, operands, call.attrs)
+    if axis is None or reason_for_float(layer, graph) != NO_QUANTIZER:
         return weight
-    encoding = encoding_of_values(values, axis)
+    values = evaluate(weight, graph)
+    encoding = None if values is None else encoding_of_values(values, axis)
     if encoding is None:
         return weight
-    axis = axis if encoding.is_per_channel else -1
-    quantizer = quantize(weight, encoding, axis, graph.name)
-    found = graph.emit(with_attributes(quantizer, origin=BY_VALUE))
-    lowered = relax.Call(call.op, [operands[0], found], call.attrs)
-    return weight if reason_for_float(lowered, graph) else found
+    quantizer = quantize(weight, encoding, axis if encoding.is_per_channel else -1, graph.name)
+    return graph.emit(with_attributes(quantizer, origin=BY_VALUE))
 
 
 def _named(operand: relax.Expr, name: str, graph: Graph) -> relax.Expr:

@@ -9,6 +9,7 @@ import numpy as np
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
+from ...encoding import are_powers_of_two
 from ...layer import ConvLayer, FloatStep
 from ...te.float_steps import ROUNDINGS
 from ...te.intrinsic import intrinsic
@@ -24,7 +25,7 @@ from .step_constants import StepConstants
 
 MAX_INT = 2.0**30
 ROUNDING = 2.0**-20  # More than what a step may add by rounding.
-HALF, TINY = 0.5, 1e-30
+TINY = 1e-30
 
 
 class ComputedPlanes(Epilogue):
@@ -104,8 +105,7 @@ def with_joined_factors(steps: tuple[FloatStep, ...]) -> tuple[FloatStep, ...]:
         if is_product and set(names[i + 2 :]) <= {"add", "round"} and names[-1] == "round":
             (factor,), (divisor,) = first.constants, second.constants
             joined = factor / divisor
-            mantissa, _ = np.frexp(divisor)
-            if np.all(np.abs(mantissa) == HALF) and np.all(joined * divisor == factor):
+            if are_powers_of_two(divisor) and np.all(joined * divisor == factor):
                 return (*steps[:i], FloatStep("multiply", (joined,)), *steps[i + 2 :])
     return steps
 

@@ -36,13 +36,12 @@ def encoding_of_values(values: np.ndarray, axis: int) -> Encoding | None:
         Per channel, or per tensor where all scales agree. It changes no value by more than float32
         arithmetic rounds.
     """
-    channels = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1).astype(np.float64)
     # A channel's first weight lies on any grid; each other one is unlikely to, were it a float.
-    if channels.size - len(channels) < MIN_CONFIRMED or not np.isfinite(channels).all():
+    if values.size - values.shape[axis] < MIN_CONFIRMED:
         return None
     found: list[tuple[float, np.ndarray]] = []
-    for channel in channels:  # Of floats, the first one tells.
-        multiples = multiples_of(np.unique(channel))
+    for channel in np.moveaxis(values, axis, 0):  # Of floats, the first one tells.
+        multiples = multiples_of(np.unique(channel).astype(np.float64))
         if multiples is None:
             return None
         found.append(multiples)
@@ -62,7 +61,7 @@ def multiples_of(values: np.ndarray) -> tuple[float, np.ndarray] | None:
     (step, multiples) or None
         Step 0 where there is nothing but zeros; None where no step makes less than `MAX_VALUES`.
     """
-    if len(values) > MAX_VALUES:
+    if len(values) > MAX_VALUES or not np.isfinite(values).all():
         return None
     largest = np.abs(values).max()
     if largest == 0:
@@ -98,6 +97,6 @@ def _encoding(
     except UnsupportedError:
         return None
     found = encoding.dequantize(encoding.quantize(values, axis), axis)
-    largest = np.abs(values).max(axis=tuple(i for i in range(values.ndim) if i != axis))
-    error = np.abs(found - values).max(axis=tuple(i for i in range(values.ndim) if i != axis))
+    others = tuple(i for i in range(values.ndim) if i != axis)
+    largest, error = (np.abs(x).max(axis=others) for x in (values, found - values))
     return encoding if np.all(error <= TOLERANCE * largest) else None

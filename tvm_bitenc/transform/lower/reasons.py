@@ -19,6 +19,7 @@ LAYOUTS = {
     "relax.nn.conv2d_transpose": ("NCHW", "IOHW"),
 }
 PRODUCT = "relax.matmul"
+NO_QUANTIZER = "its weight isn't quantized"
 
 
 def is_layer(expr: relax.Expr) -> bool:
@@ -53,7 +54,7 @@ def reason_for_float(call: relax.Call, graph: Graph) -> str:
     if name == PRODUCT:
         return _reason_of_product(call, graph)
     if weight_quantizer(call, graph) is None:
-        return "its weight isn't quantized"
+        return NO_QUANTIZER
     return ""
 
 
@@ -63,7 +64,7 @@ def _reason_of_product(call: relax.Call, graph: Graph) -> str:
     if is_product_of_activations(call, graph):
         _, reason = quantized_sources(call.args[1], graph)
         return reason and f"its second operand {reason}"
-    return "" if weight_quantizer(call, graph) is not None else "its weight isn't quantized"
+    return "" if weight_quantizer(call, graph) is not None else NO_QUANTIZER
 
 
 def is_product_of_activations(call: relax.Call, graph: Graph) -> bool:

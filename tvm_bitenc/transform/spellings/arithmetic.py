@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from tvm import relax
 
-from ...encoding import Encoding
+from ...encoding import Encoding, are_powers_of_two
 from ...errors import UnsupportedError
 from ...op.quantize import quantize
 from ..analysis.float32 import evaluate, op_name
@@ -146,9 +146,10 @@ def _is_division_by(expr: relax.Call, constant: np.ndarray, scale: np.ndarray) -
     if op_name(expr) == "relax.divide":
         return bool(np.array_equal(constant.reshape(()), scale.reshape(())))
     # Only a power of two has a reciprocal in float32.
-    mantissa, _ = np.frexp(scale.reshape(()))
+    scale = scale.reshape(())
     with np.errstate(all="ignore"):
-        return bool(mantissa == 0.5 and np.float32(1) / scale.reshape(()) == constant.reshape(()))
+        reciprocal = np.float32(1) / scale
+    return bool(scale > 0 and are_powers_of_two(scale) and reciprocal == constant.reshape(()))
 
 
 def _with_constant(expr: relax.Expr, graph: Graph) -> Unary | None:
