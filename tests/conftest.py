@@ -14,8 +14,8 @@ from tvm.relax.expr_functor import PyExprVisitor, visitor
 
 import tvm_bitenc
 from tvm_bitenc import reference
+from tvm_bitenc.branches import BranchGeometry
 from tvm_bitenc.encoding import Encoding, along
-from tvm_bitenc.layer import BranchGeometry
 from tvm_bitenc.op import quantize
 from tvm_bitenc.reference import pads, pair
 from tvm_bitenc.te.function import prim_func

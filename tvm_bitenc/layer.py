@@ -9,6 +9,7 @@ from typing import SupportsInt
 
 import numpy as np
 
+from .branches import BranchGeometry, accumulator_range, weighted_planes
 from .encoding import WORD_BITS
 
 RESIDUAL = "residual"  # Adds a tensor of the same shape.
@@ -40,36 +41,6 @@ def four_sides(values: Iterable[SupportsInt]) -> tuple[int, int, int, int]:
     """Four numbers, as attributes of ops and nodes hold them: (top, left, bottom, right)."""
     top, left, bottom, right = map(int, values)
     return top, left, bottom, right
-
-
-@dataclass(frozen=True, eq=False)
-class BranchGeometry:
-    """Planes and window of a quantized convolution.
-
-    Parameters
-    ----------
-    act_coefficients, weight_coefficients : tuple of int
-        Coefficient of each plane, lowest plane first; their number is the number of bits.
-    act_offset : int
-        o of the activations' integers v + o.
-    strides, dilation : (height, width)
-    padding : (top, left, bottom, right)
-    groups : int
-    """
-
-    act_coefficients: tuple[int, ...]
-    weight_coefficients: tuple[int, ...]
-    act_offset: int
-    strides: tuple[int, int] = (1, 1)
-    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
-    dilation: tuple[int, int] = (1, 1)
-    groups: int = 1
-
-    def out_size(self, size: int, kernel: int, axis: int) -> int:
-        """Output height (axis 0) or width (axis 1)."""
-        window = self.dilation[axis] * (kernel - 1) + 1
-        padded = size + self.padding[axis] + self.padding[axis + 2]
-        return (padded - window) // self.strides[axis] + 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,7 +198,7 @@ class ConvLayer:
     @property
     def is_pooling(self) -> bool:
         """Whether it sums each channel by itself: weights that a network never had."""
-        one = len(self.geometry.weight_coefficients) == 1 and not self.has_act_sum
+        one = self.weight_bits == 1 and self.geometry.is_product and not self.has_act_sum
         channels = self.geometry.groups == self.out_channels == self.input_shape[3]
         return channels and one and bool(np.all(self.weight_codes == 1))
 
@@ -249,40 +220,51 @@ class ConvLayer:
     def border(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         r"""Every constant part of an accumulator, by border class.
 
-        Padding writes code 0, whose integer is e_0 = o_a - sum of the activation coefficients.
-        Its products must not count, so the constant takes them back:
+        Kernels count differing bits and the ones of activations, also where padding has written
+        code 0, whose planes are -1. What such a tap adds, e, must not count, so that the constant
+        takes it back:
 
-        .. math:: N \kappa_a \kappa_w + o_a \sum v_w + N o_a o_w - N \kappa_a o_w
-                  - e_0 \sum_{padded\ taps} (v_w + o_w)
+        .. math:: N \Bigl( \sum_{m,k} G_{mk} - o_w \sum_k \kappa_k \Bigr)
+                  + o_a \sum_{taps} (v_w + o_w) - \sum_{padded\ taps} e, \qquad
+                  e = o_a (v_w + o_w) - \sum_{m,k} G_{mk} c_m - o_w \sum_k \kappa_k
 
-        with :math:`\kappa` the sums of coefficients. Output rows that lose the same kernel rows
-        form a class, and likewise columns.
+        Output rows that lose the same kernel rows form a class, and likewise columns.
 
         Returns
         -------
         table : ndarray of int32, shape (row classes, column classes, out_channels)
         row_class, column_class : ndarray of int32, shapes (out_height,) and (out_width,)
         """
-        geometry = self.geometry
-        kappa_a, kappa_w = sum(geometry.act_coefficients), sum(geometry.weight_coefficients)
+        geometry, kappa_a = self.geometry, sum(self.geometry.act_coefficients)
         offset_w = self.weight_offset.astype(np.int64)
-        total = self.weight_integers.sum(axis=(1, 2, 3), dtype=np.int64)
-        constant = self.taps * kappa_a * (kappa_w - offset_w) + geometry.act_offset * total
-        padded = total - self.integers_inside
-        table = constant - (geometry.act_offset - kappa_a) * padded
-        return table.astype(np.int32), self._inside(0)[0], self._inside(1)[0]
+        alone = geometry.act_offset * self.weight_integers.sum(axis=(1, 2, 3), dtype=np.int64)
+        constant = self.taps * (geometry.branch_sum - offset_w * kappa_a) + alone
+        of_zero = self._integers_of_zero
+        padded = of_zero.sum(axis=(1, 2, 3), dtype=np.int64) - self._sum_inside(of_zero)
+        return (constant - padded).astype(np.int32), self._inside(0)[0], self._inside(1)[0]
+
+    @property
+    def _integers_of_zero(self) -> np.ndarray:
+        """What each tap adds where the activation's code is 0: int32, shaped like the weights."""
+        geometry, kappa_a = self.geometry, sum(self.geometry.act_coefficients)
+        of_branches = weighted_planes(self.weight_codes, list(map(sum, geometry.branch_matrix)))
+        alone = geometry.act_offset * self.weight_integers
+        return alone - of_branches - kappa_a * self.weight_offset[:, None, None, None]
 
     @cached_property
     def integers_inside(self) -> np.ndarray:
         """Sum of v_w + o_w over the taps inside the image: int64, shaped like the border table."""
-        integers = self.weight_integers.sum(axis=1, dtype=np.int64)
+        return self._sum_inside(self.weight_integers)
+
+    def _sum_inside(self, of_taps: np.ndarray) -> np.ndarray:
         rows, columns = self._inside(0)[1], self._inside(1)[1]
-        return np.einsum("oij,ri,cj->rco", integers, rows, columns)
+        sums = of_taps.sum(axis=1, dtype=np.int64)
+        return np.einsum("oij,ri,cj->rco", sums, rows, columns)
 
     @cached_property
     def accumulator_range(self) -> tuple[np.ndarray, np.ndarray]:
         """Lowest and highest accumulator of each output channel, int64."""
-        low, high = accumulator_range(self.weight_integers, self.geometry)
+        low, high = accumulator_range(self.weight_codes, self.weight_offset, self.geometry)
         return np.tile(low, self.copies), np.tile(high, self.copies)
 
     @cached_property
@@ -293,10 +275,7 @@ class ConvLayer:
     @property
     def weight_bipolar(self) -> np.ndarray:
         """v of every weight, int32, shaped like the weight codes."""
-        codes = np.arange(2**self.weight_bits)[:, None]
-        signs = 2 * (codes >> np.arange(self.weight_bits) & 1) - 1
-        values = signs @ np.array(self.geometry.weight_coefficients)
-        return values.astype(np.int32)[self.weight_codes]
+        return weighted_planes(self.weight_codes, self.geometry.weight_coefficients)
 
     def _inside(self, axis: int) -> tuple[np.ndarray, np.ndarray]:
         """Class of each output row or column, and per class which taps lie inside the image."""
@@ -310,23 +289,3 @@ class ConvLayer:
     def with_strategy(self, strategy: str) -> ConvLayer:
         """Return the same layer, computed another way."""
         return replace(self, strategy=strategy)
-
-
-def accumulator_range(
-    weight_integers: np.ndarray, geometry: BranchGeometry
-) -> tuple[np.ndarray, np.ndarray]:
-    """Bounds of the reachable accumulators, int64, one per output channel.
-
-    Parameters
-    ----------
-    weight_integers : ndarray of int32, shape (out_channels, ...)
-        v + o of every weight.
-    geometry : BranchGeometry
-    """
-    top = sum(geometry.act_coefficients)
-    integers = weight_integers.reshape(len(weight_integers), -1)
-    # A padded tap counts 0.
-    low, high = min(geometry.act_offset - top, 0), max(geometry.act_offset + top, 0)
-    positive = np.maximum(integers, 0).sum(axis=1, dtype=np.int64)
-    negative = integers.sum(axis=1, dtype=np.int64) - positive
-    return positive * low + negative * high, positive * high + negative * low

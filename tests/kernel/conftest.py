@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from tvm_bitenc.branches import BranchGeometry
 from tvm_bitenc.host import host_features
-from tvm_bitenc.layer import BranchGeometry, ConvLayer
+from tvm_bitenc.layer import ConvLayer
 from tvm_bitenc.schedule import avx512, vector
 from tvm_bitenc.target import load_target
 

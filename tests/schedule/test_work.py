@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from msgspec import structs
 
-from tvm_bitenc.layer import BranchGeometry, ConvLayer
+from tvm_bitenc.branches import BranchGeometry
+from tvm_bitenc.layer import ConvLayer
 from tvm_bitenc.schedule import best_macs, isa_of, strategy_costs
 from tvm_bitenc.schedule.work import Work
 from tvm_bitenc.target import Core, load_target

@@ -10,9 +10,10 @@ import tvm
 from benchmarks.arm import layer_of
 from benchmarks.assembly import PRODUCTS, assembly, counts, hottest_loop, kind_of
 from benchmarks.workloads import WORKLOADS
+from tvm_bitenc.branches import BranchGeometry
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.kernel.nest.geometry import padded_blocks
-from tvm_bitenc.layer import BranchGeometry, ConvLayer
+from tvm_bitenc.layer import ConvLayer
 from tvm_bitenc.op.packed import conv_layer_of, packed_conv2d_op
 from tvm_bitenc.op.registration import is_call_to
 from tvm_bitenc.schedule import avx2, avx512, find_kernel, rule_sets_of, strategy_costs, x86

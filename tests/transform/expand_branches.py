@@ -19,8 +19,8 @@ import numpy as np
 import tvm
 from tvm import relax
 
+from tvm_bitenc.branches import BranchGeometry
 from tvm_bitenc.encoding import Encoding
-from tvm_bitenc.layer import BranchGeometry
 from tvm_bitenc.op.branch import (
     branch_conv2d,
     branch_conv2d_op,

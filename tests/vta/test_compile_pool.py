@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tvm_bitenc.accelerator import Accelerator
+from tvm_bitenc.branches import BranchGeometry
 from tvm_bitenc.encoding import pack
 from tvm_bitenc.errors import UnsupportedError
-from tvm_bitenc.layer import BranchGeometry
 from tvm_bitenc.vta.compile_pool import compile_pool
 from tvm_bitenc.vta.functional import MODULES, FunctionalSimulator
 from tvm_bitenc.vta.tiling import Window

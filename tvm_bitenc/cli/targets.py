@@ -87,7 +87,8 @@ def describe(target: Target) -> dict:
 def _costs(weight_bits: int, act_bits: int, target: Target) -> dict[str, float]:
     import numpy as np
 
-    from ..layer import BranchGeometry, ConvLayer
+    from ..branches import BranchGeometry
+    from ..layer import ConvLayer
     from ..schedule import strategy_costs
 
     act, weight = (tuple(2**bit for bit in range(bits)) for bits in (act_bits, weight_bits))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from tvm import relax, te
 
+from ..branches import BranchGeometry
 from ..encoding import Encoding
-from ..layer import BranchGeometry, four_sides, height_width
+from ..layer import four_sides, height_width
 from ..te.conv2d import branch_conv2d as te_branch_conv2d
 from .registration import describe, make_call, register_op, tensor_shape
 

@@ -11,9 +11,10 @@ from functools import lru_cache
 import tvm
 from tvm import relax
 
+from ..branches import BranchGeometry
 from ..decode import INT32_MAX
 from ..features import instructions, kernel_features
-from ..layer import BranchGeometry, ConvLayer, four_sides, height_width
+from ..layer import ConvLayer, four_sides, height_width
 from ..op.packed import conv_layer_of, takes_bytes, takes_codes
 from ..schedule import own_features
 from ..target import Target

@@ -6,9 +6,10 @@ import re
 
 import numpy as np
 
+from ..branches import BranchGeometry
 from ..encoding import Encoding
 from ..errors import BitencError
-from ..layer import BranchGeometry, ConvLayer
+from ..layer import ConvLayer
 
 _LAYER = re.compile(r"(\d+)x(\d+) (\d+)->(\d+) @(\d+)(?:x(\d+))?(?:/(\d+))?")
 _BITS = re.compile(r"W([1-8])A([1-8])")

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from tvm import te, tirx
 
+from ..branches import BranchGeometry
 from ..encoding import WORD_BITS, pack
-from ..layer import BranchGeometry, ConvLayer
+from ..layer import ConvLayer
 
 
 def _bipolar(code: tirx.Expr, coefficients: Sequence[int]) -> tirx.Expr:

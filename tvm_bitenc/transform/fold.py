@@ -29,10 +29,11 @@ import numpy as np
 import tvm
 from tvm import relax
 
+from ..branches import accumulator_range
 from ..encoding import INT32_MAX, Encoding
 from ..kernel.epilogue.affine_fit import codes_at_thresholds
 from ..kernel.epilogue.compared import MAX_COMPARED_AT_ALL
-from ..layer import FloatStep, accumulator_range
+from ..layer import FloatStep
 from ..op.branch import geometry_of
 from ..op.quantize import encode_op, encoding_of
 from ..op.registration import is_call_to, required_constant
@@ -183,11 +184,8 @@ def is_monotone(codes_of: CodesOf, low: np.ndarray, high: np.ndarray) -> bool:
 
 def range_of(call: relax.Call) -> tuple[np.ndarray, np.ndarray]:
     """Bounds of the reachable accumulators of a branch op, int64, one per output channel."""
-    geometry, weight_codes = geometry_of(call), required_constant(call.args[1])
-    coefficients = geometry.weight_coefficients
-    weight = Encoding(len(coefficients), 1.0, 0.0, coefficients)
-    integers = weight.bipolar(weight_codes).reshape(len(weight_codes), -1)
-    return accumulator_range(integers + required_constant(call.args[2])[:, None], geometry)
+    weight_codes, offset = map(required_constant, call.args[1:3])
+    return accumulator_range(weight_codes, offset, geometry_of(call))
 
 
 def find_thresholds(

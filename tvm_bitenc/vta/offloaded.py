@@ -10,7 +10,8 @@ import tvm
 from tvm import relax
 
 from ..accelerator import Accelerator
-from ..layer import BranchGeometry, ConvLayer, four_sides, height_width
+from ..branches import BranchGeometry
+from ..layer import ConvLayer, four_sides, height_width
 from ..op.lookup import packed_lookup_op
 from ..op.packed import conv_layer_of, packed_conv2d_op
 from ..op.registration import is_call_to, required_constant

@@ -9,8 +9,8 @@ from functools import cached_property
 import numpy as np
 
 from ..accelerator import Accelerator
+from ..branches import BranchGeometry
 from ..errors import UnsupportedError
-from ..layer import BranchGeometry
 
 ACCUMULATOR_BITS = 32
 _MAY_WAIT = ("act", "weight")

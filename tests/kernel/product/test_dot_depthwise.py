@@ -6,10 +6,11 @@
 import numpy as np
 import pytest
 
+from tvm_bitenc.branches import BranchGeometry
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.kernel.product.depthwise import Depthwise
 from tvm_bitenc.kernel.product.dot_depthwise import MAX_PARTS, DotDepthwise, byte_parts
-from tvm_bitenc.layer import BranchGeometry, ConvLayer
+from tvm_bitenc.layer import ConvLayer
 from tvm_bitenc.schedule import avx2, avx512
 from tvm_bitenc.target import load_target
 

@@ -7,9 +7,10 @@ from benchmarks.arm import run_layer
 from benchmarks.emulated import missing_tools
 from benchmarks.workloads import Workload
 from tests.kernel.test_arm import expected_planes
+from tvm_bitenc.branches import BranchGeometry
 from tvm_bitenc.kernel.nest.tile import Tile
 from tvm_bitenc.kernel.product.neon_int8 import NeonInt8
-from tvm_bitenc.layer import BranchGeometry, ConvLayer
+from tvm_bitenc.layer import ConvLayer
 from tvm_bitenc.schedule import dotprod, i8mm, neon
 from tvm_bitenc.target import load_target
 

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from tests.kernel.cases import codes_of, steps_of, thresholded
+from tvm_bitenc.branches import BranchGeometry
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.kernel.nest.tile import Tile
 from tvm_bitenc.kernel.product import wide_lut
 from tvm_bitenc.kernel.product.lut import Lut
 from tvm_bitenc.kernel.product.lut_plan import MAX_ENTRY_SUM, MAX_PAIR_SUM, Level
 from tvm_bitenc.kernel.product.wide_lut import TABLE, WideLut, tables_of, wide_plan, wide_weights
-from tvm_bitenc.layer import BranchGeometry, ConvLayer
+from tvm_bitenc.layer import ConvLayer
 from tvm_bitenc.schedule import avx512, x86
 from tvm_bitenc.target import load_target
 

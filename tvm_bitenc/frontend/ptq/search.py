@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from ...branches import BranchGeometry
 from ...errors import BitencError
-from ...layer import BranchGeometry, ConvLayer, height_width
+from ...layer import ConvLayer, height_width
 from ...schedule import strategy_costs
 from ...target import Target, load_target
 from .checkpoint import Checkpoint
