@@ -330,8 +330,18 @@ def unpack(words: np.ndarray, channels: int, groups: int = 1) -> np.ndarray:
     return (bit * weights[:, None]).sum(axis=-2, dtype=np.uint8)
 
 
-def accumulator_bound(weight_codes: np.ndarray, weight: Encoding, act: Encoding) -> int:
-    """Largest absolute value that an accumulator, or any partial sum of its terms, can take."""
+def accumulator_bound(
+    weight_codes: np.ndarray, weight: Encoding, act: Encoding, branches: ArrayLike | None = None
+) -> int:
+    """Largest absolute value that an accumulator, or any partial sum of its terms, can take.
+
+    With a branch matrix, see `reference.conv2d`, it doesn't depend on the weights.
+    """
+    if branches is not None:
+        sides = [sum(map(abs, side.integer_coefficients)) for side in (weight, act)]
+        offsets = [int(np.abs(side.offset).max()) for side in (weight, act)]
+        alone = offsets[0] * sides[1] + offsets[1] * (sides[0] + offsets[0])
+        return weight_codes[0].size * (int(np.abs(branches).sum()) + alone)
     offsets = np.abs(np.broadcast_to(weight.offset, weight_codes.shape[:1])).astype(np.int64)
     per_tap = np.abs(weight.bipolar(weight_codes)).reshape(len(weight_codes), -1).astype(np.int64)
     weight_sum = per_tap.sum(axis=1) + offsets * per_tap.shape[1]

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .encoding import Encoding, accumulator_bound, check_accumulator
+from .encoding import Encoding, accumulator_bound, check_accumulator, planes
 
 
 def branch_dot(
@@ -54,10 +54,14 @@ def conv2d(
     padding: ArrayLike = 0,
     dilation: ArrayLike = 1,
     groups: int = 1,
+    branches: ArrayLike | None = None,
 ) -> np.ndarray:
-    """Integer reference of a convolution: sum over taps of (v_a + o_a)(v_w + o_w).
+    r"""Integer reference of a convolution: sum over taps of (v_a + o_a)(v_w + o_w).
 
-    Padding adds taps whose real value is 0, whether or not a code stands for it.
+    Padding adds taps whose real value is 0, whether or not a code stands for it. With a branch
+    matrix G, the tap of two codes with planes c adds
+
+    .. math:: \sum_{m,k} G_{mk} c_m c_k + o_w v_a + o_a v_w + o_a o_w
 
     Parameters
     ----------
@@ -70,6 +74,8 @@ def conv2d(
     stride, dilation : int or (height, width)
     padding : int, (height, width) or (top, left, bottom, right)
     groups : int
+    branches : array_like of int, shape (weight bits, activation bits), optional
+        Coefficient of each pair of planes, by default the product of the encodings' coefficients.
 
     Returns
     -------
@@ -80,12 +86,36 @@ def conv2d(
     UnsupportedError
         If an accumulator could overflow int32.
     """
-    check_accumulator(accumulator_bound(weight_codes, weight, act), "conv2d")
-    (stride_h, stride_w), (dilation_h, dilation_w) = pair(stride), pair(dilation)
-    top, left, bottom, right = pads(padding)
+    check_accumulator(accumulator_bound(weight_codes, weight, act, branches), "conv2d")
+    window = pair(stride), pads(padding), pair(dilation), groups
     a = act.integers(act_codes).astype(np.int64)
-    a = np.pad(a, ((0, 0), (0, 0), (top, bottom), (left, right)))
     w = weight.integers(weight_codes).astype(np.int64)
+    if branches is None:
+        return _convolve(a, w, *window).astype(np.int32)
+    pairs = zip(planes(act_codes, act.bits), np.transpose(branches))
+    signs = planes(weight_codes, weight.bits).astype(np.int64)
+    total = sum(
+        _convolve(plane.astype(np.int64), np.tensordot(column, signs, 1), *window)
+        for plane, column in pairs
+    )
+    # The offsets' terms are those of the product of integers, less that of the plane sums.
+    v_a, v_w = act.bipolar(act_codes), weight.bipolar(weight_codes)
+    own = _convolve(a, w, *window) - _convolve(v_a.astype(np.int64), v_w, *window)
+    return (total + own).astype(np.int32)
+
+
+def _convolve(
+    a: np.ndarray,
+    w: np.ndarray,
+    stride: tuple[int, int],
+    padding: tuple[int, int, int, int],
+    dilation: tuple[int, int],
+    groups: int,
+) -> np.ndarray:
+    """Convolution of integers, int64 NCHW and OIHW, padded with 0."""
+    (stride_h, stride_w), (dilation_h, dilation_w) = stride, dilation
+    top, left, bottom, right = padding
+    a = np.pad(a, ((0, 0), (0, 0), (top, bottom), (left, right)))
     out_channels, _, kernel_h, kernel_w = w.shape
     window = (dilation_h * (kernel_h - 1) + 1, dilation_w * (kernel_w - 1) + 1)
     taps = np.lib.stride_tricks.sliding_window_view(a, window, axis=(2, 3))
@@ -97,7 +127,7 @@ def conv2d(
         )
         for g, taps_g in enumerate(np.split(taps, groups, axis=1))
     ]
-    return np.concatenate(outputs, axis=1).astype(np.int32)
+    return np.concatenate(outputs, axis=1)
 
 
 def dense(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
+from numpy.typing import ArrayLike
 from tvm import relax, te
 
 from ..branches import BranchGeometry
 from ..encoding import Encoding
+from ..errors import UnsupportedError
 from ..layer import four_sides, height_width
 from ..te.conv2d import branch_conv2d as te_branch_conv2d
 from .registration import describe, make_call, register_op, tensor_shape
@@ -23,11 +27,13 @@ def branch_conv2d(
     dilation: tuple[int, int] = (1, 1),
     groups: int = 1,
     layer: str = "",
+    branches: ArrayLike | None = None,
 ) -> relax.Call:
     r"""Convolve codes: int32 accumulators :math:`\sum (v_a + o_a)(v_w + o_w)`.
 
     The product of the two plane sums is the sum over all pairs of planes (branches) of
-    :math:`\kappa_m \kappa_k c_m c_k` plus the terms of the offsets.
+    :math:`\kappa_m \kappa_k c_m c_k` plus the terms of the offsets. A branch matrix gives pairs
+    other coefficients, and leaves the terms of the offsets as they are; see `BranchGeometry`.
 
     Parameters
     ----------
@@ -39,11 +45,18 @@ def branch_conv2d(
     groups : int
     layer : str
         Name for reports and messages.
+    branches : array_like of int, shape (weight bits, activation bits), optional
 
     Returns
     -------
     relax.Call of int32, shape (N, O, OH, OW)
+
+    Raises
+    ------
+    UnsupportedError
+        For a branch matrix of another shape, of other numbers than integers, or of zeros alone.
     """
+    matrix = None if branches is None else _matrix(branches, act, weight, layer)
     offset = np.broadcast_to(weight.offset, weight_codes.shape[:1])
     return make_call(
         branch_conv2d_op,
@@ -56,7 +69,27 @@ def branch_conv2d(
         dilation=list(dilation),
         groups=groups,
         layer=layer,
+        **({} if matrix is None else {"branches": matrix}),
     )
+
+
+def _matrix(
+    branches: ArrayLike, act: Encoding, weight: Encoding, layer: str
+) -> list[list[int]] | None:
+    """Branch matrix as an attribute, None where it is the product of the coefficients."""
+    where, matrix = f"conv2d of layer {layer!r}", np.asarray(branches)
+    shape = weight.bits, act.bits
+    if matrix.shape != shape:
+        cause = f"its branch matrix is of shape {matrix.shape}, not {shape}"
+        raise UnsupportedError(where, cause, "Give a row for each weight plane")
+    integers = matrix.astype(np.int64)
+    if not np.array_equal(integers, matrix):
+        cause = "its branch matrix has other numbers than integers"
+        raise UnsupportedError(where, cause, "Move a common factor into the scale")
+    if not integers.any():
+        raise UnsupportedError(where, "its branch matrix is zero", "Give some branch a coefficient")
+    sides = weight.integer_coefficients, act.integer_coefficients
+    return None if np.array_equal(integers, np.multiply.outer(*sides)) else integers.tolist()
 
 
 def branch_dense(
@@ -87,7 +120,14 @@ def geometry_of(call: relax.Call) -> BranchGeometry:
         four_sides(attrs.get("padding", (0, 0, 0, 0))),
         height_width(attrs.get("dilation", (1, 1))),
         int(attrs.get("groups", 1)),
+        tuple(tuple(map(int, row)) for row in attrs.get("branches", ())) or None,
     )
+
+
+def geometry_attributes(geometry: BranchGeometry) -> dict:
+    """Attributes that `geometry_of` reads."""
+    found = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(geometry).items()}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _infer_conv2d(call: relax.Call) -> relax.TensorType:

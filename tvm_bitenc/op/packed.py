@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from functools import lru_cache
 
 import numpy as np
@@ -16,7 +15,7 @@ from ..te import pack as te_pack
 from ..te import pool as te_pool
 from ..te.layer_kernels import Compute, xnor_kernel
 from ..te.threshold import threshold as te_threshold
-from .branch import geometry_of
+from .branch import geometry_attributes, geometry_of
 from .matmul import branch_matmul_op
 from .matmul import compute_of as matmul_compute
 from .registration import (
@@ -44,8 +43,8 @@ def unpack(planes: relax.Expr, channels: int, groups: int = 1) -> relax.Call:
 
 def packed_conv2d(planes: relax.Expr, call: relax.Call) -> relax.Call:
     """Return the `branch_conv2d` of `call` on packed planes: int32 accumulators, NHWC."""
-    attributes = {**asdict(geometry_of(call)), "layer": str(call.attrs["layer"]), "strategy": ""}
-    attributes = {k: list(v) if isinstance(v, tuple) else v for k, v in attributes.items()}
+    attributes = geometry_attributes(geometry_of(call))
+    attributes |= {"layer": str(call.attrs["layer"]), "strategy": ""}
     return make_call(packed_conv2d_op, [planes, *call.args[1:]], **attributes, steps=[])
 
 

@@ -18,28 +18,67 @@ def _bipolar(code: tirx.Expr, coefficients: Sequence[int]) -> tirx.Expr:
     return sum(kappa * (2 * ((code >> m) & 1) - 1) for m, kappa in enumerate(coefficients))
 
 
+def _factors(geometry: BranchGeometry) -> tuple[list[Callable], list[Callable]]:
+    """Numbers of an activation's code, and those of a weight's code and offset, to be multiplied.
+
+    One of each side for two encodings, else one for each activation plane and one beside them.
+    """
+    weights, acts = geometry.weight_coefficients, geometry.act_coefficients
+    if geometry.is_product:
+        return (
+            [lambda code: _bipolar(code, acts) + geometry.act_offset],
+            [lambda code, offset: _bipolar(code, weights) + offset],
+        )
+    of_planes = [
+        lambda code, offset, column=column, kappa=kappa: _bipolar(code, column) + kappa * offset
+        for column, kappa in zip(zip(*geometry.branch_matrix), acts)
+    ]
+    signs = [lambda code, k=k: _bipolar(code >> k, (1,)) for k in range(len(acts))]
+    return (
+        [*signs, lambda _code: tirx.const(1, "int32")],
+        [*of_planes, lambda code, o: (_bipolar(code, weights) + o) * geometry.act_offset],
+    )
+
+
+def chosen(number: tirx.Expr, values: Sequence[tirx.Expr | int]) -> tirx.Expr:
+    """The value that a number chooses; integers are int32."""
+    found = tirx.const(values[0], "int32") if isinstance(values[0], int) else values[0]
+    for i, value in enumerate(values[1:], 1):
+        found = tirx.if_then_else(number == i, value, found)
+    return found
+
+
 def branch_conv2d(
     codes: te.Tensor, weight: te.Tensor, weight_offset: te.Tensor, geometry: BranchGeometry
 ) -> te.Tensor:
-    """Accumulators (v_a + o_a)(v_w + o_w), int32 NCHW, from uint8 codes NCHW and OIHW."""
+    """Accumulators, int32 NCHW, from uint8 codes NCHW and OIHW, as `BranchGeometry` has them.
+
+    Of two encodings they sum products (v_a + o_a)(v_w + o_w). With a branch matrix, planes of the
+    activations become channels, and one more channel is 1 everywhere.
+    """
     batch, channels, height, width = codes.shape
-    out_channels, per_group, kernel_h, kernel_w = (int(size) for size in weight.shape)
+    out_channels, _, kernel_h, kernel_w = (int(size) for size in weight.shape)
     top, left, bottom, right = geometry.padding
     (stride_h, stride_w), (dilation_h, dilation_w) = geometry.strides, geometry.dilation
+    act_values, weight_values = _factors(geometry)
+    parts = len(act_values)
 
     def padded(n: tirx.Var, c: tirx.Var, y: tirx.Var, x: tirx.Var) -> tirx.Expr:
         inside = tirx.all(y >= top, y < top + height, x >= left, x < left + width)
-        value = _bipolar(codes[n, c, y - top, x - left], geometry.act_coefficients)
-        return tirx.if_then_else(inside, value + geometry.act_offset, 0)
+        code = codes[n, c // parts, y - top, x - left]
+        value = chosen(c % parts, [value(code) for value in act_values])
+        return tirx.if_then_else(inside, value, 0)
 
-    shape = (batch, channels, height + top + bottom, width + left + right)
+    def integer(o: tirx.Var, c: tirx.Var, i: tirx.Var, j: tirx.Var) -> tirx.Expr:
+        code, offset = weight[o, c // parts, i, j], weight_offset[o]
+        return chosen(c % parts, [value(code, offset) for value in weight_values])
+
+    shape = (batch, channels * parts, height + top + bottom, width + left + right)
     a = te.compute(shape, padded, name="act_integers")
-    w = te.compute(
-        weight.shape,
-        lambda o, *tap: _bipolar(weight(o, *tap), geometry.weight_coefficients) + weight_offset[o],
-        name="weight_integers",
-    )
-    c, i, j = (te.reduce_axis((0, size), name) for size, name in zip(weight.shape[1:], "cij"))
+    per_group = int(weight.shape[1]) * parts
+    w_shape = (out_channels, per_group, kernel_h, kernel_w)
+    w = te.compute(w_shape, integer, name="weight_integers")
+    c, i, j = (te.reduce_axis((0, size), name) for size, name in zip(w_shape[1:], "cij"))
     out_per_group = out_channels // geometry.groups
     return te.compute(
         (
@@ -88,7 +127,7 @@ def xnor_conv2d(
 ) -> te.Tensor:
     r"""Accumulators from packed planes by xor and popcount.
 
-    .. math:: acc = border - 2 \sum_{m,k} \kappa_m \kappa_k
+    .. math:: acc = border - 2 \sum_{m,k} G_{mk}\,
               \mathrm{popcount}(a_k \oplus w_m) + 2 o_w \sum_k \kappa_k \mathrm{popcount}(a_k)
 
     Parameters
@@ -104,29 +143,38 @@ def xnor_conv2d(
     te.Tensor of int32, shape (batch, out_height, out_width, out_channels)
     """
     geometry, lanes = layer.geometry, int(weight.shape[-1])
-    blocks, weight_bits = int(weight.shape[1]), int(weight.shape[5])
-    batch, act_bits = planes.shape[0], layer.act_bits
+    blocks, matrix = int(weight.shape[1]), np.array(geometry.branch_matrix)
+    pairs = list(zip(*map(np.ndarray.tolist, np.nonzero(matrix))))
     per_group = layer.out_channels // geometry.groups
     grouped = regroup(pad_planes(planes, geometry), layer)
     act, axes = _window(grouped, layer)
     i, j, word = axes
-    differing = te.compute(
-        (batch, *layer.output_size, geometry.groups, blocks, weight_bits, act_bits, lanes),
-        lambda n, y, x, g, block, m, k, lane: te.sum(
-            tirx.popcount(act(n, y, x, k, g) ^ weight[g, block, i, j, word, m, lane]),
-            axis=[i, j, word],
-        ),
-        name="differing",
-    )
+
+    def differs(
+        n: tirx.Var,
+        y: tirx.Var,
+        x: tirx.Var,
+        g: tirx.Var,
+        block: tirx.Var,
+        branch: tirx.Var,
+        lane: tirx.Var,
+    ) -> tirx.Expr:
+        m, k = branch // layer.act_bits, branch % layer.act_bits
+        if len(pairs) < matrix.size:
+            m, k = (chosen(branch, numbers) for numbers in zip(*pairs))
+        bits = act(n, y, x, k, g) ^ weight[g, block, i, j, word, m, lane]
+        return te.sum(tirx.popcount(bits), axis=[i, j, word])
+
+    shape = (planes.shape[0], *layer.output_size, geometry.groups, blocks, len(pairs), lanes)
+    differing = te.compute(shape, differs, name="differing")
 
     def doubled(n: tirx.Var, y: tirx.Var, x: tirx.Var, o: tirx.Var) -> tirx.Expr:
         group, channel = o // per_group, o % per_group
         block, lane = channel // lanes, channel % lanes
         branches = sum(
-            differing[n, y, x, group, block, m, k, lane]
-            * tirx.const(2 * kappa_w * kappa_a, "uint64")
-            for m, kappa_w in enumerate(geometry.weight_coefficients)
-            for k, kappa_a in enumerate(geometry.act_coefficients)
+            differing[n, y, x, group, block, branch, lane]
+            * tirx.const(2 * int(matrix[pair]) % 2**64, "uint64")
+            for branch, pair in enumerate(pairs)
         )
         return tirx.Cast("uint32", branches)
 
@@ -230,7 +278,8 @@ def _act_ones(grouped: te.Tensor, layer: ConvLayer) -> te.Tensor:
         (grouped.shape[0], *layer.output_size, layer.geometry.groups),
         lambda n, y, x, g: te.sum(
             sum(
-                tirx.Cast("uint32", tirx.popcount(act(n, y, x, k, g))) * tirx.const(kappa, "uint32")
+                tirx.Cast("uint32", tirx.popcount(act(n, y, x, k, g)))
+                * tirx.const(kappa % 2**32, "uint32")
                 for k, kappa in enumerate(layer.geometry.act_coefficients)
             ),
             axis=list(axes),

@@ -7,7 +7,7 @@ from tvm import te, tirx
 
 from ..encoding import planes as planes_of
 from ..layer import ConvLayer
-from .conv2d import accumulator_of, pad_planes, regroup
+from .conv2d import accumulator_of, chosen, pad_planes, regroup
 from .pack import unpack
 
 GROUP = 4  # Channels to a table.
@@ -49,8 +49,16 @@ def lut_conv2d(
     codes = unpack(padded, layer.input_shape[3])
     batch, height, width, _ = codes.shape
 
+    rows, row_of_plane = geometry.table_rows
+
     def entry(
-        n: tirx.Var, y: tirx.Var, x: tirx.Var, g: tirx.Var, t: tirx.Var, pattern: tirx.Var
+        n: tirx.Var,
+        y: tirx.Var,
+        x: tirx.Var,
+        g: tirx.Var,
+        row: tirx.Var,
+        t: tirx.Var,
+        pattern: tirx.Var,
     ) -> tirx.Expr:
         total = tirx.const(0, "int32")
         for c in range(GROUP):
@@ -58,11 +66,12 @@ def lut_conv2d(
             inside = channel < per_group
             index = tirx.if_then_else(inside, g * per_group + channel, 0)
             code = tirx.if_then_else(inside, tirx.Cast("int32", codes[n, y, x, index]), 0)
-            for k, kappa in enumerate(geometry.act_coefficients):
+            for k, column in enumerate(zip(*rows)):
+                kappa = chosen(row, column)
                 total = total + kappa * (((code >> k) ^ (pattern >> c)) & 1)
         return total
 
-    shape = (batch, height, width, geometry.groups, tables, 1 << GROUP)
+    shape = (batch, height, width, geometry.groups, len(rows), tables, 1 << GROUP)
     table = te.compute(shape, entry, name="tables")
     m, i, j, t = (
         te.reduce_axis((0, size), name)
@@ -71,10 +80,8 @@ def lut_conv2d(
 
     def looked_up(n: tirx.Var, y: tirx.Var, x: tirx.Var, o: tirx.Var) -> tirx.Expr:
         row, column = y * stride_h + i * dilation_h, x * stride_w + j * dilation_w
-        found = table[n, row, column, o // out_per_group, t, weight[m, i, j, t, o]]
-        factor = tirx.const(1, "int32")
-        for plane, kappa in enumerate(geometry.weight_coefficients):
-            factor = tirx.if_then_else(m == plane, tirx.const(kappa, "int32"), factor)
+        number, factor = (chosen(m, numbers) for numbers in zip(*row_of_plane))
+        found = table[n, row, column, o // out_per_group, number, t, weight[m, i, j, t, o]]
         return te.sum(tirx.Cast("uint32", found * factor), axis=[m, i, j, t])
 
     differing = te.compute((batch, *layer.output_size, out_channels), looked_up, name="differing")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 from tvm import relax, tirx
 
 from ..encoding import WORD_BITS
 from ..layer import RESIDUAL, STEP_CONSTANTS
+from ..op.branch import geometry_attributes
 from ..op.packed import BYTES, conv_layer_of, packed_conv2d_op
 from ..op.registration import make_call, with_attributes
 from ..records.workload import Workload, parse_workload
@@ -61,7 +62,7 @@ def call_of(workload: Workload) -> relax.Call:
         arguments.append(relax.Var("residual", ty))
     arguments += [relax.const(weights, "uint8"), relax.const(offset, "int32")]
     arguments += _ending(workload, weights, rng)
-    attributes = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(geometry).items()}
+    attributes = geometry_attributes(geometry)
     if workload.source == BYTES:
         attributes["source"] = BYTES
     if workload.ending.startswith("B"):
