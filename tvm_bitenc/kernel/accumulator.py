@@ -94,7 +94,7 @@ def differing_bits(
     geometry, (kernel_h, kernel_w) = layer.geometry, layer.kernel_size
     constant = layer.border[0].astype(np.int64)
     high = kernel_h * kernel_w * channels
-    high *= sum(geometry.act_coefficients) * sum(geometry.weight_coefficients)
+    high *= geometry.branch_sum
     if inverted is not None:
         constant = np.where(inverted, constant - 2 * high, constant)
     return AccumulatorTerms(

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from ..branches import outer
 from ..encoding import WORD_BITS
 from ..kernel.contract import ProductClass
 from ..kernel.neon import Neon
@@ -110,11 +111,13 @@ def _xnor_work(layer: ConvLayer, isa: Neon) -> Work:
 
 def _lut_work(layer: ConvLayer, isa: Neon) -> Work:
     tables = lut.groups_of(layer, isa.vector_bytes // lut.TABLE)
-    each = plane_work(lut_plan.parts_of(layer.geometry.act_coefficients, tables), table_of(isa))
+    made = lut_plan.tables_of(layer.geometry, tables)
+    each = [plane_work([t.part], table_of(isa)).times(len(t.weight_planes)) for t in made]
+    planes = sum(factor != 0 for t in made for factor in t.part.coefficients)
     making = Work(vector=4, lookup=1, other=1)
-    making = making.times(_inputs(layer, isa) * lut_plan.GROUP * layer.act_bits)
-    looked_up = tables * lut_plan.GROUP * layer.weight_bits
-    return each.times(_products_of_channel(layer) * looked_up) + making
+    making = making.times(_inputs(layer, isa) * lut_plan.GROUP * planes)
+    looked_up = _products_of_channel(layer) * tables * lut_plan.GROUP
+    return sum((work.times(looked_up) for work in each), making)
 
 
 def _int8_work(layer: ConvLayer, isa: Neon) -> Work:
@@ -140,7 +143,7 @@ def best(weight_bits: int, act_bits: int, isa: Neon) -> dict[str, Work]:
     acts, weights = ([2**bit for bit in range(bits)] for bits in (act_bits, weight_bits))
     table = table_of(isa)
     found = {
-        "xnor": branch_work(cover(acts, weights), table),
+        "xnor": branch_work(cover(outer(weights, acts)), table),
         "lut": plane_work(lut_plan.parts_of(acts, TABLES), table).times(weight_bits),
         "int8": table["matrix" if isa.has_matrix else "dot" if isa.has_dot else "pairs"],
     }

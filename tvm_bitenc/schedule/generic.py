@@ -46,7 +46,7 @@ def conv2d_xnor(call: relax.Call, target: Target) -> Kernel | None:
     layer = _layer(call, "xnor")
     if layer is None:
         return None
-    lanes, branches = _lanes(layer, XNOR_LANES), layer.weight_bits * layer.act_bits
+    lanes, branches = _lanes(layer, XNOR_LANES), layer.geometry.branch_count
     compute, constants = xnor_kernel(layer, lanes)
     schedule = s_tir.Schedule(prim_func(compute, [*tensor_inputs(call), *constants]))
     work = layer.macs // layer.weight_codes.shape[1] * layer.words * branches // lanes
@@ -123,12 +123,13 @@ def works(layer: ConvLayer) -> dict[str, Work]:
     """Work of a layer by strategy; of which kind an instruction is, LLVM decides.
 
     `xnor` takes an xor, a count and a sum in 8 lanes, `int8` a product and a sum in 16. Without a
-    byte shuffle `lut` loads lane by lane.
+    byte shuffle `lut` loads lane by lane. Where branches are no product, `int8` sees planes as
+    channels.
     """
     window = layer.kernel_size[0] * layer.kernel_size[1]
     each = {
-        "xnor": 3 / 8 * window * layer.words * layer.weight_bits * layer.act_bits,
-        "int8": 2 / 16 * layer.taps,
+        "xnor": 3 / 8 * window * layer.words * layer.geometry.branch_count,
+        "int8": 2 / 16 * layer.taps * (1 if layer.geometry.is_product else layer.act_bits + 1),
         "lut": layer.taps / 4 * layer.weight_bits,
     }
     outputs = layer.macs / layer.taps

@@ -65,9 +65,8 @@ def _xnor_work(layer: ConvLayer, isa: Scalar) -> float:
     words = kernel_h * kernel_w * -(-layer.weight_codes.shape[1] // (8 * isa.vector_bytes))
     if isa.has_popcount:
         return _plain_work(layer, words)
-    planes, branches = layer.act_bits + layer.weight_bits, layer.act_bits * layer.weight_bits
-    factor = sum(geometry.act_coefficients) * sum(geometry.weight_coefficients)
-    slices = math.ceil(math.log2(factor * words + 1))
+    planes, branches = layer.act_bits + layer.weight_bits, geometry.branch_count
+    slices = math.ceil(math.log2(geometry.branch_sum * words + 1))
     needed = slices + planes + 4
     spilled = min(SPILLED * max(1 - isa.registers / needed, 0), MOST_SPILLED)
     each = (ADDED + spilled) * branches + LOADED * planes
@@ -76,7 +75,7 @@ def _xnor_work(layer: ConvLayer, isa: Scalar) -> float:
 
 def _plain_work(layer: ConvLayer, words: int) -> float:
     """Instructions for each output where one counts the bits of a word."""
-    planes, branches = layer.act_bits + layer.weight_bits, layer.act_bits * layer.weight_bits
+    planes, branches = layer.act_bits + layer.weight_bits, layer.geometry.branch_count
     return (PLAIN * branches - ALONE + LOADED * planes) * words
 
 

@@ -247,7 +247,8 @@ def _bytes_fit(layer: ConvLayer, isa: Isa, family: Family) -> bool:
     if not layer.reads_bytes and not layer.writes_bytes:
         return True
     coefficients, steps = layer.geometry.act_coefficients, layer.thresholds
-    reads = layer.strategy == "int8" and are_positional(coefficients)
+    reads = layer.strategy == "int8" and layer.geometry.is_product
+    reads &= are_positional(coefficients)
     reads &= sum(coefficients) <= isa.most_code
     writes = steps is not None and len(steps) > MAX_COMPARED
     fits = (reads or not layer.reads_bytes) and (writes or not layer.writes_bytes)

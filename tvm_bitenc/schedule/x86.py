@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from ..branches import outer
 from ..kernel.accumulator import MAX_COMPARED
 from ..kernel.contract import Product
 from ..kernel.isa import Isa
@@ -116,7 +117,7 @@ def best(weight_bits: int, act_bits: int, isa: Isa) -> dict[str, Work]:
     """Work of as many products as a vector has bits, were there no loads and no loops."""
     acts, weights = ([2**bit for bit in range(bits)] for bits in (act_bits, weight_bits))
     return {
-        "xnor": branch_work(cover(acts, weights), isa),
+        "xnor": branch_work(cover(outer(weights, acts)), isa),
         "lut": _best_lookups(acts, weight_bits, isa),
         "int8": PRODUCTS["dot" if isa.has_dot else "bytes"],
     }
@@ -180,21 +181,26 @@ def _lut_work(layer: ConvLayer, isa: Isa) -> Work:
     n, (vectors, pixels) = isa.vector_bytes, _lut_sizes(layer, isa)
     slots, block = n // lut.TABLE, vectors * lut.TABLE
     tables = lut.groups_of(layer, slots)
-    parts = lut_plan.parts_of(layer.geometry.act_coefficients, tables)
-    is_narrow = len(parts) == 1 and _fits_pairs(layer)
+    found = lut_plan.tables_of(layer.geometry, tables)
+    is_narrow = layer.geometry.is_product and len(found) == 1 and _fits_pairs(layer)
     steps, window = tables // slots, layer.kernel_size
-    plans = [lut_plan.loop_plan(part, steps, slots, window, is_narrow, 0) for part in parts]
+    plans = [lut_plan.loop_plan(t.part, steps, slots, window, is_narrow, 0) for t in found]
+    # Of every weight plane that looks into a part, and all parts that it does so in.
+    in_bytes = [
+        plan.in_bytes(steps, window) for t, plan in zip(found, plans) for _ in t.weight_planes
+    ]
     # Pixels of a tile share indices, of which a byte holds two.
-    loads = Work(vector=3 / pixels, other=LUT_LOADS).times(len(parts))
-    each = table_lookups([plan.in_bytes(steps, window) for plan in plans]) + loads
-    vectors_of_bits = _taps(layer, Lut, isa) * steps / 2 * layer.weight_bits
+    loads = Work(vector=3 / pixels, other=LUT_LOADS).times(len(in_bytes))
+    each = table_lookups(in_bytes) + loads
+    vectors_of_bits = _taps(layer, Lut, isa) * steps / 2
     counting = Work(count=1) if isa.has_popcount else Work(vector=4, lookup=2)
-    making = (Work(vector=4, lookup=1, other=1) + counting).times(layer.act_bits)
+    planes = sum(factor != 0 for t in found for factor in t.part.coefficients)
+    making = (Work(vector=4, lookup=1, other=1) + counting).times(planes)
     made = math.prod(layer.input_shape) / lut_plan.GROUP / slots
     levels = math.log2(slots)
     added = Work(vector=3 + 2 * levels, lookup=4 * levels)  # By shuffles, which look up as well.
     if not is_narrow:
-        flushes = sum(plan.flushes(window) for plan in plans) * layer.weight_bits
+        flushes = sum(plan.flushes(window) * len(t.weight_planes) for t, plan in zip(found, plans))
         added = (added + Work(vector=6, lookup=2)).times(flushes)
     return (
         each.times(vectors_of_bits)
@@ -276,9 +282,7 @@ def _taps(layer: ConvLayer, product: type[Product], isa: Isa) -> float:
 
 def _fits_pairs(layer: ConvLayer) -> bool:
     """Whether 16 bits count in how many a window and weights may differ, weighted."""
-    geometry = layer.geometry
-    most = layer.taps * sum(geometry.act_coefficients) * sum(geometry.weight_coefficients)
-    return most < lut_plan.MAX_PAIR_SUM
+    return layer.taps * layer.geometry.branch_sum < lut_plan.MAX_PAIR_SUM
 
 
 def _ending(layer: ConvLayer, vectors: float, block: int) -> Work:

@@ -60,10 +60,10 @@ class BitSliced(PixelwiseProduct[Isa]):
 
     @staticmethod
     def applies(layer: ConvLayer, isa: Isa) -> bool:
-        """Whether every group of channels starts a word."""
+        """Whether every group of channels starts a word, and no branch is subtracted."""
         geometry, per_group = layer.geometry, layer.weight_codes.shape[1]
-        coefficients = (*geometry.act_coefficients, *geometry.weight_coefficients)
-        return min(coefficients) > 0 and (geometry.groups == 1 or per_group % WORD_BITS == 0)
+        starts_word = geometry.groups == 1 or per_group % WORD_BITS == 0
+        return starts_word and not geometry.has_negative_branches
 
     @staticmethod
     def lanes_of(_layer: ConvLayer, _isa: Isa) -> int:
@@ -128,16 +128,16 @@ class BitSliced(PixelwiseProduct[Isa]):
     def _counter(self) -> _Counter:
         """A counter that has room for all positions of all words."""
         geometry, (kernel_h, kernel_w) = self.layer.geometry, self.layer.kernel_size
-        sides = geometry.act_coefficients, geometry.weight_coefficients
         if self.isa.has_popcount:
-            return _PlainCounter(self.dtype, (a * w for a, w in itertools.product(*sides)))
-        factor = sum(sides[0]) * sum(sides[1])
-        return _SlicedCounter(self.dtype, factor * kernel_h * kernel_w * self.words)
+            factors = itertools.chain.from_iterable(geometry.branch_matrix)
+            return _PlainCounter(self.dtype, filter(None, factors))
+        most = geometry.branch_sum * kernel_h * kernel_w * self.words
+        return _SlicedCounter(self.dtype, most)
 
     def _count(self, tile: TileContext, channel: Expr, counters: list[_Counter]) -> None:
         """Count under all taps, some of them written out one after another."""
         (kernel_h, kernel_w), words = self.layer.kernel_size, self.words
-        branches = self.layer.act_bits * self.layer.weight_bits
+        branches = self.layer.geometry.branch_count
         most = self.tile.unroll or max(min(MAX_UNROLL, MAX_BRANCHES // branches), 1)
         columns, steps = kernel_w, words
         if columns * steps > most:
@@ -162,9 +162,10 @@ class BitSliced(PixelwiseProduct[Isa]):
         for p, counter in enumerate(counters):
             start = tile.address(i, j, p) + (tile.group * self.words + word) * act_bits
             acts = [T.Bind(tile.prepared.buffer[start + k]) for k in range(act_bits)]
-            for kappa_a, act in zip(self.layer.geometry.act_coefficients, acts):
-                for kappa_w, weight in zip(self.layer.geometry.weight_coefficients, weights):
-                    counter.add(kappa_a * kappa_w, T.Bind(act ^ weight))
+            for act, column in zip(acts, zip(*self.layer.geometry.branch_matrix)):
+                for weight, factor in zip(weights, column):
+                    if factor:
+                        counter.add(factor, T.Bind(act ^ weight))
 
 
 class _Counter(Protocol):

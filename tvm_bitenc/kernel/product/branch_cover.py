@@ -5,7 +5,8 @@ Two planes of each side with the same ratio of coefficients have four branches
 .. math:: A\,a_1 w_1 + B\,a_0 w_0 + C\,(a_1 w_0 + a_0 w_1), \qquad a, w \in \{-1,+1\},
           \quad A B = C^2
 
-of which one is the product of the other three. With :math:`p = a_1 w_1` and :math:`q = a_0 w_0`,
+of which one is the product of the other three. Other matrices of two by two coefficients, of
+branches that are no product, form no square. With :math:`p = a_1 w_1` and :math:`q = a_0 w_0`,
 the last two cancel where p and q differ, and are equal where p and q are. So
 
 .. math:: (A - C)\,p + (B + C)\,q + 2 C\,t, \qquad
@@ -84,40 +85,39 @@ class OffsetSquare(Square):
     """
 
 
-def cover(
-    act_coefficients: Sequence[int], weight_coefficients: Sequence[int], may_offset: bool = False
-) -> list[Single | Square]:
-    """Cover all branches, with squares where planes allow.
+def cover(matrix: Sequence[Sequence[int]], may_offset: bool = False) -> list[Single | Square]:
+    """Cover all branches whose coefficient isn't 0, with squares where planes allow.
 
     Parameters
     ----------
-    act_coefficients, weight_coefficients : sequence of int
-        Of the planes, lowest plane first.
+    matrix : sequence of sequence of int
+        Coefficients of the branches: a row for each weight plane, lowest plane first.
     may_offset : bool
         Whether sums of one side alone can be added; they gain nothing for ternary values.
     """
     found: list[Single | Square] = []
-    for k in range(0, len(act_coefficients), 2):
-        for m in range(0, len(weight_coefficients), 2):
-            acts, weights = act_coefficients[k : k + 2], weight_coefficients[m : m + 2]
-            square = _square(k, m, acts, weights, may_offset)
+    for k in range(0, len(matrix[0]), 2):
+        for m in range(0, len(matrix), 2):
+            rows = [row[k : k + 2] for row in matrix[m : m + 2]]
+            square = _square(k, m, rows, may_offset)
             singles = [
-                Single(k + i, m + j, a * w)
-                for i, a in enumerate(acts)
-                for j, w in enumerate(weights)
+                Single(k + i, m + j, row[i])
+                for i in range(len(rows[0]))
+                for j, row in enumerate(rows)
+                if row[i]
             ]
             found += [square] if square else singles
     return found
 
 
 def _square(
-    act: int, weight: int, acts: Sequence[int], weights: Sequence[int], may_offset: bool
+    act: int, weight: int, rows: Sequence[Sequence[int]], may_offset: bool
 ) -> Square | None:
     """Return the square of up to two planes of each side, None if they form none."""
-    if len(acts) < 2 or len(weights) < 2 or acts[0] * weights[1] != acts[1] * weights[0]:
+    if len(rows) < 2 or len(rows[0]) < 2:
         return None
-    high, low, cross = acts[1] * weights[1], acts[0] * weights[0], acts[1] * weights[0]
-    if not 0 < low <= cross <= high:
+    (low, cross), (other, high) = rows
+    if cross != other or low * high != cross * other or not 0 < low <= cross <= high:
         return None
     if may_offset and high != cross:
         return OffsetSquare(act, weight, high, low, 2 * cross)

@@ -53,7 +53,8 @@ class ByteXnor(Xnor[Neon]):
         self.per_step = counts_by_factor(self.counts)
         self.depth = PAIR // self.lanes
         self.steps = layer.words // self.depth  # Vectors under a tap.
-        self.squares = {c.weight: type(c) for c in self.counts if isinstance(c, Square)}
+        squares = [(c.weight, type(c)) for c in self.counts if isinstance(c, Square)]
+        self.squares = list(dict.fromkeys(squares))
         self.columns = layer.weight_bits + len(self.squares)
         self.at_once = min(AT_ONCE, tile.vectors)  # Others would need more registers.
         self.limit = MAX_BYTE_COUNTS // max(self.per_step.values())  # Steps.
@@ -87,7 +88,7 @@ class ByteXnor(Xnor[Neon]):
         """
         (weights,) = super().constants
         outer = weights.shape[:-3]
-        added = [self._added_plane(weights, m, kind) for m, kind in self.squares.items()]
+        added = [self._added_plane(weights, m, kind) for m, kind in self.squares]
         planes = np.stack([*np.moveaxis(weights, -2, 0), *added], axis=-2)
         at_once = self.at_once * self.lanes
         planes = planes.reshape(*outer, self.steps, self.depth, self.columns, -1, at_once)
@@ -107,7 +108,7 @@ class ByteXnor(Xnor[Neon]):
     @property
     def has_offsets(self) -> bool:
         """Whether sums of one side alone are part of the sums."""
-        return OffsetSquare in self.squares.values()
+        return bool(self._offset_squares)
 
     def _offsets(self, weights: np.ndarray) -> np.ndarray:
         """Weighted bits in which planes differ, by output channel: C y summed up."""
@@ -260,7 +261,7 @@ class ByteXnor(Xnor[Neon]):
         if isinstance(count, Single):
             return [(count.factor, low)]
         high = T.Bind(acts[count.act + 1] ^ planes[count.weight + 1])
-        column = planes[self.layer.weight_bits + list(self.squares).index(count.weight)]
+        column = planes[self.layer.weight_bits + self.squares.index((count.weight, type(count)))]
         if isinstance(count, OffsetSquare):
             mixed = self.isa.select(high, column, differing[count.act])
         else:
@@ -305,9 +306,7 @@ def byte_cover(layer: ConvLayer) -> list[Single | Square]:
 
     Offsets by pixel are the same for all groups of channels: there must be one.
     """
-    geometry = layer.geometry
-    sides = geometry.act_coefficients, geometry.weight_coefficients
-    return cover(*sides, may_offset=geometry.groups == 1)
+    return cover(layer.geometry.branch_matrix, may_offset=layer.geometry.groups == 1)
 
 
 def counts_by_factor(counts: Sequence[Single | Square]) -> dict[int, int]:

@@ -59,10 +59,11 @@ class Depthwise(PixelwiseProduct[Isa]):
 
     @staticmethod
     def applies(layer: ConvLayer, _isa: Isa) -> bool:
-        """Whether codes fit unsigned bytes, and accumulators 32 bits."""
+        """Whether it sums products, codes fit unsigned bytes, and accumulators 32 bits."""
         coefficients = layer.geometry.act_coefficients
         fits = min(coefficients) > 0 and sum(coefficients) <= MAX_BYTE
-        return is_depthwise(layer) and fits and _bound(layer) <= MAX_SUM
+        sums_products = is_depthwise(layer) and layer.geometry.is_product
+        return sums_products and fits and _bound(layer) <= MAX_SUM
 
     @staticmethod
     def lanes_of(layer: ConvLayer, isa: Isa) -> int:

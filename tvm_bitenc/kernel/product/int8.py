@@ -105,10 +105,11 @@ class Int8(PixelwiseProduct[IsaT]):
 
     @staticmethod
     def applies(layer: ConvLayer, isa: Isa) -> bool:
-        """Whether all fits bytes, and groups of channels start on multiples of four."""
+        """Whether products of bytes make it, and groups of channels start on multiples of four."""
         geometry, per_group = layer.geometry, layer.weight_codes.shape[1]
         return (
-            (geometry.groups == 1 or per_group % QUAD == 0)
+            geometry.is_product
+            and (geometry.groups == 1 or per_group % QUAD == 0)
             and min(geometry.act_coefficients) > 0
             and sum(geometry.act_coefficients) <= 255
             and byte_weights(layer, MAX_BYTE) is not None

@@ -5,7 +5,8 @@ plane, how much the planes of the activations differ from it:
 
 .. math:: t[w] = \sum_k \kappa_k\,\mathrm{popcount}(a_k \oplus w)
 
-A table is made once per pixel and serves all taps and all output channels. One byte shuffle looks
+A table is made once per pixel and serves all taps and all output channels. Where branches are no
+product, every distinct row of their matrix has a set of tables. One byte shuffle looks
 up 16 output channels in each table of a vector: neighbouring 128-bit *slots* hold the tables of
 neighbouring channels, so that a vector of tables is one plain load. The cost grows with the weight
 bits alone. Bytes are summed as long as they can't overflow, then pairs of bytes as long as those
@@ -15,7 +16,7 @@ can't, then int32; the slots are added up last.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,8 +40,9 @@ from .lut_plan import (
     Level,
     LoopPlan,
     Part,
+    Tables,
     loop_plan,
-    parts_of,
+    tables_of,
     weight_bits_of,
 )
 from .pixelwise import PixelwiseProduct
@@ -66,22 +68,22 @@ class Lut(PixelwiseProduct[Isa]):
         self.slots = isa.vector_bytes // TABLE
         self.groups = groups_of(layer, self.slots)
         self.steps = self.groups // self.slots  # Look-ups per tap.
-        self.parts = parts_of(layer.geometry.act_coefficients, self.groups)
+        self.tables = tables_of(layer.geometry, self.groups)
+        self.is_whole = layer.geometry.is_product and len(self.tables) == 1
 
     @staticmethod
     def applies(layer: ConvLayer, isa: Isa) -> bool:
-        """Whether tables don't straddle groups, and each plane is the one below times 2^n."""
+        """Whether tables don't straddle groups, nor does an entry leave its bytes.
+
+        Of a product each weight plane is the one below times 2^n; else no branch is subtracted.
+        """
         geometry, per_group = layer.geometry, layer.weight_codes.shape[1]
-        kappa = geometry.weight_coefficients
-        ratios = [high / low for low, high in itertools.pairwise(kappa)]
-        slots = isa.vector_bytes // TABLE
-        most = max(geometry.act_coefficients)
+        slots, (rows, _) = isa.vector_bytes // TABLE, geometry.table_rows
         return (
             (geometry.groups == 1 or per_group % (2 * GROUP * slots) == 0)
-            and kappa[0] == 1
-            and all(r in (1, 2, 4, 8) for r in ratios)
-            and min(geometry.act_coefficients) > 0
-            and groups_of(layer, slots) * GROUP * most <= MAX_PAIR_SUM
+            and (_doubles(geometry.weight_coefficients) or not geometry.is_product)
+            and min(map(min, rows)) >= geometry.is_product
+            and groups_of(layer, slots) * GROUP * max(map(max, rows)) <= MAX_PAIR_SUM
         )
 
     @staticmethod
@@ -93,8 +95,8 @@ class Lut(PixelwiseProduct[Isa]):
     def row_bytes(layer: ConvLayer, isa: Isa) -> int:
         """Size of a prepared input row."""
         groups = groups_of(layer, isa.vector_bytes // TABLE)
-        parts = parts_of(layer.geometry.act_coefficients, groups)
-        return padded_width(layer) * len(parts) * layer.geometry.groups * groups * TABLE
+        tables = tables_of(layer.geometry, groups)
+        return padded_width(layer) * len(tables) * layer.geometry.groups * groups * TABLE
 
     @property
     def sum_dtype(self) -> str:
@@ -113,7 +115,8 @@ class Lut(PixelwiseProduct[Isa]):
     @property
     def is_narrow(self) -> bool:
         """Whether whole sums fit 16 bits."""
-        return len(self.parts) == 1 and self.parts[0].factor == 1 and self.terms.high < MAX_PAIR_SUM
+        fits = self.terms.high < MAX_PAIR_SUM
+        return self.is_whole and self.tables[0].part.factor == 1 and fits
 
     @property
     def constants(self) -> list[np.ndarray]:
@@ -123,7 +126,7 @@ class Lut(PixelwiseProduct[Isa]):
     @property
     def prepared(self) -> tuple[str, int]:
         """Type and number of elements of a prepared pixel."""
-        return "uint8", len(self.parts) * self._all_groups * TABLE
+        return "uint8", len(self.tables) * self._all_groups * TABLE
 
     @property
     def _all_groups(self) -> int:
@@ -132,19 +135,20 @@ class Lut(PixelwiseProduct[Isa]):
     def prepare_pixel(self, words: PixelWords, target: tirx.Buffer, base: Expr) -> None:
         """Make the tables of a pixel, as many at once as a vector holds."""
         n = self.isa.vector_bytes
-        for p, part in enumerate(self.parts):
+        for p, part in enumerate(tables.part for tables in self.tables):
             for first in range(0, self._all_groups, GROUPS_PER_WORD):
                 word = first // GROUPS_PER_WORD
                 # The planes, each as the bytes of one word in every slot.
                 octets = {
                     k: T.Bind(reinterpret(vector("uint8", n), splat(words.word(k, word), n // 8)))
-                    for k in part.planes
+                    for k, kappa in zip(part.planes, part.coefficients)
+                    if kappa
                 }
                 for start in range(0, min(GROUPS_PER_WORD, self._all_groups - first), self.slots):
                     offset = (p * self._all_groups + first + start) * TABLE
-                    store(target, self._tables(octets, part, start), base + offset, n)
+                    store(target, self._entries(octets, part, start), base + offset, n)
 
-    def _tables(self, octets: Mapping[int, Expr], part: Part, start: int) -> Expr:
+    def _entries(self, octets: Mapping[int, Expr], part: Part, start: int) -> Expr:
         """Tables of neighbouring groups, from the planes of their word."""
         n = self.isa.vector_bytes
         groups = [start + lane // TABLE for lane in range(n)]
@@ -152,8 +156,9 @@ class Lut(PixelwiseProduct[Isa]):
         patterns = lane_constants([lane % TABLE * 17 for lane in range(n)], "uint8")
         mask = lane_constants([0xF0 if group % 2 else 0x0F for group in groups], "uint8")
         total = None
-        for k, kappa in zip(part.planes, part.coefficients):
-            spread = self.isa.lookup(octets[k], chosen)
+        for k, octet in octets.items():
+            kappa = part.coefficients[k - part.planes.start]
+            spread = self.isa.lookup(octet, chosen)
             count = self._popcount((spread ^ patterns) & mask)
             term = count if kappa == 1 else count * constant(kappa, "uint8", n)
             total = term if total is None else total + term
@@ -169,24 +174,24 @@ class Lut(PixelwiseProduct[Isa]):
         pixels = [
             LookupSums(self.isa, self.tile.vectors, self.is_narrow) for _ in range(tile.pixels)
         ]
-        for p, part in enumerate(self.parts):
-            self._add_part(tile, pixels, p, part)
+        for number, tables in enumerate(self.tables):
+            self._add_part(tile, pixels, number, tables)
         return [pixel.halves() for pixel in pixels]
 
     def _add_part(
-        self, tile: TileContext, pixels: list[LookupSums], number: int, part: Part
+        self, tile: TileContext, pixels: list[LookupSums], number: int, tables: Tables
     ) -> None:
         """Add the planes of the weight, highest first, with the sum doubled in between."""
-        kappa = self.layer.geometry.weight_coefficients
-        is_whole = len(self.parts) == 1
+        part, before = tables.part, 0
         plan = loop_plan(
             part, self.steps, self.slots, self.layer.kernel_size, self.is_narrow, self.tile.unroll
         )
-        for m in reversed(range(len(kappa))):
-            if m + 1 < len(kappa) and is_whole:
+        for m, kappa in reversed(tables.weight_planes):
+            if before and self.is_whole:
                 for pixel in pixels:
-                    pixel.scale(kappa[m + 1] // kappa[m])
-            factor = part.factor * (1 if is_whole else kappa[m])
+                    pixel.scale(before // kappa)
+            before = kappa
+            factor = part.factor * (1 if self.is_whole else kappa)
             self._add_plane(_Plane(tile, pixels, plan, number, m, factor))
 
     def _add_plane(self, plane: _Plane) -> None:
@@ -262,6 +267,12 @@ class _Plane:
         if level is self.plan.flush:
             for pixel in self.pixels:
                 pixel.flush(self.factor)
+
+
+def _doubles(coefficients: Sequence[int]) -> bool:
+    """Whether each coefficient is the one before times 1, 2, 4 or 8, from 1 on."""
+    ratios = [high / low for low, high in itertools.pairwise(coefficients)]
+    return coefficients[0] == 1 and all(r in (1, 2, 4, 8) for r in ratios)
 
 
 def groups_of(layer: ConvLayer, slots: int) -> int:

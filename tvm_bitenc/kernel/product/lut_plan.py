@@ -8,6 +8,7 @@ from enum import Enum
 
 import numpy as np
 
+from ...branches import BranchGeometry
 from ...encoding import planes
 from ...layer import ConvLayer
 from ..nest.tile import divisors
@@ -46,19 +47,53 @@ class Part:
         return MAX_ENTRY_SUM // self.most
 
 
+@dataclass(frozen=True)
+class Tables:
+    """A part of the tables, and the weight planes that are looked up in it.
+
+    Parameters
+    ----------
+    part : Part
+    weight_planes : tuple of (plane, factor)
+        What the entries count, times the factor of the plane, is its row of the branch matrix.
+    """
+
+    part: Part
+    weight_planes: tuple[tuple[int, int], ...]
+
+
+def tables_of(geometry: BranchGeometry, groups: int) -> list[Tables]:
+    """Tables of every distinct row of the branch matrix: of a product, one for all weight planes.
+
+    Parameters
+    ----------
+    geometry : BranchGeometry
+    groups : int
+        Tables per pixel and group of channels.
+    """
+    rows, planes = geometry.table_rows
+    readers = [
+        tuple((m, factor) for m, (number, factor) in enumerate(planes) if factor and number == i)
+        for i in range(len(rows))
+    ]
+    return [
+        Tables(part, read) for row, read in zip(rows, readers) for part in parts_of(row, groups)
+    ]
+
+
 def parts_of(coefficients: Sequence[int], groups: int) -> list[Part]:
-    """Split planes into as few parts as bytes and pairs of bytes allow."""
+    """Split planes of coefficients other than 0 into as few parts as bytes and pairs allow."""
     start, parts = 0, []
     while start < len(coefficients):
         for stop in range(len(coefficients), start, -1):
-            factor = int(np.gcd.reduce(coefficients[start:stop]))
+            factor = int(np.gcd.reduce(coefficients[start:stop])) or 1
             scaled = tuple(c // factor for c in coefficients[start:stop])
             part = Part(range(start, stop), factor, scaled)
             if 2 * part.most <= MAX_ENTRY_SUM and part.most * groups <= MAX_PAIR_SUM:
                 break
         parts.append(part)
         start = stop
-    return parts
+    return [part for part in parts if any(part.coefficients)]
 
 
 class Level(Enum):

@@ -76,6 +76,7 @@ class WideLut(PixelwiseProduct[Isa]):
             isa.has_wide_lookup
             and isa.vector_bytes == TABLE
             and (geometry.groups == 1 or per_group % WORD_BITS == 0)
+            and geometry.is_product
             and layer.weight_bits <= MAX_WEIGHT_BITS
             and min(*geometry.act_coefficients, *geometry.weight_coefficients) > 0
             and max(geometry.weight_coefficients) <= MAX_COEFFICIENT

@@ -59,9 +59,10 @@ class Xnor(PixelwiseProduct[IsaT]):
 
     @staticmethod
     def applies(layer: ConvLayer, isa: Isa) -> bool:
-        """Whether every group of channels starts a word, and counts fit where they are added up."""
+        """Whether groups of channels start a word, counts fit where they are added up, and rise."""
         per_group = layer.weight_codes.shape[1]
         counts_fit = isa.has_popcount or counts_per_factor(layer) <= MAX_BYTE_COUNTS
+        counts_fit &= not layer.geometry.has_negative_branches
         return counts_fit and (layer.geometry.groups == 1 or per_group % WORD_BITS == 0)
 
     @staticmethod
@@ -223,7 +224,7 @@ def weight_planes(layer: ConvLayer, block: int, inverted: np.ndarray | None) -> 
 
 def cover_of(layer: ConvLayer) -> list[Single | Square]:
     """Counts that cover the branches of a layer."""
-    return cover(layer.geometry.act_coefficients, layer.geometry.weight_coefficients)
+    return cover(layer.geometry.branch_matrix)
 
 
 def counts_per_factor(layer: ConvLayer) -> int:
