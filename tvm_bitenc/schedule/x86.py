@@ -185,8 +185,7 @@ def _lut_work(layer: ConvLayer, isa: Isa) -> Work:
     is_narrow = layer.geometry.is_product and len(found) == 1 and _fits_pairs(layer)
     steps, window = tables // slots, layer.kernel_size
     plans = [lut_plan.loop_plan(t.part, steps, slots, window, is_narrow, 0) for t in found]
-    # Of every weight plane that looks into a part, and all parts that it does so in.
-    in_bytes = [
+    in_bytes = [  # Of each weight plane in each part.
         plan.in_bytes(steps, window) for t, plan in zip(found, plans) for _ in t.weight_planes
     ]
     # Pixels of a tile share indices, of which a byte holds two.

@@ -2,7 +2,10 @@ import itertools
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from tvm_bitenc.branches import outer
 from tvm_bitenc.kernel.product.branch_cover import (
     OffsetSquare,
     Single,
@@ -32,31 +35,52 @@ def differing(counts, act, weight) -> int:
     return total
 
 
+def assert_covers(matrix, may_offset) -> None:
+    counts, shape = cover(matrix, may_offset), np.shape(matrix)
+    for act in itertools.product((0, 1), repeat=shape[1]):
+        for weight in itertools.product((0, 1), repeat=shape[0]):
+            branches = np.bitwise_xor.outer(weight, act) * matrix
+            assert differing(counts, act, weight) == branches.sum()
+
+
 @pytest.mark.parametrize("act_side", SIDES)
 @pytest.mark.parametrize("weight_side", SIDES)
 @pytest.mark.parametrize("may_offset", [False, True])
 def test_counts_equal_the_sum_of_all_branches(act_side, weight_side, may_offset):
-    counts = cover(act_side, weight_side, may_offset)
-    for act in itertools.product((0, 1), repeat=len(act_side)):
-        for weight in itertools.product((0, 1), repeat=len(weight_side)):
-            branches = np.bitwise_xor.outer(act, weight) * np.multiply.outer(act_side, weight_side)
-            assert differing(counts, act, weight) == branches.sum()
+    assert_covers(outer(weight_side, act_side), may_offset)
+
+
+MATRICES = st.integers(1, 4).flatmap(
+    lambda acts: st.lists(st.lists(st.integers(-2, 4), min_size=acts, max_size=acts), min_size=1)
+)
+
+
+@given(MATRICES.filter(lambda matrix: len(matrix) <= 4), st.booleans())
+def test_any_matrix_is_covered(matrix, may_offset):
+    assert_covers(matrix, may_offset)
 
 
 def test_two_by_two_planes_take_three_counts():
-    assert cover((1, 2), (1, 2)) == [Square(0, 0, high=2, low=3, mixed=4)]
+    assert cover(outer((1, 2), (1, 2))) == [Square(0, 0, high=2, low=3, mixed=4)]
+
+
+def test_a_matrix_that_is_no_product_takes_all_counts():
+    singles = [Single(0, 0, 1), Single(0, 1, 2), Single(1, 0, 2), Single(1, 1, 8)]
+    assert cover([[1, 2], [2, 8]]) == singles
+    assert cover([[1, 0], [0, 2]]) == [Single(0, 0, 1), Single(1, 1, 2)]
 
 
 def test_offsets_leave_coefficients_that_are_shared():
-    assert cover((1, 2), (1, 2), may_offset=True) == [OffsetSquare(0, 0, high=4, low=1, mixed=4)]
-    assert cover((1, 1), (1, 1), may_offset=True) == cover((1, 1), (1, 1))
+    two, ternary = outer((1, 2), (1, 2)), outer((1, 1), (1, 1))
+    assert cover(two, may_offset=True) == [OffsetSquare(0, 0, high=4, low=1, mixed=4)]
+    assert cover(ternary, may_offset=True) == cover(ternary)
 
 
 def test_ternary_values_take_two_counts():
-    assert cover((1, 1), (1, 1))[0].factors == (2, 2)
+    assert cover(outer((1, 1), (1, 1)))[0].factors == (2, 2)
 
 
 def test_planes_left_over_are_counted_alone():
-    counts = cover((1, 2, 4), (1, 2, 4))
+    counts = cover(outer((1, 2, 4), (1, 2, 4)))
     squares = [count for count in counts if isinstance(count, Square)]
     assert len(squares) == 1 and len(counts) == 6
