@@ -53,6 +53,7 @@ class Layer:
     @property
     def geometry(self) -> BranchGeometry:
         """What kernels and the accelerator know of the window and the encodings."""
+        matrix = self.window.get("branches")
         return BranchGeometry(
             self.act.integer_coefficients,
             self.weight.integer_coefficients,
@@ -61,6 +62,7 @@ class Layer:
             pads(self.window.get("padding", 0)),
             pair(self.window.get("dilation", 1)),
             self.window.get("groups", 1),
+            None if matrix is None else tuple(tuple(map(int, row)) for row in matrix),
         )
 
     def emit(self, builder: relax.BlockBuilder, x: relax.Expr) -> relax.Var:

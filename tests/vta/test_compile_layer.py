@@ -12,7 +12,7 @@ from tvm_bitenc.accelerator import Accelerator
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.errors import UnsupportedError
 from tvm_bitenc.vta import isa
-from tvm_bitenc.vta.compile_layer import compile_conv, output_of, passes_of
+from tvm_bitenc.vta.compile_layer import compile_conv, output_of
 from tvm_bitenc.vta.functional import MODULES, FunctionalSimulator
 
 ACCELERATOR = Accelerator()
@@ -115,16 +115,6 @@ def test_any_layer(random_layer, check, seed, bits, channels, out_bits, **window
     )
 
 
-def test_passes_fall_to_the_coefficient_one(random_layer, conv_layer):
-    layer = conv_layer(random_layer(0, Encoding.signed(2), Encoding.unsigned(2)))
-    assert passes_of(layer) == [
-        (1, 1, False, False),
-        (0, 1, True, True),
-        (1, 0, False, False),
-        (0, 0, True, True),
-    ]
-
-
 @pytest.mark.parametrize("order", list(permutations(MODULES)))
 @pytest.mark.parametrize("buffer, rows", [("weight", 40), ("act", 40)])
 def test_what_fits_a_buffer_but_not_its_half_is_loaded_in_between(
@@ -150,7 +140,7 @@ def test_refusals(random_layer, conv_layer):
     encodings = Encoding.signed(2), Encoding.unsigned(2)
     with pytest.raises(UnsupportedError, match="grouped"):
         compile_conv(conv_layer(random_layer(0, *encodings, groups=2)), ACCELERATOR)
-    with pytest.raises(UnsupportedError, match=r"coefficients \(1, 3\)"):
+    with pytest.raises(UnsupportedError, match=r"coefficients \[3, 6\] of its branches"):
         act = Encoding(2, 1.0, 0.0, coefficients=(1, 3))
         compile_conv(conv_layer(random_layer(0, encodings[0], act)), ACCELERATOR)
     small = conv_layer(random_layer(0, *encodings, channels=70, padding=1))

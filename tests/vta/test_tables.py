@@ -9,8 +9,9 @@ import pytest
 
 from tvm_bitenc.accelerator import Accelerator
 from tvm_bitenc.encoding import Encoding, pack, unpack
-from tvm_bitenc.vta.compile_layer import Constants, compile_conv, output_of, passes_of
+from tvm_bitenc.vta.compile_layer import Constants, compile_conv, output_of
 from tvm_bitenc.vta.functional import MODULES, FunctionalSimulator
+from tvm_bitenc.vta.passes import passes_of
 from tvm_bitenc.vta.verilator import VerilatorSimulator
 
 ACCELERATOR = Accelerator()

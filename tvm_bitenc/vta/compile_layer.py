@@ -13,6 +13,7 @@ from ..errors import UnsupportedError
 from ..layer import ConvLayer
 from . import isa
 from .functional import FACTOR_BITS, ONES_BITS
+from .passes import is_power_of_two, passes_of, planes_of
 from .program import Program
 from .stream import Stream
 from .tiling import ACCUMULATOR_BITS, Tiling, Window, tile
@@ -35,13 +36,13 @@ def compile_conv(
     Raises
     ------
     UnsupportedError
-        For groups, float steps, coefficients that Horner's rule can't reach, dynamic batches, and
-        layers that don't fit the buffers or the instructions' fields.
+        For groups, float steps, branches whose coefficients aren't powers of two, dynamic batches,
+        and layers that don't fit the buffers or the instructions' fields.
     """
     constants = Constants(layer, table)
-    _check(constants)
+    _check(constants, accelerator)
     stream = ConvStream(constants, tile(constants.window, accelerator))
-    return stream.program(layer.macs * len(constants.weight_planes) * layer.act_bits)
+    return stream.program(layer.macs * constants.branches)
 
 
 def output_of(layer: ConvLayer, accelerator: Accelerator, words: np.ndarray) -> np.ndarray:
@@ -52,31 +53,13 @@ def output_of(layer: ConvLayer, accelerator: Accelerator, words: np.ndarray) -> 
     return words.view(np.int32).reshape(*shape, -1)[..., : layer.out_channels]
 
 
-def passes_of(
-    layer: ConvLayer, weight_planes: list[int] | None = None
-) -> list[tuple[int, int, bool, bool]]:
-    """(weight plane, activation plane, shift first, count ones), highest coefficient first.
-
-    Horner's rule: before a pass of a lower coefficient all that was summed is doubled.
-    """
-    weights, acts = layer.geometry.weight_coefficients, layer.geometry.act_coefficients
-    planes = range(len(weights)) if weight_planes is None else weight_planes
-    pairs = [((weights[m] * a).bit_length() - 1, m, k) for m in planes for k, a in enumerate(acts)]
-    pairs.sort(key=lambda pair: -pair[0])
-    unit = weights.index(1)
-    passes, before = [], pairs[0][0]
-    for exponent, m, k in pairs:
-        passes.append((m, k, exponent < before, m == unit))
-        before = exponent
-    return passes
-
-
 @dataclass(frozen=True, eq=False)
 class Constants:
     """A layer as the accelerator computes it: planes that count, and constants for the others.
 
     A weight plane whose bits are all equal isn't computed. One of zeros differs from the
-    activations in their ones, and one of ones in all taps but these.
+    activations in their ones, and one of ones in all taps but these. (Where branches are no product
+    of coefficients, all planes are computed.)
 
     Parameters
     ----------
@@ -91,18 +74,31 @@ class Constants:
     @cached_property
     def weight_planes(self) -> list[int]:
         """Planes to compute; without the others, coefficients have no gap either."""
-        weights, acts = (
-            self.layer.geometry.weight_coefficients,
-            self.layer.geometry.act_coefficients,
-        )
+        geometry = self.layer.geometry
+        weights, acts = geometry.weight_coefficients, geometry.act_coefficients
+        if not geometry.is_product:
+            return planes_of(self.layer)
         kept = list(range(len(weights)))
         for plane in reversed(kept[:]):
             rest = [m for m in kept if m != plane]
             exponents = {(weights[m] * a).bit_length() for m in rest for a in acts}
             has_gap = exponents != set(range(1, len(exponents) + 1))
-            if plane != weights.index(1) and not has_gap and self._constant_bit(plane) is not None:
+            is_unit = 1 in weights and plane == weights.index(1)
+            if not is_unit and not has_gap and self._constant_bit(plane) is not None:
                 kept = rest
         return kept
+
+    @property
+    def branches(self) -> int:
+        """How many pairs of planes there are."""
+        if self.layer.geometry.is_product:
+            return len(self.weight_planes) * self.layer.act_bits
+        return self.layer.geometry.branch_count
+
+    @cached_property
+    def passes(self) -> list[tuple[int, int, bool, bool]]:
+        """See `passes_of`."""
+        return passes_of(self.layer, self.weight_planes)
 
     def _constant_bit(self, plane: int) -> int | None:
         bits = self.layer.weight_codes >> plane & 1
@@ -110,8 +106,14 @@ class Constants:
 
     @cached_property
     def _skipped(self) -> tuple[int, int]:
-        """What skipped planes add to the factor of the ones, and to all border constants."""
+        """What skipped planes add to the factor of the ones, and to all border constants.
+
+        An inverted plane differs in all taps but those in which the plane itself does.
+        """
         factor = border = 0
+        if not self.layer.geometry.is_product:
+            subtracted = sum(min(g, 0) for row in self.layer.geometry.branch_matrix for g in row)
+            return 0, -2 * self.layer.taps * subtracted
         for m, coefficient in enumerate(self.layer.geometry.weight_coefficients):
             if m in self.weight_planes:
                 continue
@@ -172,7 +174,7 @@ class Constants:
         return np.concatenate([limits[0], own, limits[1]]).astype(np.int32)[lowest]
 
 
-def _check(constants: Constants) -> None:
+def _check(constants: Constants, accelerator: Accelerator) -> None:
     layer = constants.layer
 
     def refuse(cause: str) -> None:
@@ -184,11 +186,16 @@ def _check(constants: Constants) -> None:
         refuse("it ends in float arithmetic")
     if layer.has_dynamic_batch:
         refuse("its batch isn't fixed")
-    for coefficients in (layer.geometry.weight_coefficients, layer.geometry.act_coefficients):
-        exponents = {c.bit_length() - 1 for c in coefficients if c > 0 and c & (c - 1) == 0}
-        is_horner = all(c > 0 and c & (c - 1) == 0 for c in coefficients)
-        if not is_horner or exponents != set(range(len(exponents))):
-            refuse(f"coefficients {coefficients} aren't powers of two without a gap from 1 on")
+    factors = {factor for row in layer.geometry.branch_matrix for factor in row if factor}
+    others = sorted(factor for factor in factors if not is_power_of_two(abs(factor)))
+    if others:
+        refuse(f"coefficients {others} of its branches aren't powers of two")
+    if len(constants.passes) > accelerator.pass_rows:
+        refuse(f"its branches take {len(constants.passes)} passes of {accelerator.pass_rows}")
+    counted = {act for _, act, _, counts_ones in constants.passes if counts_ones}
+    missing = {k for k, kappa in enumerate(layer.geometry.act_coefficients) if kappa} - counted
+    if constants.factor.any() and missing:
+        refuse(f"weight offsets count activation planes {sorted(missing)} otherwise than branches")
     ones = layer.taps * sum(layer.geometry.act_coefficients)
     widest = int(np.abs(constants.factor).max())
     if widest >> FACTOR_BITS - 1 or (widest and ones >> ONES_BITS):
@@ -223,7 +230,7 @@ class ConvStream(Stream):
                 shift=int(shift),
                 ones=int(ones),
             )
-            for m, k, shift, ones in passes_of(self.operands.layer, planes)
+            for m, k, shift, ones in self.operands.passes
         ]
 
     def prepare_groups(self) -> None:
@@ -235,7 +242,10 @@ class ConvStream(Stream):
     def _group(self, channels: slice) -> int:
         layer = self.operands.layer
         codes = layer.weight_codes[channels].transpose(0, 2, 3, 1)
-        words = pack(codes, layer.weight_bits)[..., self.operands.weight_planes, :]
+        numbers = np.array(self.operands.weight_planes)
+        inverted = numbers >= layer.weight_bits
+        bits = codes[..., None, :] >> numbers[:, None] % layer.weight_bits & 1 ^ inverted[:, None]
+        words = pack(bits.astype(np.uint8), 1)[..., 0, :]
         words = np.moveaxis(words, (0, 3), (4, 0))  # (plane, i, j, word, channel)
         missing = self.accelerator.channels - len(codes)
         address = self.constant(np.pad(words, [(0, 0)] * 4 + [(0, missing)]))
@@ -318,7 +328,7 @@ class ConvStream(Stream):
             param=self.half("param", self.computed),
             residual=self.half("residual", self.stores),
             residual_bits=self.layer.residual_bits,
-            passes=self.layer.weight_bits * self.layer.act_bits,
+            passes=len(self.operands.passes),
             words=self.layer.words,
             row_low=row_low,
             row_high=row_high,
