@@ -1,65 +1,47 @@
 """Layers whose branches have a matrix of coefficients, under every strategy."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tvm import relax
 
-from tvm_bitenc.branches import outer
-from tvm_bitenc.encoding import Encoding, planes
+from tests.kernel.cases import (
+    DIAGONAL,
+    OF_BITS,
+    codes_of,
+    of_branches,
+    steps_of,
+    thresholded,
+    with_matrices,
+)
+from tvm_bitenc.branches import accumulator_range, outer
+from tvm_bitenc.encoding import Encoding, accumulator_bound, planes
 from tvm_bitenc.errors import UnsupportedError
+from tvm_bitenc.kernel.product.byte_xnor import ByteXnor
+from tvm_bitenc.kernel.product.depthwise import Depthwise
+from tvm_bitenc.kernel.product.int8 import Int8
+from tvm_bitenc.kernel.product.lut import Lut
+from tvm_bitenc.kernel.product.xnor import Xnor
+from tvm_bitenc.layer import ConvLayer
 from tvm_bitenc.op import branch_conv2d
 from tvm_bitenc.op.branch import geometry_of
-from tvm_bitenc.reference import conv2d, pads, pair
+from tvm_bitenc.reference import conv2d
+from tvm_bitenc.schedule import avx2, neon, strategy_costs
 from tvm_bitenc.strategy import STRATEGIES
+from tvm_bitenc.target import load_target
 from tvm_bitenc.transform import no_lowering
 
 BITS = 8
-DIAGONAL = np.diag(2 ** np.arange(BITS))
-OF_BITS = Encoding(BITS, 1.0, 127)  # Each plane counts as 0 and 1: an offset of 1.
 SIGNS = Encoding.symmetric(BITS)
-SQUARES = np.array([[1, 2, 0], [2, 4, 0], [0, 0, 3]])  # Some planes take three counts.
-NEGATIVE = np.array([[1, -2], [0, 4]])
 
 
 @pytest.fixture(scope="session")
-def matrix_layers(random_layer):
-    """Layers with branch matrices, by what is unusual about them."""
-    w2, w3, a2, a3 = Encoding.symmetric(2), Encoding.symmetric(3), *map(Encoding.unsigned, (2, 3))
-    zeros = Encoding(3, 1.0, np.arange(16) % 5 / 2)
-    options = {
-        "bit planes of an image": (SIGNS, OF_BITS, DIAGONAL, dict(channels=3, padding=1, stride=2)),
-        "squares": (w3, a3, SQUARES, dict(channels=65, padding=1)),
-        "weight offsets": (zeros, a3, SQUARES, dict(channels=17, padding=(0, 1, 2, 3))),
-        "whole words": (w3, a3, SQUARES, dict(channels=128, kernel=1)),
-        "a row of zeros": (w2, a2, np.array([[0, 0], [1, 3]]), dict(channels=64, padding=1)),
-        "rows with a common factor": (w2, a2, np.array([[1, 2], [3, 6]]), dict(channels=8)),
-        "groups": (w2, a2, np.array([[1, 2], [2, 3]]), dict(channels=128, groups=2, padding=1)),
-        "depthwise": (SIGNS, OF_BITS, DIAGONAL, dict(channels=16, groups=16, padding=1)),
-        "subtracted": (w2, a2, NEGATIVE, dict(channels=9, dilation=2, padding=2)),
-    }
-    return {
-        name: random_layer(
-            seed, weight, act, out_channels=16, size=(5, 7), name=name, branches=matrix, **window
-        )
-        for seed, (name, (weight, act, matrix, window)) in enumerate(options.items())
-    }
-
-
-def emitted(builder, codes, layer):
-    """The layer's op on codes."""
-    return builder.emit(
-        branch_conv2d(
-            codes,
-            layer.act,
-            layer.weight_codes,
-            layer.weight,
-            strides=pair(layer.window.get("stride", 1)),
-            padding=pads(layer.window.get("padding", 0)),
-            dilation=pair(layer.window.get("dilation", 1)),
-            groups=layer.window.get("groups", 1),
-            branches=layer.window["branches"],
-            layer=layer.name,
-        )
-    )
+def layers(random_layer):
+    """See `with_matrices`."""
+    return with_matrices(random_layer)
 
 
 @pytest.fixture(scope="session")
@@ -68,12 +50,7 @@ def assert_sums(module_of, outputs_of, same):
 
     def check(layers, **options):
         codes = [layer.act_codes for layer in layers]
-        mod = module_of(
-            [c.shape for c in codes],
-            lambda builder, *xs: [emitted(builder, x, layer) for x, layer in zip(xs, layers)],
-            "uint8",
-        )
-        pairs = zip(outputs_of(mod, codes, **options), layers)
+        pairs = zip(outputs_of(of_branches(layers, module_of), codes, **options), layers)
         assert not [layer.name for y, layer in pairs if not same(y, layer.accumulators())]
 
     return check
@@ -125,8 +102,6 @@ def test_a_product_of_coefficients_is_no_matrix(random_layer):
 
 
 def _codes(layer):
-    from tvm import relax
-
     return relax.Var("codes", relax.TensorType(layer.act_codes.shape, "uint8"))
 
 
@@ -147,12 +122,85 @@ def test_matrices_that_are_refused(matrix, cause, random_layer):
         )
 
 
-def test_the_op_is_the_reference(matrix_layers, assert_sums):
-    assert_sums(list(matrix_layers.values()), pipeline=no_lowering)
+def test_the_op_is_the_reference(layers, assert_sums):
+    assert_sums(layers, pipeline=no_lowering)
 
 
 @pytest.mark.sweep(1)
 @pytest.mark.parametrize("target", ["native", "x86-64-v3"])
 @pytest.mark.parametrize("strategy", ["auto", *STRATEGIES])
-def test_every_strategy_is_exact(strategy, target, matrix_layers, assert_sums):
-    assert_sums(list(matrix_layers.values()), strategy=strategy, target=target)
+def test_every_strategy_is_exact(strategy, target, layers, assert_sums):
+    assert_sums(layers, strategy=strategy, target=target)
+
+
+def test_codes_are_exact(layers, module_of, outputs_of, same):
+    """Thresholds behind sums of branches, compared and searched."""
+    cases = [
+        (layer, *steps_of(layer, bits, is_even, seed))
+        for seed, (layer, bits, is_even) in enumerate(zip(layers, (2, 4, 1, 3), (0, 1, 0, 0)))
+    ]
+    codes = [layer.act_codes for layer, *_ in cases]
+    outputs = outputs_of(thresholded(cases, module_of), codes)
+    assert not [case[0].name for case, y in zip(cases, outputs) if not same(y, codes_of(*case))]
+
+
+def test_kernels_take_matrices_without_subtraction(layers):
+    """Counts and tables of x86 vectors and of ARM; products of integers decline."""
+    target = load_target("x86-64-v3")
+    found = {layer.name: strategy_costs(_static(layer), target).keys() for layer in layers}
+    assert found["squares"] == found["bit planes"] == {"xnor", "lut"}
+    isa, of_arm = avx2.isa_of(target), neon.isa_of(load_target("cortex-a53"))
+    for layer in layers:
+        is_whole, static = layer.name not in ("subtracted", "depthwise"), _static(layer)
+        assert Lut.applies(static, isa) == Xnor.applies(static, isa) == is_whole
+        assert ByteXnor.applies(static, of_arm) == is_whole
+        assert not any(x.applies(static, isa) for x in (Int8, Depthwise))
+
+
+def _static(layer):
+    batch, channels, height, width = layer.act_codes.shape
+    offset = np.broadcast_to(layer.weight.offset, len(layer.weight_codes))
+    shape = (batch, height, width, channels)
+    return ConvLayer(layer.name, shape, layer.weight_codes, offset, layer.geometry)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 99),
+    bits=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    offsets=st.tuples(st.integers(-3, 9), st.integers(-3, 9)),
+    largest=st.integers(1, 20),
+    window=st.sampled_from([dict(padding=1), dict(padding=(2, 0, 1, 1), stride=2), dict(groups=2)]),
+)
+def test_ranges_and_bounds_hold_any_accumulator(random_layer, seed, bits, offsets, largest, window):
+    matrix = np.random.default_rng(seed).integers(-largest, largest + 1, bits)
+    weight, act = (Encoding(b, 1.0, z / 2) for b, z in zip(bits, offsets))
+    layer = random_layer(seed, weight, act, **window, branches=matrix)
+    acc = np.moveaxis(layer.accumulators(), 1, 0).reshape(len(layer.weight_codes), -1)
+    offset = np.broadcast_to(weight.offset, len(acc))
+    geometry = replace(layer.geometry, branches=tuple(map(tuple, matrix.tolist())))
+    low, high = accumulator_range(layer.weight_codes, offset, geometry)
+    assert np.all(low <= acc.min(axis=1)) and np.all(acc.max(axis=1) <= high)
+    bound = accumulator_bound(layer.weight_codes, weight, act, matrix)
+    assert max(-low.min(), high.max()) <= bound
+
+
+@pytest.mark.slow
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    seed=st.integers(0, 999),
+    bits=st.tuples(st.integers(1, 8), st.integers(1, 8)),
+    offsets=st.tuples(st.integers(0, 9), st.integers(0, 9)),
+    channels=st.integers(1, 130),
+    least=st.sampled_from([-4, 0]),
+    strategy=st.sampled_from(["auto", *STRATEGIES]),
+    window=st.sampled_from([dict(padding=1), dict(padding=(2, 0, 1, 1), stride=2), dict(kernel=1)]),
+)
+def test_any_matrix(
+    random_layer, assert_sums, seed, bits, offsets, channels, least, strategy, window
+):
+    matrix = np.random.default_rng(seed).integers(least, 9, bits)
+    matrix.flat[0] = 1
+    weight, act = (Encoding(b, 1.0, z / 2) for b, z in zip(bits, offsets))
+    layer = random_layer(seed, weight, act, channels=channels, **window, branches=matrix)
+    assert_sums([layer], strategy=strategy)

@@ -73,21 +73,67 @@ def thresholded(cases, module_of):
     def body(builder, *codes):
         found = []
         for x, (layer, limits, direction) in zip(codes, cases):
-            acc = branch_conv2d(
-                x,
-                layer.act,
-                layer.weight_codes,
-                layer.weight,
-                strides=pair(layer.window.get("stride", 1)),
-                padding=pads(layer.window.get("padding", 0)),
-                dilation=pair(layer.window.get("dilation", 1)),
-                groups=layer.window.get("groups", 1),
-                layer=layer.name,
-            )
-            found.append(builder.emit(threshold(builder.emit(acc), limits, direction)))
+            acc = builder.emit(sum_of_branches(x, layer))
+            found.append(builder.emit(threshold(acc, limits, direction)))
         return found
 
     return module_of([layer.act_codes.shape for layer, *_ in cases], body, "uint8")
+
+
+def sum_of_branches(codes, layer):
+    """The layer's op on codes."""
+    return branch_conv2d(
+        codes,
+        layer.act,
+        layer.weight_codes,
+        layer.weight,
+        strides=pair(layer.window.get("stride", 1)),
+        padding=pads(layer.window.get("padding", 0)),
+        dilation=pair(layer.window.get("dilation", 1)),
+        groups=layer.window.get("groups", 1),
+        layer=layer.name,
+        branches=layer.window.get("branches"),
+    )
+
+
+def of_branches(layers, module_of):
+    """A module of layers on codes that ends in their accumulators."""
+    return module_of(
+        [layer.act_codes.shape for layer in layers],
+        lambda builder, *codes: [
+            builder.emit(sum_of_branches(x, layer)) for x, layer in zip(codes, layers)
+        ],
+        "uint8",
+    )
+
+
+# Of the eight planes of an image, with weights of its own for each.
+DIAGONAL = np.diag(2 ** np.arange(8))
+OF_BITS = Encoding(8, 1.0, 127)  # Each plane counts as 0 and 1: an offset of 1.
+SQUARES = np.array([[1, 2, 0], [2, 4, 0], [0, 0, 3]])  # Some planes take three counts.
+
+
+def with_matrices(random_layer):
+    """Layers whose branches are no product of coefficients."""
+    w2, a2, w3, a3 = W, Encoding.unsigned(2), Encoding.symmetric(3), A
+    w8, zeros = Encoding.symmetric(8), Encoding(3, 1.0, np.arange(16) % 5 / 2)
+    options = {
+        "bit planes": (w8, OF_BITS, DIAGONAL, dict(channels=3, padding=1, stride=2)),
+        "squares": (w3, a3, SQUARES, dict(channels=65, padding=1)),
+        "weight offsets": (zeros, a3, SQUARES, dict(channels=17, padding=(0, 1, 2, 3))),
+        "whole words": (w3, a3, SQUARES, dict(channels=128, kernel=1)),
+        "a row of zeros": (w2, a2, [[0, 0], [1, 3]], dict(channels=64, padding=1)),
+        "a common factor": (w2, a2, [[1, 2], [3, 6]], dict(channels=8)),
+        "groups": (w2, a2, [[1, 2], [2, 3]], dict(channels=128, groups=2, padding=1)),
+        "depthwise": (w8, OF_BITS, DIAGONAL, dict(channels=16, groups=16, padding=1)),
+        "subtracted": (w2, a2, [[1, -2], [0, 4]], dict(channels=9, dilation=2, padding=2)),
+    }
+    return [
+        random_layer(
+            seed, weight, act, out_channels=16, size=(5, 7), name=name, branches=matrix, **window
+        )
+        for seed, (name, (weight, act, matrix, window)) in enumerate(options.items())
+    ]
 
 
 def codes_of(layer, limits, direction):

@@ -21,6 +21,8 @@ TEXTS = [
     " to=floats:astype+multiply_add+residual offsets=0,0 threads=2",
     "conv2d 1x32x32x3->16 3x3 W8A8 stride=2,2 padding=1,1,1,1 dilation=1,1 groups=1 from=codes"
     " to=A4 offsets=0,0 threads=1",
+    "conv2d 1x32x32x3->16 3x3 W2A3 stride=2,2 padding=1,1,1,1 dilation=1,1 groups=1 from=planes"
+    " to=A4 offsets=1,0 branches=1,0,-4;0,2,0 threads=1",
 ]
 
 
@@ -49,6 +51,15 @@ def test_numbers_are_those_of_the_output():
 def test_other_text_is_refused(text):
     with pytest.raises(ValueError, match="isn't a workload"):
         parse_workload(text)
+
+
+@pytest.mark.parametrize(
+    "matrix, cause",
+    [("1,2;0,3", "no matrix of 2 rows and 3 columns"), ("0,0,0;0,0,0", "no branch")],
+)
+def test_other_matrices_are_refused(matrix, cause):
+    with pytest.raises(ValueError, match=cause):
+        parse_workload(TEXTS[-1].replace("1,0,-4;0,2,0", matrix))
 
 
 def test_keys_tell_cpus_apart():

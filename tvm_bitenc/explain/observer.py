@@ -243,7 +243,7 @@ def row_of(layer: ConvLayer) -> LayerRow:
         FLOAT_BYTES * weights,
         layer.stored_bytes if weights else 0,
         moved_bytes=moved_bytes(layer),
-        bit_operations=layer.macs // layer.copies * layer.weight_bits * layer.act_bits,
+        bit_operations=layer.macs // layer.copies * layer.geometry.branch_count,
     )
 
 

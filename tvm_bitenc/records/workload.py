@@ -11,7 +11,7 @@ from functools import lru_cache
 import tvm
 from tvm import relax
 
-from ..branches import BranchGeometry
+from ..branches import BranchGeometry, Matrix
 from ..decode import INT32_MAX
 from ..features import instructions, kernel_features
 from ..layer import ConvLayer, four_sides, height_width
@@ -21,6 +21,7 @@ from ..target import Target
 
 _NUMBER = r"[0-9]{1,10}"
 _PLANES = rf"[1-9](\({_NUMBER}(,{_NUMBER}){{0,7}}\))?"
+_ROW = rf"-?{_NUMBER}(,-?{_NUMBER}){{0,7}}"
 PATTERN = re.compile(
     rf"conv2d (?P<batch>n|{_NUMBER})x(?P<height>{_NUMBER})x(?P<width>{_NUMBER})"
     rf"x(?P<channels>{_NUMBER})->(?P<out>{_NUMBER}) (?P<kernel>{_NUMBER}x{_NUMBER})"
@@ -29,6 +30,7 @@ PATTERN = re.compile(
     rf" dilation=(?P<dilation>{_NUMBER},{_NUMBER}) groups=(?P<groups>{_NUMBER})"
     r" from=(?P<source>bytes|codes|planes) to=(?P<ending>[AB][1-8]|int32|floats:[\w+.]{1,1000})"
     rf" offsets=(?P<act_offset>-?{_NUMBER}),(?P<weight_offset>[01])"
+    rf"( branches=(?P<branches>{_ROW}(;{_ROW}){{0,7}}))?"
     rf"( copies=(?P<copies>{_NUMBER}))?"
     rf" threads=(?P<threads>{_NUMBER}|pool)"
 )
@@ -84,6 +86,7 @@ class Workload:
             f"from={self.source}",
             f"to={self.ending}",
             f"offsets={geometry.act_offset},{int(self.has_weight_offset)}",
+            *([] if geometry.branches is None else [f"branches={_matrix(geometry.branches)}"]),
             *([f"copies={self.copies}"] if self.copies > 1 else []),
             f"threads={self.threads}",
         ]
@@ -146,7 +149,8 @@ def parse_workload(text: str) -> Workload:
     if out_channels % copies:
         raise ValueError(f"{copies} copies don't divide {out_channels} channels")
     offset = int(found["act_offset"])
-    geometry = BranchGeometry(act, weight, offset, strides, padding, dilation, groups)
+    branches = _rows(found["branches"], len(weight), len(act)) if found["branches"] else None
+    geometry = BranchGeometry(act, weight, offset, strides, padding, dilation, groups, branches)
     return Workload(
         found["batch"],
         height,
@@ -176,6 +180,19 @@ def _coefficients(text: str) -> tuple[int, ...]:
     if len(found) != int(bits):
         raise ValueError(f"{text!r} has not as many coefficients as bits")
     return found
+
+
+def _matrix(rows: Matrix) -> str:
+    return ";".join(map(_numbers, rows))
+
+
+def _rows(text: str, weight_bits: int, act_bits: int) -> Matrix:
+    rows = tuple(_integers(row, -INT32_MAX) for row in text.split(";"))
+    if len(rows) != weight_bits or {len(row) for row in rows} != {act_bits}:
+        raise ValueError(f"{text!r} is no matrix of {weight_bits} rows and {act_bits} columns")
+    if not any(map(any, rows)):
+        raise ValueError(f"{text!r} leaves no branch")
+    return rows
 
 
 def _numbers(values: Iterable[int]) -> str:

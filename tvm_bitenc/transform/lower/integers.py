@@ -62,6 +62,8 @@ def _divisor(sums: relax.Expr, graph: Graph) -> int:
         planes = [call.attrs[f"{which}_coefficients"] for which in ("act", "weight")]
     elif is_call_to(call, branch_conv2d_op) or is_call_to(call, branch_dense_op):
         geometry = geometry_of(call)
+        if not geometry.is_product:
+            return 1
         offsets = [geometry.act_offset, required_constant(call.args[2])]
         planes = [geometry.act_coefficients, geometry.weight_coefficients]
     else:
