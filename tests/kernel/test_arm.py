@@ -14,7 +14,16 @@ from benchmarks import workloads
 from benchmarks.arm import run_layer
 from benchmarks.emulated import EmulatedKernel, EmulatedModule, missing_tools
 from benchmarks.workloads import Workload, random_planes
-from tests.kernel.cases import codes_of, layers_of, repeated, steps_of, thresholded, unusual
+from tests.kernel.cases import (
+    codes_of,
+    layers_of,
+    of_branches,
+    repeated,
+    steps_of,
+    thresholded,
+    unusual,
+    with_matrices,
+)
 from tests.models import randomised
 from tvm_bitenc import encoding, reference
 from tvm_bitenc.encoding import Encoding
@@ -115,6 +124,17 @@ def test_sixteen_pairs_of_bits(target, random_layer, kinds, check):
 def test_unusual_layers(target, random_layer, check):
     """Depthwise, grouped, dilated, dense and ternary ones; batches; zero points by channel."""
     check(unusual(random_layer), target)
+
+
+@SLOW
+@on("cortex-a53", "armv7-neon", "riscv64", "cortex-m4")
+def test_branch_matrices(target, random_layer, module_of, same):
+    layers, by_name = named(with_matrices(random_layer))
+    found = EmulatedModule(of_branches(layers, module_of), target, by_name).run(
+        *(layer.act_codes for layer in layers)
+    )
+    pairs = zip(layers, found.outputs, strict=True)
+    assert not [f"{x.name} {x}" for x, y in pairs if not same(y, x.accumulators())]
 
 
 @pytest.mark.slow

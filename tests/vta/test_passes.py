@@ -13,6 +13,7 @@ from tvm_bitenc.errors import UnsupportedError
 from tvm_bitenc.vta.compile_layer import compile_conv, output_of
 from tvm_bitenc.vta.functional import FunctionalSimulator
 from tvm_bitenc.vta.passes import Branch, passes_of, without_gaps
+from tvm_bitenc.vta.verilator import VerilatorSimulator
 
 ACCELERATOR = Accelerator()
 DIAGONAL = np.diag(2 ** np.arange(8))
@@ -37,11 +38,17 @@ def test_split_powers_leave_no_gap_and_the_same_sum(exponents):
         assert sum(2**b.exponent for b in found if b.weight == i) == 2**e
 
 
-def run(layer, static, planes):
+def functional(memory, count):
+    return FunctionalSimulator(ACCELERATOR, memory).run_words(0, count)
+
+
+def verilog(memory, count):
+    return VerilatorSimulator(ACCELERATOR, memory).run_words(count)
+
+
+def run(layer, static, planes, simulate=functional):
     program = compile_conv(static, ACCELERATOR)
-    words = program.run(
-        planes(layer), lambda memory, n: FunctionalSimulator(ACCELERATOR, memory).run_words(0, n)
-    )
+    words = program.run(planes(layer), simulate)
     return program, output_of(static, ACCELERATOR, words)
 
 
@@ -89,6 +96,17 @@ def test_weight_offsets_count_the_ones_of_planes(random_layer, conv_layer, expec
     assert np.array_equal(run(layer, static, planes)[1], expected(layer, static))
     with pytest.raises(UnsupportedError, match=r"count activation planes \[2\] otherwise"):
         compile_conv(conv_layer(random_layer(1, weight, act, branches=others)), ACCELERATOR)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "matrix", [[[1, -2, 0], [0, 4, -16]], [[8, 0, 0], [0, 0, 1]], [[-1, -1, -1], [-2, -2, -2]]]
+)
+def test_the_verilog(matrix, random_layer, conv_layer, expected, planes):
+    encodings = Encoding.symmetric(2), Encoding.unsigned(3)
+    layer = random_layer(0, *encodings, channels=70, padding=1, branches=matrix)
+    static = conv_layer(layer, 2)
+    assert np.array_equal(run(layer, static, planes, verilog)[1], expected(layer, static))
 
 
 def test_other_coefficients_are_refused(random_layer, conv_layer):

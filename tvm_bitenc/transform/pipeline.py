@@ -16,6 +16,7 @@ from ..records.file import NO_RECORDS, Records
 from ..target import Target
 from ..vta.codegen import run_codegen
 from .as_conv2d import AsConv2d
+from .bit_planes import BitPlanes
 from .canonicalize import Canonicalize
 from .channels_last import ChannelsLast
 from .codes import Codes
@@ -184,6 +185,7 @@ def default_pipeline(
             Phase(
                 "integers: sums of branches in place of float arithmetic",
                 (
+                    BitPlanes(),  # convolutions of an image's bit planes -> sums of branches
                     Lower(),  # layers of two quantized tensors -> sums of {-1,+1} branches
                     LowerPool(),  # average pooling of codes -> sums of codes
                     Codes(),  # arithmetic between quantized tensors -> tables of codes

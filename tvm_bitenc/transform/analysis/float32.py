@@ -77,6 +77,8 @@ _TURNING: dict[str, Callable[..., np.ndarray]] = {
     "relax.less": np.less,
     "relax.less_equal": np.less_equal,
     "relax.where": np.where,
+    "relax.not_equal": np.not_equal,
+    "relax.logical_and": np.logical_and,
 }
 
 # Every op here is exact in IEEE 754. Sigmoid, tanh, exp and the like aren't: their last bits depend
