@@ -55,10 +55,11 @@ def _expand(call: relax.Call, graph: Graph) -> relax.Expr | None:
         graph.emit(_plane(call.args[0], k)) for k in range(len(geometry.act_coefficients))
     ]
     terms = []
-    for kappa_a, act_plane in zip(geometry.act_coefficients, act_planes):
-        for m, kappa_w in enumerate(geometry.weight_coefficients):
+    columns = zip(*geometry.branch_matrix)
+    for kappa_a, act_plane, column in zip(geometry.act_coefficients, act_planes, columns):
+        for m, factor in enumerate(column):
             weight_plane = (weight_codes >> m) & 1
-            terms.append((kappa_a * kappa_w, _branch(call, act_plane, weight_plane)))
+            terms.append((factor, _branch(call, act_plane, weight_plane)))
         if np.any(offset):  # o_w times the sum of v_a: a branch whose weights are all +1.
             scaled = (kappa_a * offset).reshape(-1, *[1] * (weight_codes.ndim - 2))
             terms.append((scaled, _branch(call, act_plane, np.ones_like(weight_codes))))

@@ -56,6 +56,11 @@ KINDS = {
         Encoding(2, 1.0, np.arange(8) / 2),
         {"padding": (1, 0, 2, 1), "stride": (2, 1), "groups": 2},
     ),
+    "a branch matrix": (
+        Encoding(2, 1.0, 0.5),
+        Encoding(2, 1.0, np.arange(8) / 2),
+        {"padding": 1, "branches": [[1, 0], [-3, 2]]},
+    ),
 }
 
 
@@ -77,6 +82,7 @@ def test_ops_are_sums_of_one_bit_ops(
                 strides=window.get("stride", (1, 1)),
                 padding=pads(window.get("padding", 0)),
                 groups=window.get("groups", 1),
+                branches=window.get("branches"),
             )
         )
 

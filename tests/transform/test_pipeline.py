@@ -66,7 +66,11 @@ def network(random_layer, module_of):
         divided = builder.emit(op.round(builder.emit(op.divide(y, const(4)))))
         spelt = builder.emit(op.multiply(builder.emit(op.clip(divided, 0, 7)), const(4)))
         again = builder.emit(quantize(spelt, Encoding.unsigned(2, 8.0)))
-        return [y, shortcut, spelt, again, summed, pooled]
+        halves = builder.emit(op.floor(builder.emit(op.divide(x, const(2)))))
+        bits = builder.emit(op.floor_mod(halves, const(2)))
+        signs = quantize(const(rng.choice([-1, 1], (4, 3, 1, 1))), Encoding.symmetric(1, 2.0))
+        of_bits = builder.emit(op.nn.conv2d(bits, builder.emit(signs)))
+        return [y, shortcut, spelt, again, summed, pooled, of_bits]
 
     return module_of([first.act_codes.shape], body), first.input
 
@@ -133,7 +137,7 @@ def test_every_pass_is_shown_before_and_after():
 def test_places(network):
     pipeline = default_pipeline(native_target())
     fold, lower = (pipeline.passes[pipeline.names.index(f"bitenc.{n}")] for n in ("Fold", "Lower"))
-    assert pipeline.insert_after("bitenc.Codes", fold).names[6:8] == ["bitenc.Fold"] * 2
+    assert pipeline.insert_after("bitenc.Codes", fold).names[7:9] == ["bitenc.Fold"] * 2
     assert pipeline.insert_before("bitenc.Canonicalize", lower, fold).names[:3] == [
         "bitenc.Lower",
         "bitenc.Fold",
@@ -152,7 +156,7 @@ def test_phases_are_listed_with_their_passes():
     assert lines[0] == phases[0] and len(phases) == 4
     alone = Pipeline([Fold(), *default_pipeline(native_target()).parts])
     assert alone.names == ["bitenc.Fold", *PASSES]
-    assert alone.until("bitenc.Lower").names == ["bitenc.Fold", *PASSES[:3]]
+    assert alone.until("bitenc.Lower").names == ["bitenc.Fold", *PASSES[:4]]
 
 
 def test_observe_sees_the_module_in_front_of_each_pass(network, ops_of):

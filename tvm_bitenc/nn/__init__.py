@@ -1,5 +1,6 @@
 """Quantization-aware training in PyTorch: the paper's quantizers, layers and routes (no TVM)."""
 
+from .bit_planes import BitPlaneConv2d
 from .initialize import init_from
 from .layers import QActivation, QConv1d, QConv2d, QLinear
 from .matmul import QMatMul
@@ -9,6 +10,7 @@ from .quantizers import hard_relu, hard_tanh, mbn, mbn_planes, q_k
 from .transposed import QConvTranspose1d, QConvTranspose2d
 
 __all__ = [
+    "BitPlaneConv2d",
     "DigitsCNN",
     "QActivation",
     "QConv1d",

@@ -30,7 +30,6 @@ import tvm
 from tvm import relax
 
 from ..encoding import Encoding, accumulator_bound, along, check_accumulator
-from ..errors import UnsupportedError
 from ..layer import four_sides, height_width
 from ..op.branch import branch_conv2d
 from ..op.quantize import encoding_of, quantize_op
@@ -45,6 +44,8 @@ from .rewrite import Graph, rewrite_calls
 from .visit import visit_calls
 
 ADD, CONV2D = "relax.add", "relax.nn.conv2d"
+MAX_DIVISOR = 16  # Of the least coefficient: 2, 2 and 3 are integers times 1.
+MAX_SUM = 1 << 16  # Of coefficients.
 ZERO = relax.const(np.float32(0))
 SCALED: dict[str, Callable] = {"relax.multiply": np.multiply, "relax.divide": np.divide}
 
@@ -71,35 +72,37 @@ class BitPlanes:
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         """Rewrite the module."""
-        sums = _sums(mod)
-        if not sums:
-            return mod
-        return rewrite_calls(
-            mod, lambda call, graph: _lowered(call, graph) if graph.var in sums else None
-        )
+        layers = _layers(mod)
+
+        def rewrite(_call: relax.Call, graph: Graph) -> relax.Expr | None:
+            return layers[graph.var].emitted(graph) if graph.var in layers else None
+
+        return rewrite_calls(mod, rewrite) if layers else mod
 
 
-def _sums(mod: tvm.IRModule) -> set[relax.Var]:
-    """Sums of bit planes' convolutions, but those that are part of another one.
+def _layers(mod: tvm.IRModule) -> dict[relax.Var, _Layer]:
+    """Layers by the sums that they are, but for sums that only make part of another one.
 
     What scales a whole sum stays float arithmetic.
     """
-    ends: set[relax.Var] = set()
+    ends: dict[relax.Var, tuple[relax.Call, Graph]] = {}
     parts: set[relax.Var] = set()
 
     def note(call: relax.Call, graph: Graph) -> None:
         if op_name(call) not in SCALED and graph.var is not None and _terms(call, graph):
-            ends.add(graph.var)
+            ends[graph.var] = call, graph
             if op_name(call) == ADD:
                 parts.update((graph.var, *_summed(call, graph)))
 
     visit_calls(mod, note)
-    wanted: set[relax.Var] = set()
+    found: dict[relax.Var, _Layer] = {}
     for function in mod.functions.values():
         if ends and isinstance(function, relax.Function):
             readers = readers_of(function)
-            wanted |= {var for var in ends if not parts.issuperset(readers.get(var, []))}
-    return wanted
+            wanted = [var for var in ends if not parts.issuperset(readers.get(var, []))]
+            layers = ((var, _layer(*ends[var])) for var in wanted)
+            found |= {var: layer for var, layer in layers if layer is not None}
+    return found
 
 
 def _summed(call: relax.Call, graph: Graph) -> Iterator[relax.Var]:
@@ -185,24 +188,17 @@ def _same_layer(a: Term, b: Term) -> bool:
     )
 
 
-def _lowered(call: relax.Call, graph: Graph) -> relax.Expr | None:
+def _layer(call: relax.Call, graph: Graph) -> _Layer | None:
     """Return a sum as a layer, None where its coefficients are no integers of few branches."""
     terms = sorted(_terms(call, graph), key=lambda term: term.plane.low)
-    if not terms or len(terms) > MAX_BITS:
+    if len(terms) > MAX_BITS:
         return None
-    codes, factors = zip(*(_weight(term, graph) for term in terms))
-    found = _coefficients(np.stack(factors))
+    codes, factors = map(np.stack, zip(*(_weight(term, graph) for term in terms)))
+    found = _coefficients(factors)
     if found is None:
         return None
-    coefficients, scale = found
-    signs = np.sign(np.stack(factors)).reshape(len(terms), -1, 1, 1, 1)
-    bits = np.where(signs < 0, 1 - np.stack(codes), codes).astype(np.uint8)
-    layer = _Layer(terms, bits, coefficients)
-    acc = layer.emitted(graph)
-    real = graph.emit(relax.op.astype(acc, "float32"))
-    scale = (scale / 2).astype(np.float32)
-    scale = scale[0] if np.all(scale == scale[0]) else along(scale, 4, 1)
-    return relax.op.multiply(real, relax.const(scale, "float32"))
+    bits = np.where(factors[..., None, None, None] < 0, 1 - codes, codes).astype(np.uint8)
+    return _Layer(layer_name(terms[0].convolution, graph), terms, bits, *found)
 
 
 def _weight(term: Term, graph: Graph) -> tuple[np.ndarray, np.ndarray]:
@@ -220,12 +216,14 @@ def _coefficients(factors: np.ndarray) -> tuple[tuple[int, ...], np.ndarray] | N
     factors : ndarray of float64, shape (terms, out_channels)
     """
     magnitude = np.abs(factors)
-    scale = magnitude.min(axis=0)
-    multiples = magnitude / scale
-    integers = np.rint(multiples[:, 0])
-    if not np.array_equal(multiples, np.broadcast_to(integers[:, None], multiples.shape)):
-        return None
-    return tuple(map(int, integers)), scale
+    least = magnitude.min(axis=0)
+    for divisor in range(1, MAX_DIVISOR + 1):
+        multiples = magnitude * divisor / least
+        integers = np.rint(multiples[:, :1])
+        if np.array_equal(multiples, np.broadcast_to(integers, multiples.shape)):
+            coefficients = tuple(map(int, integers[:, 0]))
+            return (coefficients, least / divisor) if sum(coefficients) <= MAX_SUM else None
+    return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,29 +232,28 @@ class _Layer:
 
     Parameters
     ----------
+    name : str
     terms : sequence of Term
         By rising planes.
     bits : ndarray of uint8, shape (terms, out_channels, in_channels / groups, height, width)
     coefficients : tuple of int
+    scale : ndarray of float64, shape (out_channels,)
     """
 
+    name: str
     terms: Sequence[Term]
     bits: np.ndarray
     coefficients: tuple[int, ...]
+    scale: np.ndarray
 
-    def emitted(self, graph: Graph) -> relax.Var:
-        """Accumulators: twice the sum."""
-        call, plane = self.terms[0].convolution, self.terms[0].plane
-        name, attrs = layer_name(call, graph), call.attrs
-        act_bits = self.terms[-1].plane.low + 1
+    def emitted(self, graph: Graph) -> relax.Call:
+        """The sum: half of the accumulators, scaled."""
+        attrs, act_bits = self.terms[0].convolution.attrs, self.terms[-1].plane.low + 1
         weight_codes, weight_encoding, act, branches = self._operands(act_bits)
-        try:
-            bound = accumulator_bound(weight_codes, weight_encoding, act, branches)
-            check_accumulator(bound, name)
-        except UnsupportedError as error:
-            raise type(error)(f"conv2d of layer {name!r}", error.cause, error.cure) from None
+        bound = accumulator_bound(weight_codes, weight_encoding, act, branches)
+        check_accumulator(bound, f"conv2d of layer {self.name!r}")
         acc = branch_conv2d(
-            _codes(plane, act_bits, graph),
+            _codes(self.terms[0].plane, act_bits, graph),
             act,
             weight_codes,
             weight_encoding,
@@ -264,10 +261,13 @@ class _Layer:
             padding=four_sides(attrs.padding),
             dilation=height_width(attrs.dilation),
             groups=int(attrs.groups),
-            layer=name,
+            layer=self.name,
             branches=branches,
         )
-        return graph.emit(acc)
+        real = graph.emit(relax.op.astype(graph.emit(acc), "float32"))
+        scale = (self.scale / 2).astype(np.float32)
+        scale = scale[0] if np.all(scale == scale[0]) else along(scale, 4, 1)
+        return relax.op.multiply(real, relax.const(scale, "float32"))
 
     def _operands(self, act_bits: int) -> tuple[np.ndarray, Encoding, Encoding, np.ndarray | None]:
         """Weight codes and their encoding, that of the activations, and the branch matrix."""
