@@ -12,7 +12,7 @@ import tvm_bitenc as be
 from tests.models import randomised
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.errors import LibraryError, UnsupportedError
-from tvm_bitenc.nn import QLinear
+from tvm_bitenc.nn import BitPlaneConv2d, QLinear
 from tvm_bitenc.nn.models import DigitsCNN
 
 MACHINES = ["native", "aarch64", "armv7-neon"]
@@ -60,6 +60,15 @@ def test_outputs_of_every_kind(made, module_of, same):
     expected = [x + y, x + y, x, fixed, (x * y).ravel(), x > y, x.max()]
     assert len(outputs) == len(expected)
     assert all(same(got, np.asarray(want)) for got, want in zip(outputs, expected))
+
+
+@pytest.mark.sweep(1)
+def test_bit_planes_of_an_image(made, same):
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(BitPlaneConv2d(3, 16, 3, padding=1), torch.nn.ReLU()).eval()
+    x = torch.randint(0, 256, (1, 3, 9, 7)).to(torch.uint8)
+    bundle = made(be.from_torch(model, (x,)))
+    assert same(bundle(x.numpy())[0], model(x).detach().numpy())
 
 
 THREADS = r"""
