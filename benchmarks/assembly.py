@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import tvm
 
+from tvm_bitenc.branches import outer
 from tvm_bitenc.kernel.product.branch_cover import cover
 from tvm_bitenc.target import load_target
 
@@ -96,8 +97,8 @@ def instructions(workload: Workload, bits: tuple[int, int], target: str, strateg
 
 def counts(weight_bits: int, act_bits: int) -> int:
     """How many vectors of bits are counted for all branches of as many products."""
-    sides = ([2**bit for bit in range(bits)] for bits in (act_bits, weight_bits))
-    return sum(len(count.factors) for count in cover(*sides))
+    sides = ([2**bit for bit in range(bits)] for bits in (weight_bits, act_bits))
+    return sum(len(count.factors) for count in cover(outer(*sides)))
 
 
 def assembly(workload: Workload, bits: tuple[int, int], target: str, strategy: str) -> str:

@@ -10,6 +10,7 @@ PACKAGE = TESTS.parent / "tvm_bitenc"
 # Files of the package whose name no test file bears: which test covers them.
 COVERED = {
     "te/intrinsic": "te/test_elementary",
+    "transform/bit_planes/terms": "transform/test_bit_planes",
     "transform/analysis/code_steps": "kernel/epilogue/test_computed",
     "accelerator": "vta/test_rtl",
     "cli/bench": "cli/test_compile",

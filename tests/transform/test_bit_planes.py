@@ -203,7 +203,6 @@ def test_infinity_and_nan_have_code_0(module_of, outputs_of, same):
 LEFT = {
     "factors that are no integers": lambda b, x: summed(b, x, [0, 1], [1, 2**0.5]),
     "factors beyond all sums": lambda b, x: summed(b, x, [0, 1], [1, 2**17]),
-    "nine terms": lambda b, x: summed(b, x, [*range(8), 0], [2**i for i in range(9)]),
     "other windows": lambda b, x: b.emit(
         op.add(summed(b, x, [0], [1], padding=1), summed(b, x, [1], [2], padding=2, dilation=2))
     ),
@@ -220,6 +219,21 @@ def test_what_is_no_one_layer(body, module_of, outputs_of, same):
     assert all(len(geometry.branch_matrix) == 1 for _, geometry in found)
     (expected,), (y,) = (outputs_of(mod, [IMAGE], **o) for o in ({"pipeline": no_lowering}, {}))
     assert same(y, expected)
+
+
+def test_of_nine_terms_eight_are_a_layer(module_of):
+    mod = module_of([IMAGE.shape], lambda b, x: summed(b, x, [*range(8), 0], [1] * 9))
+    found = layers_in(BitPlanes()(mod))
+    assert sorted(len(geometry.branch_matrix) for _, geometry in found) == [1, 8]
+
+
+def test_planes_of_two_images_are_no_sum(module_of):
+    def body(b, x, y):
+        joined = b.emit(op.concat([plane(b, x, 0), plane(b, y, 1)], 1))
+        signs = relax.const(np.ones((4, 8, 3, 3), np.float32))
+        return b.emit(op.nn.conv2d(joined, b.emit(quantize(signs, SIGN))))
+
+    assert not layers_in(BitPlanes()(module_of([IMAGE.shape] * 2, body)))
 
 
 def test_sums_beyond_int32_are_refused(module_of):

@@ -22,48 +22,29 @@ round to 0. NaN has code 0, as everywhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import tvm
 from tvm import relax
 
-from ..encoding import Encoding, accumulator_bound, along, check_accumulator
-from ..layer import four_sides, height_width
-from ..op.branch import branch_conv2d
-from ..op.quantize import encoding_of, quantize_op
-from ..op.registration import is_call_to
-from .analysis.bits import MAX_BITS, Bits, bits_of
-from .analysis.dag import once_per_variable
-from .analysis.float32 import evaluate, op_name
-from .analysis.readers import readers_of
-from .lower.operands import encoder_of, layer_name, weight, weight_quantizer
-from .lower.reasons import LAYOUTS
-from .rewrite import Graph, rewrite_calls
-from .visit import visit_calls
+from ...encoding import Encoding, accumulator_bound, along, check_accumulator
+from ...layer import four_sides, height_width
+from ...op.branch import branch_conv2d
+from ...op.quantize import encoding_of, quantize_op
+from ...op.registration import is_call_to
+from ..analysis.bits import MAX_BITS, Bits
+from ..analysis.float32 import op_name
+from ..analysis.readers import readers_of
+from ..lower.operands import encoder_of, layer_name
+from ..rewrite import Graph, rewrite_calls
+from ..visit import visit_calls
+from .terms import CONV2D, SCALED, Term, parts_of, terms_of_call
 
-ADD, CONV2D = "relax.add", "relax.nn.conv2d"
 MAX_DIVISOR = 16  # Of the least coefficient: 2, 2 and 3 are integers times 1.
 MAX_SUM = 1 << 16  # Of coefficients.
 ZERO = relax.const(np.float32(0))
-SCALED: dict[str, Callable] = {"relax.multiply": np.multiply, "relax.divide": np.divide}
-
-
-@dataclass(frozen=True, eq=False)
-class Term:
-    """One convolution of a sum.
-
-    Parameters
-    ----------
-    plane : Bits
-    convolution : relax.Call
-    factor : ndarray of float64, shape () or (out_channels,)
-    """
-
-    plane: Bits
-    convolution: relax.Call
-    factor: np.ndarray
 
 
 @tvm.transform.module_pass(opt_level=0, name="bitenc.BitPlanes")
@@ -85,127 +66,39 @@ def _layers(mod: tvm.IRModule) -> dict[relax.Var, _Layer]:
 
     What scales a whole sum stays float arithmetic.
     """
-    ends: dict[relax.Var, tuple[relax.Call, Graph]] = {}
+    layers: dict[relax.Var, _Layer] = {}
     parts: set[relax.Var] = set()
 
     def note(call: relax.Call, graph: Graph) -> None:
-        if op_name(call) not in SCALED and graph.var is not None and _terms(call, graph):
-            ends[graph.var] = call, graph
-            if op_name(call) == ADD:
-                parts.update((graph.var, *_summed(call, graph)))
+        if op_name(call) in SCALED or graph.var is None:
+            return
+        layer = _layer(terms_of_call(call, graph), graph)
+        if layer is not None:
+            layers[graph.var] = layer
+            if op_name(call) != CONV2D:
+                parts.update((graph.var, *parts_of(call, graph)))
 
     visit_calls(mod, note)
-    found: dict[relax.Var, _Layer] = {}
+    wanted: dict[relax.Var, _Layer] = {}
     for function in mod.functions.values():
-        if ends and isinstance(function, relax.Function):
+        if layers and isinstance(function, relax.Function):
             readers = readers_of(function)
-            wanted = [var for var in ends if not parts.issuperset(readers.get(var, []))]
-            layers = ((var, _layer(*ends[var])) for var in wanted)
-            found |= {var: layer for var, layer in layers if layer is not None}
-    return found
+            ends = (var for var in layers if not parts.issuperset(readers.get(var, [])))
+            wanted |= {var: layers[var] for var in ends}
+    return wanted
 
 
-def _summed(call: relax.Call, graph: Graph) -> Iterator[relax.Var]:
-    """Variables that a sum is made of, down to its convolutions."""
-    for argument in call.args:
-        definition = graph.definition(argument)
-        if isinstance(argument, relax.Var) and op_name(definition) in (ADD, CONV2D, *SCALED):
-            yield argument
-            yield from () if op_name(definition) == CONV2D else _summed(definition, graph)
-
-
-def _operands(expr: relax.Expr, graph: Graph) -> Sequence[relax.Expr]:
-    call = graph.definition(expr)
-    return list(call.args) if op_name(call) in (ADD, *SCALED) else ()
-
-
-@once_per_variable(_operands)
-def terms_of(expr: relax.Expr, graph: Graph) -> tuple[Term, ...]:
-    """Convolutions of bit planes whose sum an expression is; empty if it is none."""
-    call = graph.definition(expr)
-    return _terms(call, graph) if isinstance(call, relax.Call) else ()
-
-
-def _terms(call: relax.Call, graph: Graph) -> tuple[Term, ...]:
-    if op_name(call) == CONV2D:
-        return _of_convolution(call, graph)
-    if op_name(call) in SCALED:
-        value = evaluate(call.args[1], graph)
-        terms = terms_of(call.args[0], graph) if value is not None else ()
-        factor = None if value is None else _factor(value, call)
-        if factor is None or not np.all(np.isfinite(factor) & (factor != 0)):
-            return ()
-        scaled = SCALED[op_name(call)]
-        return tuple(replace(term, factor=scaled(term.factor, factor)) for term in terms)
-    if op_name(call) != ADD:
-        return ()
-    left, right = (terms_of(argument, graph) for argument in call.args)
-    if left and right:
-        return (*left, *right) if _same_layer(left[0], right[0]) else ()
-    zero = evaluate(call.args[1 if left else 0], graph)
-    return (left or right) if zero is not None and zero.ndim == 0 and zero == 0 else ()
-
-
-def _factor(value: np.ndarray, call: relax.Call) -> np.ndarray | None:
-    """A constant as a number, or as one number of each output channel, float64."""
-    channels = int(call.ty.shape[1]) if len(call.ty.shape) == 4 else 0
-    if value.size == 1:
-        return value.reshape(()).astype(np.float64)
-    is_by_channel = value.shape[-3:] == (channels, 1, 1) and value.size == channels
-    return value.reshape(-1).astype(np.float64) if is_by_channel else None
-
-
-def _of_convolution(call: relax.Call, graph: Graph) -> tuple[Term, ...]:
-    layouts = str(call.attrs.data_layout), str(call.attrs.kernel_layout)
-    quantizer = weight_quantizer(call, graph)
-    if layouts != LAYOUTS[CONV2D] or quantizer is None:
-        return ()
-    encoding = encoding_of(quantizer)
-    if encoding.bits != 1 or np.any(encoding.offset):
-        return ()
-    image, factor = graph.definition(call.args[0]), np.ones(())
-    expr = call.args[0]
-    if op_name(image) == "relax.multiply" and (value := evaluate(image.args[1], graph)) is not None:
-        expr, factor = image.args[0], value.astype(np.float64)
-    plane = bits_of(expr, graph)
-    if plane is None or not plane.is_plane or plane.low >= MAX_BITS or factor.size != 1:
-        return ()
-    return (Term(plane, call, factor.reshape(())),) if factor != 0 else ()
-
-
-def _same_layer(a: Term, b: Term) -> bool:
-    """Whether convolutions are of planes of one image, under one window."""
-    sources = [(term.plane.source, term.plane.cast) for term in (a, b)]
-    windows = [
-        [str(term.convolution.attrs[name]) for name in ("strides", "padding", "dilation", "groups")]
-        + [str(term.convolution.args[1].ty.shape)]
-        for term in (a, b)
-    ]
-    return (
-        sources[0][0].same_as(sources[1][0])
-        and sources[0][1] == sources[1][1]
-        and (windows[0] == windows[1])
-    )
-
-
-def _layer(call: relax.Call, graph: Graph) -> _Layer | None:
+def _layer(found: Sequence[Term], graph: Graph) -> _Layer | None:
     """Return a sum as a layer, None where its coefficients are no integers of few branches."""
-    terms = sorted(_terms(call, graph), key=lambda term: term.plane.low)
-    if len(terms) > MAX_BITS:
+    terms = sorted(found, key=lambda term: term.plane.low)
+    if not 0 < len(terms) <= MAX_BITS:
         return None
-    codes, factors = map(np.stack, zip(*(_weight(term, graph) for term in terms)))
-    found = _coefficients(factors)
-    if found is None:
+    codes, factors = map(np.stack, zip(*(term.weights(graph) for term in terms)))
+    coefficients = _coefficients(factors)
+    if coefficients is None:
         return None
     bits = np.where(factors[..., None, None, None] < 0, 1 - codes, codes).astype(np.uint8)
-    return _Layer(layer_name(terms[0].convolution, graph), terms, bits, *found)
-
-
-def _weight(term: Term, graph: Graph) -> tuple[np.ndarray, np.ndarray]:
-    """Codes of one bit, and the factor of each output channel's sum of signs, float64."""
-    codes, encoding = weight(term.convolution, graph, out_axis=0)
-    factor = term.factor * encoding.scale.astype(np.float64) / 2
-    return codes, np.broadcast_to(factor, len(codes))
+    return _Layer(layer_name(terms[0].convolution, graph), terms, bits, *coefficients)
 
 
 def _coefficients(factors: np.ndarray) -> tuple[tuple[int, ...], np.ndarray] | None:
@@ -260,7 +153,7 @@ class _Layer:
             strides=height_width(attrs.strides),
             padding=four_sides(attrs.padding),
             dilation=height_width(attrs.dilation),
-            groups=int(attrs.groups),
+            groups=self.terms[0].groups,
             layer=self.name,
             branches=branches,
         )
