@@ -192,6 +192,19 @@ def test_a_sum_that_is_read_twice_is_a_layer_for_each_reader(module_of):
     assert sorted(len(geometry.branch_matrix) for _, geometry in found) == [2, 3]
 
 
+def test_quantized_images_have_their_codes(module_of, outputs_of, ops_of, same):
+    def body(b, x):
+        image = b.emit(quantize(x, Encoding.unsigned(8)))
+        return summed(b, image, range(8), 2 ** np.arange(8), padding=1)
+
+    mod = module_of([IMAGE.shape], body)
+    found = ops_of(BitPlanes()(mod))
+    assert "bitenc.encode" in found and "relax.floor" not in found
+    image = IMAGE + np.float32(0.25)
+    (y,) = outputs_of(mod, [image])
+    assert same(y, expected_sum(IMAGE, range(8), 2 ** np.arange(8), 0, padding=1))
+
+
 def test_infinity_and_nan_have_code_0(module_of, outputs_of, same):
     mod = module_of([IMAGE.shape], lambda b, x: summed(b, x, [0, 7], [1, 128], padding=1))
     image, zero = IMAGE.copy(), IMAGE.copy()

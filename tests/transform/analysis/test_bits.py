@@ -22,7 +22,7 @@ def asked(module_of, body, dtype="float32"):
 
     mod = module_of([(2, 3)], lambda b, x: b.emit(op.astype(body(b, x), "bool")), dtype)
     visit_calls(mod, note)
-    return found[0]
+    return found[-1]
 
 
 def const(value, dtype="float32"):
@@ -68,7 +68,23 @@ def test_casts(module_of):
     assert asked(module_of, body, "uint8").cast == ""  # Wider integers have the same bits.
 
 
+def test_casts_keep_what_types_hold(module_of):
+    def body(mask, dtype):
+        return lambda b, x: b.emit(
+            op.astype(b.emit(op.bitwise_and(x, const(mask, "int32"))), dtype)
+        )
+
+    assert asked(module_of, body(255, "float32"), "int32").count == 8
+    assert asked(module_of, body(127, "int8"), "int32").count == 7
+    assert asked(module_of, body(1, "float32"), "int32").is_plane
+    assert asked(module_of, body(255, "int8"), "int32").source.name != "x0"
+    as_bool = body(3, "bool")
+    three = asked(module_of, lambda b, x: b.emit(op.astype(as_bool(b, x), "int32")), "int32")
+    assert three.source.name != "x0"
+
+
 NO_PLANES = {
+    "beyond the lowest bit": lambda b, x: remainder(b, floor_of(b, x, 0.5), 4),
     "not floored": lambda b, x: remainder(b, b.emit(op.divide(x, const(4))), 2),
     "other modulus": lambda b, x: remainder(b, floor_of(b, x, 2), 3),
     "C's remainder": lambda b, x: b.emit(op.mod(floor_of(b, x, 2), const(2))),

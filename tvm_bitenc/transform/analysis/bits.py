@@ -51,8 +51,8 @@ class Bits:
         return self.is_whole and self.count == 1
 
     def shifted(self, places: int) -> Bits | None:
-        """Divided by 2^places, or None where no bit is left."""
-        if self.count is not None and not 0 <= places < self.count:
+        """Divided by 2^places, or None where no bit is left, or none of its own is the lowest."""
+        if places < 0 or (self.count is not None and places >= self.count):
             return None
         count = None if self.count is None else self.count - places
         return replace(self, low=self.low + places, count=count)
@@ -121,8 +121,7 @@ def _floor(call: relax.Call, graph: Graph) -> Bits | None:
 
 def _floor_mod(call: relax.Call, graph: Graph) -> Bits | None:
     bits, count = bits_of(call.args[0], graph), _exponent(call.args[1], graph)
-    is_known = bits is not None and bits.is_whole and count
-    return bits.lowest(count) if is_known and bits and count else None
+    return bits.lowest(count) if bits and bits.is_whole and count else None
 
 
 def _bitwise_and(call: relax.Call, graph: Graph) -> Bits | None:
@@ -134,7 +133,7 @@ def _bitwise_and(call: relax.Call, graph: Graph) -> Bits | None:
 
 def _right_shift(call: relax.Call, graph: Graph) -> Bits | None:
     bits, places = bits_of(call.args[0], graph), _scalar(call.args[1], graph)
-    return None if bits is None or places is None else bits.shifted(int(places))
+    return bits.shifted(int(places)) if bits and places is not None else None
 
 
 def _where(call: relax.Call, graph: Graph) -> Bits | None:
@@ -174,14 +173,19 @@ def _astype(call: relax.Call, graph: Graph) -> Bits | None:
     bits, dtype = bits_of(call.args[0], graph), str(call.attrs.dtype)
     if bits is None:
         return None
-    if bits.is_whole and bits.count is not None and bits.count < MAX_BITS:
-        return bits  # Every type holds them.
-    if bits.is_whole and str(call.args[0].ty.dtype) == "uint8" and dtype != "int8":
+    if bits.is_whole and bits.count is not None and bits.count <= _bits_held(dtype):
         return bits
     is_source = bits.source.same_as(call.args[0]) and not bits.cast and not bits.is_whole
     if is_source and dtype in ("int32", "int64"):
         return Bits(bits.source, dtype, 0, None, is_whole=True)
     return None
+
+
+def _bits_held(dtype: str) -> int:
+    """How many bits of a number that isn't negative each value of a type can be."""
+    if dtype in ("bool", "int8"):
+        return 1 if dtype == "bool" else 7
+    return MAX_BITS if dtype in (*INTEGERS, "float16", "bfloat16", "float32", "float64") else 0
 
 
 RULES: dict[str, Callable[[relax.Call, Graph], Bits | None]] = {
