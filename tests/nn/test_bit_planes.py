@@ -142,7 +142,8 @@ def test_it_compiles_to_one_layer(dtype, groups, same):
     lib = be.build(be.from_torch(net, (x,)))
     (row,) = lib.report().to_dict()["layers"]
     assert (row["weight_bits"], row["act_bits"]) == (8, 8)
-    assert groups > 1 or row["bit_operations"] == 8 * row["macs"]
+    assert row["branches"] == 8 and row["shape"].endswith("branches=8")
+    assert row["bit_operations"] == 8 * row["macs"]
     assert same(lib(x), net(x).detach().numpy())
 
 

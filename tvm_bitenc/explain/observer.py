@@ -231,6 +231,7 @@ def row_of(layer: ConvLayer) -> LayerRow:
     shape = f"{kernel} {in_channels}->{layer.out_channels} @{out}"
     shape += f"/{stride}" if stride > 1 else ""
     shape += f" tiles={layer.copies}" if layer.copies > 1 else ""
+    shape += "" if layer.geometry.is_product else f" branches={layer.geometry.branch_count}"
     weights = 0 if layer.is_pooling else layer.weight_codes.size * layer.copies
     return LayerRow(
         layer.name,
@@ -244,6 +245,7 @@ def row_of(layer: ConvLayer) -> LayerRow:
         layer.stored_bytes if weights else 0,
         moved_bytes=moved_bytes(layer),
         bit_operations=layer.macs // layer.copies * layer.geometry.branch_count,
+        branches=0 if layer.geometry.is_product else layer.geometry.branch_count,
     )
 
 

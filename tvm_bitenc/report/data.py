@@ -41,6 +41,8 @@ class LayerRow:
         Weights as stored, and the codes or numbers that come in and go out; 0 if not known.
     bit_operations : int
         Products of a plane of weights and one of activations, those that channels share once.
+    branches : int
+        How many pairs of planes a layer sums that has a branch matrix; 0 for all pairs.
     """
 
     name: str
@@ -57,6 +59,7 @@ class LayerRow:
     work: Work | None = None
     moved_bytes: int = 0
     bit_operations: int = 0
+    branches: int = 0
 
     def __post_init__(self):
         escape_fields(self)

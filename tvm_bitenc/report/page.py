@@ -152,7 +152,11 @@ def roofline(report: ReportData, benchmark: Benchmark, roof: Roof) -> dict | Non
         for row, each in zip(report.layers, seconds)
         if row.macs and row.moved_bytes and each > 0
     ]
-    kinds = dict.fromkeys((row.strategy, row.weight_bits, row.act_bits) for row, *_ in measured)
+    kinds = dict.fromkeys(
+        (row.strategy, row.weight_bits, row.act_bits)
+        for row, *_ in measured
+        if not row.branches  # The roofs are those of all pairs of planes.
+    )
     tops = {kind: top for kind in kinds if (top := roof.gmacs(*kind))}
     if not measured or not tops:
         return None

@@ -242,7 +242,9 @@ class Session:
         for workload, task in self.tasks.items():
             bits = task.layer.weight_bits, task.layer.act_bits
             allowed = limits(task.target, *bits, clock)
-            if task.layer.geometry.groups == 1 and task.target.threads == 1 and allowed:
+            geometry = task.layer.geometry
+            is_known = geometry.groups == 1 and geometry.is_product  # All pairs of planes.
+            if is_known and task.target.threads == 1 and allowed:
                 self.best[workload].limit = max(allowed.values())
 
     def _result(self, task: Task) -> LayerResult:
