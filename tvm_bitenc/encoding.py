@@ -64,6 +64,12 @@ class Encoding:
     late_zero_point : int
         How much of the zero point is added after rounding: u = clip(round(x / s + z - l) + l).
         ONNX adds all of it then, and float32 sums and ties to even make a difference.
+    codes : sequence of int, optional
+        Those that are made of numbers, in rising order of their levels; by default one for each
+        level, of several the least.
+    bounds : sequence of float, optional
+        Where one of `codes` ends and the next begins, rising float32 numbers: x has code number i
+        if it reaches i of them. By default the bounds are the midpoints between levels.
 
     Notes
     -----
@@ -75,7 +81,8 @@ class Encoding:
     ------
     UnsupportedError
         For bits outside 1..8, a scale that isn't finite and positive, a zero point that isn't a
-        multiple of 1/2, a wrong number of coefficients, or codes that fit in fewer bits.
+        multiple of 1/2, a wrong number of coefficients, codes that fit in fewer bits, levels or
+        bounds that don't rise, or a bound for other than two neighbouring levels.
     """
 
     bits: int
@@ -85,6 +92,8 @@ class Encoding:
     rounding: str
     max_code: int
     late_zero_point: int
+    codes: tuple[int, ...]
+    bounds: tuple[float, ...]
 
     def __init__(
         self,
@@ -95,6 +104,8 @@ class Encoding:
         rounding: str = "half_even",
         max_code: int | None = None,
         late_zero_point: int = 0,
+        codes: Sequence[int] = (),
+        bounds: Sequence[float] = (),
     ):
         bits = check_bits(bits)
         for name, value in dict(
@@ -105,9 +116,12 @@ class Encoding:
             rounding=rounding,
             max_code=2**bits - 1 if max_code is None else int(max_code),
             late_zero_point=late_zero_point,
+            codes=tuple(map(int, codes)),
+            bounds=tuple(float(np.float32(bound)) for bound in bounds),
         ).items():
             object.__setattr__(self, name, value)
         self._check()
+        self._check_levels()
 
     def _check(self) -> None:
         bits, scale, zero_point = self.bits, self.scale, self.zero_point
@@ -152,6 +166,24 @@ class Encoding:
                 "Leave the coefficients at powers of two",
             )
 
+    def _check_levels(self) -> None:
+        codes, bounds = self.codes, self.bounds
+        if not codes and not bounds:
+            return
+        if len(bounds) != len(codes) - 1 or not 0 <= min(codes) <= max(codes) < 2**self.bits:
+            cause = f"{len(bounds)} bounds between codes {codes} of {self.bits} bits"
+            cure = "Give a code for each level, and a bound between any two neighbours"
+        elif np.any(np.diff(self.levels[list(codes)]) <= 0):
+            cause, cure = f"levels of codes {codes} that don't rise", "Use positive steps"
+        elif not np.isfinite(bounds).all() or np.any(np.diff(bounds) <= 0):
+            cause, cure = f"bounds {bounds} that don't rise, or aren't finite", "Sort them"
+        elif self.rounding != "half_even" or self.late_zero_point or self.is_per_channel:
+            cause = "bounds beside a rounding, a late zero point or scales per channel"
+            cure = "Let the bounds alone say where levels begin, and use one scale"
+        else:
+            return
+        raise UnsupportedError("encoding", cause, cure)
+
     @classmethod
     def symmetric(cls, bits: int, scale: ArrayLike = 1.0, rounding: str | None = None) -> Encoding:
         """Levels -(2^M-1)/2 s ... +(2^M-1)/2 s: odd multiples of s/2, no code for zero."""
@@ -183,6 +215,16 @@ class Encoding:
     def is_positional(self) -> bool:
         """Whether the coefficients are the powers of two, so that v = 2u - (2^M-1)."""
         return are_positional(self.coefficients)
+
+    @property
+    def has_arithmetic_codes(self) -> bool:
+        """Whether codes are made by the arithmetic of `op.quantize`: divide, round, clip."""
+        return self.is_positional and not self.bounds
+
+    @property
+    def has_rising_codes(self) -> bool:
+        """Whether the codes that numbers get rise with them."""
+        return bool(np.all(np.diff(self.distinct_levels[1]) > 0))
 
     @property
     def integer_coefficients(self) -> tuple[int, ...]:
@@ -217,6 +259,9 @@ class Encoding:
     def distinct_levels(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Levels in rising order, a code of each, and the midpoints between neighbours."""
         levels, codes = np.unique(self.levels, return_index=True)
+        if self.codes:
+            codes = np.array(self.codes)
+            levels = self.levels[codes]
         return levels, codes, (levels[1:] + levels[:-1]) / 2
 
     def bipolar(self, codes: np.ndarray) -> np.ndarray:
@@ -242,6 +287,9 @@ class Encoding:
         x = np.asarray(x, np.float32)
         if self.rounding == "sign":
             return (x >= 0).astype(np.uint8)
+        if self.bounds:
+            reached = np.searchsorted(np.array(self.bounds, np.float32), x, side="right")
+            return np.array(self.codes, np.uint8)[np.where(np.isnan(x), 0, reached)]
         # Infinity is clipped like any other large number, and no kind of NaN is worth a warning.
         with np.errstate(over="ignore", invalid="ignore"):
             position = x / along(self.scale, x.ndim, axis)

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 from tvm import relax
 
+from ..errors import UnsupportedError
 from ..op.quantize import quantize_op
 from ..op.registration import is_call_to
 from ..transform.analysis.float32 import evaluate, op_name
 from ..transform.analysis.grid import MAX_LEVELS, ROUNDING_OPS, bounds_of, is_whole, levels_of
+from ..transform.analysis.pieces import Pieces, few_numbers, pieces_of
 from ..transform.analysis.shaping import sources
+from ..transform.analysis.values import multiples_of
 from ..transform.lower.operands import quantized_sources
 from ..transform.rewrite import Graph
 from ..transform.spellings.straight_through import has_residue
 
+MAX_FEW = 32  # Values that a quantizer of unequal steps makes.
 QUANTIZE = "tvm_bitenc.nn, torch.fake_quantize_*, or tvm_bitenc.quantize for a trained model"
 _CURES = {
     "no branch form": "Replace it by a 2-d convolution or a matrix product",
@@ -44,14 +49,38 @@ def _why_not_quantized(operand: relax.Expr, graph: Graph) -> tuple[str, str]:
             "x + (q - x) isn't q in float32 where x lies beyond the range",
             "Clip x to that range first, or return q alone in eval mode",
         )
+    pieces = pieces_of(source, graph)
+    if pieces is not None:
+        return _why_no_levels(pieces)
+    values = evaluate(source, graph)
+    if values is not None and _is_uneven(values):
+        return (
+            f"its values {few_numbers(np.unique(values))} aren't whole multiples of one number",
+            "Train coefficients as integers of 8 bits times a scale",
+        )
     path = _path_to_rounding(source, graph)
     if path:
         return _why_no_grid(source, path, graph)
     if isinstance(source, relax.Var):
         return "it is an input of the network", f"Quantize it first: {QUANTIZE}"
-    if evaluate(source, graph) is not None:
+    if values is not None:
         return "its values are floats on no grid of 256 levels", f"Quantize them: {QUANTIZE}"
     return f"it comes from {_plain(op_name(source))}", f"Put a quantizer between: {QUANTIZE}"
+
+
+def _is_uneven(values: np.ndarray) -> bool:
+    """Whether a constant has a few values, but at distances that no scale makes integers of."""
+    found = np.unique(values.astype(np.float64))
+    return len(found) <= MAX_FEW and multiples_of(found) is None
+
+
+def _why_no_levels(pieces: Pieces) -> tuple[str, str]:
+    """Say why a sum of steps makes no codes."""
+    try:
+        pieces.encoding()
+    except UnsupportedError as error:
+        return error.cause, error.cure
+    return "its quantizer isn't read", "Report it"
 
 
 def _why_no_grid(source: relax.Expr, path: list[relax.Expr], graph: Graph) -> tuple[str, str]:
@@ -64,6 +93,8 @@ def _why_no_grid(source: relax.Expr, path: list[relax.Expr], graph: Graph) -> tu
         )
     any_bounds = [bounds_of(expr, graph) for expr in path if is_whole(expr, graph)]
     bounds = [found for found in any_bounds if found and all(map(math.isfinite, found))]
+    if not bounds and is_call_to(graph.definition(path[-1]), quantize_op):
+        return "it is computed from quantized tensors", f"Quantize the result as well: {QUANTIZE}"
     if not bounds:
         return "it is rounded, but nothing bounds it", "Clamp it to the smallest and largest code"
     count = int(min(high - low for low, high in bounds)) + 1

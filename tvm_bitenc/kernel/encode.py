@@ -10,7 +10,7 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
 from ..encoding import WORD_BITS
-from ..te.threshold import planes_of_reached
+from ..te.threshold import codes_reached, planes_of_reached
 from .isa import Isa
 from .kernel import Kernel
 from .tir import flat, load, reinterpret, splat
@@ -35,7 +35,7 @@ def encode_kernel(
     if channels % lanes:
         return None
     bits, words = len(thresholds).bit_length(), -(-channels // WORD_BITS)
-    pixels = math.prod(shape[:-1])
+    pixels, codes = math.prod(shape[:-1]), codes_reached(thresholds).tolist()
     with IRBuilder() as builder, T.prim_func():
         T.func_name("main")
         source = T.arg("x", T.buffer(shape, "float32"))
@@ -51,10 +51,10 @@ def encode_kernel(
                 with T.serial(0, channels // lanes) as part:
                     value = T.Bind(load(values, pixel * channels + part * lanes, lanes))
                     reached = [
-                        T.Bind(reinterpret(f"uint{lanes}", value >= splat(steps[j], lanes)))
-                        for j in range(len(thresholds))
+                        T.Bind(reinterpret(f"uint{lanes}", value >= splat(steps[code - 1], lanes)))
+                        for code in codes
                     ]
-                    for bit, plane in enumerate(planes_of_reached(reached)):
+                    for bit, plane in enumerate(planes_of_reached(reached, codes)):
                         start = (pixel * bits + bit) * (words * WORD_BITS // lanes) + part
                         T.buffer_store(target, plane, [start])
                 rest = words * 8 - channels // 8

@@ -96,7 +96,7 @@ def looked_up(codes: Sequence[Planes], table: np.ndarray, bits: int) -> list[Vec
     if table.ndim == 2 and (sums := by_sum(table)) is not None:
         codes, table = [codes[0].plus(codes[1])], sums
     reached = [T.Bind(_reaches(codes, table, t)) for t in range(1, 2**bits)]
-    return planes_of_reached(reached)
+    return planes_of_reached(reached, range(1, 2**bits))
 
 
 def by_sum(table: np.ndarray) -> np.ndarray | None:

@@ -21,7 +21,8 @@ def quantize(x: relax.Expr, encoding: Encoding, axis: int = -1, layer: str = "")
 
     ``y = (clip(round(x / scale + zero_point), 0, max_code) - zero_point) * scale``, computed in
     float32 in this order. Like the `Quant` node of QONNX, so an imported module runs as it is. NaN
-    becomes the smallest level, that of code 0: codes can't hold it.
+    becomes the smallest level, that of code 0: codes can't hold it. Bounds of the encoding's own
+    take the place of the rounding: the level is the one whose bounds x lies between.
 
     Parameters
     ----------
@@ -62,6 +63,8 @@ def encoding_of(call: relax.Call) -> Encoding:
             str(call.attrs["rounding"]),
             int(call.attrs["max_code"]),
             int(call.attrs["late_zero_point"]),
+            tuple(map(int, call.attrs.get("codes", ()))),
+            tuple(map(float, call.attrs.get("bounds", ()))),
         )
     except UnsupportedError as error:
         raise type(error)(describe(call), error.cause, error.cure) from None
@@ -77,6 +80,7 @@ def call_with_encoding(
 ) -> relax.Call:
     """Call an op whose attributes `encoding_of` reads."""
     constants = [relax.const(value, "float32") for value in (encoding.scale, encoding.zero_point)]
+    levels = {"codes": list(encoding.codes), "bounds": list(encoding.bounds)}
     return make_call(
         op,
         [x, *constants],
@@ -87,6 +91,7 @@ def call_with_encoding(
         late_zero_point=encoding.late_zero_point,
         axis=axis,
         layer=layer,
+        **(levels if encoding.bounds else {}),
     )
 
 
@@ -139,15 +144,18 @@ def _hint(call: relax.Call) -> str:
     return call.op.name.replace(".", "_")
 
 
-def _step(position: tirx.Expr, values: np.ndarray, midpoints: np.ndarray, dtype: str):
-    """values[i] for a position between midpoints[i-1] and midpoints[i], never a rounded sum.
+def _step(x: tirx.Expr, position: tirx.Expr, encoding: Encoding, of_codes: bool) -> tirx.Expr:
+    """Code or level of x whose bounds it lies between, or else of the level closest to a position.
 
-    The first one for NaN, which isn't above anything.
+    The first one for NaN, which reaches nothing.
     """
+    levels, codes, midpoints = encoding.distinct_levels
+    values, dtype = (codes, "int32") if of_codes else (levels, "float32")
     chosen = tirx.const(values[0].item(), dtype)
-    for midpoint, value in zip(midpoints, values[1:]):
-        above = position > tirx.const(float(midpoint), "float32")
-        chosen = tirx.Select(above, tirx.const(value.item(), dtype), chosen)
+    for bound, value in zip(encoding.bounds or midpoints, values[1:]):
+        limit = tirx.const(float(bound), "float32")
+        reached = x >= limit if encoding.bounds else position > limit
+        chosen = tirx.Select(reached, tirx.const(value.item(), dtype), chosen)
     return chosen
 
 
@@ -179,20 +187,18 @@ def code_of(x: tirx.Expr, scale: tirx.Expr, zero_point: tirx.Expr, encoding: Enc
         return tirx.Select(x >= tirx.const(0, "float32"), one, zero)
     late = tirx.const(encoding.late_zero_point, "float32")
     position = x / scale + (zero_point - late)
-    if encoding.is_positional:
+    if encoding.has_arithmetic_codes:
         code = _ROUND[encoding.rounding](position) + late
         return limited(code, *(tirx.const(v, "float32") for v in (0, encoding.max_code)))
-    _, codes, midpoints = encoding.distinct_levels
-    return _step(position, codes, midpoints, "int32")
+    return _step(x, position, encoding, of_codes=True)
 
 
 def _quantized(
     x: tirx.Expr, scale: tirx.Expr, zero_point: tirx.Expr, encoding: Encoding
 ) -> tirx.Expr:
-    if encoding.is_positional:
+    if encoding.has_arithmetic_codes:
         return rounded((code_of(x, scale, zero_point, encoding) - zero_point) * scale)
-    levels, _, midpoints = encoding.distinct_levels
-    level = _step(x / scale + zero_point, levels, midpoints, "float32")
+    level = _step(x, x / scale + zero_point, encoding, of_codes=False)
     return rounded((level - zero_point) * scale)
 
 

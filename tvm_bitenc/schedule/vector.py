@@ -16,7 +16,7 @@ from ..kernel.concat import concat_kernel
 from ..kernel.contract import Epilogue, IsaT, Product, ProductClass
 from ..kernel.encode import encode_kernel
 from ..kernel.epilogue.affine import AffinePlanes
-from ..kernel.epilogue.compared import MAX_COMPARED_AT_ALL, ComparedPlanes
+from ..kernel.epilogue.compared import ComparedPlanes, is_compared
 from ..kernel.epilogue.computed import ComputedPlanes
 from ..kernel.epilogue.fixed_point import FixedPlanes
 from ..kernel.epilogue.floats import Floats
@@ -316,7 +316,7 @@ def _epilogue(layer: ConvLayer, product: Product) -> Epilogue | None:
         affine = way.fit(layer, terms, block, product.isa)
         if affine is not None:
             return affine
-    if steps > MAX_COMPARED_AT_ALL or layer.writes_bytes:
+    if layer.writes_bytes or not is_compared(layer.thresholds):
         if layer.code_steps and product.isa.has_floats:
             return ComputedPlanes(layer, terms, block, product.isa)
         return SearchedPlanes(layer, terms, block, product.isa)

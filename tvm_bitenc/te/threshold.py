@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 from tvm import te, tirx
 
 MAX_COUNTED = 15  # Up to 4 bits, comparing with every threshold is faster than searching.
@@ -32,17 +35,42 @@ def threshold(
     return te.compute(acc.shape, count, name="code")
 
 
-def planes_of_reached(reached: list) -> list:
-    """Bits of the number of thresholds that are reached, lowest first.
+def codes_reached(thresholds: np.ndarray) -> np.ndarray:
+    """Codes from each threshold on, once for equal ones: how many are reached with the last.
 
-    Thresholds rise, so bit b is the parity of those reached among every 2^b-th.
+    Thresholds repeat where codes are left out. A thermometer of three planes has 7 of them, of
+    which 3 differ, and the codes 1, 3 and 7: each plane is one comparison.
+
+    Parameters
+    ----------
+    thresholds : ndarray, shape (2^bits - 1, ...)
+        Rising along axis 0.
+
+    Returns
+    -------
+    ndarray of int64
+        Rising; threshold number ``code - 1`` is the one to compare with.
     """
-    planes = []
-    for bit in range(len(reached).bit_length()):
-        plane = None
-        for j in range(1 << bit, len(reached) + 1, 1 << bit):
-            plane = reached[j - 1] if plane is None else plane ^ reached[j - 1]
-        planes.append(plane)
+    rows = thresholds.reshape(len(thresholds), -1)
+    return 1 + np.flatnonzero([*np.any(rows[1:] != rows[:-1], axis=1), True])
+
+
+def planes_of_reached(reached: list, codes: Sequence[int]) -> list:
+    """Bits of the code from the last threshold that is reached, lowest first.
+
+    Thresholds rise, so a bit is the parity of those reached among the ones where it changes.
+
+    Parameters
+    ----------
+    reached : list of expression
+    codes : sequence of int
+        Rising, the code from each threshold on.
+    """
+    planes: list = [None] * int(codes[-1]).bit_length()
+    for step, before, code in zip(reached, [0, *codes], codes):
+        for bit, plane in enumerate(planes):
+            if (int(before) ^ int(code)) >> bit & 1:
+                planes[bit] = step if plane is None else plane ^ step
     return planes
 
 

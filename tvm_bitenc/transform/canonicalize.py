@@ -32,6 +32,20 @@ After::
     lv4 = bitenc.quantize(lv3, 1/15, 0)  # bits=4
     lv5 = R.nn.conv2d(lv4, w)
 
+A sum of steps, and whatever else is constant piece by piece, is a quantizer with levels and bounds
+of its own.
+
+Before::
+
+    lv = R.greater(x, -0.5); lv1 = R.multiply(R.astype(lv, "float32"), 0.75)
+    lv2 = R.greater(x, 0.25); lv3 = R.multiply(R.astype(lv2, "float32"), 1.5)
+    lv4 = R.nn.conv2d(R.add(lv1, lv3), w)
+
+After::
+
+    lv = bitenc.quantize(x, 0.75, 0)  # codes=[0, 1, 3], bounds=[-0.5, 0.25]
+    lv1 = R.nn.conv2d(lv, w)
+
 Constant weights of few values that lie on a grid, such as ``alpha * sign(w)`` out of a checkpoint,
 are quantized weights as well: `analysis/values.py` finds their encoding.
 
@@ -45,11 +59,13 @@ from __future__ import annotations
 import tvm
 from tvm import relax
 
+from ..errors import UnsupportedError
 from ..op.quantize import quantize, quantize_op
 from ..op.registration import is_call_to, with_attributes
 from .analysis.dag import once_per_variable
 from .analysis.float32 import evaluate, op_name
 from .analysis.grid import grid_of
+from .analysis.pieces import pieces_of
 from .analysis.shaping import MOVING, constant_pad, on_sources, sources, unquantized_sources
 from .analysis.values import encoding_of_values
 from .lower import is_layer, reason_for_float
@@ -113,9 +129,21 @@ def _quantized(operand: relax.Expr, graph: Graph) -> relax.Expr:
         return graph.emit(on_sources(expr, quantized, constant_pad(expr) or 0.0))
     found = grid_of(operand, graph)
     if found is None:
-        return operand
+        return _quantized_by_steps(operand, graph)
     encoding, axis = found
     return graph.emit(quantize(operand, encoding, axis, graph.name))
+
+
+def _quantized_by_steps(operand: relax.Expr, graph: Graph) -> relax.Expr:
+    """Return what is constant piece by piece as a quantizer of the tensor that it comes from."""
+    pieces = pieces_of(operand, graph)
+    if pieces is None:
+        return operand
+    try:
+        encoding = pieces.encoding()
+    except UnsupportedError:
+        return operand  # It stays float, and the report says why.
+    return graph.emit(quantize(pieces.source, encoding, layer=graph.name))
 
 
 def _quantized_by_value(call: relax.Call, operands: list[relax.Expr], graph: Graph) -> relax.Expr:

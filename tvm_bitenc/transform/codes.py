@@ -65,7 +65,8 @@ def _key(call: relax.Call) -> tuple:
     encoding = encoding_of(call)
     numbers = encoding.scale.tobytes(), encoding.zero_point.tobytes()
     grid = encoding.bits, encoding.max_code, encoding.rounding, encoding.late_zero_point
-    return call.args[0], *grid, *numbers
+    levels = encoding.coefficients, encoding.codes, encoding.bounds
+    return call.args[0], *grid, *levels, *numbers
 
 
 def _rewrite(call: relax.Call, graph: Graph, encoded: set[tuple]) -> relax.Expr | None:

@@ -92,7 +92,7 @@ def _fold(call: relax.Call, graph: Graph, encoded: set[relax.Var]) -> relax.Expr
     if not is_call_to(call, encode_op):
         return None
     encoding = encoding_of(call)
-    if encoding.is_per_channel or not encoding.is_positional:
+    if encoding.is_per_channel or not encoding.has_rising_codes:
         return None
     chain = trace(call.args[0], graph)
     if chain is None or chain.accumulator_var not in encoded:

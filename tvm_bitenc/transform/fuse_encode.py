@@ -25,10 +25,11 @@ from tvm import relax
 from ..op.packed import pack_op, packed_encode
 from ..op.quantize import encode_op, encoding_of
 from ..op.registration import is_call_to
+from .analysis.float32 import float_keys, floats_of_keys
 from .analysis.steps import MAX_STEPS, Step, elementwise_step
 from .rewrite import Graph, rewrite_calls
 
-MAX_BITS = 4  # Beyond, arithmetic is faster than so many comparisons.
+MAX_BOUNDS = 15  # Beyond, arithmetic is faster than so many comparisons.
 
 
 @tvm.transform.module_pass(opt_level=0, name="bitenc.FuseEncode")
@@ -47,7 +48,9 @@ def _fuse_encode(call: relax.Call, graph: Graph) -> relax.Expr | None:
     if not is_call_to(encode, encode_op):
         return None
     encoding = encoding_of(encode)
-    if encoding.is_per_channel or not encoding.is_positional or encoding.bits > MAX_BITS:
+    if encoding.is_per_channel or not encoding.has_rising_codes:
+        return None
+    if len(encoding.distinct_levels[1]) - 1 > MAX_BOUNDS:
         return None
     steps: list[Step] = []
     source = encode.args[0]
@@ -91,26 +94,14 @@ def float_thresholds(codes_of: Callable[[np.ndarray], np.ndarray], steps: int) -
     ndarray of float32, shape (steps,)
     """
     codes = np.arange(1, steps + 1)
-    infinity = _keys(np.array([np.inf], np.float32))[0]
+    infinity = float_keys(np.array([np.inf], np.float32))[0]
     first = np.full(steps, -infinity - 1, np.int64)  # Invariant: below `first` none reaches it,
     last = np.full(steps, infinity, np.int64)  # and at `last` it is reached, or nowhere.
     while np.any(first < last):
         middle = (first + last) // 2
-        reached = codes_of(_floats(middle)) >= codes
+        reached = codes_of(floats_of_keys(middle)) >= codes
         first, last = np.where(reached, first, middle + 1), np.where(reached, middle, last)
-    found = _floats(last)
+    found = floats_of_keys(last)
     if np.any(codes_of(found) < codes):  # Not even infinity reaches it: no number may.
         found = np.where(codes_of(found) < codes, np.float32(np.nan), found)
     return found.astype(np.float32)
-
-
-def _keys(x: np.ndarray) -> np.ndarray:
-    """Integers in the order of float32 numbers: -0 comes just before 0."""
-    bits = x.view(np.int32).astype(np.int64)
-    return np.where(bits >= 0, bits, -(bits & 0x7FFFFFFF) - 1)
-
-
-def _floats(keys: np.ndarray) -> np.ndarray:
-    """Inverse of `_keys`."""
-    bits = np.where(keys >= 0, keys, (-(keys + 1)) | 0x80000000)
-    return bits.astype(np.uint32).view(np.float32)

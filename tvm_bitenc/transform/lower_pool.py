@@ -104,11 +104,11 @@ def sums_exactly(encoding: Encoding, count: int) -> bool:
     Levels are ``scale / 2`` times an integer ``v + o``. With ``scale = m 2^e``, m odd, a sum is
     ``2^(e-1) m`` times an integer; m times that integer must be a float32 number.
     """
-    if encoding.is_per_channel or not encoding.is_positional:
+    if encoding.is_per_channel or any(int(c) != c for c in encoding.coefficients):
         return False
     mantissa = int(np.frexp(encoding.scale)[0] * MANTISSA)
     odd = mantissa // (mantissa & -mantissa)
-    widest = 2 * np.abs(np.array([0, 2**encoding.bits - 1]) - encoding.zero_point).max()
+    widest = 2 * np.abs(encoding.levels - encoding.zero_point).max()
     in_range = 2.0**-100 < encoding.scale < 2.0**100
     return bool(in_range and odd * int(widest) * count < MANTISSA)
 

@@ -25,6 +25,11 @@ QUANTIZERS = frozenset([*_SPELT, *map(op_base_name, quantizers.OPERATORS)])
 _ARITHMETIC = ("add", "sub", "mul", "div", "neg", "abs", "sqrt", "reciprocal", "minimum", "maximum")
 _CLIPS = ("relu", "clamp", "clamp_min", "clamp_max", "hardtanh")
 EXACT = frozenset([*_ARITHMETIC, *_CLIPS, "view", "permute", "clone", "alias", "detach"])
+# Ops that choose among levels or add them up. The compiler doesn't follow them, so it gets torch's
+# values, and finds the levels in those.
+CHOOSING = frozenset(
+    ["argmin", "argmax", "min", "max", "sum", "mean", "gather", "bucketize", "searchsorted"]
+)
 
 
 def constant_values(program: ExportedProgram) -> dict[Node, object]:
@@ -45,7 +50,7 @@ def constant_values(program: ExportedProgram) -> dict[Node, object]:
 
 def foldable(values: dict[Node, object]) -> dict[Node, torch.Tensor]:
     """Those of `constant_values` that torch must compute: before any quantizer, all but the ops
-    that the compiler evaluates itself, in float32.
+    that the compiler evaluates itself, in float32; and behind one, what chooses among levels.
     """
     quantized: set[Node] = set()
     for node in values:
@@ -55,10 +60,20 @@ def foldable(values: dict[Node, object]) -> dict[Node, torch.Tensor]:
         node: value
         for node, value in values.items()
         if node.op == "call_function"
-        and node not in quantized
         and isinstance(value, torch.Tensor)
-        and not (value.dtype == torch.float32 and base_name(node) in EXACT)
+        and (_chooses(node) if node in quantized else not _is_evaluated(node, value))
     }
+
+
+def _is_evaluated(node: Node, value: torch.Tensor) -> bool:
+    """Whether the compiler computes the same value."""
+    return value.dtype == torch.float32 and base_name(node) in EXACT
+
+
+def _chooses(node: Node) -> bool:
+    """Whether a node is, or is a result of, an op of `CHOOSING`."""
+    maker = node.args[0] if node.target is operator.getitem else node
+    return isinstance(maker, Node) and base_name(maker) in CHOOSING
 
 
 def _parameters(program: ExportedProgram):

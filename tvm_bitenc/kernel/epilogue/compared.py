@@ -8,7 +8,7 @@ import numpy as np
 from tvm.tirx.script import builder as T
 
 from ...layer import ConvLayer
-from ...te.threshold import planes_of_reached
+from ...te.threshold import codes_reached, planes_of_reached
 from ..accumulator import AccumulatorTerms, thresholds_of
 from ..contract import Epilogue, Sums, TileContext
 from ..nest.geometry import by_block
@@ -17,13 +17,14 @@ from .accumulators import Channels, as_int32
 from .planes import PlaneStore
 
 MAX_COMPARED_AT_ALL = 7  # Thresholds, where no affine function gives the codes.
+MAX_THERMOMETER = 8  # Planes of one: each is a comparison.
 
 
 class ComparedPlanes(Epilogue):
     """Codes of few bits: compare with every threshold, in terms of the sums themselves.
 
-    A code counts the thresholds that are reached; they rise, so its bit b is the parity of those
-    reached among every 2^b-th.
+    A code counts the thresholds that are reached; they rise, so one of its bits is the parity of
+    those reached among the ones where it changes. Equal thresholds are compared once.
 
     Parameters
     ----------
@@ -38,12 +39,16 @@ class ComparedPlanes(Epilogue):
 
     def __init__(self, layer: ConvLayer, terms: AccumulatorTerms, block: int, dtype: str):
         super().__init__(layer, terms, block)
-        self.steps, self.output = len(layer.threshold_unit[0]), PlaneStore(layer, block)
+        self.codes, self.output = codes_reached(layer.threshold_unit[0]), PlaneStore(layer, block)
+        self.steps = len(self.codes)
         self.dtype = "int32" if terms.has_act_sum else dtype
         low, high, factor = terms.low, terms.high, terms.factor_by_channel
         if terms.has_act_sum:
             low, high, factor = -(2**31), 2**31 - 2, 1
-        self.thresholds, self.flip = thresholds_of(layer, terms, factor, low, high)
+        thresholds, self.flip = thresholds_of(layer, terms, factor, low, high)
+        # Where sums fall as codes rise, thresholds count if they aren't reached: not in reverse.
+        along = np.where(self.flip, thresholds[:, :, ::-1], thresholds)
+        self.thresholds = along[:, :, self.codes - 1]
 
     @property
     def constants(self) -> list[np.ndarray]:
@@ -76,7 +81,7 @@ class ComparedPlanes(Epilogue):
         return replace(part, value=T.Bind(total + factor * splat(tile.act_sum(p), part.lanes)))
 
     def _reached(self, tile: TileContext, p: int, part: Channels) -> list[Expr]:
-        """Channels that reach each threshold, as bits of one integer."""
+        """Channels that reach each distinct threshold, as bits of one integer."""
         size, first = tile.blocks * self.block, tile.block * self.block + part.first
         thresholds, found = tile.memory.epilogue_constants[0], []
         for step in range(self.steps):
@@ -90,7 +95,14 @@ class ComparedPlanes(Epilogue):
         if self.flip.any():
             flips = tile.memory.epilogue_views[1][f"uint{lanes}"]
             flipped = T.Bind(flips[(tile.block * self.block + part.first) // lanes])
-        for bit, plane in enumerate(planes_of_reached(reached)):
+        for bit, plane in enumerate(planes_of_reached(reached, self.codes.tolist())):
             if flipped is not None:
                 plane = plane ^ flipped
             self.output.put(tile, p, bit, part.first, lanes, plane)
+
+
+def is_compared(thresholds: np.ndarray) -> bool:
+    """Whether there are few enough thresholds to compare with all that differ."""
+    return (
+        len(thresholds) <= MAX_COMPARED_AT_ALL or len(codes_reached(thresholds)) <= MAX_THERMOMETER
+    )

@@ -37,7 +37,7 @@ def code_steps(steps: Sequence[Step], encoding: Encoding, channels: int) -> tupl
     """
     if not steps or op_name(steps[0].call) != "relax.astype":
         return ()
-    if encoding.rounding not in _ROUNDINGS or not encoding.is_positional:
+    if encoding.rounding not in _ROUNDINGS or not encoding.has_arithmetic_codes:
         return ()
     found = [_read(step, channels) for step in steps[1:]]
     known = [step for step in found if step is not None]

@@ -79,6 +79,8 @@ _TURNING: dict[str, Callable[..., np.ndarray]] = {
     "relax.where": np.where,
     "relax.not_equal": np.not_equal,
     "relax.logical_and": np.logical_and,
+    "relax.logical_or": np.logical_or,
+    "relax.logical_not": np.logical_not,
 }
 
 # Every op here is exact in IEEE 754. Sigmoid, tanh, exp and the like aren't: their last bits depend
@@ -166,3 +168,15 @@ def _constant(expr: relax.Expr, graph: Graph) -> np.ndarray:
     value = _value(expr, graph)
     assert value is not None  # What is made of constants alone has constant operands.
     return value
+
+
+def float_keys(x: np.ndarray) -> np.ndarray:
+    """Integers in the order of float32 numbers: -0 comes just before 0."""
+    bits = x.view(np.int32).astype(np.int64)
+    return np.where(bits >= 0, bits, -(bits & 0x7FFFFFFF) - 1)
+
+
+def floats_of_keys(keys: np.ndarray) -> np.ndarray:
+    """Inverse of `float_keys`."""
+    bits = np.where(keys >= 0, keys, (-(keys + 1)) | 0x80000000)
+    return bits.astype(np.uint32).view(np.float32)

@@ -142,9 +142,8 @@ def _mapped(function: Function, levels: np.ndarray, rank: int) -> np.ndarray | N
 
 def _levels_of_quantizer(call: relax.Call, rank: int) -> np.ndarray | None:
     encoding = encoding_of(call)
-    if not encoding.is_positional:
-        return None
-    codes = np.arange(encoding.max_code + 1, dtype=np.uint8).reshape(-1, *[1] * rank)
+    codes = encoding.distinct_levels[1][: encoding.max_code + 1].astype(np.uint8)
+    codes = codes.reshape(-1, *[1] * rank)
     axis = int(call.attrs["axis"])
     return encoding.dequantize(codes, axis + 1 if axis >= 0 else 0)
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...encoding import Encoding
+from ...encoding import Encoding, are_positional
 from ...errors import UnsupportedError
+from ...levels import plane_coefficients
 from .grid import TOLERANCE
 
 MAX_VALUES = 256
 MIN_CONFIRMED = 8  # Weights of a tensor beyond the first of each channel.
-MAX_DIVISOR = 16  # Of the smallest distance: of the levels between, some may have no weight.
+MAX_DIVISOR = 255  # Of the smallest distance, which is a multiple itself where levels are uneven.
 
 
 def encoding_of_values(values: np.ndarray, axis: int) -> Encoding | None:
@@ -48,18 +49,20 @@ def encoding_of_values(values: np.ndarray, axis: int) -> Encoding | None:
     return _encoding(values, axis, np.array([step for step, _ in found]), [own for _, own in found])
 
 
-def multiples_of(values: np.ndarray) -> tuple[float, np.ndarray] | None:
+def multiples_of(values: np.ndarray, limit: int = MAX_VALUES) -> tuple[float, np.ndarray] | None:
     """Largest number whose multiples some values are, and which multiples they are.
 
     Parameters
     ----------
     values : ndarray of float64
         Rising, no two the same.
+    limit : int
+        All multiples are smaller.
 
     Returns
     -------
     (step, multiples) or None
-        Step 0 where there is nothing but zeros; None where no step makes less than `MAX_VALUES`.
+        Step 0 where there is nothing but zeros; None where no step makes multiples so small.
     """
     if len(values) > MAX_VALUES or not np.isfinite(values).all():
         return None
@@ -71,7 +74,7 @@ def multiples_of(values: np.ndarray) -> tuple[float, np.ndarray] | None:
     for divisor in range(1, MAX_DIVISOR + 1):
         multiples = np.rint(values * (divisor / smallest))
         most = np.abs(multiples).max()
-        if most >= MAX_VALUES:
+        if most >= limit:
             return None
         step = largest / most  # The largest value has the smallest relative error.
         if np.abs(values - multiples * step).max() <= TOLERANCE * largest:
@@ -91,12 +94,20 @@ def _encoding(
     scale = scale.astype(np.float32)
     if np.all(scale == scale[0]):
         scale = scale[0]
-    bits = max(span.bit_length(), 1)
     try:
-        encoding = Encoding(bits, scale, zero_point, max_code=max(span, 1))
+        encoding = _planes_of(every, span, scale, zero_point)
     except UnsupportedError:
         return None
     found = encoding.dequantize(encoding.quantize(values, axis), axis)
     others = tuple(i for i in range(values.ndim) if i != axis)
     largest, error = (np.abs(x).max(axis=others) for x in (values, found - values))
     return encoding if np.all(error <= TOLERANCE * largest) else None
+
+
+def _planes_of(every: np.ndarray, span: int, scale: np.ndarray, zero_point: float) -> Encoding:
+    """Encoding of multiples over `span` steps: of few and uneven ones, in fewer planes."""
+    levels = (every - every[0]) * span // max(int(every[-1] - every[0]), 1)
+    coefficients = plane_coefficients(levels)
+    if are_positional(coefficients):
+        return Encoding(len(coefficients), scale, zero_point, max_code=max(span, 1))
+    return Encoding(len(coefficients), scale, zero_point, coefficients)

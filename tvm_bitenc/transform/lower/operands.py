@@ -78,7 +78,7 @@ def activation(expr: relax.Expr, graph: Graph, layer: str) -> tuple[relax.Expr, 
         expr = graph.definition(expr)
         if is_call_to(expr, quantize_op):
             return graph.emit(encoder_of(expr))
-        if not encoding.is_positional and op_name(expr) in CHOOSING:
+        if not encoding.has_rising_codes and op_name(expr) in CHOOSING:
             raise UnsupportedError(
                 f"{op_name(expr).split('.')[-1]} before layer {layer!r}",
                 "its codes don't rise with their values",

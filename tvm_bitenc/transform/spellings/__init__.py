@@ -7,6 +7,7 @@ of them knows isn't lost: `canonicalize` looks at the levels of whatever a layer
 from .arithmetic import divide_round_clip_multiply
 from .casts import cast_there_and_back
 from .comparison import cast_comparison, where_comparison
+from .filled import filled_operand
 from .straight_through import straight_through
 
 SPELLINGS = (
@@ -15,5 +16,6 @@ SPELLINGS = (
     where_comparison,
     cast_comparison,
     divide_round_clip_multiply,
+    filled_operand,
 )
 __all__ = ["SPELLINGS"]
