@@ -49,7 +49,7 @@ def plane_coefficients(levels: Sequence[int]) -> tuple[int, ...]:
     if len(found) > MAX_PLANES:
         raise UnsupportedError(
             "encoding",
-            f"levels {list(map(int, levels))} take {len(found)} planes, and a tensor has "
+            f"{len(levels)} levels up to {levels[-1]} take {len(found)} planes, and a tensor has "
             f"{MAX_PLANES} at most",
             "Use up to 9 levels, levels up to 255, or sums of up to 8 integers",
         )

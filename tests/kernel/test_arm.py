@@ -24,6 +24,7 @@ from tests.kernel.cases import (
     unusual,
     with_matrices,
 )
+from tests.levels import Chain, chains_module
 from tests.models import randomised
 from tvm_bitenc import encoding, reference
 from tvm_bitenc.encoding import Encoding
@@ -252,3 +253,20 @@ def test_few_instructions(bits, most, target):
     run = run_layer(layer, bits, target, "xnor")
     assert np.array_equal(run.output, expected_planes(layer, bits))
     assert run.instructions <= most * layer.macs / 128
+
+
+@SLOW
+@on("cortex-a53", "cortex-a76", "neoverse-n2", "armv7-neon")
+@pytest.mark.parametrize("first", [0, 3, 6])
+def test_layers_of_levels(target, first, module_of, same):
+    chains = [
+        Chain(seed, name=f"{strategy}_{seed}")
+        for seed in range(first, first + 3)
+        for strategy in STRATEGIES
+    ]
+    by_name = {
+        f"{chain.name}_{layer}": chain.name.split("_")[0] for chain in chains for layer in (0, 1)
+    }
+    module = EmulatedModule(chains_module(chains, module_of), target, by_name)
+    outputs = module.run(*(chain.x for chain in chains)).outputs
+    assert not [c.name for c, y in zip(chains, outputs) if not same(y, c.reference())]

@@ -10,6 +10,7 @@ from tvm.script import relax as R
 
 from tvm_bitenc import op as bitenc
 from tvm_bitenc.encoding import Encoding
+from tvm_bitenc.levels import encoding_of_levels
 from tvm_bitenc.op import branch_conv2d, branch_dense, encode, quantize
 from tvm_bitenc.op.registration import is_call_to
 from tvm_bitenc.op.threshold import threshold_op
@@ -354,8 +355,23 @@ def test_what_folds_and_what_stays(case, random_layer, module_of, outputs_of, op
     assert same(unfolded, compiled)
 
 
-@pytest.mark.parametrize("encoding", [Encoding.ternary(), Encoding(2, [1.0] * 4, 0.0)])
-def test_encoders_without_thresholds_stay(encoding, random_layer, module_of, ops_of):
+UNEVEN = encoding_of_levels([0, 3, 7, 12], [-5.5, 0.5, 9.0], 2.0, 3.0)
+FALLING = Encoding(2, 1.0, 1.0, (3, -1))  # Codes 2, 0, 3, 1 of rising levels.
+
+
+@pytest.mark.parametrize(
+    "encoding, folds",
+    [
+        (Encoding.ternary(), True),
+        (UNEVEN, True),
+        (Encoding(2, [1.0] * 4, 0.0), False),
+        (FALLING, False),
+    ],
+    ids=["ternary", "uneven", "per channel", "falling codes"],
+)
+def test_codes_that_rise_become_thresholds(
+    encoding, folds, random_layer, module_of, ops_of, outputs_of, only, same
+):
     layer = random_layer(0, Encoding.symmetric(1), Encoding.symmetric(1), out_channels=4)
 
     def body(builder, codes):
@@ -363,7 +379,10 @@ def test_encoders_without_thresholds_stay(encoding, random_layer, module_of, ops
         x = builder.emit(op.astype(acc, "float32"))
         return builder.emit(encode(x, encoding, 1 if encoding.is_per_channel else -1))
 
-    assert "bitenc.encode" in ops_of(Fold()(module_of([layer.act_codes.shape], body, "uint8")))
+    mod = module_of([layer.act_codes.shape], body, "uint8")
+    assert ("bitenc.threshold" in ops_of(Fold()(mod))) == folds
+    found = [outputs_of(mod, [layer.act_codes], pipeline=only(*p))[0] for p in ([], [Fold()])]
+    assert same(*found)
 
 
 def test_sums_that_all_end_in_encoders_keep_their_floats(random_layer, module_of, ops_of):

@@ -8,6 +8,7 @@ import pytest
 from tvm import relax, tirx
 
 import tvm_bitenc as be
+from tests.levels import Chain, chains_module
 from tvm_bitenc.data import data_folder
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.errors import TargetError, UnsupportedError
@@ -212,3 +213,15 @@ def test_programs_are_reported_by_the_accelerator_that_they_are_for(network):
     cut_out = default_pipeline(load_target("vta")).until("bitenc.Schedule").run(mod)
     first, _ = explain(mod, "vta").layers
     assert explain(cut_out, "native").layers[0].work == first.work
+
+
+def test_chains_of_levels(module_of, same):
+    """Thermometers flow from layer to layer; steps that aren't powers of two stay on the CPU."""
+    chains = [Chain(seed, act_steps=(1, 2), name=f"powers{seed}") for seed in (0, 2)]
+    chains += [Chain(1, act_steps=(3, 5), name="others")]
+    lib = be.build(chains_module(chains, module_of), target="vta")
+    outputs = lib(*(chain.x for chain in chains))
+    assert not [c.name for c, y in zip(chains, outputs) if not same(y, c.reference())]
+    for row in lib.report().layers:
+        assert (row.strategy == "vta") == row.name.startswith("powers")
+        assert ("1, 2, 4, ... times a number apart" in row.cpu_reason) == ("others" in row.name)

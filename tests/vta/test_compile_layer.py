@@ -72,6 +72,22 @@ def test_ternary_and_offsets_of_each_channel(random_layer, check):
     check(random_layer(2, Encoding.ternary(), Encoding.signed(3), padding=1), 1)
 
 
+@pytest.mark.parametrize("coefficients", [(1, 1, 1), (2, 1, 4), (1, 2, 4, 2, 1)], ids=str)
+def test_thermometers_of_steps_that_are_powers_of_two(coefficients, random_layer, check):
+    """Codes that no number gets add up as well."""
+    act = Encoding(len(coefficients), 1.0, 1.5, coefficients)
+    check(random_layer(3, Encoding.symmetric(2), act, channels=70, padding=1), 2)
+    check(random_layer(4, Encoding(3, 1.0, 2.0, (2, 1, 1)), act, padding=1))
+
+
+@pytest.mark.parametrize("coefficients", [(3, 4, 5), (1, 4), (7, 9, 200)], ids=str)
+def test_weights_of_any_levels(coefficients, random_layer, check):
+    """Weights are known, so their planes are made to be powers of two."""
+    weight = Encoding(len(coefficients), 1.0, 2.5, coefficients)
+    check(random_layer(5, weight, Encoding.unsigned(1), channels=20, padding=1), 3)
+    check(random_layer(6, weight, Encoding.ternary(), padding=1))
+
+
 @pytest.mark.parametrize("order", list(permutations(MODULES)))
 def test_tokens_suffice_in_any_order(order, random_layer, check):
     """Bands, groups and stored words each need more than two turns of their buffers."""

@@ -49,7 +49,7 @@ def _why_not_quantized(operand: relax.Expr, graph: Graph) -> tuple[str, str]:
             "x + (q - x) isn't q in float32 where x lies beyond the range",
             "Clip x to that range first, or return q alone in eval mode",
         )
-    pieces = pieces_of(source, graph)
+    pieces = next(pieces_of(source, graph), None)
     if pieces is not None:
         return _why_no_levels(pieces)
     values = evaluate(source, graph)

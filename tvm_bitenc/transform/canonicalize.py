@@ -59,13 +59,12 @@ from __future__ import annotations
 import tvm
 from tvm import relax
 
-from ..errors import UnsupportedError
 from ..op.quantize import quantize, quantize_op
 from ..op.registration import is_call_to, with_attributes
 from .analysis.dag import once_per_variable
 from .analysis.float32 import evaluate, op_name
 from .analysis.grid import grid_of
-from .analysis.pieces import pieces_of
+from .analysis.pieces import encoding_by_steps
 from .analysis.shaping import MOVING, constant_pad, on_sources, sources, unquantized_sources
 from .analysis.values import encoding_of_values
 from .lower import is_layer, reason_for_float
@@ -128,22 +127,14 @@ def _quantized(operand: relax.Expr, graph: Graph) -> relax.Expr:
             return operand
         return graph.emit(on_sources(expr, quantized, constant_pad(expr) or 0.0))
     found = grid_of(operand, graph)
+    if found is None or found[0].bits == 1:
+        by_steps = encoding_by_steps(operand, graph)
+        if by_steps is not None:
+            return graph.emit(quantize(*by_steps, layer=graph.name))
     if found is None:
-        return _quantized_by_steps(operand, graph)
+        return operand
     encoding, axis = found
     return graph.emit(quantize(operand, encoding, axis, graph.name))
-
-
-def _quantized_by_steps(operand: relax.Expr, graph: Graph) -> relax.Expr:
-    """Return what is constant piece by piece as a quantizer of the tensor that it comes from."""
-    pieces = pieces_of(operand, graph)
-    if pieces is None:
-        return operand
-    try:
-        encoding = pieces.encoding()
-    except UnsupportedError:
-        return operand  # It stays float, and the report says why.
-    return graph.emit(quantize(pieces.source, encoding, layer=graph.name))
 
 
 def _quantized_by_value(call: relax.Call, operands: list[relax.Expr], graph: Graph) -> relax.Expr:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from ..accelerator import Accelerator
 from ..encoding import INT32_MAX, pack
 from ..errors import UnsupportedError
+from ..branches import BranchGeometry
 from ..layer import ConvLayer
 from . import isa
 from .functional import FACTOR_BITS, ONES_BITS
@@ -18,6 +19,7 @@ from .program import Program
 from .stream import Stream
 from .tiling import ACCUMULATOR_BITS, Tiling, Window, tile
 
+MAX_WEIGHT_BITS = 8
 INT32_MIN = -INT32_MAX - 1
 
 
@@ -39,7 +41,7 @@ def compile_conv(
         For groups, float steps, branches whose coefficients aren't powers of two, dynamic batches,
         and layers that don't fit the buffers or the instructions' fields.
     """
-    constants = Constants(layer, table)
+    constants = Constants(_with_binary_weights(layer), table)
     _check(constants, accelerator)
     stream = ConvStream(constants, tile(constants.window, accelerator))
     return stream.program(layer.macs * constants.branches)
@@ -174,11 +176,35 @@ class Constants:
         return np.concatenate([limits[0], own, limits[1]]).astype(np.int32)[lowest]
 
 
+def _other_factors(geometry: BranchGeometry) -> list[int]:
+    """Coefficients of branches that shifts and signs don't give."""
+    factors = {factor for row in geometry.branch_matrix for factor in row if factor}
+    return sorted(factor for factor in factors if not is_power_of_two(abs(factor)))
+
+
+def _with_binary_weights(layer: ConvLayer) -> ConvLayer:
+    """Spell weights whose coefficients aren't powers of two in planes of such."""
+    geometry, coefficients = layer.geometry, layer.geometry.weight_coefficients
+    top = sum(coefficients)
+    bits = top.bit_length()
+    fits = geometry.is_product and min(coefficients) >= 0 and bits <= MAX_WEIGHT_BITS
+    if not _other_factors(geometry) or not fits:
+        return layer
+    levels = (layer.weight_bipolar + top) // 2
+    binary = tuple(1 << plane for plane in range(bits))
+    return replace(
+        layer,
+        weight_codes=levels.astype(np.uint8),
+        weight_offset=layer.weight_offset + np.int32(sum(binary) - top),
+        geometry=replace(layer.geometry, weight_coefficients=binary),
+    )
+
+
 def _check(constants: Constants, accelerator: Accelerator) -> None:
     layer = constants.layer
 
-    def refuse(cause: str) -> None:
-        raise UnsupportedError(layer.name, cause, "Run it on the CPU")
+    def refuse(cause: str, cure: str = "Run it on the CPU") -> None:
+        raise UnsupportedError(layer.name, cause, cure)
 
     if layer.geometry.groups != 1:
         refuse("the accelerator has no grouped convolutions")
@@ -186,10 +212,12 @@ def _check(constants: Constants, accelerator: Accelerator) -> None:
         refuse("it ends in float arithmetic")
     if layer.has_dynamic_batch:
         refuse("its batch isn't fixed")
-    factors = {factor for row in layer.geometry.branch_matrix for factor in row if factor}
-    others = sorted(factor for factor in factors if not is_power_of_two(abs(factor)))
+    others = _other_factors(layer.geometry)
     if others:
-        refuse(f"coefficients {others} of its branches aren't powers of two")
+        refuse(
+            f"coefficients {others} of its branches aren't powers of two",
+            "Let neighbouring levels lie 1, 2, 4, ... times a number apart, or run it on the CPU",
+        )
     if len(constants.passes) > accelerator.pass_rows:
         refuse(f"its branches take {len(constants.passes)} passes of {accelerator.pass_rows}")
     counted = {act for _, act, _, counts_ones in constants.passes if counts_ones}

@@ -13,7 +13,7 @@ levels are exact by construction.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,19 +95,28 @@ def few_numbers(values: np.ndarray) -> str:
     return ", ".join(f"{value:g}" for value in values[:MAX_SHOWN]) + rest
 
 
-def pieces_of(expr: relax.Expr, graph: Graph) -> Pieces | None:
-    """Return an expression as a function of the nearest tensor that it is one of; None if of none.
+def pieces_of(expr: relax.Expr, graph: Graph) -> Iterator[Pieces]:
+    """Read an expression as such a function of each tensor that it is one of, the nearest first.
 
     Constants that differ between channels make no such function.
     """
     source = source_of(expr, graph)
     for _ in range(MAX_SOURCES):
         if source is None:
-            return None
+            return
         found = _pieces(expr, source, graph)
         if found is not None:
-            return found
+            yield found
         source = source_of(source, graph)
+
+
+def encoding_by_steps(expr: relax.Expr, graph: Graph) -> tuple[relax.Expr, Encoding] | None:
+    """Return the nearest tensor that an expression is a quantizer of, and its encoding."""
+    for pieces in pieces_of(expr, graph):
+        try:
+            return pieces.source, pieces.encoding()
+        except UnsupportedError:
+            continue  # Levels that fall with c - x rise with x.
     return None
 
 
@@ -120,9 +129,11 @@ def _pieces(expr: relax.Expr, source: relax.Expr, graph: Graph) -> Pieces | None
     known = [bounds for bounds in found if bounds is not None]
     if len(known) < len(found):
         return None
-    bounds = np.unique(np.concatenate(known))
+    bounds, values = np.unique(np.concatenate(known)), _values(expr, source, graph)
+    if values is None:
+        return None
     starts = np.concatenate([np.array([-np.inf], np.float32), bounds])
-    levels = np.float32(_values(expr, source, graph)(starts))
+    levels = values(starts)
     if len(starts) > MAX_PIECES or not np.isfinite([*levels, *bounds]).all():
         return None
     changes = levels[1:] != levels[:-1]
@@ -153,7 +164,8 @@ def _bounds_of(step: relax.Expr, source: relax.Expr, graph: Graph) -> np.ndarray
     variables = [argument for argument in call.args if not is_constant(argument, graph)]
     if len(variables) != 1 or step_along(variables[0], source, graph) is None:
         return None
-    return bounds_between(_values(step, source, graph))
+    values = _values(step, source, graph)
+    return None if values is None else bounds_between(values)
 
 
 def bounds_between(function: Function) -> np.ndarray | None:
@@ -184,12 +196,15 @@ def bounds_between(function: Function) -> np.ndarray | None:
             return np.sort(floats_of_keys(high)) + np.float32(0)  # Never -0.
 
 
-def _values(expr: relax.Expr, source: relax.Expr, graph: Graph) -> Function:
-    """Return the function from a source's values to those of an expression, one by one."""
+def _values(expr: relax.Expr, source: relax.Expr, graph: Graph) -> Function | None:
+    """Return the function from numbers of a source to those of an expression.
+
+    None if it isn't the same everywhere: if a constant has several values.
+    """
     function = function_between(graph.definition(expr), source, graph)
 
     def values(x: np.ndarray) -> np.ndarray:
         with np.errstate(all="ignore"):
-            return np.float32(function(x)).reshape(x.shape)
+            return np.asarray(function(x), np.float32).reshape(-1)
 
-    return values
+    return values if values(np.zeros(1, np.float32)).size == 1 else None
