@@ -9,6 +9,9 @@ from tvm_bitenc.op.packed import packed_encode
 from tvm_bitenc.target import load_target
 
 THRESHOLDS = [np.arange(1, 2**bits, dtype=np.float32) / 2**bits for bits in (1, 2, 3)]
+LEAST = np.nextafter(np.float32(0), np.float32(1))  # As of x > 0; vectors of ARMv7 take it for 0.
+# Thermometers of two and three planes.
+THRESHOLDS += [np.float32([LEAST, 0.5, 0.5]), np.float32([0.25, 0.5, 0.5, 0.9, 0.9, 0.9, 0.9])]
 # Less than a vector of some CPUs, odd ones, and whole and split words.
 CHANNELS = (4, 5, 8, 20, 64, 72, 128)
 

@@ -10,7 +10,7 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
 from ..encoding import WORD_BITS
-from ..te.threshold import codes_reached, planes_of_reached
+from ..te.threshold import codes_reached, planes_of_reached, reaches
 from .isa import Isa
 from .kernel import Kernel
 from .tir import flat, load, reinterpret, splat
@@ -50,10 +50,10 @@ def encode_kernel(
             with T.If(pixel < pixels), T.Then():
                 with T.serial(0, channels // lanes) as part:
                     value = T.Bind(load(values, pixel * channels + part * lanes, lanes))
-                    reached = [
-                        T.Bind(reinterpret(f"uint{lanes}", value >= splat(steps[code - 1], lanes)))
-                        for code in codes
-                    ]
+                    reached = []
+                    for step in (code - 1 for code in codes):
+                        bits_of = reaches(value, thresholds[step], splat(steps[step], lanes))
+                        reached.append(T.Bind(reinterpret(f"uint{lanes}", bits_of)))
                     for bit, plane in enumerate(planes_of_reached(reached, codes)):
                         start = (pixel * bits + bit) * (words * WORD_BITS // lanes) + part
                         T.buffer_store(target, plane, [start])

@@ -14,6 +14,7 @@ from ..layer import RESIDUAL, STEP_CONSTANTS, ConvLayer, FloatStep, four_sides, 
 from ..te import pack as te_pack
 from ..te import pool as te_pool
 from ..te.layer_kernels import Compute, xnor_kernel
+from ..te.threshold import reaches
 from ..te.threshold import threshold as te_threshold
 from .branch import geometry_attributes, geometry_of
 from .matmul import branch_matmul_op
@@ -288,7 +289,7 @@ def _compute_encode(call: relax.Call):
 
     def compute(x: te.Tensor, _thresholds: te.Tensor) -> te.Tensor:
         def code(*index):
-            reached = [x(*index) >= tirx.const(float(t), "float32") for t in thresholds]
+            reached = [reaches(x(*index), t) for t in thresholds]
             return sum(tirx.Cast("uint8", r) for r in reached)
 
         return te_pack.pack(te.compute(x.shape, code, name="code"), bits)

@@ -13,6 +13,7 @@ from ..encoding import Encoding
 from ..errors import UnsupportedError
 from ..te.limited import limited
 from ..te.rounded import rounded
+from ..te.threshold import reaches
 from .registration import constant_value, describe, make_call, register_op, tensor_shape
 
 
@@ -153,8 +154,8 @@ def _step(x: tirx.Expr, position: tirx.Expr, encoding: Encoding, of_codes: bool)
     values, dtype = (codes, "int32") if of_codes else (levels, "float32")
     chosen = tirx.const(values[0].item(), dtype)
     for bound, value in zip(encoding.bounds or midpoints, values[1:]):
-        limit = tirx.const(float(bound), "float32")
-        reached = x >= limit if encoding.bounds else position > limit
+        is_own = bool(encoding.bounds)
+        reached = reaches(x, bound) if is_own else position > tirx.const(float(bound), "float32")
         chosen = tirx.Select(reached, tirx.const(value.item(), dtype), chosen)
     return chosen
 

@@ -35,6 +35,23 @@ def threshold(
     return te.compute(acc.shape, count, name="code")
 
 
+def reaches(x: tirx.Expr, bound: float, limit: tirx.Expr | None = None) -> tirx.Expr:
+    """Whether float32 numbers are a bound or more; above 0 where it is the least number above 0.
+
+    Vectors of 32-bit ARM take so small a number for 0.
+
+    Parameters
+    ----------
+    x : tirx.Expr of float32
+    bound : float
+    limit : tirx.Expr of float32, optional
+        Where the bound is at run time.
+    """
+    if bound == np.nextafter(np.float32(0), np.float32(1)):
+        return x > tirx.const(0, "float32")
+    return x >= (tirx.const(float(bound), "float32") if limit is None else limit)
+
+
 def codes_reached(thresholds: np.ndarray) -> np.ndarray:
     """Codes from each threshold on, once for equal ones: how many are reached with the last.
 
