@@ -5,6 +5,7 @@ from .initialize import init_from
 from .layers import QActivation, QConv1d, QConv2d, QLinear
 from .matmul import QMatMul
 from .models import DigitsCNN, ResNet18
+from .piecewise import PiecewiseActivation, PiecewiseConv2d
 from .quantize_op import quantize
 from .quantizers import hard_relu, hard_tanh, mbn, mbn_planes, q_k
 from .transposed import QConvTranspose1d, QConvTranspose2d
@@ -12,6 +13,8 @@ from .transposed import QConvTranspose1d, QConvTranspose2d
 __all__ = [
     "BitPlaneConv2d",
     "DigitsCNN",
+    "PiecewiseActivation",
+    "PiecewiseConv2d",
     "QActivation",
     "QConv1d",
     "QConv2d",
