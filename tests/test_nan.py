@@ -10,6 +10,7 @@ from benchmarks.emulated import EmulatedModule, missing_tools
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.errors import TargetError, UnsupportedError
 from tvm_bitenc.host import check_runs_here
+from tvm_bitenc.levels import encoding_of_levels
 from tvm_bitenc.op import encode, quantize
 from tvm_bitenc.rounding import ROUND
 from tvm_bitenc.strategy import STRATEGIES
@@ -42,6 +43,7 @@ ENCODINGS = {
     "narrow": Encoding(4, 0.5, 7.0, max_code=14),
     "ternary": Encoding.ternary(0.5),
     "learned": Encoding(2, 0.5, 1.0, coefficients=(1, 3)),
+    "levels": encoding_of_levels([0, 3, 7, 12], [-1.0, 0.25, 2.0], 0.5, 3.0),
     **{
         rounding: Encoding(3, 0.5, 2.0, rounding=rounding)
         for rounding in ROUND

@@ -10,12 +10,14 @@ from tvm.script import tirx as T
 
 from tvm_bitenc import op as bitenc
 from tvm_bitenc.encoding import Encoding
+from tvm_bitenc.levels import encoding_of_levels
 from tvm_bitenc.op.packed_channels import bytes_concat, packed_concat, packed_slice
 from tvm_bitenc.target import load_target
 from tvm_bitenc.transform import default_pipeline
 
 rng = np.random.default_rng(0)
 ACT, WEIGHT = Encoding.unsigned(2, 0.3), Encoding(2, [0.5, 1.0, 2.0], [0.0, 1.5, 2.0])
+UNEVEN = encoding_of_levels([0, 3, 7, 12], [-1e-45, 0.1, 3e8], 0.3, 1.5)
 CODES = rng.integers(0, 4, (3, 3, 1, 1), dtype=np.uint8)
 LIMITS, SIGNS = np.sort(rng.integers(-9, 9, (3, 3)), axis=0), np.array([1, -1, 1])
 FACTOR, TERM = (relax.const(rng.normal(size=(1, 3, 1, 1)).astype(np.float32)) for _ in range(2))
@@ -41,7 +43,8 @@ class EveryOpOfCodes:
             halves = R.split(both, 2, axis=2)
             sums = bitenc.lookup([halves[0], halves[1]], TABLE, bits=2)
             levels = bitenc.decode(sums, ACT)
-            counts = bitenc.reached(levels, LIMITS, channel_axis=1)
+            uneven = bitenc.quantize(levels, UNEVEN)
+            counts = bitenc.reached(uneven, LIMITS, channel_axis=1)
             R.output(counts)
         return counts
 

@@ -7,6 +7,7 @@ from tvm.script import relax as R
 
 from tvm_bitenc import op as bitenc
 from tvm_bitenc.encoding import Encoding
+from tvm_bitenc.levels import encoding_of_levels
 from tvm_bitenc.transform.canonicalize import Canonicalize
 
 f32 = np.float32
@@ -73,6 +74,41 @@ def test_golden_what_a_layer_reads_is_put_on_its_grid(assert_same_ir):
                 lv5 = R.nn.conv2d(lv4, w)
                 R.output(lv5)
             return lv5
+
+    assert_same_ir(Canonicalize()(Before), After)
+
+
+def test_golden_a_sum_of_steps_has_levels_and_bounds(assert_same_ir):
+    weight, signed = relax.const(np.ones((2, 1, 1, 1), f32)), Encoding.signed(2, 1.0)
+    # The least numbers above: x > -0.5 isn't x >= -0.5.
+    bounds = np.nextafter(f32([-0.5, 0.25]), f32(9)).tolist()
+    levels = encoding_of_levels([0, 1, 3], bounds, 0.75, 0.0)
+    assert levels.codes == (0, 1, 3) and levels.coefficients == (1, 2)
+
+    @I.ir_module
+    class Before:
+        @R.function
+        def main(x: R.Tensor((1, 1, 4, 4), "float32")):
+            with R.dataflow():
+                w = bitenc.quantize(weight, signed)
+                lv = R.greater(x, R.const(-0.5, "float32"))
+                lv1 = R.multiply(R.astype(lv, "float32"), R.const(0.75, "float32"))
+                lv2 = R.greater(x, R.const(0.25, "float32"))
+                lv3 = R.multiply(R.astype(lv2, "float32"), R.const(1.5, "float32"))
+                lv4 = R.nn.conv2d(R.add(lv1, lv3), w)
+                R.output(lv4)
+            return lv4
+
+    @I.ir_module
+    class After:
+        @R.function
+        def main(x: R.Tensor((1, 1, 4, 4), "float32")):
+            with R.dataflow():
+                w = bitenc.quantize(weight, signed)
+                lv = bitenc.quantize(x, levels)
+                lv1 = R.nn.conv2d(lv, w)
+                R.output(lv1)
+            return lv1
 
     assert_same_ir(Canonicalize()(Before), After)
 

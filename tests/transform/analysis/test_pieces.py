@@ -153,7 +153,11 @@ def unbounded(b, x):
     return total(b, b.emit(op.round(x)), step(b, x, 0))
 
 
-@pytest.mark.parametrize("body", [per_channel, of_two, beside_a_float, unbounded])
+def always_one(b, x):
+    return total(b, step(b, x, 0), step(b, x, 0, op.less_equal))
+
+
+@pytest.mark.parametrize("body", [per_channel, of_two, beside_a_float, unbounded, always_one])
 def test_what_is_none(body, module_of):
     assert not ask(module_of, lambda expr, graph: list(pieces_of(expr, graph)), body)
 
