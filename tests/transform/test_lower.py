@@ -9,6 +9,7 @@ from tvm.script import relax as R
 from tvm_bitenc import op as bitenc
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.errors import UnsupportedError
+from tvm_bitenc.levels import encoding_of_levels
 from tvm_bitenc.op import quantize
 from tvm_bitenc.op.matmul import branch_matmul_op, transposes_b
 from tvm_bitenc.op.registration import is_call_to
@@ -17,6 +18,7 @@ from tvm_bitenc.transform.analysis.float32 import op_name
 from tvm_bitenc.transform.lower import Lower, float_layers
 from tvm_bitenc.transform.visit import visit_calls
 
+UNEVEN = encoding_of_levels([0, 3, 7, 12], [-1.0, 0.25, 2.0], 0.5, 3.0)
 ACT, WEIGHT = Encoding.unsigned(2, 0.5), Encoding.symmetric(3, 0.25)
 rng = np.random.default_rng(0)
 
@@ -286,15 +288,29 @@ def test_a_scale_per_input_channel_is_refused(random_layer, module_of, outputs_o
         outputs_of(module_of([layer.act_codes.shape], body), [])
 
 
-def test_pooling_of_ternary_activations_is_refused(module_of, outputs_of):
+def pooled_module(encoding, module_of):
+    """A convolution of ones behind a max pooling."""
+
     def body(builder, x):
-        a = builder.emit(quantize(x, Encoding.ternary()))
-        a = builder.emit(relax.op.nn.max_pool2d(a, (2, 2)))
+        a = builder.emit(quantize(x, encoding))
+        a = builder.emit(relax.op.nn.max_pool2d(a, (2, 2), (1, 1), (1, 1)))
         w = relax.const(np.ones((2, 3, 1, 1), "f4"))
         return builder.emit(relax.op.nn.conv2d(a, builder.emit(quantize(w, WEIGHT, layer="conv"))))
 
+    return module_of([(1, 3, 4, 4)], body)
+
+
+def test_pooling_of_codes_that_fall_is_refused(module_of, outputs_of):
+    falling = Encoding(2, 1.0, 1.0, (3, -1))
     with pytest.raises(UnsupportedError, match=r"max_pool2d before layer 'conv'"):
-        outputs_of(module_of([(1, 3, 4, 4)], body), [])
+        outputs_of(pooled_module(falling, module_of), [])
+
+
+@pytest.mark.parametrize("encoding", [Encoding.ternary(), UNEVEN], ids=["ternary", "uneven"])
+def test_codes_that_rise_are_pooled(encoding, module_of, outputs_of, same):
+    mod, x = pooled_module(encoding, module_of), rng.normal(0, 2, (1, 3, 4, 4)).astype("f4")
+    found = [outputs_of(mod, [x], **options)[0] for options in ({}, dict(pipeline=no_lowering))]
+    assert same(*found)
 
 
 def test_an_accumulator_beyond_int32_is_refused(module_of, outputs_of):

@@ -11,6 +11,7 @@ from tvm.script import relax as R
 import tvm_bitenc as be
 from tvm_bitenc import op as bitenc
 from tvm_bitenc.encoding import Encoding
+from tvm_bitenc.levels import encoding_of_levels
 from tvm_bitenc.op import quantize
 from tvm_bitenc.transform.lower_pool import ONE, LowerPool, sums_exactly
 
@@ -103,12 +104,21 @@ def test_golden(assert_same_ir):
     assert_same_ir(LowerPool()(Before), After)
 
 
+def test_planes_of_any_coefficients(module_of, outputs_of, ops_of, only, same):
+    uneven = encoding_of_levels([0, 3, 7, 12], [-1.0, 0.25, 2.0], 0.5, 3.0)
+    mod = pool_module(module_of, POOLS["2x2"], [Encoding.ternary(0.5), uneven])
+    assert "relax.nn.avg_pool2d" not in ops_of(LowerPool()(mod))
+    xs = [np.random.default_rng(i).normal(0, 2, SHAPE).astype(np.float32) for i in range(2)]
+    expected, compiled = (outputs_of(mod, xs, **o) for o in ({"pipeline": only()}, {}))
+    assert all(map(same, compiled, expected)) and all(len(np.unique(y)) > 3 for y in expected)
+
+
 @pytest.mark.parametrize(
     "encoding",
     [
         Encoding.unsigned(2, 0.1),
         Encoding.unsigned(2, 1 / 3),
-        Encoding.ternary(),
+        Encoding(2, 1.0, 1.0, coefficients=(0.5, 1.5)),
         Encoding(2, [1.0] * 5, 0),
     ],
 )
