@@ -11,10 +11,10 @@ from tvm_bitenc.op import quantize
 f32 = np.float32
 
 
-def random_encoding(rng, steps=range(1, 21)):
+def random_encoding(rng):
     """Random levels, bounds around 0, and a zero point among the levels or half way."""
     count = rng.integers(2, 10)
-    levels = [0, *np.cumsum(rng.choice(steps, count - 1)).tolist()]
+    levels = [0, *np.cumsum(rng.integers(1, 21, count - 1)).tolist()]
     bounds = np.sort(rng.choice(np.arange(-16, 17), count - 1, replace=False)).astype(f32) / 8
     bounds[::2] = np.nextafter(bounds[::2], f32(9))  # As of x > 0: the least number above.
     zero_point = rng.choice(levels) + rng.choice([0, 0, 0.5])
@@ -24,9 +24,9 @@ def random_encoding(rng, steps=range(1, 21)):
 class Chain:
     """Two convolutions of levels, the first of which ends in the codes of the second."""
 
-    def __init__(self, seed, act_steps=range(1, 21), name=""):
+    def __init__(self, seed, name="", act=None):
         rng, self.name = np.random.default_rng(seed), name
-        self.acts = [random_encoding(rng, act_steps) for _ in range(2)]
+        self.acts = [act or random_encoding(rng) for _ in range(2)]
         self.weights = [random_encoding(rng) for _ in range(2)]
         channels = [int(rng.choice([3, 16, 17, 64])), int(rng.choice([8, 16, 33])), 8]
         self.codes = [

@@ -13,6 +13,7 @@ from tvm_bitenc.data import data_folder
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.errors import TargetError, UnsupportedError
 from tvm_bitenc.explain import explain
+from tvm_bitenc.levels import encoding_of_levels
 from tvm_bitenc.report import Report
 from tvm_bitenc.target import load_target
 from tvm_bitenc.transform.pipeline import default_pipeline
@@ -217,11 +218,15 @@ def test_programs_are_reported_by_the_accelerator_that_they_are_for(network):
 
 def test_chains_of_levels(module_of, same):
     """Thermometers flow from layer to layer; steps that aren't powers of two stay on the CPU."""
-    chains = [Chain(seed, act_steps=(1, 2), name=f"powers{seed}") for seed in (0, 2)]
-    chains += [Chain(1, act_steps=(3, 5), name="others")]
+    powers = encoding_of_levels([0, 4, 8, 9], [-1.0, 0.25, 1.5], 0.5, 4.0)
+    others = encoding_of_levels([0, 3, 8, 12], [-1.0, 0.25, 1.5], 0.5, 4.0)
+    assert powers.coefficients == (4, 4, 1) and others.coefficients == (3, 5, 4)
+    chains = [Chain(0, "powers", powers), Chain(1, "half", replace(powers, zero_point=2.5))]
+    chains.append(Chain(1, "others", others))
     lib = be.build(chains_module(chains, module_of), target="vta")
     outputs = lib(*(chain.x for chain in chains))
     assert not [c.name for c, y in zip(chains, outputs) if not same(y, c.reference())]
     for row in lib.report().layers:
-        assert (row.strategy == "vta") == row.name.startswith("powers")
-        assert ("1, 2, 4, ... times a number apart" in row.cpu_reason) == ("others" in row.name)
+        is_other = row.name.startswith("others")
+        assert (row.strategy == "vta") != is_other
+        assert ("1, 2, 4, ... times a number apart" in row.cpu_reason) == is_other
