@@ -9,12 +9,13 @@ from tvm.script import tirx as T
 
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.errors import UnsupportedError
+from tvm_bitenc.layer import BranchGeometry, ConvLayer
 from tvm_bitenc.op import branch_conv2d, packed_conv2d
 from tvm_bitenc.op.packed import conv_layer_of, packed_conv2d_op
 from tvm_bitenc.op.registration import is_call_to, with_attributes
 from tvm_bitenc.schedule import strategy_costs
 from tvm_bitenc.strategy import STRATEGIES
-from tvm_bitenc.target import DEFAULT_RULES, Target, native_target
+from tvm_bitenc.target import DEFAULT_RULES, Target, load_target, native_target
 from tvm_bitenc.transform.pipeline import default_pipeline
 from tvm_bitenc.transform.strategy import Strategy
 from tvm_bitenc.transform.visit import visit_calls
@@ -126,3 +127,31 @@ def test_auto_takes_what_costs_least(rules, random_layer, layers_module):
     ).values():
         costs = strategy_costs(layer, target)
         assert costs[strategy] == min(costs.values())
+
+
+PIECES = (10, 15, 22, 33, 40), (30, 22, 28, 47)  # PA-Net: 5 steps, and 4 pieces beside 0.
+TERNARY = (3, 4, 5), (7, 10)  # 3 steps, and weights +Wp, 0, -Wn.
+
+
+@pytest.mark.parametrize(
+    "target, coefficients, expected",
+    [
+        ("x86-64-v3", PIECES, "int8"),
+        ("znver5", PIECES, "int8"),
+        ("cortex-a76", PIECES, "int8"),
+        ("cortex-a53", PIECES, "int8"),
+        ("znver5", TERNARY, "lut"),
+        ("cortex-a76", TERNARY, "int8"),
+        ("cortex-a53", TERNARY, "xnor"),
+        ("cortex-a72", TERNARY, "xnor"),
+    ],
+    ids=str,
+)
+def test_planes_of_levels_where_they_cost_less_than_bytes(target, coefficients, expected):
+    """Many branches cost more than a product of bytes, which `auto` takes then; few don't."""
+    acts, weights = coefficients
+    codes = np.random.default_rng(0).integers(0, 2 ** len(weights), (64, 64, 3, 3), np.uint8)
+    geometry = BranchGeometry(acts, weights, sum(acts), padding=(1, 1, 1, 1))
+    layer = ConvLayer("conv", (1, 28, 28, 64), codes, np.full(64, 9, np.int32), geometry)
+    costs = strategy_costs(layer, load_target(target))
+    assert min(costs, key=costs.__getitem__) == expected
