@@ -12,7 +12,7 @@ from ..op.quantize import quantize_op
 from ..op.registration import is_call_to
 from ..transform.analysis.float32 import evaluate, op_name
 from ..transform.analysis.grid import MAX_LEVELS, ROUNDING_OPS, bounds_of, is_whole, levels_of
-from ..transform.analysis.pieces import Pieces, few_numbers, pieces_of
+from ..transform.analysis.pieces import few_numbers, pieces_of
 from ..transform.analysis.shaping import sources
 from ..transform.analysis.values import multiples_of
 from ..transform.lower.operands import quantized_sources
@@ -49,9 +49,11 @@ def _why_not_quantized(operand: relax.Expr, graph: Graph) -> tuple[str, str]:
             "x + (q - x) isn't q in float32 where x lies beyond the range",
             "Clip x to that range first, or return q alone in eval mode",
         )
-    pieces = next(pieces_of(source, graph), None)
-    if pieces is not None:
-        return _why_no_levels(pieces)
+    try:
+        for pieces in pieces_of(source, graph):
+            pieces.encoding()
+    except UnsupportedError as error:
+        return error.cause, error.cure
     values = evaluate(source, graph)
     if values is not None and _is_uneven(values):
         return (
@@ -72,15 +74,6 @@ def _is_uneven(values: np.ndarray) -> bool:
     """Whether a constant has a few values, but at distances that no scale makes integers of."""
     found = np.unique(values.astype(np.float64))
     return len(found) <= MAX_FEW and multiples_of(found) is None
-
-
-def _why_no_levels(pieces: Pieces) -> tuple[str, str]:
-    """Say why a sum of steps makes no codes."""
-    try:
-        pieces.encoding()
-    except UnsupportedError as error:
-        return error.cause, error.cure
-    return "its quantizer isn't read", "Report it"
 
 
 def _why_no_grid(source: relax.Expr, path: list[relax.Expr], graph: Graph) -> tuple[str, str]:

@@ -103,6 +103,5 @@ class ComparedPlanes(Epilogue):
 
 def is_compared(thresholds: np.ndarray) -> bool:
     """Whether there are few enough thresholds to compare with all that differ."""
-    return (
-        len(thresholds) <= MAX_COMPARED_AT_ALL or len(codes_reached(thresholds)) <= MAX_THERMOMETER
-    )
+    are_few = len(thresholds) <= MAX_COMPARED_AT_ALL
+    return are_few or len(codes_reached(thresholds)) <= MAX_THERMOMETER
