@@ -81,6 +81,12 @@ def ttq_weight(w):
     return 1.25 * (w > threshold).float() - 0.875 * (w < -threshold).float()
 
 
+def straight_through(x):
+    """As training leaves it: x + (q - x), which is q where x lies within a range."""
+    x = x.clamp(0, 2)
+    return x + (steps(x, (0.2, 0.6, 1.2), (0.375, 0.5, 0.625)) - x).detach()
+
+
 # Planes of the weights and of the activations.
 QUANTIZERS = {
     "PA-Net": (4, 5, pa_weight, pa_act),
@@ -90,6 +96,7 @@ QUANTIZERS = {
     "APoT": (7, 6, apot_weight, apot_act),
     "TTQ": (2, 1, ttq_weight, lambda x: steps(x, [0.3], [1.0])),
     "falling masks": (2, 2, ttq_weight, lambda x: 3.0 - (x <= 1).float() - 2 * (x <= 0).float()),
+    "straight-through": (2, 3, ttq_weight, straight_through),
     "signs": (2, 4, ttq_weight, lambda x: 4 * torch.sign(x) + torch.sign(x - 1)),
 }
 

@@ -256,7 +256,7 @@ def test_few_instructions(bits, most, target):
 
 
 @SLOW
-@on("cortex-a53", "cortex-a76", "neoverse-n2", "armv7-neon")
+@on("cortex-a53", "cortex-a76", "neoverse-n2", "armv7-neon", "riscv64", "cortex-m3")
 @pytest.mark.parametrize("first", [0, 3, 6])
 def test_layers_of_levels(target, first, module_of, same):
     chains = [

@@ -7,6 +7,7 @@ from tvm import relax
 
 from ..analysis.float32 import evaluate, op_name
 from ..analysis.grid import ROUNDING_OPS, Function, bounds_of, levels_of, step_along
+from ..analysis.pieces import pieces_of
 from ..fuse_encode import float_thresholds
 from ..rewrite import Graph
 
@@ -60,14 +61,18 @@ def _is_close(x: relax.Expr, quantized: relax.Expr, graph: Graph) -> bool:
     """Whether q - x is so much smaller than q that its rounding can't move the sum off q.
 
     That is, |q - x| < 2^e for every level 2^e <= |q| < 2^(e+1): then the difference is rounded by a
-    quarter of q's last place at most. For q = 0 the sum is exact.
+    quarter of q's last place at most. For q = 0 the sum is exact. Of a sum of steps the levels, and
+    which numbers get them, are known as they are; of others by their rounding.
     """
     bounds, levels = bounds_of(x, graph), levels_of(quantized, graph)
-    function = step_along(quantized, x, graph)
-    if bounds is None or levels is None or function is None or levels.size != len(levels):
+    if bounds is None or not np.isfinite(bounds).all():
         return False
     low, high = np.array(bounds, np.float32)
-    if not np.isfinite([low, high]).all():
+    for pieces in pieces_of(quantized, graph):
+        if _same(pieces.source, x, graph):
+            return _all_survive(pieces.levels, pieces.bounds, low, high)
+    function = step_along(quantized, x, graph)
+    if levels is None or function is None or levels.size != len(levels):
         return False
     levels = np.sort(levels.reshape(-1))
 
@@ -76,15 +81,21 @@ def _is_close(x: relax.Expr, quantized: relax.Expr, graph: Graph) -> bool:
         return np.searchsorted(levels, found)
 
     first = float_thresholds(codes_of, len(levels) - 1)
+    return _all_survive(levels, first, low, high) and _rises(function, low, high, levels)
+
+
+def _all_survive(levels: np.ndarray, first: np.ndarray, low: np.float32, high: np.float32) -> bool:
+    """Whether all levels do that numbers of a range get, where `first` are the least of each."""
     starts = np.concatenate([[low], first])
     ends = np.concatenate([np.nextafter(first, np.float32(-np.inf)), [high]])
-    reachable = np.isfinite(starts) & (starts <= high)
     ends = np.where(np.isfinite(ends), np.minimum(ends, high), high)
+    reachable = np.isfinite(starts) & (starts <= high) & (ends >= low)
+    starts = np.maximum(starts, low)
     return all(
         _survives(np.float64(level), start, end)
         for level, start, end, reached in zip(levels, starts, ends, reachable)
         if reached
-    ) and _rises(function, low, high, levels)
+    )
 
 
 def _survives(level: np.float64, start: np.float32, end: np.float32) -> bool:
