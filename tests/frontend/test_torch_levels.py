@@ -96,6 +96,7 @@ QUANTIZERS = {
     "APoT": (7, 6, apot_weight, apot_act),
     "TTQ": (2, 1, ttq_weight, lambda x: steps(x, [0.3], [1.0])),
     "falling masks": (2, 2, ttq_weight, lambda x: 3.0 - (x <= 1).float() - 2 * (x <= 0).float()),
+    "integers": (2, 2, ttq_weight, lambda x: ((x > 0).int() * 3 + (x > 1).int() * 8).float() / 8),
     "straight-through": (2, 3, ttq_weight, straight_through),
     "signs": (2, 4, ttq_weight, lambda x: 4 * torch.sign(x) + torch.sign(x - 1)),
 }

@@ -84,9 +84,14 @@ def reading_of(call: relax.Expr) -> Function | None:
         if encoding.is_per_channel:
             return None
         return lambda x, *_: encoding.dequantize(encoding.quantize(x))
-    if op_name(call) == "relax.astype" and str(call.attrs.dtype) != "float32":
+    if op_name(call) == "relax.astype" and not _is_exact_cast(call):
         return None
     return function_of(call) if op_name(call) else None
+
+
+def _is_exact_cast(call: relax.Call) -> bool:
+    """Whether a cast is to float32, or of truth values, which any type holds."""
+    return str(call.attrs.dtype) == "float32" or str(call.args[0].ty.dtype) == "bool"
 
 
 def function_between(call: relax.Call, source: relax.Expr, graph: Graph) -> Function:
