@@ -22,6 +22,7 @@ from .workloads import (
     library_run,
     planes_pipeline,
     random_planes,
+    tiled_codes,
 )
 
 DEFAULT_BITS = [(1, 1), (1, 2)]
@@ -85,7 +86,7 @@ def measure(workload: Workload, pair: Bits, options) -> list[dict]:
 def _library(workload: Workload, pair: Bits, tiles: int, options) -> CompiledModel:
     if workload.out_channels % tiles:
         raise SystemExit(f"{tiles} tiles don't divide the {workload.out_channels} channels")
-    module = layer_module(workload, *pair, tiles=tiles)
+    module = layer_module(workload, *pair, codes_of=tiled_codes(tiles))
     return tvm_bitenc.build(
         module, options.target, options.strategy, options.threads, pipeline=planes_pipeline
     )

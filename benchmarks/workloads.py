@@ -128,21 +128,58 @@ def random_planes(workload: Workload, bits: int, seed: int = 0) -> np.ndarray:
     return encoding.pack(codes, bits)
 
 
+WeightCodes = Callable[[np.random.Generator, tuple[int, int, int, int], int], np.ndarray]
+
+
+def random_codes(
+    rng: np.random.Generator, shape: tuple[int, int, int, int], bits: int
+) -> np.ndarray:
+    """Weight codes of a layer, uint8 of shape OIHW."""
+    return rng.integers(0, 2**bits, shape, dtype=np.uint8)
+
+
+def tiled_codes(tiles: int) -> WeightCodes:
+    """Weight codes of which output channels have the same ones, so many times."""
+
+    def codes(
+        rng: np.random.Generator, shape: tuple[int, int, int, int], bits: int
+    ) -> np.ndarray:
+        return np.concatenate([random_codes(rng, (shape[0] // tiles, *shape[1:]), bits)] * tiles)
+
+    return codes
+
+
+def codeword_codes(codewords: int) -> WeightCodes:
+    """Weight codes of which each kernel is one of so many."""
+
+    def codes(
+        rng: np.random.Generator, shape: tuple[int, int, int, int], bits: int
+    ) -> np.ndarray:
+        out_channels, in_channels, height, width = shape
+        kernels = random_codes(rng, (codewords, 1, height, width), bits)[:, 0]
+        return kernels[rng.integers(0, codewords, (out_channels, in_channels))]
+
+    return codes
+
+
 def layer_module(
-    workload: Workload, weight_bits: int, act_bits: int, seed: int = 0, tiles: int = 1
+    workload: Workload,
+    weight_bits: int,
+    act_bits: int,
+    seed: int = 0,
+    codes_of: WeightCodes = random_codes,
 ) -> tvm.IRModule:
     """Make a module whose `main` takes planes through the layer and its thresholds, to planes.
 
     The weights are random, and symmetric as those of `tvm_bitenc.nn` are; the output has as many
-    bits as the input. `planes_pipeline` compiles it. With several tiles, output channels have the
-    same weights again and again.
+    bits as the input. `planes_pipeline` compiles it.
     """
     planes = planes_variable(workload, act_bits)
     builder = relax.BlockBuilder()
     with builder.function("main", [planes]):
         with builder.dataflow():
             rng = np.random.default_rng(seed)
-            output = emit_layer(builder, planes, workload, weight_bits, act_bits, rng, tiles)
+            output = emit_layer(builder, planes, workload, weight_bits, act_bits, rng, codes_of)
             output = builder.emit_output(output)
         builder.emit_func_output(output)
     return builder.get()
@@ -162,13 +199,11 @@ def emit_layer(
     weight_bits: int,
     act_bits: int,
     rng: np.random.Generator,
-    tiles: int = 1,
+    codes_of: WeightCodes = random_codes,
 ) -> relax.Expr:
     """Return a layer with random weights and thresholds on planes, packed again."""
     act, weight = activation_encoding(act_bits), Encoding.symmetric(weight_bits)
-    out_channels, *window = workload.weight_shape
-    tile = rng.integers(0, 2**weight_bits, (out_channels // tiles, *window), dtype=np.uint8)
-    weight_codes = np.concatenate([tile] * tiles)
+    weight_codes = codes_of(rng, workload.weight_shape, weight_bits)
     channels_last = builder.emit(unpack(planes, workload.in_channels))
     acc = branch_conv2d(
         builder.emit(relax.op.permute_dims(channels_last, NCHW)),

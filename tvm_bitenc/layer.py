@@ -10,6 +10,7 @@ from typing import SupportsInt
 import numpy as np
 
 from .branches import BranchGeometry, accumulator_range, weighted_planes
+from .codewords import Codewords, codewords_of
 from .encoding import WORD_BITS
 
 RESIDUAL = "residual"  # Adds a tensor of the same shape.
@@ -140,6 +141,11 @@ class ConvLayer:
         weight_codes = np.tile(self.weight_codes, (times, 1, 1, 1))
         weight_offset = np.tile(self.weight_offset, times)
         return replace(self, weight_codes=weight_codes, weight_offset=weight_offset, copies=copies)
+
+    @cached_property
+    def codewords(self) -> Codewords | None:
+        """Its distinct kernels, None where they are many."""
+        return codewords_of(self.weight_codes, self.weight_bits)
 
     @property
     def kernel_size(self) -> tuple[int, int]:  # noqa: D102

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from .errors import UnsupportedError
 
-STRATEGIES = ("xnor", "lut", "int8")
+STRATEGIES = ("xnor", "lut", "int8")  # Those that compute every layer, on every target.
+CODEBOOK = "codebook"  # Layers of few kernels, where vectors look up bytes.
 AUTO = "auto"  # By tuned records, or else by the cost model.
 BY_RULES = "default"  # In trials of tuning: whatever the rules choose by themselves.
 OTHERS = "*"  # Key of all layers that a mapping doesn't name.
@@ -18,7 +19,7 @@ def by_layer(strategy: str | Mapping[str, str]) -> dict[str, str]:
     Parameters
     ----------
     strategy : str or mapping
-        ``"auto"`` or one of `STRATEGIES`, for all layers or by name.
+        ``"auto"``, one of `STRATEGIES` or ``"codebook"``, for all layers or by name.
 
     Raises
     ------
@@ -27,8 +28,9 @@ def by_layer(strategy: str | Mapping[str, str]) -> dict[str, str]:
     """
     chosen = {OTHERS: strategy} if isinstance(strategy, str) else {OTHERS: AUTO, **strategy}
     for name in chosen.values():
-        if name not in (AUTO, *STRATEGIES):
+        if name not in (AUTO, *STRATEGIES, CODEBOOK):
+            known = (*STRATEGIES, CODEBOOK)
             raise UnsupportedError(
-                f"strategy {name!r}", "isn't known", f"Use {AUTO!r} or one of {STRATEGIES}"
+                f"strategy {name!r}", "isn't known", f"Use {AUTO!r} or one of {known}"
             )
     return chosen

@@ -9,7 +9,8 @@ know neither, and neither knows the other. Who calls what, in this order::
         for every block of output channels, and row of the task
             product.begin_row(prepared, row)
             for every tile: neighbouring pixels of the row
-                product.sums(tile)              vectors of sums of every pixel
+                product.sums(tile)              vectors of sums of every pixel; or
+                product.sums_of_blocks(tile)    those of some neighbouring blocks
                 for every copy of the block     output channels with the same weights
                     for every pixel p of the tile
                         epilogue.finish(tile, p, sums[p])
@@ -140,6 +141,13 @@ class TileContext:
         block = T.Bind(copy * self.blocks + self.block)
         return replace(self, blocks=copies * self.blocks, block=block, block_in_group=block)
 
+    def of_block(self, number: int) -> TileContext:
+        """Return the tile of one of the blocks from this one on."""
+        if number == 0:
+            return self
+        block, in_group = self.block + number, self.block_in_group + number
+        return replace(self, block=block, block_in_group=in_group)
+
     def prefetch_next(self, places: Iterable[Expr], block: int) -> None:
         """Have the next block's weights brought near, while rows of this one are computed.
 
@@ -205,6 +213,8 @@ class Product(ABC, Generic[IsaT]):
     """What tables of tile sizes know it by."""
     source_dtype: str = "uint64"
     """Type of the input: planes in words, or codes in bytes."""
+    blocks_at_once: int = 1
+    """Neighbouring blocks of a group whose sums `sums_of_blocks` makes."""
 
     def __init__(self, layer: ConvLayer, isa: IsaT, tile: Tile):
         self.layer, self.isa, self.tile = layer, isa, tile
@@ -262,6 +272,10 @@ class Product(ABC, Generic[IsaT]):
     @abstractmethod
     def sums(self, tile: TileContext) -> list[Sums]:
         """Sums of every pixel of a tile."""
+
+    def sums_of_blocks(self, tile: TileContext) -> list[list[Sums]]:
+        """Sums of every pixel, for every one of the blocks that are made at once."""
+        return [self.sums(tile)]
 
 
 class ProductClass(Protocol[IsaT_contra]):

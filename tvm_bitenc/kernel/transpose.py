@@ -89,6 +89,30 @@ def _chosen(layer: ConvLayer, pixel: PixelWords, word: int, start: int, lanes: i
     return total
 
 
+def bytes_of_words(isa: Isa, words: Sequence[Expr], start: int, lanes: int) -> Vector:
+    """Bytes whose bits come from as many words: bit t of byte i is bit `start` + i of word t.
+
+    Parameters
+    ----------
+    isa : Isa
+    words : sequence of expression
+        At most eight.
+    start, lanes : int
+        Which bits of the words.
+    """
+    if isa.transposes_bits and lanes == WORD_BITS:
+        zeros = [tirx.const(0, "uint64")] * (PLANES - len(words))
+        return _turned_column(isa, tirx.Shuffle([*words, *zeros], list(range(PLANES))))
+    total, zero = None, constant(0, "uint8", lanes)
+    for t, word in enumerate(words):
+        mask = reinterpret(
+            vector("bool", lanes), tirx.Cast(f"uint{lanes}", word >> tirx.const(start, "uint64"))
+        )
+        term = tirx.Select(mask, constant(1 << t, "uint8", lanes), zero)
+        total = term if total is None else total | term
+    return total
+
+
 def _turned(layer: ConvLayer, isa: Isa, pixel: PixelWords, word: int) -> Vector:
     """Codes of a word of channels."""
     bits, per_plane = layer.act_bits, pixel.per_plane
@@ -98,7 +122,11 @@ def _turned(layer: ConvLayer, isa: Isa, pixel: PixelWords, word: int) -> Vector:
     if bits < PLANES:
         words.append(constant(0, "uint64", PLANES))
         lanes += [count] * (PLANES - bits)
-    column = tirx.Shuffle(words, lanes)
+    return _turned_column(isa, tirx.Shuffle(words, lanes))
+
+
+def _turned_column(isa: Isa, column: Vector) -> Vector:
+    """Bytes of eight words, each of which gives a bit."""
     octets = reinterpret(vector("uint8", WORD_BITS), T.Bind(column))
     order = [(PLANES - 1 - lane % PLANES) * PLANES + lane // PLANES for lane in range(WORD_BITS)]
     return isa.transpose_bits(T.Bind(tirx.Shuffle([octets], order)))

@@ -11,8 +11,9 @@ from ..kernel.accumulator import MAX_COMPARED
 from ..kernel.contract import Product
 from ..kernel.isa import Isa
 from ..kernel.nest.tile import Tile, divisors
-from ..kernel.product import lut, lut_plan, wide_lut, xnor
+from ..kernel.product import codebook, lut, lut_plan, wide_lut, xnor
 from ..kernel.product.branch_cover import Single, Square, cover
+from ..kernel.product.codebook import Codebook
 from ..kernel.product.depthwise import Depthwise
 from ..kernel.product.dot_depthwise import BLOCK, DotDepthwise, byte_parts
 from ..kernel.product.int8 import QUAD, Int8
@@ -20,7 +21,7 @@ from ..kernel.product.lut import Lut
 from ..kernel.product.wide_lut import WideLut
 from ..kernel.product.xnor import Xnor
 from ..layer import ConvLayer
-from .vector import PREPARED_BYTES, Family, first_that_applies, shared, whole_tiles
+from .vector import PREPARED_BYTES, WORD, Family, first_that_applies, shared, whole_tiles
 from .work import Work
 
 # Of as many products as a vector has bits; `tests/schedule/test_x86.py` holds what layers take to
@@ -48,6 +49,7 @@ FEW_TABLES, WIDE_PIXELS, WIDE_PIXELS_OF_FEW = 66, 7, 4
 UNPACKED = Work(vector=3, other=1)  # Codes of a vector of channels, for each bit.
 DEPTHWISE = Work(vector=2, product=1, other=1)  # Of a vector of products.
 INTERLEAVED = Work(vector=8, other=4)  # Codes of four rows.
+CODEBOOK_PIXELS = 8  # Times blocks: whose sums registers hold.
 DOT_PIXELS = 2  # The end of a larger tile overlaps less with the next one.
 COMPARED, COMPARISON = Work(vector=2, other=1), Work(vector=1, other=1)  # A vector with thresholds.
 ROUNDED, ROUNDED_VECTOR = Work(vector=16, other=8), Work(vector=2)  # Many thresholds: a function.
@@ -74,6 +76,11 @@ def _wide_lut_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
     return 1, WIDE_PIXELS if is_long and layer.weight_bits <= 2 else WIDE_PIXELS_OF_FEW
 
 
+def _codebook_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
+    blocks = codebook.blocks_at_once(layer, isa)
+    return WORD // isa.vector_bytes, CODEBOOK_PIXELS // blocks
+
+
 def _int8_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
     if isa.registers < 32:
         return 2, 4
@@ -94,6 +101,7 @@ SIZES = {
     "xnor": _xnor_sizes,
     "lut": _lut_sizes,
     "wide_lut": _wide_lut_sizes,
+    "codebook": _codebook_sizes,
     "int8": _int8_sizes,
     "depthwise": _depthwise_sizes,
     "dot_depthwise": _dot_depthwise_sizes,
@@ -236,6 +244,11 @@ def _wide_lut_work(layer: ConvLayer, isa: Isa) -> Work:
     )
 
 
+def _codebook_work(layer: ConvLayer, isa: Isa) -> Work:
+    """Work of `Codebook`."""
+    return Work(other=1)
+
+
 def _int8_work(layer: ConvLayer, isa: Isa) -> Work:
     """Work of `Int8`; where 16 bits sum pairs, they are widened late."""
     product = Int8(layer, isa, Tile(1, 1))
@@ -296,6 +309,7 @@ WORKS = {
     "xnor": _xnor_work,
     "lut": _lut_work,
     "wide_lut": _wide_lut_work,
+    "codebook": _codebook_work,
     "int8": _int8_work,
     "depthwise": _depthwise_work,
     "dot_depthwise": _dot_depthwise_work,
@@ -309,7 +323,12 @@ def _prepared_bytes(layer: ConvLayer, product: str) -> int:
     return wide_lut.NEAR_BYTES if layer.kernel_size[0] == 1 else FAR_BYTES
 
 
-CLASSES = {"xnor": (Xnor,), "lut": (WideLut, Lut), "int8": (Int8,)}
+CLASSES = {
+    "xnor": (Xnor,),
+    "lut": (WideLut, Lut),
+    "int8": (Int8,),
+    "codebook": (Codebook,),
+}
 DEPTHWISE_CLASSES = (DotDepthwise, Depthwise)
 FAMILY = Family(
     CLASSES,

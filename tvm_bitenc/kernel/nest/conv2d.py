@@ -108,8 +108,9 @@ class _Nest:
 
     def _task(self, task: TaskContext, split: Expr) -> None:
         prepared = self.product.prepare(task)
-        per_split = self.blocks // self.tile.splits
-        with T.serial(0, per_split) as block, T.serial(0, self.tile.rows) as row:
+        per_split, at_once = self.blocks // self.tile.splits, self.product.blocks_at_once
+        with T.serial(0, per_split // at_once) as part, T.serial(0, self.tile.rows) as row:
+            block = part * at_once if at_once > 1 else part
             self._row(task, prepared, self._first(block, split, per_split), row)
 
     def _first(self, block: Expr, split: Expr, per_split: int) -> Expr:
@@ -144,7 +145,11 @@ class _Nest:
         return T.Bind(number * self.epilogue.classes[1])
 
     def _tile(self, tile: TileContext) -> None:
-        found, copies = self.product.sums(tile), self.layer.copies
+        for number, found in enumerate(self.product.sums_of_blocks(tile)):
+            self._block(tile.of_block(number), found)
+
+    def _block(self, tile: TileContext, found: list[Sums]) -> None:
+        copies = self.layer.copies
         if copies == 1:
             self._finish(tile, found)
             return

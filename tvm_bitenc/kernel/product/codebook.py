@@ -1,0 +1,372 @@
+r"""Sums of kernels of which there are few: each input channel's window is looked up once.
+
+Where every kernel of a layer is one of at most 64 codewords w, the window of an input channel has
+as many sums at most, whatever the number of output channels:
+
+.. math:: t[w] = \sum_{m,k} \kappa_m \kappa_k \sum_i \mathrm{popcount}(a_{k,i} \oplus w_{m,i})
+
+The window of a plane is a number of nine bits, its *patch*, and the sums of all patches are a table
+that the kernel makes from the codewords when it begins. So t is a row of that table, or the sum of
+one row a plane; one byte shuffle then looks it up for as many output channels as a vector has bytes.
+That is nine products to a look-up, where `lut` has four or six, and rows are never stored.
+
+Before, patches are made of all windows: numbers of rows, two bytes each.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from tvm import tirx
+from tvm.tirx.script import builder as T
+
+from ...codewords import Codewords
+from ...encoding import WORD_BITS
+from ...layer import ConvLayer
+from ..accumulator import AccumulatorTerms, differing_bits
+from ..contract import Prepared, Sums, TaskContext, TileContext
+from ..isa import Isa
+from ..nest.geometry import by_block, padded_blocks, padded_width
+from ..nest.pixel_words import PixelWords
+from ..nest.tile import Tile, divisors
+from ..tir import Expr, Vector, constant, joined, load, store
+from ..transpose import PLANES, bytes_of_words
+from .lut_plan import MAX_ENTRY_SUM, MAX_PAIR_SUM
+from .packed_index import pack_index, unpack_index
+from .pixelwise import PixelwiseProduct
+from .wide_sums import LANE, WideSums
+
+NARROW, WIDE = 16, 64  # Entries of a row, by what shuffles take.
+MIN_TAPS = 4  # With fewer, `lut` looks up as many products.
+MAX_CHANNELS = 256  # Whose sums registers hold.
+MAX_UNROLL = 14  # Channels written out one after another.
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedPatches(Prepared):
+    """Rows of the windows of a task, and what they are rows of.
+
+    Parameters
+    ----------
+    rows : flat buffer of uint8
+        The table: every codeword's sum with every patch, plane after plane.
+    index : flat buffer of uint8
+        Which codeword the kernels are: input channels, then output channels of a block.
+    """
+
+    rows: tirx.Buffer | None = None
+    index: tirx.Buffer | None = None
+
+
+class Codebook(PixelwiseProduct[Isa]):
+    """Product by looking up codewords.
+
+    Parameters
+    ----------
+    layer : ConvLayer
+    isa : Isa
+    tile : Tile
+    """
+
+    name = "codebook"
+    reads_planes = True
+
+    def __init__(self, layer: ConvLayer, isa: Isa, tile: Tile):
+        super().__init__(layer, isa, tile)
+        self.words = -(-layer.input_shape[3] // WORD_BITS)  # Of all groups.
+        self.codewords = _codewords(layer)
+        self.entries = entries_of(self.codewords)
+        per_split = layer.geometry.groups * self._group_blocks // tile.splits
+        common = math.gcd(self._group_blocks, per_split)
+        self.blocks_at_once = max(d for d in divisors(common) if d * self.block <= MAX_CHANNELS)
+
+    @staticmethod
+    def applies(layer: ConvLayer, isa: Isa) -> bool:
+        """Whether the layer has codewords that shuffles take, and some sums fit a byte."""
+        geometry = layer.geometry
+        taps = layer.kernel_size[0] * layer.kernel_size[1]
+        return (
+            taps >= MIN_TAPS
+            and min(*geometry.act_coefficients, *geometry.weight_coefficients) > 0
+            and 2 * largest_entry(layer) <= MAX_ENTRY_SUM
+            and layer.codewords is not None
+            and entries_of(layer.codewords) <= (WIDE if isa.has_wide_lookup else NARROW)
+        )
+
+    @staticmethod
+    def lanes_of(_layer: ConvLayer, isa: Isa) -> int:
+        """Output channels to a vector."""
+        return isa.vector_bytes
+
+    @staticmethod
+    def row_bytes(layer: ConvLayer, _isa: Isa) -> int:
+        """Size of the planes and patches of a row."""
+        words = -(-layer.input_shape[3] // WORD_BITS) * layer.act_bits
+        return words * (padded_width(layer) * 8 + layer.output_size[1] * 2 * WORD_BITS)
+
+    @property
+    def sum_dtype(self) -> str:
+        """Type of the sums."""
+        return "uint16" if self.is_narrow else "int32"
+
+    @cached_property
+    def terms(self) -> AccumulatorTerms:
+        """How sums lead to accumulators."""
+        return differing_bits(self.layer, None, self._per_group)
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether whole sums fit 16 bits."""
+        return self.terms.high < MAX_PAIR_SUM
+
+    @property
+    def constants(self) -> list[np.ndarray]:
+        """Indices of the kernels, packed; and how the table is made, see `table_steps`."""
+        packed = pack_index(self._index(), self.codewords.index_bits, self.isa.vector_bytes)
+        return [packed, table_steps(self.layer, self.entries)]
+
+    def _index(self) -> np.ndarray:
+        """Codewords of a block's kernels, channel by channel, so ordered that `WideSums` fits.
+
+        Returns
+        -------
+        ndarray of uint8, shape (blocks, in_channels / groups, vectors * lanes)
+        """
+        index = by_block(np.ascontiguousarray(self.codewords.index.T), self.layer, self.block)
+        # o = block, half, vector, 16-byte lane, channel
+        lanes = (self.isa.vector_bytes // (2 * LANE), LANE)
+        index = index.reshape(self._per_group, -1, 2, self.tile.vectors, *lanes)
+        index = index.transpose(1, 0, 3, 4, 2, 5)
+        return np.ascontiguousarray(index.reshape(len(index), self._per_group, -1))
+
+    @property
+    def _per_group(self) -> int:
+        return self.layer.weight_codes.shape[1]
+
+    @property
+    def _group_blocks(self) -> int:
+        return padded_blocks(self.layer, self.block)
+
+    @property
+    def _taps(self) -> int:
+        return self.layer.kernel_size[0] * self.layer.kernel_size[1]
+
+    @property
+    def prepared(self) -> tuple[str, int]:
+        """Type and number of elements of a prepared pixel: its planes as they are."""
+        return "uint64", self.layer.act_bits * self.words
+
+    def prepare_pixel(self, words: PixelWords, target: tirx.Buffer, base: Expr) -> None:
+        """Copy the words of a pixel."""
+        with T.serial(0, self.layer.act_bits * self.words) as word:
+            T.buffer_store(target, words.word(0, word), [base + word])
+
+    def prepare(self, task: TaskContext) -> PreparedPatches:
+        """Make the table, the patches of all windows and the indices of all kernels."""
+        planes = super().prepare(task)
+        packed, steps = task.memory.product_constants
+        blocks = self.layer.geometry.groups * self._group_blocks
+        vectors = blocks * self._per_group * self.tile.vectors
+        index = unpack_index(packed, vectors, self.codewords.index_bits, self.isa)
+        pixel_size = self.layer.act_bits * self.words * WORD_BITS
+        return PreparedPatches(
+            self._patches(planes, pixel_size),
+            pixel_size=pixel_size,
+            codes=planes.codes,
+            rows=self._table(steps),
+            index=index,
+        )
+
+    def _table(self, steps: tirx.Buffer) -> tirx.Buffer:
+        """Write sums of all patches: with a tap more, twice as many."""
+        n, plane = self.entries, self.entries << self._taps
+        coefficients = self.layer.geometry.act_coefficients
+        table = T.alloc_buffer((len(coefficients) * plane,), "uint8")
+        for k, kappa in enumerate(coefficients):
+            factor = constant(kappa, "uint8", n)
+            store(table, load(steps, 0, n) * factor, k * plane, n)
+            for t in range(self._taps):
+                change, start = T.Bind(load(steps, (t + 1) * n, n) * factor), k * plane
+                with T.serial(0, 1 << t) as patch:
+                    without = load(table, start + patch * n, n)
+                    store(table, without + change, start + (patch + (1 << t)) * n, n)
+        return table
+
+    def _patches(self, planes: Prepared, pixel_size: int) -> tirx.Buffer:
+        """Write where the rows of all windows begin in their plane's part of the table."""
+        out_width, act_bits = self.layer.output_size[1], self.layer.act_bits
+        patches = T.alloc_buffer((self.tile.rows * out_width * pixel_size,), "uint16")
+        with T.grid(self.tile.rows, out_width, act_bits * self.words) as (row, column, word):
+            taps = self._words_under(planes, row, column, word)
+            base = (row * out_width + column) * pixel_size + word * WORD_BITS
+            self._write_patches(patches, T.Bind(base), taps)
+        return patches
+
+    def _words_under(self, planes: Prepared, row: Expr, column: Expr, word: Expr) -> list[Expr]:
+        """One word of a plane at every tap of a window."""
+        geometry, width = self.layer.geometry, padded_width(self.layer)
+        (stride_h, stride_w), (dilation_h, dilation_w) = geometry.strides, geometry.dilation
+        found = []
+        for i, j in np.ndindex(*self.layer.kernel_size):
+            pixel = (row * stride_h + i * dilation_h) * width + column * stride_w + j * dilation_w
+            place = planes.start + pixel * planes.pixel_size + word
+            found.append(T.Bind(load(planes.buffer, place, 1)))
+        return found
+
+    def _write_patches(self, patches: tirx.Buffer, base: Expr, taps: list[Expr]) -> None:
+        """Write the patches of a word of channels: a bit of every tap."""
+        lanes = min(self.isa.vector_bytes, WORD_BITS)
+        row_bits = self.entries.bit_length() - 1
+        for start in range(0, WORD_BITS, lanes):
+            total = None
+            for first in range(0, len(taps), PLANES):
+                octets = bytes_of_words(self.isa, taps[first : first + PLANES], start, lanes)
+                places = tirx.Cast(f"uint16x{lanes}", T.Bind(octets))
+                places = places << constant(first + row_bits, "uint16", lanes)
+                total = places if total is None else total | places
+            store(patches, total, base + start, lanes)
+
+    def sums(self, tile: TileContext) -> list[Sums]:
+        """Sums of every pixel of a tile, of one block."""
+        return self.sums_of_blocks(tile)[0]
+
+    def sums_of_blocks(self, tile: TileContext) -> list[list[Sums]]:
+        """Sums of every pixel, for every block: uint16 vectors, or int32."""
+        vectors = self.tile.vectors
+        sums = [
+            [WideSums(self.isa, vectors, (1,), self.is_narrow) for _ in range(tile.pixels)]
+            for _ in range(self.blocks_at_once)
+        ]
+        every = [pixel for block in sums for pixel in block]
+        for piece in self._pieces():
+            with T.serial(0, piece.flushes) as flush:
+                with T.serial(0, piece.chunks) as chunk:
+                    for pixel in every:
+                        pixel.clear_octets()
+                    first = piece.first + (flush * piece.chunks + chunk) * piece.size
+                    self._look_up_some(tile, sums, first, piece.size)
+                    for pixel in every:
+                        pixel.widen()
+                if not self.is_narrow:
+                    for pixel in every:
+                        pixel.flush()
+        return [[pixel.halves() for pixel in block] for block in sums]
+
+    def _pieces(self) -> list[_Piece]:
+        """Loops over the channels: bytes hold a chunk, pairs of bytes what is between flushes."""
+        entry, channels = largest_entry(self.layer), self._per_group
+        size = min(MAX_ENTRY_SUM // entry, channels)
+        chunks = channels // size
+        per_flush = chunks if self.is_narrow else min(MAX_PAIR_SUM // (entry * size), chunks)
+        flushes = chunks // per_flush
+        left = chunks - flushes * per_flush
+        found = [_Piece(flushes, per_flush, size, 0)]
+        if left:
+            found.append(_Piece(1, left, size, flushes * per_flush * size))
+        if channels > chunks * size:
+            found.append(_Piece(1, 1, channels - chunks * size, chunks * size))
+        return found
+
+    def _look_up_some(
+        self, tile: TileContext, sums: list[list[WideSums]], first: Expr, count: int
+    ) -> None:
+        """Look up the windows of some channels, a few of them written out."""
+        most = min(self.tile.unroll or MAX_UNROLL, count)
+        step = max(d for d in divisors(count) if d <= most)
+        with T.serial(0, count // step) as part:
+            for t in range(step):
+                self._look_up(tile, sums, first + part * step + t)
+
+    def _look_up(self, tile: TileContext, sums: list[list[WideSums]], channel: Expr) -> None:
+        """Look up the window of one channel under every pixel."""
+        prepared, n, vectors = tile.prepared, self.isa.vector_bytes, self.tile.vectors
+        assert isinstance(prepared, PreparedPatches)
+        index = []
+        for block in range(self.blocks_at_once):
+            start = ((tile.block + block) * self._per_group + channel) * (vectors * n)
+            index.append([T.Bind(load(prepared.index, start + v * n, n)) for v in range(vectors)])
+        for p in range(tile.pixels):
+            row = self._row(tile, prepared, p, channel)
+            for of_block, chosen in zip(sums, index):
+                of_block[p].add(self._shuffled(row, x) for x in chosen)
+
+    def _row(self, tile: TileContext, prepared: PreparedPatches, p: int, channel: Expr) -> Vector:
+        """Sums of all codewords with the window of a channel."""
+        pixel = tile.row * self.layer.output_size[1] + tile.column + p
+        place = pixel * prepared.pixel_size + tile.group * self._per_group + channel
+        total, plane = None, self.entries << self._taps
+        for k in range(self.layer.act_bits):
+            start = load(prepared.buffer, place + k * self.words * WORD_BITS, 1)
+            start = T.Bind(tirx.Cast("int32", start))
+            found = load(prepared.rows, k * plane + start, self.entries)
+            if self.entries < self.isa.vector_bytes:
+                found = joined("uint8", self.entries, [T.Bind(found)] * (self.isa.vector_bytes // self.entries))
+            total = found if total is None else total + found
+        return T.Bind(total)
+
+    def _shuffled(self, row: Vector, index: Vector) -> Vector:
+        """Sums of as many output channels as a vector has bytes."""
+        if self.entries == NARROW:
+            return self.isa.lookup(row, index)
+        return self.isa.wide_lookup(row, index)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Loops over neighbouring channels.
+
+    Parameters
+    ----------
+    flushes, chunks, size : int
+        So many times pairs of bytes are flushed, each time after so many chunks of so many.
+    first : int
+        The first channel.
+    """
+
+    flushes: int
+    chunks: int
+    size: int
+    first: int
+
+
+def _codewords(layer: ConvLayer) -> Codewords:
+    """Codewords of a layer that `Codebook` applies to."""
+    assert layer.codewords is not None
+    return layer.codewords
+
+
+def entries_of(codewords: Codewords) -> int:
+    """Entries of a row of the table: one for each codeword, padded to what shuffles take."""
+    return NARROW if len(codewords.kernels) <= NARROW else WIDE
+
+
+def largest_entry(layer: ConvLayer) -> int:
+    """Largest sum of one window."""
+    geometry, (height, width) = layer.geometry, layer.kernel_size
+    most = sum(geometry.act_coefficients) * sum(geometry.weight_coefficients)
+    return height * width * most
+
+
+def blocks_at_once(layer: ConvLayer, isa: Isa) -> int:
+    """How many words of output channels share the rows of a window, in one task."""
+    blocks = padded_blocks(layer, WORD_BITS)
+    return max(d for d in divisors(blocks) if d * WORD_BITS <= MAX_CHANNELS)
+
+
+def table_steps(layer: ConvLayer, entries: int) -> np.ndarray:
+    """How the sums of a patch follow from those of one with a bit less.
+
+    Returns
+    -------
+    ndarray of uint8, shape (1 + taps, entries)
+        Sums of the empty patch, and what each tap adds to them, modulo 256.
+    """
+    kernels, kappa = _codewords(layer).kernels, layer.geometry.weight_coefficients
+    bits = kernels[..., None] >> np.arange(len(kappa)) & 1
+    empty = bits @ np.array(kappa)  # w, taps: an activation bit of 0 differs from ones.
+    changes = sum(kappa) - 2 * empty
+    steps = np.vstack([empty.sum(axis=1), changes.T])
+    return np.pad(steps, [(0, 0), (0, entries - len(kernels))]).astype(np.uint8)
