@@ -89,27 +89,22 @@ def _chosen(layer: ConvLayer, pixel: PixelWords, word: int, start: int, lanes: i
     return total
 
 
-def bytes_of_words(isa: Isa, words: Sequence[Expr], start: int, lanes: int) -> Vector:
+def bytes_of_words(words: Sequence[Expr], start: int, lanes: int) -> Vector:
     """Bytes whose bits come from as many words: bit t of byte i is bit `start` + i of word t.
 
     Parameters
     ----------
-    isa : Isa
     words : sequence of expression
         At most eight.
     start, lanes : int
         Which bits of the words.
     """
-    if isa.transposes_bits and lanes == WORD_BITS:
-        zeros = [tirx.const(0, "uint64")] * (PLANES - len(words))
-        return _turned_column(isa, tirx.Shuffle([*words, *zeros], list(range(PLANES))))
-    total, zero = None, constant(0, "uint8", lanes)
+    total = constant(0, "uint8", lanes)
     for t, word in enumerate(words):
-        mask = reinterpret(
-            vector("bool", lanes), tirx.Cast(f"uint{lanes}", word >> tirx.const(start, "uint64"))
-        )
-        term = tirx.Select(mask, constant(1 << t, "uint8", lanes), zero)
-        total = term if total is None else total | term
+        bits = tirx.Cast(f"uint{lanes}", word >> tirx.const(start, "uint64"))
+        mask = reinterpret(vector("bool", lanes), bits)
+        with_bit = total + constant(1 << t, "uint8", lanes)  # By one instruction under a mask.
+        total = T.Bind(tirx.Select(mask, with_bit, total))
     return total
 
 
@@ -122,11 +117,7 @@ def _turned(layer: ConvLayer, isa: Isa, pixel: PixelWords, word: int) -> Vector:
     if bits < PLANES:
         words.append(constant(0, "uint64", PLANES))
         lanes += [count] * (PLANES - bits)
-    return _turned_column(isa, tirx.Shuffle(words, lanes))
-
-
-def _turned_column(isa: Isa, column: Vector) -> Vector:
-    """Bytes of eight words, each of which gives a bit."""
+    column = tirx.Shuffle(words, lanes)
     octets = reinterpret(vector("uint8", WORD_BITS), T.Bind(column))
     order = [(PLANES - 1 - lane % PLANES) * PLANES + lane // PLANES for lane in range(WORD_BITS)]
     return isa.transpose_bits(T.Bind(tirx.Shuffle([octets], order)))

@@ -32,16 +32,17 @@ from ..isa import Isa
 from ..nest.geometry import by_block, padded_blocks, padded_width
 from ..nest.pixel_words import PixelWords
 from ..nest.tile import Tile, divisors
-from ..tir import Expr, Vector, constant, joined, load, store
+from ..tir import Expr, Vector, constant, joined, load, reinterpret, store, vector
 from ..transpose import PLANES, bytes_of_words
+from .lookup_sums import LookupSums
 from .lut_plan import MAX_ENTRY_SUM, MAX_PAIR_SUM
 from .packed_index import pack_index, unpack_index
 from .pixelwise import PixelwiseProduct
-from .wide_sums import LANE, WideSums
 
 NARROW, WIDE = 16, 64  # Entries of a row, by what shuffles take.
 MIN_TAPS = 4  # With fewer, `lut` looks up as many products.
 MAX_CHANNELS = 256  # Whose sums registers hold.
+TABLE_BYTES = 64 << 10
 MAX_UNROLL = 14  # Channels written out one after another.
 
 
@@ -79,6 +80,7 @@ class Codebook(PixelwiseProduct[Isa]):
         self.words = -(-layer.input_shape[3] // WORD_BITS)  # Of all groups.
         self.codewords = _codewords(layer)
         self.entries = entries_of(self.codewords)
+        self.parts = parts_of(layer, self.entries)
         per_split = layer.geometry.groups * self._group_blocks // tile.splits
         common = math.gcd(self._group_blocks, per_split)
         self.blocks_at_once = max(d for d in divisors(common) if d * self.block <= MAX_CHANNELS)
@@ -129,17 +131,16 @@ class Codebook(PixelwiseProduct[Isa]):
         return [packed, table_steps(self.layer, self.entries)]
 
     def _index(self) -> np.ndarray:
-        """Codewords of a block's kernels, channel by channel, so ordered that `WideSums` fits.
+        """Codewords of a block's kernels, channel by channel, so ordered that `LookupSums` fits.
 
         Returns
         -------
         ndarray of uint8, shape (blocks, in_channels / groups, vectors * lanes)
         """
         index = by_block(np.ascontiguousarray(self.codewords.index.T), self.layer, self.block)
-        # o = block, half, vector, 16-byte lane, channel
-        lanes = (self.isa.vector_bytes // (2 * LANE), LANE)
-        index = index.reshape(self._per_group, -1, 2, self.tile.vectors, *lanes)
-        index = index.transpose(1, 0, 3, 4, 2, 5)
+        # o = block, half, vector, pair
+        index = index.reshape(self._per_group, -1, 2, self.tile.vectors, self.lanes // 2)
+        index = index.transpose(1, 0, 3, 4, 2)
         return np.ascontiguousarray(index.reshape(len(index), self._per_group, -1))
 
     @property
@@ -149,10 +150,6 @@ class Codebook(PixelwiseProduct[Isa]):
     @property
     def _group_blocks(self) -> int:
         return padded_blocks(self.layer, self.block)
-
-    @property
-    def _taps(self) -> int:
-        return self.layer.kernel_size[0] * self.layer.kernel_size[1]
 
     @property
     def prepared(self) -> tuple[str, int]:
@@ -165,69 +162,75 @@ class Codebook(PixelwiseProduct[Isa]):
             T.buffer_store(target, words.word(0, word), [base + word])
 
     def prepare(self, task: TaskContext) -> PreparedPatches:
-        """Make the table, the patches of all windows and the indices of all kernels."""
+        """Make the tables, the patches of all windows and the indices of all kernels."""
         planes = super().prepare(task)
         packed, steps = task.memory.product_constants
         blocks = self.layer.geometry.groups * self._group_blocks
         vectors = blocks * self._per_group * self.tile.vectors
         index = unpack_index(packed, vectors, self.codewords.index_bits, self.isa)
-        pixel_size = self.layer.act_bits * self.words * WORD_BITS
+        pixel_size = len(self.parts) * self.words * WORD_BITS
         return PreparedPatches(
             self._patches(planes, pixel_size),
             pixel_size=pixel_size,
             codes=planes.codes,
-            rows=self._table(steps),
+            rows=self._tables(steps),
             index=index,
         )
 
-    def _table(self, steps: tirx.Buffer) -> tirx.Buffer:
-        """Write sums of all patches: with a tap more, twice as many."""
-        n, plane = self.entries, self.entries << self._taps
-        coefficients = self.layer.geometry.act_coefficients
-        table = T.alloc_buffer((len(coefficients) * plane,), "uint8")
-        for k, kappa in enumerate(coefficients):
-            factor = constant(kappa, "uint8", n)
-            store(table, load(steps, 0, n) * factor, k * plane, n)
-            for t in range(self._taps):
-                change, start = T.Bind(load(steps, (t + 1) * n, n) * factor), k * plane
-                with T.serial(0, 1 << t) as patch:
-                    without = load(table, start + patch * n, n)
-                    store(table, without + change, start + (patch + (1 << t)) * n, n)
-        return table
+    def _tables(self, steps: tirx.Buffer) -> tirx.Buffer:
+        """Write the sums of all patches: with a bit more, there are twice as many."""
+        n, kappa, start = self.entries, self.layer.geometry.act_coefficients, 0
+        tables = T.alloc_buffer((sum(n << len(part) for part in self.parts),), "uint8")
+        factors = [constant(factor, "uint8", n) for factor in kappa]
+        for number, part in enumerate(self.parts):
+            empty = load(steps, 0, n) * constant(sum(kappa) if number == 0 else 0, "uint8", n)
+            store(tables, empty, start, n)
+            for bit, (k, t) in enumerate(part):
+                change = T.Bind(load(steps, (t + 1) * n, n) * factors[k])
+                with T.serial(0, 1 << bit) as patch:
+                    without = load(tables, start + patch * n, n)
+                    store(tables, without + change, start + (patch + (1 << bit)) * n, n)
+            start += n << len(part)
+        return tables
 
     def _patches(self, planes: Prepared, pixel_size: int) -> tirx.Buffer:
-        """Write where the rows of all windows begin in their plane's part of the table."""
-        out_width, act_bits = self.layer.output_size[1], self.layer.act_bits
+        """Write where the rows of all windows begin in the tables of their parts."""
+        out_width = self.layer.output_size[1]
         patches = T.alloc_buffer((self.tile.rows * out_width * pixel_size,), "uint16")
-        with T.grid(self.tile.rows, out_width, act_bits * self.words) as (row, column, word):
+        with T.grid(self.tile.rows, out_width, self.words) as (row, column, word):
             taps = self._words_under(planes, row, column, word)
-            base = (row * out_width + column) * pixel_size + word * WORD_BITS
-            self._write_patches(patches, T.Bind(base), taps)
+            base = T.Bind((row * out_width + column) * pixel_size + word * WORD_BITS)
+            for number, part in enumerate(self.parts):
+                words = [taps[k][t] for k, t in part]
+                self._write_patches(patches, base + number * self.words * WORD_BITS, words)
         return patches
 
-    def _words_under(self, planes: Prepared, row: Expr, column: Expr, word: Expr) -> list[Expr]:
-        """One word of a plane at every tap of a window."""
+    def _words_under(
+        self, planes: Prepared, row: Expr, column: Expr, word: Expr
+    ) -> list[list[Expr]]:
+        """One word of every plane, at every tap of a window."""
         geometry, width = self.layer.geometry, padded_width(self.layer)
         (stride_h, stride_w), (dilation_h, dilation_w) = geometry.strides, geometry.dilation
-        found = []
+        found: list[list[Expr]] = [[] for _ in range(self.layer.act_bits)]
         for i, j in np.ndindex(*self.layer.kernel_size):
             pixel = (row * stride_h + i * dilation_h) * width + column * stride_w + j * dilation_w
-            place = planes.start + pixel * planes.pixel_size + word
-            found.append(T.Bind(load(planes.buffer, place, 1)))
+            place = T.Bind(planes.start + pixel * planes.pixel_size + word)
+            for k, words in enumerate(found):
+                words.append(T.Bind(load(planes.buffer, place + k * self.words, 1)))
         return found
 
-    def _write_patches(self, patches: tirx.Buffer, base: Expr, taps: list[Expr]) -> None:
-        """Write the patches of a word of channels: a bit of every tap."""
+    def _write_patches(self, patches: tirx.Buffer, base: Expr, words: list[Expr]) -> None:
+        """Write the patches of a word of channels: a bit of every word."""
         lanes = min(self.isa.vector_bytes, WORD_BITS)
-        row_bits = self.entries.bit_length() - 1
+        row_bits = constant(self.entries.bit_length() - 1, "uint16", lanes)
+        in_turns = [side * lanes + lane for lane in range(lanes) for side in range(2)]
         for start in range(0, WORD_BITS, lanes):
-            total = None
-            for first in range(0, len(taps), PLANES):
-                octets = bytes_of_words(self.isa, taps[first : first + PLANES], start, lanes)
-                places = tirx.Cast(f"uint16x{lanes}", T.Bind(octets))
-                places = places << constant(first + row_bits, "uint16", lanes)
-                total = places if total is None else total | places
-            store(patches, total, base + start, lanes)
+            low, high = (
+                bytes_of_words(some, start, lanes) for some in (words[:PLANES], words[PLANES:])
+            )
+            octets = T.Bind(tirx.Shuffle([T.Bind(low), T.Bind(high)], in_turns))
+            places = reinterpret(vector("uint16", lanes), octets) << row_bits
+            store(patches, places, base + start, lanes)
 
     def sums(self, tile: TileContext) -> list[Sums]:
         """Sums of every pixel of a tile, of one block."""
@@ -237,7 +240,7 @@ class Codebook(PixelwiseProduct[Isa]):
         """Sums of every pixel, for every block: uint16 vectors, or int32."""
         vectors = self.tile.vectors
         sums = [
-            [WideSums(self.isa, vectors, (1,), self.is_narrow) for _ in range(tile.pixels)]
+            [LookupSums(self.isa, vectors, self.is_narrow, slots=1) for _ in range(tile.pixels)]
             for _ in range(self.blocks_at_once)
         ]
         every = [pixel for block in sums for pixel in block]
@@ -271,7 +274,7 @@ class Codebook(PixelwiseProduct[Isa]):
         return found
 
     def _look_up_some(
-        self, tile: TileContext, sums: list[list[WideSums]], first: Expr, count: int
+        self, tile: TileContext, sums: list[list[LookupSums]], first: Expr, count: int
     ) -> None:
         """Look up the windows of some channels, a few of them written out."""
         most = min(self.tile.unroll or MAX_UNROLL, count)
@@ -280,7 +283,7 @@ class Codebook(PixelwiseProduct[Isa]):
             for t in range(step):
                 self._look_up(tile, sums, first + part * step + t)
 
-    def _look_up(self, tile: TileContext, sums: list[list[WideSums]], channel: Expr) -> None:
+    def _look_up(self, tile: TileContext, sums: list[list[LookupSums]], channel: Expr) -> None:
         """Look up the window of one channel under every pixel."""
         prepared, n, vectors = tile.prepared, self.isa.vector_bytes, self.tile.vectors
         assert isinstance(prepared, PreparedPatches)
@@ -291,20 +294,22 @@ class Codebook(PixelwiseProduct[Isa]):
         for p in range(tile.pixels):
             row = self._row(tile, prepared, p, channel)
             for of_block, chosen in zip(sums, index):
-                of_block[p].add(self._shuffled(row, x) for x in chosen)
+                for v, of_vector in enumerate(chosen):
+                    of_block[p].add(v, self._shuffled(row, of_vector))
 
     def _row(self, tile: TileContext, prepared: PreparedPatches, p: int, channel: Expr) -> Vector:
         """Sums of all codewords with the window of a channel."""
         pixel = tile.row * self.layer.output_size[1] + tile.column + p
         place = pixel * prepared.pixel_size + tile.group * self._per_group + channel
-        total, plane = None, self.entries << self._taps
-        for k in range(self.layer.act_bits):
-            start = load(prepared.buffer, place + k * self.words * WORD_BITS, 1)
-            start = T.Bind(tirx.Cast("int32", start))
-            found = load(prepared.rows, k * plane + start, self.entries)
+        total, table = None, 0
+        for number, part in enumerate(self.parts):
+            start = load(prepared.buffer, place + number * self.words * WORD_BITS, 1)
+            found = load(prepared.rows, table + T.Bind(tirx.Cast("int32", start)), self.entries)
             if self.entries < self.isa.vector_bytes:
-                found = joined("uint8", self.entries, [T.Bind(found)] * (self.isa.vector_bytes // self.entries))
+                copies = self.isa.vector_bytes // self.entries
+                found = joined("uint8", self.entries, [T.Bind(found)] * copies)
             total = found if total is None else total + found
+            table += self.entries << len(part)
         return T.Bind(total)
 
     def _shuffled(self, row: Vector, index: Vector) -> Vector:
@@ -341,6 +346,21 @@ def _codewords(layer: ConvLayer) -> Codewords:
 def entries_of(codewords: Codewords) -> int:
     """Entries of a row of the table: one for each codeword, padded to what shuffles take."""
     return NARROW if len(codewords.kernels) <= NARROW else WIDE
+
+
+def parts_of(layer: ConvLayer, entries: int) -> list[list[tuple[int, int]]]:
+    """Bits of a window, by plane and tap, in parts that have a table each.
+
+    As few as leave the tables in the first-level cache.
+    """
+    taps = layer.kernel_size[0] * layer.kernel_size[1]
+    bits = [(k, t) for k in range(layer.act_bits) for t in range(taps)]
+    count = 1
+    while True:
+        parts = [bits[start::count] for start in range(count)]
+        if sum(entries << len(part) for part in parts) <= TABLE_BYTES:
+            return parts
+        count += 1
 
 
 def largest_entry(layer: ConvLayer) -> int:

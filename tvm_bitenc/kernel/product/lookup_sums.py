@@ -17,17 +17,28 @@ class LookupSums:
     Bytes first, then pairs of bytes, then int32 if need be. A pair x counts two channels: the sum
     of x and the sum of its high byte suffice, for the low one is what is left. So the first half of
     the block's channels lies in even bytes, the other half in odd ones.
+
+    Parameters
+    ----------
+    isa : Isa
+    vectors : int
+        Of output channels.
+    is_narrow : bool
+        Whether 16 bits hold whole sums.
+    slots : int, optional
+        Parts of a vector whose sums are added up at the end; by default there is one to a table.
     """
 
-    def __init__(self, isa: Isa, vectors: int, is_narrow: bool):
+    def __init__(self, isa: Isa, vectors: int, is_narrow: bool, slots: int | None = None):
         self.isa = isa
-        self.lanes, self.slots = isa.vector_bytes // 2, isa.vector_bytes // SLOT
+        self.lanes = isa.vector_bytes // 2
+        self.slots = isa.vector_bytes // SLOT if slots is None else slots
         self.octets = [Register("uint8", isa.vector_bytes) for _ in range(vectors)]
         self.pairs, self.high = (
             [Register("uint16", self.lanes, constant(0, "uint16", self.lanes)) for _ in self.octets]
             for _ in range(2)
         )
-        self.half = vectors * SLOT // 2  # Channels of the block in even bytes.
+        self.half = vectors * self.lanes // self.slots  # Channels of the block in even bytes.
         zero = constant(0, "int32", self.half)
         self.wide = [] if is_narrow else [Register("int32", self.half, zero) for _ in range(2)]
 
@@ -38,7 +49,11 @@ class LookupSums:
 
     def look_up(self, v: int, tables: Expr, index: Expr) -> None:
         """Add what a vector of tables holds at some indices."""
-        register, found = self.octets[v], self.isa.lookup(tables, index)
+        self.add(v, self.isa.lookup(tables, index))
+
+    def add(self, v: int, found: Expr) -> None:
+        """Add bytes to those of a vector."""
+        register = self.octets[v]
         register.set(self.isa.add_in_place(register.get(), found))
 
     def widen(self) -> None:

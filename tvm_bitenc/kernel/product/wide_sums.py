@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from tvm import tirx
 from tvm.tirx.script import builder as T
@@ -61,12 +61,8 @@ class WideSums:
 
     def look_up(self, table: Vector, index: Sequence[Vector]) -> None:
         """Add what a table holds at the indices of every vector and plane."""
-        self.add(self.isa.wide_lookup(table, chosen) for chosen in index)
-
-    def add(self, found: Iterable[Vector]) -> None:
-        """Add bytes to those of every vector and plane."""
-        for register, value in zip(itertools.chain(*self.octets), found):
-            register.set(self.isa.add_in_place(register.get(), value))
+        for register, chosen in zip(itertools.chain(*self.octets), index):
+            register.add(self.isa.wide_lookup(table, chosen))
 
     def widen(self) -> None:
         """Add the bytes of all planes to the pairs."""
