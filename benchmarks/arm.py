@@ -17,14 +17,23 @@ from tvm_bitenc.layer import ConvLayer
 from tvm_bitenc.op.packed import conv_layer_of, packed_conv2d_op
 from tvm_bitenc.op.registration import constant_value, is_call_to
 from tvm_bitenc.schedule import strategy_costs
-from tvm_bitenc.strategy import STRATEGIES
+from tvm_bitenc.strategy import CODEBOOK, STRATEGIES
 from tvm_bitenc.target import Target, load_target
 from tvm_bitenc.transform.visit import visit_calls
 
 from .emulated import EmulatedKernel, Run, missing_model, missing_tools
 from .machine import this_machine
 from .results import bits_name, parser, print_table, write_json
-from .workloads import WORKLOADS, Workload, layer_module, planes_pipeline, random_planes
+from .workloads import (
+    WORKLOADS,
+    WeightCodes,
+    Workload,
+    codeword_codes,
+    layer_module,
+    planes_pipeline,
+    random_codes,
+    random_planes,
+)
 
 LAYER = "3x3 256 @14"
 PER = 128
@@ -57,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> list[dict]:
     workload = next((w for w in WORKLOADS if w.name == options.layer), None)
     if workload is None:
         raise SystemExit(f"No such layer. They are: {', '.join(w.name for w in WORKLOADS)}")
+    codes_of = codeword_codes(options.codewords) if options.codewords else random_codes
     strategies = STRATEGIES if options.strategy == "auto" else (options.strategy,)
     records = []
     for name in options.targets:
@@ -67,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> list[dict]:
             print(f"{target.name}: no cycles, for {reason}")
         for pair in options.bits:
             print(f"running {workload.name} {bits_name(pair)} on {target.name}", flush=True)
-            records += ranked(workload, pair, target, strategies)
+            records += ranked(workload, pair, target, strategies, codes_of)
     print_table(f"whole layer {workload.name}; * is what auto takes", HEADINGS, rows_of(records))
     print_table("published kernels, W1A1, 64-bit ARM", PEER_HEADINGS, peer_rows())
     write_json(options.json, this_machine(), "benchmarks.arm", layer=workload.name, arm=records)
@@ -80,6 +90,9 @@ def _parser():
         "--targets", nargs="+", default=list(TARGETS), help="names from targets/ or TOML files"
     )
     made.add_argument("--layer", default=LAYER, help=f"default {LAYER!r}")
+    made.add_argument(
+        "--codewords", type=int, metavar="N", help="weights whose kernels are N different ones"
+    )
     return made
 
 
@@ -105,15 +118,21 @@ def peer_rows() -> list[list[str]]:
 
 
 def ranked(
-    workload: Workload, bits: tuple[int, int], target: Target, strategies: Sequence[str]
+    workload: Workload,
+    bits: tuple[int, int],
+    target: Target,
+    strategies: Sequence[str],
+    codes_of: WeightCodes = random_codes,
 ) -> list[dict]:
     """Records of a layer under each strategy, the fastest first."""
-    costs = strategy_costs(layer_of(workload, bits, target), target)
+    costs = strategy_costs(layer_of(workload, bits, target, codes_of), target)
+    if CODEBOOK in costs:
+        strategies = (*strategies, CODEBOOK)
     chosen = min(costs, key=costs.get)
     has_cycles = missing_model(target) is None
     records = []
     for strategy in strategies:
-        run = run_layer(workload, bits, target, strategy, has_cycles)
+        run = run_layer(workload, bits, target, strategy, has_cycles, codes_of)
         counts = (run.instructions, run.cycles, costs[strategy])
         each = [None if count is None else count * PER / workload.macs for count in counts]
         record = {"target": target.name, "bits": bits_name(bits), "strategy": strategy}
@@ -122,7 +141,12 @@ def ranked(
     return sorted(records, key=lambda record: record[key])
 
 
-def layer_of(workload: Workload, bits: tuple[int, int], target: Target) -> ConvLayer:
+def layer_of(
+    workload: Workload,
+    bits: tuple[int, int],
+    target: Target,
+    codes_of: WeightCodes = random_codes,
+) -> ConvLayer:
     """The layer of `layer_module`, as cost models see it."""
     found = []
 
@@ -131,7 +155,7 @@ def layer_of(workload: Workload, bits: tuple[int, int], target: Target) -> ConvL
             found.append(conv_layer_of(call))
 
     passes = planes_pipeline(target, "auto").until("bitenc.Strategy")
-    visit_calls(passes.run(layer_module(workload, *bits)), look)
+    visit_calls(passes.run(layer_module(workload, *bits, codes_of=codes_of)), look)
     return found[0]
 
 
@@ -141,9 +165,10 @@ def run_layer(
     target: Target,
     strategy: str,
     with_cycles: bool = False,
+    codes_of: WeightCodes = random_codes,
 ) -> Run:
     """Run a layer of `layer_module` on random planes."""
-    mod = planes_pipeline(target, strategy).run(layer_module(workload, *bits))
+    mod = planes_pipeline(target, strategy).run(layer_module(workload, *bits, codes_of=codes_of))
     call = kernel_call(mod)
     tensors = [constant_value(value) for value in call.args[1].fields[1:]]
     kernel = EmulatedKernel(mod[call.args[0]], target)

@@ -141,9 +141,7 @@ def random_codes(
 def tiled_codes(tiles: int) -> WeightCodes:
     """Weight codes of which output channels have the same ones, so many times."""
 
-    def codes(
-        rng: np.random.Generator, shape: tuple[int, int, int, int], bits: int
-    ) -> np.ndarray:
+    def codes(rng: np.random.Generator, shape: tuple[int, int, int, int], bits: int) -> np.ndarray:
         return np.concatenate([random_codes(rng, (shape[0] // tiles, *shape[1:]), bits)] * tiles)
 
     return codes
@@ -152,9 +150,7 @@ def tiled_codes(tiles: int) -> WeightCodes:
 def codeword_codes(codewords: int) -> WeightCodes:
     """Weight codes of which each kernel is one of so many."""
 
-    def codes(
-        rng: np.random.Generator, shape: tuple[int, int, int, int], bits: int
-    ) -> np.ndarray:
+    def codes(rng: np.random.Generator, shape: tuple[int, int, int, int], bits: int) -> np.ndarray:
         out_channels, in_channels, height, width = shape
         kernels = random_codes(rng, (codewords, 1, height, width), bits)[:, 0]
         return kernels[rng.integers(0, codewords, (out_channels, in_channels))]

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-MAX_CODEWORDS = 64
-MAX_TAPS = 9
+MAX_CODEWORDS, MIN_INDEX_BITS = 64, 4
+MIN_TAPS, MAX_TAPS = 4, 9  # With fewer, tables of neighbouring channels do as much.
+MIN_READERS = 4  # Kernels to a codeword: with fewer, nothing is gained.
 MAX_KEY_BITS = 62
 SAMPLE = 4096  # Kernels of which most layers have too many different ones already.
 
@@ -33,8 +34,14 @@ class Codewords:
 
     @property
     def index_bits(self) -> int:
-        """Bits that tell codewords apart."""
-        return max(len(self.kernels) - 1, 1).bit_length()
+        """Bits that an index is stored in: those that tell codewords apart, four at least."""
+        return max((len(self.kernels) - 1).bit_length(), MIN_INDEX_BITS)
+
+    @property
+    def stored_bytes(self) -> int:
+        """Size of all indices, and of sums that each codeword has without a tap or with one."""
+        sums = (1 + self.kernels.shape[1]) << self.index_bits
+        return self.index.size * self.index_bits // 8 + sums
 
 
 def codewords_of(weight_codes: np.ndarray, bits: int) -> Codewords | None:
@@ -49,13 +56,13 @@ def codewords_of(weight_codes: np.ndarray, bits: int) -> Codewords | None:
     """
     out_channels, in_channels, *window = weight_codes.shape
     taps = int(np.prod(window))
-    if taps > MAX_TAPS or bits * taps > MAX_KEY_BITS:
+    if not MIN_TAPS <= taps <= MAX_TAPS or bits * taps > MAX_KEY_BITS:
         return None
     places = np.int64(1) << bits * np.arange(taps, dtype=np.int64)
     kernels = weight_codes.reshape(-1, taps)
     for some in (kernels[:SAMPLE], kernels):
         found, index = np.unique(some @ places, return_inverse=True)
-        if len(found) > MAX_CODEWORDS:
+        if len(found) > MAX_CODEWORDS or len(found) * MIN_READERS > len(kernels):
             return None
     codes = found[:, None] // places % 2**bits
     shape = (out_channels, in_channels)

@@ -57,7 +57,7 @@ def build(
         ``"vta"`` is the accelerator of targets/vta/default.toml: it runs the layers that it
         supports, the CPU all others.
     strategy : str or mapping
-        How branch sums are computed: ``"auto"`` or one of `strategy.STRATEGIES`; or one
+        How branch sums are computed: ``"auto"`` or one of `strategy.ALL_STRATEGIES`; or one
         of these by layer name, with ``"*"`` for all others. On an accelerator ``"auto"`` takes
         it where it can, and any other name the CPU.
     threads : int, optional

@@ -12,6 +12,7 @@ import numpy as np
 from .branches import BranchGeometry, accumulator_range, weighted_planes
 from .codewords import Codewords, codewords_of
 from .encoding import WORD_BITS
+from .strategy import CODEBOOK
 
 RESIDUAL = "residual"  # Adds a tensor of the same shape.
 STEP_CONSTANTS = {  # How many of them each step takes, by its name.
@@ -202,6 +203,21 @@ class ConvLayer:
         return batch * out_height * out_width * self.out_channels * self.taps
 
     @property
+    def bit_operations(self) -> int:
+        """Products of a plane of weights and one of activations, shared ones once.
+
+        Of codewords: their products with every window, and half an operation for each sum, as Wang
+        et al. count (arXiv 2110.09195).
+        """
+        planes, macs = self.geometry.branch_count, self.macs // self.copies
+        if self.strategy != CODEBOOK or self.codewords is None:
+            return macs * planes
+        count, window = self.codewords.kernels.shape
+        sums = macs // window
+        windows = sums // len(self.weight_codes) * self.geometry.groups
+        return windows * count * window * planes + sums // 2
+
+    @property
     def is_pooling(self) -> bool:
         """Whether it sums each channel by itself: weights that a network never had."""
         one = self.weight_bits == 1 and self.geometry.is_product and not self.has_act_sum
@@ -210,10 +226,12 @@ class ConvLayer:
 
     @property
     def stored_bytes(self) -> int:
-        """Size of the weights: planes in words, or 16-bit integers, of which some kernels halve."""
+        """Size of the weights: planes, indices, or 16-bit integers, which some kernels halve."""
         out_channels, _, kernel_h, kernel_w = self.weight_codes.shape
         if self.strategy == "int8":
             return 2 * self.weight_codes.size
+        if self.strategy == CODEBOOK and self.codewords is not None:
+            return self.codewords.stored_bytes
         words = out_channels * kernel_h * kernel_w * self.words * self.weight_bits
         return words * WORD_BITS // 8
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from .errors import UnsupportedError
 
 STRATEGIES = ("xnor", "lut", "int8")  # Those that compute every layer, on every target.
-CODEBOOK = "codebook"  # Layers of few kernels, where vectors look up bytes.
+CODEBOOK = "codebook"  # For layers of few kernels alone, where vectors look up bytes.
+ALL_STRATEGIES = (*STRATEGIES, CODEBOOK)
 AUTO = "auto"  # By tuned records, or else by the cost model.
 BY_RULES = "default"  # In trials of tuning: whatever the rules choose by themselves.
 OTHERS = "*"  # Key of all layers that a mapping doesn't name.
@@ -19,7 +20,7 @@ def by_layer(strategy: str | Mapping[str, str]) -> dict[str, str]:
     Parameters
     ----------
     strategy : str or mapping
-        ``"auto"``, one of `STRATEGIES` or ``"codebook"``, for all layers or by name.
+        ``"auto"`` or one of `ALL_STRATEGIES`, for all layers or by name.
 
     Raises
     ------
@@ -28,9 +29,8 @@ def by_layer(strategy: str | Mapping[str, str]) -> dict[str, str]:
     """
     chosen = {OTHERS: strategy} if isinstance(strategy, str) else {OTHERS: AUTO, **strategy}
     for name in chosen.values():
-        if name not in (AUTO, *STRATEGIES, CODEBOOK):
-            known = (*STRATEGIES, CODEBOOK)
+        if name not in (AUTO, *ALL_STRATEGIES):
             raise UnsupportedError(
-                f"strategy {name!r}", "isn't known", f"Use {AUTO!r} or one of {known}"
+                f"strategy {name!r}", "isn't known", f"Use {AUTO!r} or one of {ALL_STRATEGIES}"
             )
     return chosen

@@ -9,6 +9,7 @@ import typer
 
 from .. import __version__
 from ..data import data_folder
+from ..strategy import ALL_STRATEGIES, AUTO
 
 
 def _targets(incomplete: str) -> list[str]:
@@ -17,7 +18,7 @@ def _targets(incomplete: str) -> list[str]:
 
 
 def _strategies(incomplete: str) -> list[str]:
-    return [name for name in ("auto", "xnor", "lut", "int8") if name.startswith(incomplete)]
+    return [name for name in (AUTO, *ALL_STRATEGIES) if name.startswith(incomplete)]
 
 
 Runnable = Annotated[Path, typer.Argument(help="A library, or an .onnx or .pt2 file to compile.")]
@@ -30,7 +31,7 @@ TargetName = Annotated[
 ]
 Strategy = Annotated[
     str,
-    typer.Option("--strategy", help="auto, xnor, lut or int8.", autocompletion=_strategies),
+    typer.Option("--strategy", help=", ".join((AUTO, *ALL_STRATEGIES)), autocompletion=_strategies),
 ]
 Threads = Annotated[int | None, typer.Option("--threads", help="1: no parallel loops.")]
 Inputs = Annotated[

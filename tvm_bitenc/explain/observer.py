@@ -244,7 +244,7 @@ def row_of(layer: ConvLayer) -> LayerRow:
         FLOAT_BYTES * weights,
         layer.stored_bytes if weights else 0,
         moved_bytes=moved_bytes(layer),
-        bit_operations=layer.macs // layer.copies * layer.geometry.branch_count,
+        bit_operations=layer.bit_operations,
         branches=0 if layer.geometry.is_product else layer.geometry.branch_count,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,8 +10,8 @@ from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from ..te.intrinsic import intrinsic
-from .isa import Isa
-from .tir import Vector, constant, joined, reinterpret, vector
+from .isa import TABLE, Isa
+from .tir import Vector, constant, joined, lane_constants, reinterpret, splat, vector
 
 MAX_SIGNED = 127
 
@@ -40,6 +41,22 @@ class Neon(Isa):
             for side in (low, high)
         ]
         return joined("uint8", 8, found)
+
+    @property
+    def most_entries(self) -> int:
+        """Entries of the largest table that `table_lookup` takes: four vectors on 64-bit ARM."""
+        return TABLE * (4 if "lookup" in self.intrinsics else 1)
+
+    def table_of(self, parts: Sequence[Vector], _entries: int) -> Sequence[Vector]:
+        """Tables of `table_lookup` are vectors as they are."""
+        return parts
+
+    def table_lookup(self, table: Sequence[Vector], index: Vector) -> Vector:
+        """Bytes of a table of one to four vectors, at indices within it."""
+        if len(table) == 1:
+            return self.lookup(table[0], index)
+        name = self.intrinsics["lookup"].replace("tbl1", f"tbl{len(table)}")
+        return intrinsic(vector("uint8", self.vector_bytes), name, *table, index)
 
     def add_in_place(self, total: Vector, value: Vector) -> Vector:
         """Sum of bytes that doesn't overflow, in the register of `total`.
@@ -83,6 +100,16 @@ class Neon(Isa):
     def _call(self, name: str, dtype: str, *operands: Vector) -> Vector:
         """Call one of the `functions`."""
         return tirx.call_pure_extern(dtype, name, *operands)
+
+    def lanes_of_bits(self, word: Vector, start: int, lanes: int) -> Vector:
+        """A boolean for each bit of a 64-bit word from `start` on; LLVM would take them one by one.
+
+        Every byte of the word is repeated, and its bits are told apart by masks.
+        """
+        octets = reinterpret(vector("uint8", lanes), splat(word, lanes // 8))
+        chosen = lane_constants([(start + lane) // 8 for lane in range(lanes)], "uint8")
+        masks = lane_constants([1 << lane % 8 for lane in range(lanes)], "uint8")
+        return (self.lookup(T.Bind(octets), chosen) & masks) != constant(0, "uint8", lanes)
 
     def nibbles(self, value: Vector) -> tuple[Vector, Vector]:
         """Low and high four bits of every byte."""

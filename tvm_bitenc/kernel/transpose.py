@@ -62,7 +62,7 @@ def unpack_codes(
             elif turns:
                 codes = _turned(layer, isa, pixel, word)
             else:
-                codes = _chosen(layer, pixel, word, start, at_once)
+                codes = _chosen(layer, isa, pixel, word, start, at_once)
             if shift:
                 codes = codes ^ constant(shift, "uint8", at_once)
             if order is not None:
@@ -78,22 +78,24 @@ def _turns(layer: ConvLayer, isa: Isa, per_plane: int) -> bool:
     return isa.transposes_bits and is_whole and are_positional(layer.geometry.act_coefficients)
 
 
-def _chosen(layer: ConvLayer, pixel: PixelWords, word: int, start: int, lanes: int) -> Vector:
+def _chosen(
+    layer: ConvLayer, isa: Isa, pixel: PixelWords, word: int, start: int, lanes: int
+) -> Vector:
     """Codes of some channels, by adding up coefficients."""
     total, zero = None, constant(0, "uint8", lanes)
     for k, kappa in enumerate(layer.geometry.act_coefficients):
-        bits = pixel.word(k, word) >> tirx.const(start, "uint64")
-        mask = reinterpret(vector("bool", lanes), tirx.Cast(f"uint{lanes}", bits))
+        mask = isa.lanes_of_bits(pixel.word(k, word), start, lanes)
         term = tirx.Select(mask, constant(kappa, "uint8", lanes), zero)
         total = term if total is None else total + term
     return total
 
 
-def bytes_of_words(words: Sequence[Expr], start: int, lanes: int) -> Vector:
+def bytes_of_words(isa: Isa, words: Sequence[Expr], start: int, lanes: int) -> Vector:
     """Bytes whose bits come from as many words: bit t of byte i is bit `start` + i of word t.
 
     Parameters
     ----------
+    isa : Isa
     words : sequence of expression
         At most eight.
     start, lanes : int
@@ -101,10 +103,8 @@ def bytes_of_words(words: Sequence[Expr], start: int, lanes: int) -> Vector:
     """
     total = constant(0, "uint8", lanes)
     for t, word in enumerate(words):
-        bits = tirx.Cast(f"uint{lanes}", word >> tirx.const(start, "uint64"))
-        mask = reinterpret(vector("bool", lanes), bits)
         with_bit = total + constant(1 << t, "uint8", lanes)  # By one instruction under a mask.
-        total = T.Bind(tirx.Select(mask, with_bit, total))
+        total = T.Bind(tirx.Select(isa.lanes_of_bits(word, start, lanes), with_bit, total))
     return total
 
 

@@ -88,7 +88,7 @@ class Record:
     ----------
     workload, target, tvm : str
         See `records.workload`.
-    strategy : {"xnor", "lut", "int8"}
+    strategy : {"xnor", "lut", "int8", "codebook"}
     tile : Tile
     speedup : float
         How many times faster than the default.
@@ -122,7 +122,7 @@ def to_json(line: Line) -> str:
     return json.dumps(content)
 
 
-Strategy = Literal["default", "xnor", "lut", "int8"]
+Strategy = Literal["default", "xnor", "lut", "int8", "codebook"]
 Knob = Annotated[int, Meta(ge=0, le=1 << 20)]
 LINE = Limits(size=1 << 16, items=1 << 10, depth=4)
 FILE = Limits(size=1 << 28)

@@ -31,7 +31,7 @@ PATTERN = re.compile(
     r" from=(?P<source>bytes|codes|planes) to=(?P<ending>[AB][1-8]|int32|floats:[\w+.]{1,1000})"
     rf" offsets=(?P<act_offset>-?{_NUMBER}),(?P<weight_offset>[01])"
     rf"( branches=(?P<branches>{_ROW}(;{_ROW}){{0,7}}))?"
-    rf"( copies=(?P<copies>{_NUMBER}))?"
+    rf"( copies=(?P<copies>{_NUMBER}))?( codewords=(?P<codewords>16|32|64))?"
     rf" threads=(?P<threads>{_NUMBER}|pool)"
 )
 
@@ -58,6 +58,9 @@ class Workload:
         A number, or ``"pool"`` where TVM's pool decides.
     copies : int
         See `ConvLayer`; the text has it where it isn't 1.
+    codewords : int
+        Most kernels that its indices tell apart, see `codewords.py`; 0, and not in the text, where
+        they are too many.
     """
 
     batch: str
@@ -72,6 +75,7 @@ class Workload:
     has_weight_offset: bool
     threads: str
     copies: int = 1
+    codewords: int = 0
 
     def __str__(self) -> str:
         geometry = self.geometry
@@ -88,6 +92,7 @@ class Workload:
             f"offsets={geometry.act_offset},{int(self.has_weight_offset)}",
             *([] if geometry.branches is None else [f"branches={_matrix(geometry.branches)}"]),
             *([f"copies={self.copies}"] if self.copies > 1 else []),
+            *([f"codewords={self.codewords}"] if self.codewords else []),
             f"threads={self.threads}",
         ]
         return " ".join(parts)
@@ -121,6 +126,7 @@ def workload_of(call: relax.Call, target: Target) -> str:
         layer.has_act_sum,
         str(target.threads or "pool"),
         layer.copies,
+        0 if layer.codewords is None else 1 << layer.codewords.index_bits,
     )
     return str(found)
 
@@ -164,6 +170,7 @@ def parse_workload(text: str) -> Workload:
         found["weight_offset"] == "1",
         found["threads"],
         copies,
+        int(found["codewords"] or 0),
     )
 
 

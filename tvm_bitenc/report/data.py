@@ -40,7 +40,7 @@ class LayerRow:
     moved_bytes : int
         Weights as stored, and the codes or numbers that come in and go out; 0 if not known.
     bit_operations : int
-        Products of a plane of weights and one of activations, those that channels share once.
+        Products of a plane of weights and one of activations, shared ones once, see `ConvLayer`.
     branches : int
         How many pairs of planes a layer sums that has a branch matrix; 0 for all pairs.
     """

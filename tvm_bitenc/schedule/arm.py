@@ -10,10 +10,12 @@ from ..branches import outer
 from ..encoding import WORD_BITS
 from ..kernel.contract import ProductClass
 from ..kernel.neon import Neon
+from ..kernel.nest.geometry import padded_blocks
 from ..kernel.nest.tile import Tile
-from ..kernel.product import lut, lut_plan, xnor
+from ..kernel.product import codebook, lut, lut_plan, xnor
 from ..kernel.product.branch_cover import Single, Square, cover
 from ..kernel.product.byte_xnor import AT_ONCE, ByteXnor, byte_cover, counts_by_factor
+from ..kernel.product.codebook import Codebook
 from ..kernel.product.depthwise import Depthwise
 from ..kernel.product.lut import Lut
 from ..kernel.product.lut_plan import Part
@@ -64,6 +66,10 @@ def _lut_sizes(layer: ConvLayer, isa: Neon) -> tuple[int, int]:
     return 4, 4 if isa.registers >= 32 else 2
 
 
+def _codebook_sizes(layer: ConvLayer, isa: Neon) -> tuple[int, int]:
+    return 4, 4 if isa.registers >= 32 else 2
+
+
 def _int8_sizes(layer: ConvLayer, isa: Neon) -> tuple[int, int]:
     if layer.input_shape[3] <= MAX_CHANNELS:  # `Nchw` has many sums of 32 bits.
         return (4, 4) if isa.registers >= 32 else (2, 3)
@@ -85,6 +91,7 @@ SIZES = {
     "xnor": _xnor_sizes,
     "lut": _lut_sizes,
     "int8": _int8_sizes,
+    "codebook": _codebook_sizes,
     "depthwise": _depthwise_sizes,
 }
 
@@ -127,6 +134,21 @@ def _int8_work(layer: ConvLayer, isa: Neon) -> Work:
         each = each + table_of(isa)["sum of pairs"].times(1 / product.late)
     each = each.times(_products_of_channel(layer) * product.steps * product.depth)
     return each + Work(vector=3, other=1).times(_inputs(layer, isa) * layer.act_bits)
+
+
+def _codebook_work(layer: ConvLayer, isa: Neon) -> Work:
+    """Work of `Codebook`: rows are found for every window, and looked into by every vector."""
+    assert layer.codewords is not None
+    vectors, pixels = _codebook_sizes(layer, isa)
+    blocks = padded_blocks(layer, vectors * isa.vector_bytes)
+    entries = codebook.entries_of(layer.codewords)
+    parts = codebook.parts_of(layer, entries)
+    chunk = lut_plan.MAX_ENTRY_SUM // codebook.largest_entry(layer)
+    row = Work(vector=len(parts) - 1, other=3 * len(parts)).times(entries / isa.vector_bytes)
+    each = Work(vector=1 + 3 / chunk, lookup=1, other=1 / pixels)
+    windows = layer.macs / layer.taps / layer.out_channels * layer.input_shape[3]
+    making = Work(vector=30, other=10).times(windows * len(parts) / isa.vector_bytes)
+    return (each.times(vectors) + row).times(blocks * windows) + making
 
 
 def _products_of_channel(layer: ConvLayer) -> float:
@@ -172,6 +194,12 @@ CLASSES: dict[str, tuple[ProductClass[Neon], ...]] = {
     "xnor": (ByteXnor,),
     "lut": (Lut,),
     "int8": (NeonInt8,),
+    "codebook": (Codebook,),
 }
-WORKS = {"xnor": _xnor_work, "lut": _lut_work, "int8": _int8_work}
+WORKS = {
+    "xnor": _xnor_work,
+    "lut": _lut_work,
+    "int8": _int8_work,
+    "codebook": _codebook_work,
+}
 FAMILY = Family(CLASSES, SIZES, works, best, fewest_tiles)

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..branches import outer
+from ..codewords import Codewords
 from ..kernel.accumulator import MAX_COMPARED
 from ..kernel.contract import Product
 from ..kernel.isa import Isa
+from ..kernel.nest.geometry import padded_blocks
 from ..kernel.nest.tile import Tile, divisors
 from ..kernel.product import codebook, lut, lut_plan, wide_lut, xnor
 from ..kernel.product.branch_cover import Single, Square, cover
@@ -40,16 +42,23 @@ FLUSHED = Work(vector=8)  # Of a vector of channels, from pairs of bytes to int3
 # Of wide tables: a look-up and its sum; two planes of the weight or one that become pairs of bytes,
 # less the first sums; the tables of a word of input channels, whose stores take as long as vectors.
 WIDE_LOOKUP = Work(vector=1.1, lookup=1)
+WAITED = Work(vector=0.4)  # A look-up and its sum take 1.24 cycles of Zen 4, where counts say 1.05.
 WIDENED_PLANES, WIDENED_PLANE = Work(vector=2, product=2, other=2), Work(vector=3, other=2)
 MADE_WIDE, MADE_WIDE_PLANE = Work(vector=48, lookup=22, other=12), Work(vector=9, count=3)
 MADE_FAR = Work(vector=44)  # Stores to the second-level cache.
 FAR_BYTES = 640 << 10  # Wide tables in the second-level cache: few CPUs with them have less.
 # Pixels of a tile with wide tables: short sums leave little to hide its end behind.
 FEW_TABLES, WIDE_PIXELS, WIDE_PIXELS_OF_FEW = 66, 7, 4
+# Of codewords: a row of a part of the window, from the second-level cache as well; bytes of a
+# vector that become pairs; what is made before, a row of a table, a vector of indices, of patches.
+FOUND_ROW, FAR_ROW = Work(vector=1.6, other=4), Work(vector=0.3)
+NEAR_TABLES = 32 << 10
+WIDENED_HALVES = Work(vector=4, other=3)
+MADE_ROW, UNPACKED_INDEX, MADE_PATCH = Work(vector=1, other=2), Work(vector=3, other=1), Work(31)
 UNPACKED = Work(vector=3, other=1)  # Codes of a vector of channels, for each bit.
 DEPTHWISE = Work(vector=2, product=1, other=1)  # Of a vector of products.
 INTERLEAVED = Work(vector=8, other=4)  # Codes of four rows.
-CODEBOOK_PIXELS = 8  # Times blocks: whose sums registers hold.
+CODEBOOK_SUMS = 8  # Vectors of bytes that registers hold.
 DOT_PIXELS = 2  # The end of a larger tile overlaps less with the next one.
 COMPARED, COMPARISON = Work(vector=2, other=1), Work(vector=1, other=1)  # A vector with thresholds.
 ROUNDED, ROUNDED_VECTOR = Work(vector=16, other=8), Work(vector=2)  # Many thresholds: a function.
@@ -77,8 +86,9 @@ def _wide_lut_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
 
 
 def _codebook_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
-    blocks = codebook.blocks_at_once(layer, isa)
-    return WORD // isa.vector_bytes, CODEBOOK_PIXELS // blocks
+    vectors = WORD // isa.vector_bytes
+    blocks = codebook.at_once(padded_blocks(layer, WORD), vectors)
+    return vectors, max(CODEBOOK_SUMS // (vectors * blocks), 1)
 
 
 def _int8_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
@@ -237,16 +247,54 @@ def _wide_lut_work(layer: ConvLayer, isa: Isa) -> Work:
     rows = layer.output_size[0] * min(layer.kernel_size[0], layer.geometry.strides[0])
     words = layer.geometry.groups * wide_lut.tables_of(layer) / wide_lut.TABLES_PER_WORD
     vectors, _ = _wide_lut_sizes(layer, isa)
+    lookups = _taps(layer, WideLut, isa) * wide_lut.tables_of(layer) * layer.weight_bits
     return (
         wide_loop(layer, isa)
+        + WAITED.times(lookups)
         + made.times(batch * rows * width * words)
         + _ending(layer, 2 * vectors, vectors * wide_lut.TABLE)
     )
 
 
+def codebook_loop(layer: ConvLayer, isa: Isa) -> Work:
+    """Work of the loop of `Codebook`: rows are found, and looked into by vectors of channels."""
+    vectors, pixels = _codebook_sizes(layer, isa)
+    blocks = padded_blocks(layer, vectors * isa.vector_bytes)
+    entries = codebook.entries_of(_codewords(layer))
+    parts = codebook.parts_of(layer, entries)
+    is_far = sum(entries << len(part) for part in parts) > NEAR_TABLES
+    chunk = lut_plan.MAX_ENTRY_SUM // codebook.largest_entry(layer)
+    each = WIDE_LOOKUP + Work(other=1 / pixels) + WIDENED_HALVES.times(1 / chunk)
+    row = FOUND_ROW + FAR_ROW.times(is_far)
+    found = row.times(len(parts) / codebook.at_once(blocks, vectors))
+    windows = _outputs(layer) / layer.out_channels * layer.input_shape[3]
+    return (each.times(vectors) + found).times(blocks * windows)
+
+
 def _codebook_work(layer: ConvLayer, isa: Isa) -> Work:
-    """Work of `Codebook`."""
-    return Work(other=1)
+    """Work of `Codebook`: its loop; tables, indices and patches, which are made before."""
+    entries = codebook.entries_of(_codewords(layer))
+    parts = codebook.parts_of(layer, entries)
+    vectors, _ = _codebook_sizes(layer, isa)
+    tables = sum(1 << len(part) for part in parts)
+    index = layer.weight_codes.shape[1] * len(layer.weight_codes) / isa.vector_bytes
+    pixels = _outputs(layer) / layer.out_channels
+    words = -(-layer.input_shape[3] // WORD) * WORD / isa.vector_bytes
+    patches = pixels * words * len(parts)
+    blocks = padded_blocks(layer, vectors * isa.vector_bytes)
+    return (
+        codebook_loop(layer, isa)
+        + WAITED.times(vectors * blocks * pixels * layer.input_shape[3])
+        + MADE_ROW.times(tables)
+        + UNPACKED_INDEX.times(index)
+        + MADE_PATCH.times(patches)
+        + _ending(layer, 2 * vectors, WORD)
+    )
+
+
+def _codewords(layer: ConvLayer) -> Codewords:
+    assert layer.codewords is not None
+    return layer.codewords
 
 
 def _int8_work(layer: ConvLayer, isa: Isa) -> Work:

@@ -20,13 +20,15 @@ from dataclasses import dataclass
 import tvm
 from tvm import relax
 
+from ..codewords import MAX_CODEWORDS
 from ..errors import UnsupportedError
+from ..layer import ConvLayer
 from ..op.packed import conv_layer_of, packed_conv2d_op
 from ..op.registration import is_call_to
 from ..records.decision import decided, record_of
 from ..records.file import NO_RECORDS, Records
 from ..schedule import strategy_costs
-from ..strategy import AUTO, OTHERS, by_layer
+from ..strategy import AUTO, CODEBOOK, OTHERS, by_layer
 from ..target import Target
 from ..vta.offloaded import offloaded
 from .rewrite import Graph, is_external, rewrite_calls
@@ -39,7 +41,7 @@ class Strategy:
 
     Parameters
     ----------
-    strategy : {"auto", "xnor", "lut", "int8"} or mapping
+    strategy : {"auto", "xnor", "lut", "int8", "codebook"} or mapping
         ``auto`` takes what tuned records say, and where there is none what costs least by the cost
         model of the target's rule set, layer by layer.
         A mapping gives layers by name, and all others by ``"*"`` (default: auto).
@@ -49,7 +51,8 @@ class Strategy:
     Raises
     ------
     UnsupportedError
-        For an unknown strategy, or a mapping that names a layer which isn't there.
+        For an unknown strategy, a mapping that names a layer which isn't there, or ``codebook``
+        for a layer that can't be computed so.
     """
 
     strategy: str | Mapping[str, str]
@@ -85,6 +88,8 @@ class Strategy:
         return chosen
 
     def _chosen(self, call: relax.Call, wanted: str) -> str:
+        if wanted == CODEBOOK:
+            self._check_codebook(conv_layer_of(call))
         if wanted != AUTO:
             return wanted
         record = record_of(call, self.target, self.records)
@@ -92,3 +97,16 @@ class Strategy:
             return record.strategy
         costs = strategy_costs(conv_layer_of(call), self.target)
         return min(costs, key=costs.__getitem__)
+
+    def _check_codebook(self, layer: ConvLayer) -> None:
+        if CODEBOOK in strategy_costs(layer, self.target):
+            return
+        cause = f"target {self.target.name!r} has no kernel for so many codewords, taps or bits"
+        if layer.distinct.codewords is None:
+            kernel_size = "x".join(map(str, layer.kernel_size))
+            cause = f"its {kernel_size} kernels aren't each one of at most {MAX_CODEWORDS}"
+        raise UnsupportedError(
+            f"strategy {CODEBOOK!r} of layer {layer.name!r}",
+            cause,
+            f'Use "{AUTO}" for it, by strategy={{"{layer.name}": "{AUTO}", ...}}',
+        )

@@ -19,7 +19,7 @@ from ..errors import BitencError
 from ..features import KERNELS
 from ..records.file import Line, Trial
 from ..records.workload import numbers_of
-from ..strategy import STRATEGIES
+from ..strategy import ALL_STRATEGIES
 from .carrier import candidate_of
 from .task import DEFAULT, Candidate, Task, distance
 
@@ -63,7 +63,7 @@ def features(trial_or_task: Trial | Task, candidate: Candidate) -> list[float]:
     return [
         *of_layer.values(),
         *(float(feature in words) for feature in FEATURES),
-        *(float(strategy == name) for name in STRATEGIES),
+        *(float(strategy == name) for name in ALL_STRATEGIES),
         tile.pixels,
         math.log2(tile.vectors),
         math.log2(tile.rows),

@@ -14,7 +14,7 @@ from ..op.packed import BYTES, conv_layer_of, packed_conv2d_op
 from ..op.registration import make_call, with_attributes
 from ..records.workload import Workload, parse_workload
 from ..schedule import find_space, strategy_costs
-from ..strategy import STRATEGIES
+from ..strategy import ALL_STRATEGIES
 from ..target import Target
 from .task import Task
 
@@ -31,7 +31,7 @@ def task_of(text: str, target: Target) -> Task | None:
     workload = parse_workload(text)
     threads = None if workload.threads == "pool" else int(workload.threads)
     target = replace(target, threads=threads)
-    names = STRATEGIES if workload.source == "planes" else ("int8",)
+    names = ALL_STRATEGIES if workload.source == "planes" else ("int8",)
     plain = call_of(workload)
     calls = {name: _typed(with_attributes(plain, strategy=name)) for name in names}
     costs = strategy_costs(conv_layer_of(plain), target)
@@ -52,6 +52,9 @@ def call_of(workload: Workload) -> relax.Call:
     distinct = workload.out_channels // workload.copies
     shape = (distinct, workload.channels // geometry.groups, *workload.kernel)
     weights = rng.integers(0, 2**bits, shape, np.uint8)
+    if workload.codewords:
+        kernels = rng.integers(0, 2**bits, (workload.codewords, *workload.kernel), np.uint8)
+        weights = kernels[rng.integers(0, workload.codewords, shape[:2])]
     offset = np.full(distinct, int(workload.has_weight_offset), np.int32)
     batch = tirx.Var("n", "int64") if workload.batch == "n" else int(workload.batch)
     arguments = [relax.Var("source", _source_type(workload, batch))]

@@ -20,7 +20,7 @@ from ..op.registration import is_call_to, with_attributes
 from ..records.file import Records
 from ..records.workload import target_key, tvm_version, workload_of
 from ..schedule import Kernel, Space, find_kernel, find_space, strategy_costs
-from ..strategy import BY_RULES, STRATEGIES
+from ..strategy import ALL_STRATEGIES, BY_RULES
 from ..target import Target
 from ..transform.pipeline import Pipeline
 from ..transform.rewrite import Graph
@@ -157,7 +157,7 @@ def tasks_of(
             return
         default = graph.typed(call)
         own = str(call.attrs["strategy"])
-        names = (own,) if takes_codes(call) else STRATEGIES
+        names = (own,) if takes_codes(call) else ALL_STRATEGIES
         calls = {name: graph.typed(with_attributes(call, strategy=name)) for name in names}
         found_spaces = ((name, find_space(call, target)) for name, call in calls.items())
         spaces = {name: space for name, space in found_spaces if space is not None}

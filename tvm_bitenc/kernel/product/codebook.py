@@ -7,8 +7,8 @@ as many sums at most, whatever the number of output channels:
 
 The window of a plane is a number of nine bits, its *patch*, and the sums of all patches are a table
 that the kernel makes from the codewords when it begins. So t is a row of that table, or the sum of
-one row a plane; one byte shuffle then looks it up for as many output channels as a vector has bytes.
-That is nine products to a look-up, where `lut` has four or six, and rows are never stored.
+one row a plane; one byte shuffle then looks it up for as many output channels as a vector has
+bytes. That is nine products to a look-up, where `lut` has four or six, and t is never stored.
 
 Before, patches are made of all windows: numbers of rows, two bytes each.
 """
@@ -16,6 +16,7 @@ Before, patches are made of all windows: numbers of rows, two bytes each.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -32,16 +33,14 @@ from ..isa import Isa
 from ..nest.geometry import by_block, padded_blocks, padded_width
 from ..nest.pixel_words import PixelWords
 from ..nest.tile import Tile, divisors
-from ..tir import Expr, Vector, constant, joined, load, reinterpret, store, vector
+from ..tir import Expr, Vector, constant, load, reinterpret, store, vector
 from ..transpose import PLANES, bytes_of_words
 from .lookup_sums import LookupSums
 from .lut_plan import MAX_ENTRY_SUM, MAX_PAIR_SUM
 from .packed_index import pack_index, unpack_index
 from .pixelwise import PixelwiseProduct
 
-NARROW, WIDE = 16, 64  # Entries of a row, by what shuffles take.
-MIN_TAPS = 4  # With fewer, `lut` looks up as many products.
-MAX_CHANNELS = 256  # Whose sums registers hold.
+MAX_VECTORS = 4  # Of output channels that share a row.
 TABLE_BYTES = 64 << 10
 MAX_UNROLL = 14  # Channels written out one after another.
 
@@ -82,20 +81,18 @@ class Codebook(PixelwiseProduct[Isa]):
         self.entries = entries_of(self.codewords)
         self.parts = parts_of(layer, self.entries)
         per_split = layer.geometry.groups * self._group_blocks // tile.splits
-        common = math.gcd(self._group_blocks, per_split)
-        self.blocks_at_once = max(d for d in divisors(common) if d * self.block <= MAX_CHANNELS)
+        self.blocks_at_once = at_once(math.gcd(self._group_blocks, per_split), tile.vectors)
 
     @staticmethod
     def applies(layer: ConvLayer, isa: Isa) -> bool:
         """Whether the layer has codewords that shuffles take, and some sums fit a byte."""
         geometry = layer.geometry
-        taps = layer.kernel_size[0] * layer.kernel_size[1]
         return (
-            taps >= MIN_TAPS
+            geometry.is_product
             and min(*geometry.act_coefficients, *geometry.weight_coefficients) > 0
             and 2 * largest_entry(layer) <= MAX_ENTRY_SUM
             and layer.codewords is not None
-            and entries_of(layer.codewords) <= (WIDE if isa.has_wide_lookup else NARROW)
+            and entries_of(layer.codewords) <= isa.most_entries
         )
 
     @staticmethod
@@ -226,7 +223,8 @@ class Codebook(PixelwiseProduct[Isa]):
         in_turns = [side * lanes + lane for lane in range(lanes) for side in range(2)]
         for start in range(0, WORD_BITS, lanes):
             low, high = (
-                bytes_of_words(some, start, lanes) for some in (words[:PLANES], words[PLANES:])
+                bytes_of_words(self.isa, some, start, lanes)
+                for some in (words[:PLANES], words[PLANES:])
             )
             octets = T.Bind(tirx.Shuffle([T.Bind(low), T.Bind(high)], in_turns))
             places = reinterpret(vector("uint16", lanes), octets) << row_bits
@@ -255,7 +253,7 @@ class Codebook(PixelwiseProduct[Isa]):
                         pixel.widen()
                 if not self.is_narrow:
                     for pixel in every:
-                        pixel.flush()
+                        pixel.flush(1)
         return [[pixel.halves() for pixel in block] for block in sums]
 
     def _pieces(self) -> list[_Piece]:
@@ -295,28 +293,25 @@ class Codebook(PixelwiseProduct[Isa]):
             row = self._row(tile, prepared, p, channel)
             for of_block, chosen in zip(sums, index):
                 for v, of_vector in enumerate(chosen):
-                    of_block[p].add(v, self._shuffled(row, of_vector))
+                    of_block[p].add(v, self.isa.table_lookup(row, of_vector))
 
-    def _row(self, tile: TileContext, prepared: PreparedPatches, p: int, channel: Expr) -> Vector:
-        """Sums of all codewords with the window of a channel."""
+    def _row(
+        self, tile: TileContext, prepared: PreparedPatches, p: int, channel: Expr
+    ) -> Sequence[Vector]:
+        """Sums of all codewords with the window of a channel, as a table to look into."""
         pixel = tile.row * self.layer.output_size[1] + tile.column + p
         place = pixel * prepared.pixel_size + tile.group * self._per_group + channel
-        total, table = None, 0
+        lanes, table = min(self.entries, self.isa.vector_bytes), 0
+        total: list[Vector] = []
         for number, part in enumerate(self.parts):
             start = load(prepared.buffer, place + number * self.words * WORD_BITS, 1)
-            found = load(prepared.rows, table + T.Bind(tirx.Cast("int32", start)), self.entries)
-            if self.entries < self.isa.vector_bytes:
-                copies = self.isa.vector_bytes // self.entries
-                found = joined("uint8", self.entries, [T.Bind(found)] * copies)
-            total = found if total is None else total + found
+            start = T.Bind(table + tirx.Cast("int32", start))
+            found = [
+                load(prepared.rows, start + first, lanes) for first in range(0, self.entries, lanes)
+            ]
+            total = [a + b for a, b in zip(total, found)] if total else found
             table += self.entries << len(part)
-        return T.Bind(total)
-
-    def _shuffled(self, row: Vector, index: Vector) -> Vector:
-        """Sums of as many output channels as a vector has bytes."""
-        if self.entries == NARROW:
-            return self.isa.lookup(row, index)
-        return self.isa.wide_lookup(row, index)
+        return self.isa.table_of([T.Bind(part) for part in total], self.entries)
 
 
 @dataclass(frozen=True)
@@ -344,8 +339,8 @@ def _codewords(layer: ConvLayer) -> Codewords:
 
 
 def entries_of(codewords: Codewords) -> int:
-    """Entries of a row of the table: one for each codeword, padded to what shuffles take."""
-    return NARROW if len(codewords.kernels) <= NARROW else WIDE
+    """Entries of a row of the table: one for each codeword, padded to 16, 32 or 64."""
+    return 1 << codewords.index_bits
 
 
 def parts_of(layer: ConvLayer, entries: int) -> list[list[tuple[int, int]]]:
@@ -370,10 +365,9 @@ def largest_entry(layer: ConvLayer) -> int:
     return height * width * most
 
 
-def blocks_at_once(layer: ConvLayer, isa: Isa) -> int:
-    """How many words of output channels share the rows of a window, in one task."""
-    blocks = padded_blocks(layer, WORD_BITS)
-    return max(d for d in divisors(blocks) if d * WORD_BITS <= MAX_CHANNELS)
+def at_once(blocks: int, vectors: int) -> int:
+    """How many of a group's blocks, of so many vectors, share the rows of a window."""
+    return max(d for d in divisors(blocks) if d == 1 or d * vectors <= MAX_VECTORS)
 
 
 def table_steps(layer: ConvLayer, entries: int) -> np.ndarray:
