@@ -151,9 +151,11 @@ def codeword_codes(codewords: int) -> WeightCodes:
     """Weight codes of which each kernel is one of so many."""
 
     def codes(rng: np.random.Generator, shape: tuple[int, int, int, int], bits: int) -> np.ndarray:
-        out_channels, in_channels, height, width = shape
-        kernels = random_codes(rng, (codewords, 1, height, width), bits)[:, 0]
-        return kernels[rng.integers(0, codewords, (out_channels, in_channels))]
+        out_channels, in_channels, *window = shape
+        taps = int(np.prod(window))
+        distinct = np.unique(random_codes(rng, (4 * codewords, taps, 1, 1), bits), axis=0)
+        kernels = rng.permutation(distinct)[:codewords].reshape(-1, *window)
+        return kernels[rng.integers(0, len(kernels), (out_channels, in_channels))]
 
     return codes
 

@@ -212,9 +212,11 @@ class ConvLayer:
         planes, macs = self.geometry.branch_count, self.macs // self.copies
         if self.strategy != CODEBOOK or self.codewords is None:
             return macs * planes
-        count, window = self.codewords.kernels.shape
+        (count, window), groups = self.codewords.kernels.shape, self.geometry.groups
+        if count >= len(self.weight_codes) // groups:
+            return macs * planes
         sums = macs // window
-        windows = sums // len(self.weight_codes) * self.geometry.groups
+        windows = sums // len(self.weight_codes) * groups
         return windows * count * window * planes + sums // 2
 
     @property

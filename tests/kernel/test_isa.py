@@ -81,6 +81,12 @@ def operands_of(isa):
         yield "logic", function, *planes
     yield "lookup", octets, draw("uint8", 0, 15)
     yield "wide_lookup", octets, draw("uint8", 0, n - 1)
+    for entries in (16, 32, 64):
+        if entries <= isa.most_entries:
+            parts = [draw("uint8", size=min(entries, n)) for _ in range(max(entries // n, 1))]
+            yield "table_lookup", parts, entries, draw("uint8", 0, entries - 1)
+    for start in {0, 64 - n}:
+        yield "choose_by_bits", draw("uint64", size=8), start, octets, draw("uint8")
     yield "bits_from", draw("uint8", 0, 63), draw("uint8")
     yield "sum_bytes", octets
     yield "dot", draw("int32", -(2**30), 2**30), codes, draw("int8")

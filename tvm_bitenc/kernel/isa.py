@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tvm import tirx
-from tvm.tirx.script import builder as T
 
 from ..te.intrinsic import intrinsic
 from .tir import Vector, constant, joined, lane_constants, reinterpret, vector
@@ -111,22 +110,22 @@ class Isa:
         """Entries of the largest table that `table_lookup` takes."""
         return self.vector_bytes if self.has_wide_lookup else TABLE
 
-    def table_of(self, parts: Sequence[Vector], entries: int) -> Sequence[Vector]:
-        """Bring a table of bytes, as vectors that it fills or as one smaller vector, into the form
-        of `table_lookup`.
+    def table_lookup(self, table: Sequence[Vector], entries: int, index: Vector) -> Vector:
+        """Bytes of a table at indices within it.
+
+        Parameters
+        ----------
+        table : sequence of vectors
+            One after the other: whole ones, or one of 16 or 32 bytes.
+        entries : int
+            Bytes of the table, at most `most_entries`.
+        index : vector
         """
-        (part,), copies = parts, self.vector_bytes // entries
-        if copies == 1:
-            return parts
+        (part,), copies = table, self.vector_bytes // entries
         # Where all of a vector is looked into, what lies behind the table doesn't matter.
         rest = constant(0, "uint8", entries) if self.has_wide_lookup else part
-        return [T.Bind(joined("uint8", entries, [part, *[rest] * (copies - 1)]))]
-
-    def table_lookup(self, table: Sequence[Vector], index: Vector) -> Vector:
-        """Bytes of a table that `table_of` returned, at indices within it."""
-        (vector_of_it,) = table
-        found = self.wide_lookup if self.has_wide_lookup else self.lookup
-        return found(vector_of_it, index)
+        whole = joined("uint8", entries, [part, *[rest] * (copies - 1)])
+        return (self.wide_lookup if self.has_wide_lookup else self.lookup)(whole, index)
 
     def bits_from(self, offsets: Vector, value: Vector) -> Vector:
         """Eight bits of every 64-bit lane from given bits on, for each of its bytes; they wrap."""
@@ -163,10 +162,11 @@ class Isa:
         """Low and high four bits of every byte."""
         return nibbles(value, self.vector_bytes)
 
-    def lanes_of_bits(self, word: Vector, start: int, lanes: int) -> Vector:
-        """A boolean for each bit of a 64-bit word from `start` on."""
-        bits = tirx.Cast(f"uint{lanes}", word >> tirx.const(start, "uint64"))
-        return reinterpret(vector("bool", lanes), bits)
+    def choose_by_bits(self, word: Vector, start: int, ones: Vector, zeros: Vector) -> Vector:
+        """Bytes of `ones` where a 64-bit word has bits from `start` on, of `zeros` elsewhere."""
+        n = self.vector_bytes
+        bits = tirx.Cast(f"uint{n}", word >> tirx.const(start, "uint64"))
+        return tirx.Select(reinterpret(vector("bool", n), bits), ones, zeros)
 
     def popcount_bytes(self, value: Vector) -> Vector:
         """Set bits of every byte, uint8, by two table look-ups."""

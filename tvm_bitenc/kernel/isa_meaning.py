@@ -44,6 +44,17 @@ def wide_lookup(table: np.ndarray, index: np.ndarray) -> np.ndarray:
     return table[index]
 
 
+def table_lookup(table: Sequence[np.ndarray], entries: int, index: np.ndarray) -> np.ndarray:
+    """Bytes of a table of so many entries, in one vector or several, at indices within it."""
+    return np.concatenate(table)[:entries][index]
+
+
+def choose_by_bits(word: np.ndarray, start: int, ones: np.ndarray, zeros: np.ndarray) -> np.ndarray:
+    """Bytes of `ones` where a 64-bit word has bits from `start` on, of `zeros` elsewhere."""
+    bits = np.unpackbits(word.view(np.uint8), bitorder="little")[start : start + len(ones)]
+    return np.where(bits, ones, zeros)
+
+
 def bits_from(offsets: np.ndarray, value: np.ndarray) -> np.ndarray:
     """Eight bits of every 64-bit lane from given bits on, for each of its bytes; they wrap."""
     bits = np.unpackbits(value, bitorder="little").reshape(-1, 8 * OCTET)

@@ -47,13 +47,9 @@ class Neon(Isa):
         """Entries of the largest table that `table_lookup` takes: four vectors on 64-bit ARM."""
         return TABLE * (4 if "lookup" in self.intrinsics else 1)
 
-    def table_of(self, parts: Sequence[Vector], _entries: int) -> Sequence[Vector]:
-        """Tables of `table_lookup` are vectors as they are."""
-        return parts
-
-    def table_lookup(self, table: Sequence[Vector], index: Vector) -> Vector:
+    def table_lookup(self, table: Sequence[Vector], entries: int, index: Vector) -> Vector:
         """Bytes of a table of one to four vectors, at indices within it."""
-        if len(table) == 1:
+        if entries == TABLE:
             return self.lookup(table[0], index)
         name = self.intrinsics["lookup"].replace("tbl1", f"tbl{len(table)}")
         return intrinsic(vector("uint8", self.vector_bytes), name, *table, index)
@@ -101,15 +97,17 @@ class Neon(Isa):
         """Call one of the `functions`."""
         return tirx.call_pure_extern(dtype, name, *operands)
 
-    def lanes_of_bits(self, word: Vector, start: int, lanes: int) -> Vector:
-        """A boolean for each bit of a 64-bit word from `start` on; LLVM would take them one by one.
+    def choose_by_bits(self, word: Vector, start: int, ones: Vector, zeros: Vector) -> Vector:
+        """Bytes of `ones` where a 64-bit word has bits from `start` on, of `zeros` elsewhere.
 
-        Every byte of the word is repeated, and its bits are told apart by masks.
+        Bytes of the word are repeated and masked: LLVM would take its bits one by one.
         """
-        octets = reinterpret(vector("uint8", lanes), splat(word, lanes // 8))
-        chosen = lane_constants([(start + lane) // 8 for lane in range(lanes)], "uint8")
-        masks = lane_constants([1 << lane % 8 for lane in range(lanes)], "uint8")
-        return (self.lookup(T.Bind(octets), chosen) & masks) != constant(0, "uint8", lanes)
+        n = self.vector_bytes
+        octets = T.Bind(reinterpret(vector("uint8", n), splat(word, n // 8)))
+        chosen = lane_constants([(start + lane) // 8 for lane in range(n)], "uint8")
+        masks = lane_constants([1 << lane % 8 for lane in range(n)], "uint8")
+        is_set = (self.lookup(octets, chosen) & masks) != constant(0, "uint8", n)
+        return tirx.Select(is_set, ones, zeros)
 
     def nibbles(self, value: Vector) -> tuple[Vector, Vector]:
         """Low and high four bits of every byte."""

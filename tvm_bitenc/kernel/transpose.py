@@ -84,13 +84,13 @@ def _chosen(
     """Codes of some channels, by adding up coefficients."""
     total, zero = None, constant(0, "uint8", lanes)
     for k, kappa in enumerate(layer.geometry.act_coefficients):
-        mask = isa.lanes_of_bits(pixel.word(k, word), start, lanes)
-        term = tirx.Select(mask, constant(kappa, "uint8", lanes), zero)
+        ones = constant(kappa, "uint8", lanes)
+        term = isa.choose_by_bits(pixel.word(k, word), start, ones, zero)
         total = term if total is None else total + term
     return total
 
 
-def bytes_of_words(isa: Isa, words: Sequence[Expr], start: int, lanes: int) -> Vector:
+def bytes_of_words(isa: Isa, words: Sequence[Expr], start: int) -> Vector:
     """Bytes whose bits come from as many words: bit t of byte i is bit `start` + i of word t.
 
     Parameters
@@ -98,13 +98,14 @@ def bytes_of_words(isa: Isa, words: Sequence[Expr], start: int, lanes: int) -> V
     isa : Isa
     words : sequence of expression
         At most eight.
-    start, lanes : int
-        Which bits of the words.
+    start : int
+        The first bits of the words.
     """
+    lanes = isa.vector_bytes
     total = constant(0, "uint8", lanes)
     for t, word in enumerate(words):
         with_bit = total + constant(1 << t, "uint8", lanes)  # By one instruction under a mask.
-        total = T.Bind(tirx.Select(isa.lanes_of_bits(word, start, lanes), with_bit, total))
+        total = T.Bind(isa.choose_by_bits(word, start, with_bit, total))
     return total
 
 

@@ -144,8 +144,9 @@ def _codebook_work(layer: ConvLayer, isa: Neon) -> Work:
     entries = codebook.entries_of(layer.codewords)
     parts = codebook.parts_of(layer, entries)
     chunk = lut_plan.MAX_ENTRY_SUM // codebook.largest_entry(layer)
-    row = Work(vector=len(parts) - 1, other=3 * len(parts)).times(entries / isa.vector_bytes)
-    each = Work(vector=1 + 3 / chunk, lookup=1, other=1 / pixels)
+    tables = entries / isa.vector_bytes  # Vectors, each of which takes as long to look into.
+    row = Work(vector=len(parts) - 1, other=3 * len(parts)).times(tables)
+    each = Work(vector=1 + 3 / chunk, lookup=tables, other=1 / pixels)
     windows = layer.macs / layer.taps / layer.out_channels * layer.input_shape[3]
     making = Work(vector=30, other=10).times(windows * len(parts) / isa.vector_bytes)
     return (each.times(vectors) + row).times(blocks * windows) + making

@@ -30,7 +30,7 @@ from ...layer import ConvLayer
 from ..accumulator import AccumulatorTerms, differing_bits
 from ..contract import Prepared, Sums, TaskContext, TileContext
 from ..isa import Isa
-from ..nest.geometry import by_block, padded_blocks, padded_width
+from ..nest.geometry import by_block, padded_blocks, padded_width, prepared_rows
 from ..nest.pixel_words import PixelWords
 from ..nest.tile import Tile, divisors
 from ..tir import Expr, Vector, constant, load, reinterpret, store, vector
@@ -42,7 +42,9 @@ from .pixelwise import PixelwiseProduct
 
 MAX_VECTORS = 4  # Of output channels that share a row.
 TABLE_BYTES = 64 << 10
-MAX_UNROLL = 14  # Channels written out one after another.
+# Channels written out one after another: few, for there are many pixels and vectors.
+MAX_UNROLL, MAX_UNROLL_NARROW = 2, 7
+NARROW = 16  # Bytes of vectors on CPUs of which some take instructions in order.
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +169,7 @@ class Codebook(PixelwiseProduct[Isa]):
         index = unpack_index(packed, vectors, self.codewords.index_bits, self.isa)
         pixel_size = len(self.parts) * self.words * WORD_BITS
         return PreparedPatches(
-            self._patches(planes, pixel_size),
+            self._patches(task, planes, pixel_size),
             pixel_size=pixel_size,
             codes=planes.codes,
             rows=self._tables(steps),
@@ -190,13 +192,18 @@ class Codebook(PixelwiseProduct[Isa]):
             start += n << len(part)
         return tables
 
-    def _patches(self, planes: Prepared, pixel_size: int) -> tirx.Buffer:
+    def _patches(self, task: TaskContext, planes: Prepared, pixel_size: int) -> tirx.Buffer:
         """Write where the rows of all windows begin in the tables of their parts."""
         out_width = self.layer.output_size[1]
-        patches = T.alloc_buffer((self.tile.rows * out_width * pixel_size,), "uint16")
-        with T.grid(self.tile.rows, out_width, self.words) as (row, column, word):
+        pixels: Expr = self.tile.rows * out_width
+        patches = T.alloc_buffer((pixels * pixel_size,), "uint16")
+        if task.memory.pixel_count is not None:  # LLVM must not know that they are few.
+            seen = prepared_rows(self.layer, self.tile.rows) * padded_width(self.layer)
+            pixels = task.memory.pixel_count[0] - (seen - pixels)
+        with T.serial(0, pixels) as pixel, T.serial(0, self.words) as word:
+            row, column = T.Bind(pixel // out_width), T.Bind(pixel % out_width)
             taps = self._words_under(planes, row, column, word)
-            base = T.Bind((row * out_width + column) * pixel_size + word * WORD_BITS)
+            base = T.Bind(pixel * pixel_size + word * WORD_BITS)
             for number, part in enumerate(self.parts):
                 words = [taps[k][t] for k, t in part]
                 self._write_patches(patches, base + number * self.words * WORD_BITS, words)
@@ -218,13 +225,12 @@ class Codebook(PixelwiseProduct[Isa]):
 
     def _write_patches(self, patches: tirx.Buffer, base: Expr, words: list[Expr]) -> None:
         """Write the patches of a word of channels: a bit of every word."""
-        lanes = min(self.isa.vector_bytes, WORD_BITS)
+        lanes = self.isa.vector_bytes
         row_bits = constant(self.entries.bit_length() - 1, "uint16", lanes)
         in_turns = [side * lanes + lane for lane in range(lanes) for side in range(2)]
         for start in range(0, WORD_BITS, lanes):
             low, high = (
-                bytes_of_words(self.isa, some, start, lanes)
-                for some in (words[:PLANES], words[PLANES:])
+                bytes_of_words(self.isa, some, start) for some in (words[:PLANES], words[PLANES:])
             )
             octets = T.Bind(tirx.Shuffle([T.Bind(low), T.Bind(high)], in_turns))
             places = reinterpret(vector("uint16", lanes), octets) << row_bits
@@ -275,7 +281,8 @@ class Codebook(PixelwiseProduct[Isa]):
         self, tile: TileContext, sums: list[list[LookupSums]], first: Expr, count: int
     ) -> None:
         """Look up the windows of some channels, a few of them written out."""
-        most = min(self.tile.unroll or MAX_UNROLL, count)
+        usual = MAX_UNROLL_NARROW if self.isa.vector_bytes == NARROW else MAX_UNROLL
+        most = min(self.tile.unroll or usual, count)
         step = max(d for d in divisors(count) if d <= most)
         with T.serial(0, count // step) as part:
             for t in range(step):
@@ -293,7 +300,7 @@ class Codebook(PixelwiseProduct[Isa]):
             row = self._row(tile, prepared, p, channel)
             for of_block, chosen in zip(sums, index):
                 for v, of_vector in enumerate(chosen):
-                    of_block[p].add(v, self.isa.table_lookup(row, of_vector))
+                    of_block[p].add(v, self.isa.table_lookup(row, self.entries, of_vector))
 
     def _row(
         self, tile: TileContext, prepared: PreparedPatches, p: int, channel: Expr
@@ -311,7 +318,7 @@ class Codebook(PixelwiseProduct[Isa]):
             ]
             total = [a + b for a, b in zip(total, found)] if total else found
             table += self.entries << len(part)
-        return self.isa.table_of([T.Bind(part) for part in total], self.entries)
+        return [T.Bind(part) for part in total]
 
 
 @dataclass(frozen=True)
