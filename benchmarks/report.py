@@ -16,7 +16,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import arm, assembly, layers, network_tables, tiles
+from . import arm, assembly, codewords, layers, network_tables, tiles
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 SECTION = "<!-- results: {key} -->\n{body}\n<!-- end of results -->\n"
@@ -113,10 +113,15 @@ def _tile_tables(results: dict) -> list[str]:
     return [table(tiles.HEADINGS, list(map(tiles.row_of, results["tiles"])))]
 
 
+def _codeword_tables(results: dict) -> list[str]:
+    return [table(codewords.HEADINGS, list(map(codewords.row_of, results["codewords"])))]
+
+
 KINDS = {
     "layers": ("Layers", _layer_tables),
     "networks": ("Networks", _network_tables),
     "tiles": ("Layers made of tiles", _tile_tables),
+    "codewords": ("Layers of few kernels", _codeword_tables),
 }
 
 

@@ -16,6 +16,7 @@ import tvm_bitenc
 from benchmarks import (
     builds,
     calls,
+    codewords,
     concurrent,
     layers,
     models,
@@ -289,6 +290,25 @@ def test_tiles(tmp_path, capsys):
     assert "### Layers made of tiles" in page.read_text() and "| 0.250 |" in page.read_text()
     with pytest.raises(SystemExit, match="7 tiles don't divide the 256 channels"):
         tiles.main([*options[:4], "--tiles", "7"])
+
+
+def test_codewords(tmp_path, capsys):
+    options = ["--layers", "3x3 64->128/2 @28", "--bits", "1,1", "--seconds", "0.05"]
+    options += ["--target", "x86-64-v3", "--json", str(tmp_path / "codewords.json")]
+    few, many = codewords.main([*options, "--codewords", "16", "64"])
+    assert set(few["seconds"]) == {"xnor", "lut", "int8", "codebook"}
+    assert few["chosen"] == "codebook" and few["speedup"] > 0
+    assert few["bits_per_weight"] == pytest.approx(4 / 9, rel=0.02)
+    # AVX2 looks into tables of 16 bytes.
+    assert "codebook" not in many["seconds"] and many["speedup"] is None
+    printed = capsys.readouterr().out
+    assert "layers of few kernels" in printed
+    page = tmp_path / "page.md"
+    page.write_text("# Benchmarks\n")
+    report.main([str(tmp_path / "codewords.json"), "--page", str(page)])
+    assert "### Layers of few kernels" in page.read_text() and "| 0.45 |" in page.read_text()
+    with pytest.raises(SystemExit, match="Layers are: 3x3 64 @56"):
+        codewords.main(["--layers", "1x1 256->256 @14"])
 
 
 @pytest.mark.slow

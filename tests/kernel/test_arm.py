@@ -30,6 +30,7 @@ from tvm_bitenc import encoding, reference
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.nn import DigitsCNN, ResNet18
 from tvm_bitenc.op.multiply_add import fused_multiply_add
+from tvm_bitenc.schedule import isa_of
 from tvm_bitenc.strategy import STRATEGIES
 from tvm_bitenc.target import load_target
 
@@ -101,6 +102,34 @@ def check(layers_module, same):
 )
 def test_some_bits(target, random_layer, kinds, check):
     check(layers_of(SOME_BITS, random_layer, kinds), target)
+
+
+# Codewords that one vector of a table holds, and two or four; odd channels; a row of channels over
+# a word; strides.
+CODED = (
+    (16, (1, 1), dict(channels=64, out_channels=64, padding=1)),
+    (9, (2, 2), dict(channels=33, out_channels=24, padding=1)),
+    (16, (1, 3), dict(channels=70, out_channels=70, stride=2, padding=(0, 1, 2, 3))),
+    (32, (1, 2), dict(channels=64, out_channels=40, kernel=(2, 3))),
+    (64, (1, 1), dict(channels=130, out_channels=64, padding=1)),
+)
+
+
+@on(*slowly("cortex-a53", "cortex-a76", "armv7-neon"))
+def test_codewords(target, random_layer, layers_module, same):
+    fitting = [case for case in CODED if case[0] <= isa_of(target).most_entries]
+    layers = []
+    for seed, (count, bits, window) in enumerate(fitting):
+        weight, act = Encoding.symmetric(bits[0], 2.0), Encoding.unsigned(bits[1], 2.0)
+        layer = random_layer(seed, weight, act, name=f"coded_{seed}", **window)
+        codes = workloads.codeword_codes(count)
+        codes = codes(np.random.default_rng(seed), layer.weight_codes.shape, bits[0])
+        layers.append(dataclasses.replace(layer, weight_codes=codes))
+    by_name = {layer.name: "codebook" for layer in layers}
+    module = EmulatedModule(layers_module(layers), target, by_name)
+    found = module.run(*(layer.input for layer in layers))
+    assert len(layers) in (3, 5)
+    assert [same(y, x.reference()) for x, y in zip(layers, found.outputs)] == [True] * len(layers)
 
 
 def windows(random_layer, kinds):

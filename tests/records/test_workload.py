@@ -23,7 +23,10 @@ TEXTS = [
     " to=A4 offsets=0,0 threads=1",
     "conv2d 1x32x32x3->16 3x3 W2A3 stride=2,2 padding=1,1,1,1 dilation=1,1 groups=1 from=planes"
     " to=A4 offsets=1,0 branches=1,0,-4;0,2,0 threads=1",
+    "conv2d 1x14x14x64->128 3x3 W1A2 stride=1,1 padding=1,1,1,1 dilation=1,1 groups=1 from=planes"
+    " to=A2 offsets=3,0 copies=2 codewords=32 threads=1",
 ]
+MATRIX = TEXTS[4]
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -59,7 +62,7 @@ def test_other_text_is_refused(text):
 )
 def test_other_matrices_are_refused(matrix, cause):
     with pytest.raises(ValueError, match=cause):
-        parse_workload(TEXTS[-1].replace("1,0,-4;0,2,0", matrix))
+        parse_workload(MATRIX.replace("1,0,-4;0,2,0", matrix))
 
 
 def test_keys_tell_cpus_apart():

@@ -1,5 +1,7 @@
 """Every convolution is told how to compute its sum."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tvm import relax
@@ -7,6 +9,7 @@ from tvm.script import ir as I
 from tvm.script import relax as R
 from tvm.script import tirx as T
 
+from benchmarks.workloads import codeword_codes
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.errors import UnsupportedError
 from tvm_bitenc.layer import BranchGeometry, ConvLayer
@@ -117,6 +120,28 @@ def test_a_mapping_gives_strategies_by_layer(random_layer, layers_module):
 def test_a_layer_that_is_not_there_is_named(random_layer, layers_module):
     with pytest.raises(UnsupportedError, match=r"'missing'.*a, b, c"):
         strategies_of(three(random_layer, layers_module), {"missing": "lut"})
+
+
+@pytest.mark.parametrize(
+    "codewords, target, cause",
+    [
+        (100, "x86-64-v3", "its 3x3 kernels aren't each one of at most 64"),
+        (20, "x86-64-v3", "target 'x86-64-v3' has no kernel for so many codewords"),
+        (16, "cortex-m4", "target 'cortex-m4' has no kernel"),
+        (16, "x86-64-v3", None),
+    ],
+)
+def test_codebook_by_name(codewords, target, cause, random_layer, layers_module):
+    one = Encoding.symmetric(1, 2.0)
+    layer = random_layer(0, one, one, channels=64, out_channels=64, name="coded")
+    codes = codeword_codes(codewords)(np.random.default_rng(0), layer.weight_codes.shape, 1)
+    mod = layers_module([replace(layer, weight_codes=codes)])
+    if cause is None:
+        ((found, _),) = strategies_of(mod, "codebook", load_target(target)).values()
+        assert found == "codebook"
+        return
+    with pytest.raises(UnsupportedError, match=rf"'codebook' of layer 'coded'.*{cause}.*auto"):
+        strategies_of(mod, "codebook", load_target(target))
 
 
 @pytest.mark.parametrize("rules", [("generic",), DEFAULT_RULES], ids=str)

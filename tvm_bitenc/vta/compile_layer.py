@@ -8,9 +8,9 @@ from functools import cached_property
 import numpy as np
 
 from ..accelerator import Accelerator
+from ..branches import BranchGeometry
 from ..encoding import INT32_MAX, pack
 from ..errors import UnsupportedError
-from ..branches import BranchGeometry
 from ..layer import ConvLayer
 from . import isa
 from .functional import FACTOR_BITS, ONES_BITS
