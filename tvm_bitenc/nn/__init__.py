@@ -1,6 +1,8 @@
 """Quantization-aware training in PyTorch: the paper's quantizers, layers and routes (no TVM)."""
 
 from .bit_planes import BitPlaneConv2d
+from .codebook import CodebookConv2d
+from .codewords import anneal_codebooks
 from .initialize import init_from
 from .layers import QActivation, QConv1d, QConv2d, QLinear
 from .matmul import QMatMul
@@ -12,6 +14,7 @@ from .transposed import QConvTranspose1d, QConvTranspose2d
 
 __all__ = [
     "BitPlaneConv2d",
+    "CodebookConv2d",
     "DigitsCNN",
     "PiecewiseActivation",
     "PiecewiseConv2d",
@@ -23,6 +26,7 @@ __all__ = [
     "QLinear",
     "QMatMul",
     "ResNet18",
+    "anneal_codebooks",
     "hard_relu",
     "hard_tanh",
     "init_from",

@@ -5,7 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from .codebook import CodebookConv2d
 from .layers import QuantizedLayer
+
+DERIVED = (".weight_scale", ".out_scale", ".tile", ".index", ".kernels", ".steps")
+CODEBOOK = (".choice.latent", ".choice.logits")
 
 
 @torch.no_grad()
@@ -13,7 +17,7 @@ def init_from(low: nn.Module, high: nn.Module) -> nn.Module:
     """Start a low-bit model from a float or higher-bit one, the paper's downward initialisation.
 
     Copies parameters and buffers (batch-norm statistics too) by name and shape, and recomputes
-    what follows from the bits.
+    what follows from the bits. A codebook that only `low` has starts from the weights.
 
     Parameters
     ----------
@@ -32,7 +36,7 @@ def init_from(low: nn.Module, high: nn.Module) -> nn.Module:
     ValueError
         If a name or shape occurs in one of the models only.
     """
-    target, source = (_state_without_scales(model) for model in (low, high))
+    target, source = (_trained(model) for model in (low, high))
     shapes = [{(name, tuple(v.shape)) for name, v in state.items()} for state in (target, source)]
     if shapes[0] != shapes[1]:
         raise ValueError(
@@ -41,12 +45,24 @@ def init_from(low: nn.Module, high: nn.Module) -> nn.Module:
         )
     for name, value in target.items():
         value.copy_(source[name])
-    for module in low.modules():
-        if isinstance(module, QuantizedLayer):
+    for name, module in low.named_modules():
+        if isinstance(module, CodebookConv2d):
+            _start_codebook(module, dict(high.named_modules())[name])
+        elif isinstance(module, QuantizedLayer):
             module.update_scales()
     return low
 
 
-def _state_without_scales(model: nn.Module) -> dict[str, Tensor]:
-    scales = (".weight_scale", ".out_scale", ".tile")
-    return {k: v for k, v in model.state_dict().items() if not f".{k}".endswith(scales)}
+def _start_codebook(low: CodebookConv2d, high: nn.Module) -> None:
+    kind = (low.select, low.codewords)
+    if isinstance(high, CodebookConv2d) and (high.select, high.codewords) == kind:
+        low.choice.load_state_dict(high.choice.state_dict())
+        low.update_scales()
+    else:
+        low.start_codebook()
+
+
+def _trained(model: nn.Module) -> dict[str, Tensor]:
+    """What is copied by name: all of the state but what follows from it, and codebooks."""
+    state = model.state_dict()
+    return {k: v for k, v in state.items() if not f".{k}".endswith(DERIVED + CODEBOOK)}

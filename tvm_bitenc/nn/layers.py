@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -91,8 +91,8 @@ class QActivation(nn.Module):
         self.kind = kind or ("tanh" if bits == 1 else "relu")
         self.route = route
         self.input_range = float(input_range)
-        _check_choice("QActivation: kind", self.kind, KINDS)
-        _check_choice("QActivation: route", route, ROUTES)
+        check_choice("QActivation: kind", self.kind, KINDS)
+        check_choice("QActivation: route", route, ROUTES)
         if route == "mbn" and self.kind != "tanh":
             raise ValueError("QActivation: route 'mbn' has symmetric levels. Use kind='tanh'.")
         if not input_range > 0:
@@ -144,7 +144,7 @@ class QuantizedLayer(nn.Module):
             self.act = QActivation(act_bits, act_kind)
         else:
             raise ValueError(f"{name}: give either act_bits= or act=.")
-        _check_choice(f"{name}: weight_route", weight_route, ROUTES)
+        check_choice(f"{name}: weight_route", weight_route, ROUTES)
         self.weight_bits = check_bits(weight_bits)
         self.weight_route = weight_route
         self.weight_grid = _IntegerGrid(weight_bits, symmetric=True)
@@ -262,7 +262,7 @@ class _Convolution(QuantizedLayer):
         tiles: int = 1,
     ):
         name = f"{type(self).__name__}: padding_mode"
-        _check_choice(name, padding_mode, ("zeros",))
+        check_choice(name, padding_mode, ("zeros",))
         super().__init__(
             in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias
         )
@@ -358,6 +358,8 @@ class QLinear(QuantizedLayer, nn.Linear):
         return self._finish(functional.linear(*self._operands(x)))
 
 
-def _check_choice(what: str, value: str, choices: tuple[str, ...]) -> None:
+def check_choice(what: str, value: str, choices: Iterable[str]) -> None:
+    """Raise `ValueError` unless a value is one of some choices."""
+    choices = tuple(choices)
     if value not in choices:
         raise ValueError(f"{what} {value!r}. Use one of {choices}.")
