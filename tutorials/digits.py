@@ -19,7 +19,7 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tvm_bitenc.nn import DigitsCNN, init_from
+from tvm_bitenc.nn import DigitsCNN, init_from, training
 
 OUT = Path(__file__).parents[1] / "build"  # Pictures go here.
 
@@ -50,7 +50,7 @@ def train(
     loss: Callable[[Tensor, Tensor], Tensor] = functional.cross_entropy,
     augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
 ) -> nn.Module:
-    """Train on images shifted by up to one pixel; the learning rate falls to 0 as a cosine.
+    """Train on images shifted by up to one pixel, as `tvm_bitenc.nn.training` does.
 
     Parameters
     ----------
@@ -78,21 +78,18 @@ def train(
     nn.Module
         The model in eval mode.
     """
-    x, y = data[:2]
-    augment = augment or _shift
-    generator = torch.Generator().manual_seed(seed)
-    optim = optimizer(model.parameters(), lr=lr)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optim, epochs)
-    model.train()
-    for _ in range(epochs):
-        for batch in torch.randperm(len(x), generator=generator).split(batch_size):
-            optim.zero_grad()
-            loss(model(augment(x[batch], generator)), y[batch]).backward()
-            optim.step()
-        schedule.step()
-        if progress:
-            progress()
-    return model.eval()
+    return training.train(
+        model,
+        *data[:2],
+        epochs=epochs,
+        rate=lr,
+        optimizer=optimizer,
+        batch_size=batch_size,
+        loss=loss,
+        augment=augment or _shift,
+        progress=progress,
+        seed=seed,
+    )
 
 
 def _shift(x: Tensor, generator: torch.Generator) -> Tensor:

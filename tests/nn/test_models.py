@@ -5,7 +5,15 @@ import pytest
 import torch
 
 import tvm_bitenc
-from tvm_bitenc.nn import DigitsCNN, QConv2d, QLinear, ResNet18, init_from
+from tvm_bitenc.nn import (
+    CodebookConv2d,
+    DigitsCNN,
+    FashionNet,
+    QConv2d,
+    QLinear,
+    ResNet18,
+    init_from,
+)
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +97,23 @@ def test_resnet_compiles_to_the_same_bits(small_resnet, same):
     assert len(lowered.report().layers) == 21 and not lowered.report().float_layers
     # Codes of 8 bits hide in which order torch sums its average pool of 2x2.
     assert same(lowered(x), model(x).detach().numpy())
+
+
+@pytest.mark.parametrize(
+    "options, kind",
+    [
+        (dict(weight_bits=2, act_bits=2), QConv2d),
+        (dict(weight_bits=1, act_bits=1, tiles=4), QConv2d),
+        (dict(codewords=32, select="permute", act_bits=2), CodebookConv2d),
+    ],
+)
+def test_fashion_net_starts_from_its_float_twin(options, kind):
+    twin, x = FashionNet().eval(), torch.rand(2, 1, 28, 28)
+    model = init_from(FashionNet(options), twin).eval()
+    assert {type(block.conv) for block in model.blocks} == {kind}
+    assert [block.conv.act.bits for block in model.blocks] == [options["act_bits"]] * 3
+    assert model(x).shape == twin(x).shape == (2, 10)
+    assert torch.equal(model.blocks[1].conv.weight, twin.blocks[1].conv.weight)
 
 
 @pytest.mark.parametrize("network", [DigitsCNN, ResNet18])

@@ -8,6 +8,7 @@ from .layers import QActivation, QConv1d, QConv2d, QLinear
 from .matmul import QMatMul
 from .models import DigitsCNN, ResNet18
 from .piecewise import PiecewiseActivation, PiecewiseConv2d
+from .models import DigitsCNN, FashionNet, ResNet18
 from .quantize_op import quantize
 from .quantizers import hard_relu, hard_tanh, mbn, mbn_planes, q_k
 from .transposed import QConvTranspose1d, QConvTranspose2d
@@ -18,6 +19,7 @@ __all__ = [
     "DigitsCNN",
     "PiecewiseActivation",
     "PiecewiseConv2d",
+    "FashionNet",
     "QActivation",
     "QConv1d",
     "QConv2d",

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 SINKHORN_ROUNDS = 10
+LOWEST_EXPONENT = -300.0
 
 
 def gumbel_like(x: Tensor) -> Tensor:
@@ -40,9 +41,9 @@ def sinkhorn(logits: Tensor, rounds: int = SINKHORN_ROUNDS) -> Tensor:
     others = things - places
     sums = torch.ones(places + 1, dtype=torch.float64, device=logits.device)
     sums[-1] = others
-    # In float64: small temperatures make logits so large that float32 would end at 0 / 0.
+    # Small temperatures make logits large: what float64 can't hold would end as 0 / 0.
     table = functional.pad(logits.double(), (0, 1))
-    table = (table - table.detach().amax(1, keepdim=True)).exp()
+    table = (table - table.detach().amax(1, keepdim=True)).clamp_min(LOWEST_EXPONENT).exp()
     columns = sums  # What each column is multiplied by; for the others, that they are many.
     for _ in range(rounds):
         rows = 1 / (table @ columns)

@@ -1,0 +1,71 @@
+"""Choosing n of N things, relaxed and hard, against N by N permutations and scipy's Hungarian."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tvm_bitenc.nn.permutation import assignment, gumbel_like, sinkhorn
+
+SIZES = st.tuples(st.integers(1, 20), st.integers(0, 20), st.integers(0, 10**6))
+
+
+def full_sinkhorn(logits, rounds):
+    """Sinkhorn's operator on a square table: row by row, column by column, in numpy."""
+    things, places = logits.shape
+    table = np.exp(np.concatenate([logits, np.zeros((things, things - places))], 1))
+    for _ in range(rounds):
+        table /= table.sum(1, keepdims=True)
+        table /= table.sum(0, keepdims=True)
+    return table[:, :places]
+
+
+@settings(deadline=None, max_examples=50)
+@given(SIZES)
+def test_one_column_stands_for_all_the_others(sizes):
+    places, more, seed = sizes
+    logits = np.random.default_rng(seed).normal(size=(places + more + 1, places)) * 3
+    got = sinkhorn(torch.from_numpy(logits), rounds=7).numpy()
+    assert np.allclose(got, full_sinkhorn(logits, 7), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("spread", [1, 50, 1e3, 1e6])
+def test_large_logits_have_a_gradient(spread):
+    torch.manual_seed(0)
+    logits = (torch.randn(512, 16) * spread).requires_grad_()
+    relaxed = sinkhorn(logits)
+    relaxed.square().sum().backward()
+    assert relaxed.isfinite().all() and logits.grad.isfinite().all()
+
+
+def test_it_goes_to_the_assignment():
+    torch.manual_seed(0)
+    logits = torch.randn(512, 16) * 50
+    relaxed = sinkhorn(logits, 300)
+    rows = assignment(logits.double().numpy())
+    assert np.array_equal((relaxed > 0.5).nonzero()[:, 0].sort().values, np.sort(rows))
+    assert (relaxed[rows, range(16)] > 0.5).all()
+
+
+@settings(deadline=None, max_examples=100)
+@given(SIZES, st.sampled_from([0, 1, 3]), st.booleans())
+def test_assignment_is_the_best(sizes, contested, ties):
+    optimize = pytest.importorskip("scipy.optimize", reason="pip install scipy")
+    places, more, seed = sizes
+    random = np.random.default_rng(seed)
+    gains = random.normal(size=(places + more, places))
+    gains += contested * random.normal(size=(places + more, 1))  # All want the same rows.
+    gains = np.round(2 * gains) if ties else gains
+    rows = assignment(gains)
+    assert len(set(rows.tolist())) == places
+    best = optimize.linear_sum_assignment(gains, maximize=True)
+    assert gains[rows, range(places)].sum() == pytest.approx(gains[best].sum())
+
+
+def test_gumbel_noise():
+    torch.manual_seed(0)
+    noise = gumbel_like(torch.empty(100_000))
+    assert noise.isfinite().all()
+    assert float(noise.mean()) == pytest.approx(0.5772, abs=0.02)
+    assert float(noise.var()) == pytest.approx(np.pi**2 / 6, rel=0.03)

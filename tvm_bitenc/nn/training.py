@@ -1,0 +1,114 @@
+"""A training loop for classifiers of images, as tutorials and benchmarks share it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .codewords import anneal_codebooks
+
+CHOICE_RATE = 10.0  # Codewords flip at 0 and start at 1, which few steps would never reach.
+
+
+def train(
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    epochs: int,
+    rate: float = 3e-3,
+    *,
+    optimizer: type[torch.optim.Optimizer] = torch.optim.Adam,
+    batch_size: int = 64,
+    loss: Callable[[Tensor, Tensor], Tensor] = functional.cross_entropy,
+    augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
+    progress: Callable[[], None] | None = None,
+    seed: int = 0,
+) -> nn.Module:
+    """Train a model; the learning rate falls to 0 as a cosine, step by step.
+
+    Codebooks of `CodebookConv2d` learn at 10 times the rate, and permutations are annealed.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Trained in place.
+    images, targets : Tensor
+        Of equal length. For the default loss, targets are labels, int64 (N,), or a probability of
+        each label, float32 (N, labels): see `distilled`.
+    epochs : int
+    rate : float
+        Learning rate at the start.
+    optimizer : type
+        Called with groups of parameters and the rate.
+    batch_size : int
+    loss : callable
+        Of the model's outputs and their part of the targets.
+    augment : callable, optional
+        Makes new images of a batch's with the generator.
+    progress : callable, optional
+        Called after every epoch.
+    seed : int
+        Of the order of the batches and of `augment`.
+
+    Returns
+    -------
+    nn.Module
+        The model in eval mode.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    stepper = optimizer(_groups(model, rate), lr=rate)  # type: ignore[call-arg]
+    steps = epochs * -(-len(images) // batch_size)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(stepper, max(steps, 1))
+    model.train()
+    for _ in range(epochs):
+        for batch in torch.randperm(len(images), generator=generator).split(batch_size):
+            anneal_codebooks(model, schedule.last_epoch / steps)
+            stepper.zero_grad()
+            x = augment(images[batch], generator) if augment else images[batch]
+            loss(model(x), targets[batch]).backward()
+            stepper.step()
+            schedule.step()
+        if progress:
+            progress()
+    return model.eval()
+
+
+def _groups(model: nn.Module, rate: float) -> list[dict[str, Any]]:
+    named = [(f".{name}", parameter) for name, parameter in model.named_parameters()]
+    choices = [parameter for name, parameter in named if ".choice." in name]
+    others = [parameter for name, parameter in named if ".choice." not in name]
+    if not choices:
+        return [dict(params=others)]
+    return [dict(params=others), dict(params=choices, lr=CHOICE_RATE * rate)]
+
+
+@torch.no_grad()
+def distilled(teacher: nn.Module, images: Tensor, labels: Tensor, batch_size: int = 500) -> Tensor:
+    """Targets for `train`: halfway between the labels and what a teacher makes of the images.
+
+    Parameters
+    ----------
+    teacher : nn.Module
+        In eval mode.
+    images : Tensor
+    labels : Tensor of int64, shape (N,)
+    batch_size : int
+
+    Returns
+    -------
+    Tensor of float32, shape (N, outputs)
+        Probabilities.
+    """
+    logits = torch.cat([teacher(part) for part in images.split(batch_size)])
+    certain = functional.one_hot(labels, logits.shape[1])
+    return (logits.softmax(1) + certain) / 2
+
+
+def flipped(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Images (N, C, H, W) of which about half are turned left to right, for `train`."""
+    turned = torch.rand(len(x), generator=generator) < 0.5
+    return torch.where(turned[:, None, None, None], x.flip(3), x)
