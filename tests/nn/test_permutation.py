@@ -30,6 +30,12 @@ def test_one_column_stands_for_all_the_others(sizes):
     assert np.allclose(got, full_sinkhorn(logits, 7), rtol=1e-9, atol=1e-12)
 
 
+def test_its_gradient_is_that_of_small_differences():
+    torch.manual_seed(0)
+    logits = torch.randn(9, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: sinkhorn(x, 3), (logits,))
+
+
 @pytest.mark.parametrize("spread", [1, 50, 1e3, 1e6])
 def test_large_logits_have_a_gradient(spread):
     torch.manual_seed(0)

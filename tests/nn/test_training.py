@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 from tvm_bitenc.nn import CodebookConv2d
-from tvm_bitenc.nn.training import CHOICE_RATE, distilled, train
+from tvm_bitenc.nn.training import distilled, train
 
 
 class Adam(torch.optim.Adam):
@@ -43,15 +43,18 @@ def test_it_learns_and_repeats_itself(data):
     assert not model.training and loss < 0.5 * functional.cross_entropy(net()(data[0]), data[1])
 
 
-def test_rates_fall_as_a_cosine_and_codebooks_have_their_own(data):
+@pytest.mark.parametrize("options", [{}, dict(codebook_rate=3.0)])
+def test_rates_fall_as_a_cosine_and_codebooks_have_their_own(data, options):
     Adam.steps, epochs = [], []
     model = net("permute")
-    train(model, *data, 2, 1e-2, optimizer=Adam, batch_size=10, progress=lambda: epochs.append(0))
+    options = dict(optimizer=Adam, batch_size=10, progress=lambda: epochs.append(0), **options)
+    train(model, *data, 2, 1e-2, **options)
     rates = [
         1e-2 * (1 + torch.cos(torch.tensor(step / 6 * torch.pi)).item()) / 2 for step in range(6)
     ]
+    factor = options.get("codebook_rate", 10)
     assert [own for own, _ in Adam.steps] == pytest.approx(rates)
-    assert [choice for _, choice in Adam.steps] == pytest.approx([CHOICE_RATE * r for r in rates])
+    assert [choice for _, choice in Adam.steps] == pytest.approx([factor * r for r in rates])
     assert Adam.groups == [len(list(model.parameters())) - 1, 1] and len(epochs) == 2
     assert model[2].choice.noise == pytest.approx(0.3 / 6)
 

@@ -11,8 +11,6 @@ from torch.nn import functional
 
 from .codewords import anneal_codebooks
 
-CHOICE_RATE = 10.0  # Codewords flip at 0 and start at 1, which few steps would never reach.
-
 
 def train(
     model: nn.Module,
@@ -27,10 +25,11 @@ def train(
     augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
     progress: Callable[[], None] | None = None,
     seed: int = 0,
+    codebook_rate: float = 10.0,
 ) -> nn.Module:
     """Train a model; the learning rate falls to 0 as a cosine, step by step.
 
-    Codebooks of `CodebookConv2d` learn at 10 times the rate, and permutations are annealed.
+    Permutations of `CodebookConv2d` are annealed.
 
     Parameters
     ----------
@@ -53,6 +52,9 @@ def train(
         Called after every epoch.
     seed : int
         Of the order of the batches and of `augment`.
+    codebook_rate : float
+        How many times the rate codebooks learn at. What decides on codewords starts far from where
+        they change: the fewer the steps, the more it takes for them to change at all.
 
     Returns
     -------
@@ -60,7 +62,7 @@ def train(
         The model in eval mode.
     """
     generator = torch.Generator().manual_seed(seed)
-    stepper = optimizer(_groups(model, rate), lr=rate)  # type: ignore[call-arg]
+    stepper = optimizer(_groups(model, codebook_rate * rate), lr=rate)  # type: ignore[call-arg]
     steps = epochs * -(-len(images) // batch_size)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(stepper, max(steps, 1))
     model.train()
@@ -77,13 +79,13 @@ def train(
     return model.eval()
 
 
-def _groups(model: nn.Module, rate: float) -> list[dict[str, Any]]:
+def _groups(model: nn.Module, codebook_rate: float) -> list[dict[str, Any]]:
     named = [(f".{name}", parameter) for name, parameter in model.named_parameters()]
     choices = [parameter for name, parameter in named if ".choice." in name]
     others = [parameter for name, parameter in named if ".choice." not in name]
     if not choices:
         return [dict(params=others)]
-    return [dict(params=others), dict(params=choices, lr=CHOICE_RATE * rate)]
+    return [dict(params=others), dict(params=choices, lr=codebook_rate)]
 
 
 @torch.no_grad()
