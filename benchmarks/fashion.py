@@ -35,7 +35,7 @@ from tvm_bitenc.nn.training import distilled, flipped, train
 from .machine import this_machine
 from .results import print_table, write_json
 
-BATCH = 128
+BATCH = 64
 TESTED = 1000  # Images at once.
 NETWORK = re.compile(r"W([1-8])A([1-8])(?:/([1-9][0-9]?))?|W1A([1-8])/(nearest|permute)(16|32|64)")
 NETWORKS = ("W4A4", "W2A2", "W1A2", "W1A2/4", "W1A2/nearest32", "W1A2/permute32", "W1A1")
