@@ -144,6 +144,8 @@ def test_it_starts_from_others(select):
     again = init_from(net(select), model).eval()
     x = torch.rand(2, 3, 4, 4)
     assert torch.equal(again(x), model(x))
+    alone = init_from(made(select), model[2]).eval()  # The model is the layer.
+    assert torch.equal(alone.weight_integers(), model[2].weight_integers())
     plain = init_from(net(None), model)
     assert torch.equal(plain[2].weight, model[2].weight)
     for start in (plain, net("permute" if select == "nearest" else "nearest"), net(select, 32)):

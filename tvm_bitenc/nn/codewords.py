@@ -79,8 +79,9 @@ def _unused(used: Tensor, count: int, taps: int) -> Tensor:
 class LatentKernels(nn.Module):
     """Codewords that are signs of trained numbers (Sub-bit Networks, arXiv 2110.09195).
 
-    The numbers learn in every 25th step alone, from all kernels that have chosen their codeword.
-    Then they are clipped to [-3, 3], and a codeword that is there twice gives way to an unused one.
+    The numbers learn in every 25th step alone, from all kernels that have chosen their codeword; in
+    the others they have no gradient, and optimizers pass over them. Then they are
+    clipped to [-3, 3], and a codeword that is there twice gives way to an unused one.
 
     Parameters
     ----------

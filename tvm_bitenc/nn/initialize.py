@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from .codebook import CodebookConv2d
 from .layers import QuantizedLayer
 
-DERIVED = (".weight_scale", ".out_scale", ".tile", ".index", ".kernels", ".steps")
-CODEBOOK = (".choice.latent", ".choice.logits")
+SCALES = (".weight_scale", ".out_scale", ".tile")
 
 
 @torch.no_grad()
@@ -64,5 +63,15 @@ def _start_codebook(low: CodebookConv2d, high: nn.Module) -> None:
 
 def _trained(model: nn.Module) -> dict[str, Tensor]:
     """What is copied by name: all of the state but what follows from it, and codebooks."""
-    state = model.state_dict()
-    return {k: v for k, v in state.items() if not f".{k}".endswith(DERIVED + CODEBOOK)}
+    codebooks = tuple(
+        f".{name}.{part}".replace("..", ".")  # The model itself has no name.
+        for name, module in model.named_modules()
+        if isinstance(module, CodebookConv2d)
+        for part in ("index", "choice.")
+    )
+    state = {f".{name}": value for name, value in model.state_dict().items()}
+    return {
+        name[1:]: value
+        for name, value in state.items()
+        if not name.endswith(SCALES) and not name.startswith(codebooks)
+    }

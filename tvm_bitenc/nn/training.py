@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .codewords import anneal_codebooks
+from .codewords import LatentKernels, PermutedKernels, anneal_codebooks
 
 
 def train(
@@ -80,11 +80,12 @@ def train(
 
 
 def _groups(model: nn.Module, codebook_rate: float) -> list[dict[str, Any]]:
-    named = [(f".{name}", parameter) for name, parameter in model.named_parameters()]
-    choices = [parameter for name, parameter in named if ".choice." in name]
-    others = [parameter for name, parameter in named if ".choice." not in name]
+    codebooks = [m for m in model.modules() if isinstance(m, (LatentKernels, PermutedKernels))]
+    choices = [parameter for codebook in codebooks for parameter in codebook.parameters()]
     if not choices:
-        return [dict(params=others)]
+        return [dict(params=list(model.parameters()))]
+    ids = {id(parameter) for parameter in choices}
+    others = [parameter for parameter in model.parameters() if id(parameter) not in ids]
     return [dict(params=others), dict(params=choices, lr=codebook_rate)]
 
 
