@@ -50,7 +50,7 @@ def train(
     loss: Callable[[Tensor, Tensor], Tensor] = functional.cross_entropy,
     augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
 ) -> nn.Module:
-    """Train on images shifted by up to one pixel, as `tvm_bitenc.nn.training` does.
+    """Train on images shifted by up to one pixel; the learning rate falls to 0 as a cosine.
 
     Parameters
     ----------
@@ -89,6 +89,7 @@ def train(
         augment=augment or _shift,
         progress=progress,
         seed=seed,
+        falls_by="epoch",
     )
 
 

@@ -59,6 +59,14 @@ def test_rates_fall_as_a_cosine_and_codebooks_have_their_own(data, options):
     assert model[2].choice.noise == pytest.approx(0.3 / 6)
 
 
+def test_rates_may_fall_by_epochs(data):
+    Adam.steps = []
+    train(net(), *data, 2, 1e-2, optimizer=Adam, batch_size=10, falls_by="epoch")
+    assert [rate for (rate,) in Adam.steps] == pytest.approx([1e-2] * 3 + [5e-3] * 3)
+    with pytest.raises(ValueError, match="falls_by 'batch'. Use one of"):
+        train(net(), *data, 2, falls_by="batch")
+
+
 def test_batches_are_augmented(data):
     seen = []
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .codewords import LatentKernels, PermutedKernels, anneal_codebooks
+from .layers import check_choice
 
 
 def train(
@@ -26,8 +27,9 @@ def train(
     progress: Callable[[], None] | None = None,
     seed: int = 0,
     codebook_rate: float = 10.0,
+    falls_by: str = "step",
 ) -> nn.Module:
-    """Train a model; the learning rate falls to 0 as a cosine, step by step.
+    """Train a model; the learning rate falls to 0 as a cosine.
 
     Permutations of `CodebookConv2d` are annealed.
 
@@ -55,24 +57,37 @@ def train(
     codebook_rate : float
         How many times the rate codebooks learn at. What decides on codewords starts far from where
         they change: the fewer the steps, the more it takes for them to change at all.
+    falls_by : {"step", "epoch"}
+        When the learning rate falls.
 
     Returns
     -------
     nn.Module
         The model in eval mode.
+
+    Raises
+    ------
+    ValueError
+        For another `falls_by`.
     """
+    check_choice("train: falls_by", falls_by, ("step", "epoch"))
     generator = torch.Generator().manual_seed(seed)
     stepper = optimizer(_groups(model, codebook_rate * rate), lr=rate)  # type: ignore[call-arg]
-    steps = epochs * -(-len(images) // batch_size)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(stepper, max(steps, 1))
+    steps, done = epochs * -(-len(images) // batch_size), 0
+    falls = steps if falls_by == "step" else epochs
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(stepper, max(falls, 1))
     model.train()
     for _ in range(epochs):
         for batch in torch.randperm(len(images), generator=generator).split(batch_size):
-            anneal_codebooks(model, schedule.last_epoch / steps)
+            anneal_codebooks(model, done / steps)
             stepper.zero_grad()
             x = augment(images[batch], generator) if augment else images[batch]
             loss(model(x), targets[batch]).backward()
             stepper.step()
+            done += 1
+            if falls_by == "step":
+                schedule.step()
+        if falls_by == "epoch":
             schedule.step()
         if progress:
             progress()
