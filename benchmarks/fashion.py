@@ -51,7 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> list[dict]:
         raise SystemExit(str(error)) from None
     images, labels = images[: options.images], labels[: options.images]
     learn = partial(
-        train, epochs=options.epochs, batch_size=BATCH, augment=flipped, seed=options.seed
+        train,
+        epochs=options.epochs,
+        batch_size=BATCH,
+        augment=flipped,
+        seed=options.seed,
+        codebook_rate=options.codebook_rate,
     )
     start, (machine, records) = time.perf_counter(), (this_machine(), [])
     teacher = learn(_made(None, options), images, labels, rate=3e-3)
@@ -83,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--epochs", type=int, default=3, help="of each network; default 3")
     made.add_argument("--images", type=int, help="train on so many alone")
+    made.add_argument("--codebook-rate", type=float, default=10.0, help="as in `nn.training.train`")
     made.add_argument("--seed", type=int, default=0)
     made.add_argument("--json", type=Path, metavar="FILE", help="write all results here")
     return made
