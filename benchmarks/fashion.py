@@ -3,11 +3,11 @@
     apt-get install dataset-fashion-mnist
     python -m benchmarks.fashion --networks W2A2 W1A2/4 W1A2/nearest32 --epochs 3
 
-``W1A2/4`` has weights that are copies of four tiles (`tvm_bitenc.nn.tiles`), ``W1A2/nearest32``
-kernels that are 32 codewords (`CodebookConv2d`). A float network is trained first. All others start
-from it, and learn half from the labels and half from its outputs for as many epochs; one of them is
-float, and what the others are compared with. The compiled network predicts beside torch's, on all
-10,000 images.
+``W1A2/4`` has weights that are copies of four tiles (`tvm_bitenc.nn.tiles`) but for its smallest
+layer, ``W1A2/nearest32`` kernels that are 32 codewords (`CodebookConv2d`). A float network is
+trained first. All others start from it, and learn half from the labels and half from its outputs
+for as many epochs; one of them is float, and what the others are compared with. The compiled
+network predicts beside torch's, on all 10,000 images.
 
 ``FASHION_MNIST`` names another folder with the data set's four files.
 """

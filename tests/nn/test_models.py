@@ -112,6 +112,8 @@ def test_fashion_net_starts_from_its_float_twin(options, kind):
     model = init_from(FashionNet(options), twin).eval()
     assert {type(block.conv) for block in model.blocks} == {kind}
     assert [block.conv.act.bits for block in model.blocks] == [options["act_bits"]] * 3
+    tiles = options.get("tiles", 1)
+    assert [block.conv.tiles for block in model.blocks] == [1, tiles, tiles]
     assert model(x).shape == twin(x).shape == (2, 10)
     assert torch.equal(model.blocks[1].conv.weight, twin.blocks[1].conv.weight)
 

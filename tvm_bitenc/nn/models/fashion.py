@@ -11,6 +11,7 @@ from ..codebook import CodebookConv2d
 from ..layers import QActivation, QConv2d, QLinear
 
 INPUT_RANGES = {1: 1.0, 2: 2.0, 3: 2.5}  # By bits, 3.0 for more: the least error on a Gaussian.
+TILED_FROM = 20_000  # Weights of a layer: smaller ones aren't tiled, as in Tiled Bit Networks.
 
 
 class FashionNet(nn.Module):
@@ -21,8 +22,8 @@ class FashionNet(nn.Module):
     options : dict, optional
         Keyword arguments of the `QConv2d` or `CodebookConv2d` that the 3x3 convolutions are, such
         as ``weight_bits=1, act_bits=2, tiles=4`` or ``codewords=32, act_bits=2``. The first layer
-        and the classifier have 8 bits, as is usual. None: the float twin with ReLU, of the same
-        parameter names.
+        and the classifier have 8 bits, as is usual; the smallest 3x3 one isn't tiled. None: the
+        float twin with ReLU, of the same parameter names.
     """
 
     def __init__(self, options: dict[str, Any] | None = None):
@@ -63,6 +64,8 @@ class Block(nn.Module):
             self.conv: nn.Module = nn.Conv2d(*window, bias=False)
         else:
             bits, more = options["act_bits"], {k: v for k, v in options.items() if k != "act_bits"}
+            if channels * out_channels * 9 < TILED_FROM:
+                more.pop("tiles", None)
             layer = CodebookConv2d if "codewords" in options else QConv2d
             act = QActivation(bits, input_range=INPUT_RANGES.get(bits, 3.0))
             self.conv = layer(*window, bias=False, act=act, **more)
