@@ -129,8 +129,8 @@ console.print(table)
 # %%
 # Accuracy against bits
 # ---------------------
-# Further to the left is smaller. The authors train for hundreds of epochs; here are two. One picture of
-# the 1,000 is .1 %, so that chance alone moves a point by about one percent.
+# Further to the left is smaller. The authors train for hundreds of epochs; here are two. One
+# picture of the 1,000 is .1 %, so that chance alone moves a point by about one percent.
 
 figure, axis = pyplot.subplots(figsize=(6.4, 3.6))
 for kind, marker in ((QConv2d, "o"), (CodebookConv2d, "s")):
