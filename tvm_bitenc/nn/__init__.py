@@ -6,9 +6,8 @@ from .codewords import anneal_codebooks
 from .initialize import init_from
 from .layers import QActivation, QConv1d, QConv2d, QLinear
 from .matmul import QMatMul
-from .models import DigitsCNN, ResNet18
-from .piecewise import PiecewiseActivation, PiecewiseConv2d
 from .models import DigitsCNN, FashionNet, ResNet18
+from .piecewise import PiecewiseActivation, PiecewiseConv2d
 from .quantize_op import quantize
 from .quantizers import hard_relu, hard_tanh, mbn, mbn_planes, q_k
 from .transposed import QConvTranspose1d, QConvTranspose2d
@@ -17,9 +16,9 @@ __all__ = [
     "BitPlaneConv2d",
     "CodebookConv2d",
     "DigitsCNN",
+    "FashionNet",
     "PiecewiseActivation",
     "PiecewiseConv2d",
-    "FashionNet",
     "QActivation",
     "QConv1d",
     "QConv2d",

@@ -93,10 +93,8 @@ def _straight_through(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 _quantize.register_autograd(_straight_through, setup_context=_save)
-for _device in (
-    "cpu",
-    "cuda",
-):  # Under autocast a 16-bit input is converted, as for torch's losses.
+# As torch's losses do, it takes 16-bit floats under autocast.
+for _device in ("cpu", "cuda"):
     _quantize.register_autocast(_device, torch.float32)
 
 
