@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.workloads import codeword_codes
-from tvm_bitenc.codewords import MAX_CODEWORDS, MIN_READERS, codewords_of
+from tvm_bitenc.codewords import MAX_CODEWORDS, MIN_READERS, any_codes, codewords_of
 from tvm_bitenc.layer import BranchGeometry, ConvLayer
 
 
@@ -26,6 +26,10 @@ def test_kernels_are_their_codewords(seed, count, bits, kernel_size):
     assert np.array_equal(kernels, codes) and kernels.dtype == found.index.dtype == np.uint8
     assert len(found.kernels) == len(np.unique(codes.reshape(16 * 32, -1), axis=0))
     assert len(found.kernels) <= 1 << found.index_bits
+
+
+def test_sizes_alone_make_no_codewords():
+    assert codewords_of(any_codes((64, 64, 3, 3), 1), 1) is None
 
 
 def random_codes(*shape, bits=1):

@@ -6,6 +6,7 @@ et al., arXiv 2303.14470) are made. They are found by their values, whoever made
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,3 +68,8 @@ def codewords_of(weight_codes: np.ndarray, bits: int) -> Codewords | None:
     codes = found[:, None] // places % 2**bits
     shape = (out_channels, in_channels)
     return Codewords(codes.astype(np.uint8), index.reshape(shape).astype(np.uint8))
+
+
+def any_codes(shape: Sequence[int], bits: int) -> np.ndarray:
+    """Weight codes, uint8, of a layer of which only sizes are known: its kernels are many."""
+    return np.random.default_rng(0).integers(0, 2**bits, shape, dtype=np.uint8)

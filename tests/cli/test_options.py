@@ -1,7 +1,7 @@
 """What the shell completes."""
 
 from tvm_bitenc.cli.options import _strategies, _targets
-from tvm_bitenc.strategy import AUTO, STRATEGIES
+from tvm_bitenc.strategy import ALL_STRATEGIES, AUTO
 
 
 def test_targets_are_completed():
@@ -11,5 +11,5 @@ def test_targets_are_completed():
 
 
 def test_strategies_are_completed():
-    assert sorted(_strategies("")) == sorted([AUTO, *STRATEGIES])
+    assert sorted(_strategies("")) == sorted([AUTO, *ALL_STRATEGIES])
     assert _strategies("x") == ["xnor"]

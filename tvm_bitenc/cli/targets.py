@@ -88,11 +88,12 @@ def _costs(weight_bits: int, act_bits: int, target: Target) -> dict[str, float]:
     import numpy as np
 
     from ..branches import BranchGeometry
+    from ..codewords import any_codes
     from ..layer import ConvLayer
     from ..schedule import strategy_costs
 
     act, weight = (tuple(2**bit for bit in range(bits)) for bits in (act_bits, weight_bits))
-    codes = np.zeros((CHANNELS, CHANNELS, 3, 3), np.uint8)
+    codes = any_codes((CHANNELS, CHANNELS, 3, 3), weight_bits)
     geometry = BranchGeometry(act, weight, 0, padding=(1, 1, 1, 1))
     offset = np.zeros(CHANNELS, np.int32)
     layer = ConvLayer("layer", (1, SIZE, SIZE, CHANNELS), codes, offset, geometry)

@@ -101,12 +101,12 @@ def bytes_of_words(isa: Isa, words: Sequence[Expr], start: int) -> Vector:
     start : int
         The first bits of the words.
     """
-    lanes = isa.vector_bytes
-    total = constant(0, "uint8", lanes)
+    total, zero = None, constant(0, "uint8", isa.vector_bytes)
     for t, word in enumerate(words):
-        with_bit = total + constant(1 << t, "uint8", lanes)  # By one instruction under a mask.
-        total = T.Bind(isa.choose_by_bits(word, start, with_bit, total))
-    return total
+        one = constant(1 << t, "uint8", isa.vector_bytes)
+        bit = T.Bind(isa.choose_by_bits(word, start, one, zero))
+        total = bit if total is None else total | bit
+    return zero if total is None else total
 
 
 def _turned(layer: ConvLayer, isa: Isa, pixel: PixelWords, word: int) -> Vector:

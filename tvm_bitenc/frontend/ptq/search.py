@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from ...branches import BranchGeometry
+from ...codewords import any_codes
 from ...errors import BitencError
 from ...layer import ConvLayer, height_width
 from ...schedule import strategy_costs
@@ -236,7 +237,7 @@ def _as_conv_layer(layer: Layer, input_shape: tuple[int, ...], bits: Bits) -> Co
     return ConvLayer(
         layer.name,
         (batch, *_two(spatial, 1), channels),
-        np.zeros((*layer.weight.shape[:2], *kernel), np.uint8),
+        any_codes((*layer.weight.shape[:2], *kernel), weight_bits),
         np.zeros(layer.out_channels, np.int32),
         geometry,
     )
