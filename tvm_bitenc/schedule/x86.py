@@ -51,9 +51,9 @@ FAR_BYTES = 640 << 10  # Wide tables in the second-level cache: few CPUs with th
 FEW_TABLES, WIDE_PIXELS, WIDE_PIXELS_OF_FEW = 66, 7, 4
 # Of codewords: a row of a part of the window, from the second-level cache as well; bytes of a
 # vector that become pairs; what is made before, a row of a table, a vector of indices, of patches.
-FOUND_ROW, FAR_ROW = Work(vector=1.6, other=4), Work(vector=0.3)
+FOUND_ROW, FAR_ROW = Work(vector=1, other=4), Work(vector=0.3)
 NEAR_TABLES = 32 << 10
-WIDENED_HALVES = Work(vector=4, other=3)
+WIDENED_HALVES = Work(vector=6, other=4)
 MADE_ROW, UNPACKED_INDEX, MADE_PATCH = Work(vector=1, other=2), Work(vector=3, other=1), Work(31)
 UNPACKED = Work(vector=3, other=1)  # Codes of a vector of channels, for each bit.
 DEPTHWISE = Work(vector=2, product=1, other=1)  # Of a vector of products.
