@@ -54,8 +54,7 @@ def sinkhorn(logits: Tensor, rounds: int = SINKHORN_ROUNDS) -> Tensor:
 def assignment(gains: np.ndarray) -> np.ndarray:
     """Choose a row of its own for each column so that the sum of gains is the largest.
 
-    The Hungarian method, by shortest augmenting paths. It is what `sinkhorn` goes to as its logits
-    grow.
+    It is what `sinkhorn` goes to as its logits grow.
 
     Parameters
     ----------
@@ -66,47 +65,19 @@ def assignment(gains: np.ndarray) -> np.ndarray:
     -------
     ndarray of int64, shape (n,)
         The row of each column.
+
+    Raises
+    ------
+    ImportError
+        Without scipy.
     """
     best = gains.argmax(0)
     if len(np.unique(best)) == len(best):
         return best  # Each can have the row that it likes most, as is usual.
-    costs = -gains.T
-    column_price, row_price = np.zeros(len(costs)), np.zeros(len(gains))
-    owner, chosen = np.full(len(gains), -1), np.full(len(costs), -1)
-    for column in range(len(costs)):
-        end, before = _cheapest_path(column, costs, column_price, row_price, owner, chosen)
-        row = end
-        while row >= 0:  # Along the path each column leaves its row for the next.
-            taker = owner[row] = before[row]
-            chosen[taker], row = row, chosen[taker]
-    return chosen
-
-
-def _cheapest_path(
-    column: int,
-    costs: np.ndarray,
-    column_price: np.ndarray,
-    row_price: np.ndarray,
-    owner: np.ndarray,
-    chosen: np.ndarray,
-) -> tuple[int, np.ndarray]:
-    """Free row at the end of the cheapest path from a column, and the column before each row.
-
-    Updates the prices, so that what is left of a cost is never negative, and 0 along the path.
-    """
-    cost = np.full(len(owner), np.inf)
-    before, done = np.full(len(owner), -1), np.zeros(len(owner), bool)
-    current, length = column, 0.0
-    while True:
-        onward = length + costs[current] - column_price[current] - row_price
-        shorter = ~done & (onward < cost)
-        cost[shorter], before[shorter] = onward[shorter], current
-        row = int(np.where(done, np.inf, cost).argmin())
-        length = cost[row]
-        if owner[row] < 0:
-            break
-        done[row], current = True, owner[row]
-    column_price[column] += length
-    column_price[owner[done]] += length - cost[done]
-    row_price[done] -= length - cost[done]
-    return row, before
+    try:
+        from scipy.optimize import linear_sum_assignment
+    except ImportError as error:
+        message = "permuted codewords need scipy: pip install 'tvm-bitenc[torch]'"
+        raise ImportError(message) from error
+    rows, columns = linear_sum_assignment(gains, maximize=True)
+    return rows[columns.argsort()]
