@@ -47,7 +47,8 @@ WIDENED_PLANES, WIDENED_PLANE = Work(vector=2, product=2, other=2), Work(vector=
 MADE_WIDE, MADE_WIDE_PLANE = Work(vector=48, lookup=22, other=12), Work(vector=9, count=3)
 MADE_FAR = Work(vector=44)  # Stores to the second-level cache.
 FAR_BYTES = 640 << 10  # Wide tables in the second-level cache: few CPUs with them have less.
-# Pixels of a tile with wide tables: short sums leave little to hide its end behind.
+# Pixels of a tile with wide tables: short sums leave little to hide its end behind, and without a
+# window tables of few pixels stay near.
 FEW_TABLES, WIDE_PIXELS, WIDE_PIXELS_OF_FEW = 66, 7, 4
 # Of codewords: a row of a part of the window, from the second-level cache as well; bytes of a
 # vector that become pairs; what is made before, a row of a table, a vector of indices, of patches.
@@ -81,7 +82,8 @@ def _lut_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
 
 
 def _wide_lut_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
-    is_long = wide_lut.tables_of(layer) * layer.kernel_size[1] > FEW_TABLES
+    has_window = layer.kernel_size != (1, 1)
+    is_long = has_window and wide_lut.tables_of(layer) * layer.kernel_size[1] > FEW_TABLES
     return 1, WIDE_PIXELS if is_long and layer.weight_bits <= 2 else WIDE_PIXELS_OF_FEW
 
 
@@ -368,7 +370,8 @@ def _prepared_bytes(layer: ConvLayer, product: str) -> int:
     """Wide tables that windows share are best made once; others are looked into while near."""
     if product != WideLut.name:
         return PREPARED_BYTES
-    return wide_lut.NEAR_BYTES if layer.kernel_size[0] == 1 else FAR_BYTES
+    is_near = layer.kernel_size[0] == 1 and not wide_lut.is_far(layer)
+    return wide_lut.NEAR_BYTES if is_near else FAR_BYTES
 
 
 CLASSES = {

@@ -127,8 +127,8 @@ def test_more_codewords(
 
 @pytest.mark.slow
 @settings(max_examples=25, deadline=None)
-@given(st.data())
-def test_any_layer(data, target, random_layer, assert_exact):
+@given(data=st.data())
+def test_any_layer(data, random_layer, assert_exact):
     weight = data.draw(st.sampled_from([Encoding.symmetric(1, 2.0), Encoding.signed(2, 2.0)]))
     act = Encoding.unsigned(data.draw(st.integers(1, 2)), 2.0)
     draw = lambda low, high: data.draw(st.integers(low, high))  # noqa: E731

@@ -16,6 +16,8 @@ as those can't overflow; then neighbouring planes meet in products of bytes with
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,7 +34,7 @@ from ..contract import Sums, TileContext
 from ..isa import Isa
 from ..nest.geometry import by_block, padded_blocks, padded_width
 from ..nest.pixel_words import PixelWords
-from ..nest.tile import Tile
+from ..nest.tile import Tile, divisors
 from ..tir import Expr, constant, lane_constants, load, reinterpret, splat, store, vector
 from .lut_plan import MAX_ENTRY_SUM, MAX_PAIR_SUM, Level, rounds_of, seldom, weight_bits_of
 from .pixelwise import PixelwiseProduct
@@ -46,6 +48,8 @@ TABLES_PER_WORD = -(-WORD_BITS // GROUP)
 TABLES_PER_VECTOR = TABLE // (2 * HALF_TABLE)  # Whose halves a vector holds.
 MAX_COEFFICIENT = 64  # Of a plane of the weight: two bytes times it fit signed 16 bits.
 MAX_WEIGHT_BITS = 4  # Beyond, sums don't fit the registers.
+MAX_PLANES, MAX_PLANES_OF_WINDOW = 4, 2  # Of all blocks that look into a table at once.
+FEW_PIXELS = 4  # Of a tile without a window.
 MAX_UNROLL = 22  # Look-ups written out one after another.
 NEAR_BYTES = 32 << 10  # Of tables that stay in the first-level cache.
 FULL = 2 / 3  # Least part of the lanes that must have a channel: else `Lut` is as fast.
@@ -66,6 +70,9 @@ class WideLut(PixelwiseProduct[Isa]):
     def __init__(self, layer: ConvLayer, isa: Isa, tile: Tile):
         super().__init__(layer, isa, tile)
         self.tables = tables_of(layer)
+        in_group = padded_blocks(layer, self.block)
+        per_split = layer.geometry.groups * in_group // tile.splits
+        self.blocks_at_once = at_once(layer, math.gcd(in_group, per_split))
 
     @staticmethod
     def applies(layer: ConvLayer, isa: Isa) -> bool:
@@ -175,13 +182,19 @@ class WideLut(PixelwiseProduct[Isa]):
         return parts[0] + parts[1]
 
     def sums(self, tile: TileContext) -> list[Sums]:
-        """Sums of every pixel of a tile: uint16 vectors, or int32 where those could overflow."""
-        kappa = self.layer.geometry.weight_coefficients
-        pixels = [
-            WideSums(self.isa, self.tile.vectors, kappa, self.is_narrow) for _ in range(tile.pixels)
+        """Sums of every pixel of a tile, of one block."""
+        return self.sums_of_blocks(tile)[0]
+
+    def sums_of_blocks(self, tile: TileContext) -> list[list[Sums]]:
+        """Sums of every pixel, for every block: uint16 vectors, or int32 where those overflow."""
+        kappa, vectors = self.layer.geometry.weight_coefficients, self.tile.vectors
+        blocks = [
+            [WideSums(self.isa, vectors, kappa, self.is_narrow) for _ in range(tile.pixels)]
+            for _ in range(self.blocks_at_once)
         ]
+        pixels = [pixel for block in blocks for pixel in block]
         plan = wide_plan(self.layer, self.is_narrow, self.tile)
-        tables = _Tables(self, tile, pixels)
+        tables = _Tables(self, tile, blocks)
         rows, columns = plan.window
         with (
             plan.summed(pixels, Level.PLANE),
@@ -201,7 +214,7 @@ class WideLut(PixelwiseProduct[Isa]):
                     for count, size, first in plan.pieces:
                         with T.serial(0, count) as chunk, plan.summed(pixels, Level.CHUNK):
                             tables.look_up(i, j, first + chunk * size, size)
-        return [pixel.halves() for pixel in pixels]
+        return [[pixel.halves() for pixel in block] for block in blocks]
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,13 +225,13 @@ class _Tables:
     ----------
     product : WideLut
     tile : TileContext
-    pixels : list of WideSums
-        What is added to, one for each pixel of the tile.
+    blocks : list of list of WideSums
+        What is added to, for each block one for each pixel of the tile.
     """
 
     product: WideLut
     tile: TileContext
-    pixels: list[WideSums]
+    blocks: list[list[WideSums]]
 
     def look_up(self, i: Expr, j: Expr, first: Expr, count: int) -> None:
         """Look up neighbouring tables from those of a tap on, all planes of the weight in each."""
@@ -227,19 +240,21 @@ class _Tables:
         (kernel_h, kernel_w), bits = layer.kernel_size, layer.weight_bits
         weights = tile.memory.product_constants[0]
         tap = ((tile.block * kernel_h + i) * kernel_w + j) * product.tables
-        block = kernel_h * kernel_w * product.tables * vectors * bits
+        size = kernel_h * kernel_w * product.tables * vectors * bits * TABLE  # Of a block.
         for t in range(count):
-            place = (tap + first + t) * (vectors * bits)
-            index = [
-                T.Bind(load(weights, (place + n) * TABLE, TABLE)) for n in range(vectors * bits)
+            start = (tap + first + t) * (vectors * bits * TABLE)
+            places = [
+                [start + (number * size + n * TABLE) for n in range(vectors * bits)]
+                for number in range(len(self.blocks))
             ]
+            index = [[T.Bind(load(weights, place, TABLE)) for place in block] for block in places]
             if kernel_h > 1:  # Else a block has few rows: weights stay near by themselves.
-                places = [(place + n) * TABLE for n in range(vectors * bits)]
-                tile.prefetch_next(places, block * TABLE)
+                tile.prefetch_next(itertools.chain(*places), len(places) * size)
             table = (tile.group * product.tables + first + t) * TABLE
-            for p, pixel in enumerate(self.pixels):
+            for p in range(tile.pixels):
                 entries = T.Bind(load(tile.prepared.buffer, tile.address(i, j, p) + table, TABLE))
-                pixel.look_up(entries, index)
+                for of_block, chosen in zip(self.blocks, index):
+                    of_block[p].look_up(entries, chosen)
 
 
 @dataclass(frozen=True)
@@ -331,6 +346,22 @@ def wide_plan(layer: ConvLayer, is_narrow: bool, tile: Tile) -> WidePlan:
     is_blocked = is_far and widen is Level.CHUNK and flush is not Level.TAP
     size = -(-tables // -(-tables // most))  # Chunks of nearly one size.
     return WidePlan(window, widen, flush, tables // size, size, tables % size, is_blocked)
+
+
+def at_once(layer: ConvLayer, blocks: int) -> int:
+    """How many of a group's blocks look into a table while it is in a register.
+
+    The second-level cache brings tables more slowly than a plane of the weight is looked up.
+    """
+    planes = MAX_PLANES_OF_WINDOW if layer.kernel_size != (1, 1) else 1
+    planes = MAX_PLANES if is_far(layer) else planes
+    return max(d for d in divisors(blocks) if d == 1 or d * layer.weight_bits <= planes)
+
+
+def is_far(layer: ConvLayer) -> bool:
+    """Whether the first-level cache doesn't hold the tables of a few pixels without a window."""
+    few = FEW_PIXELS * layer.geometry.groups * tables_of(layer) * TABLE
+    return layer.kernel_size[0] == 1 and few > NEAR_BYTES
 
 
 def tables_of(layer: ConvLayer) -> int:
