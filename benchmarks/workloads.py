@@ -11,6 +11,7 @@ import tvm
 from tvm import relax
 
 from tvm_bitenc import encoding
+from tvm_bitenc.codewords import any_codes
 from tvm_bitenc.compiled import CompiledModel
 from tvm_bitenc.encoding import WORD_BITS, Encoding
 from tvm_bitenc.op import branch_conv2d, pack, threshold, unpack
@@ -135,7 +136,7 @@ def random_codes(
     rng: np.random.Generator, shape: tuple[int, int, int, int], bits: int
 ) -> np.ndarray:
     """Weight codes of a layer, uint8 of shape OIHW."""
-    return rng.integers(0, 2**bits, shape, dtype=np.uint8)
+    return any_codes(shape, bits, rng=rng)
 
 
 def tiled_codes(tiles: int) -> WeightCodes:
@@ -149,15 +150,7 @@ def tiled_codes(tiles: int) -> WeightCodes:
 
 def codeword_codes(codewords: int) -> WeightCodes:
     """Weight codes of which each kernel is one of so many."""
-
-    def codes(rng: np.random.Generator, shape: tuple[int, int, int, int], bits: int) -> np.ndarray:
-        out_channels, in_channels, *window = shape
-        taps = int(np.prod(window))
-        distinct = np.unique(random_codes(rng, (4 * codewords, taps, 1, 1), bits), axis=0)
-        kernels = rng.permutation(distinct)[:codewords].reshape(-1, *window)
-        return kernels[rng.integers(0, len(kernels), (out_channels, in_channels))]
-
-    return codes
+    return lambda rng, shape, bits: any_codes(shape, bits, codewords, rng)
 
 
 def layer_module(

@@ -275,6 +275,16 @@ def only():
 
 
 @pytest.hookimpl(tryfirst=True)  # Before pytest leaves out what `-m` does.
+@pytest.fixture(scope="module")
+def one_thread():
+    """Torch in one thread: for small layers a second one would only wait."""
+    torch = pytest.importorskip("torch")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def pytest_collection_modifyitems(items):
     """Of a test marked ``sweep(n)``, n cases evenly spaced stay in `make test`; others are slow."""
     sweeps = {}

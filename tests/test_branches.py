@@ -17,8 +17,9 @@ from tests.kernel.cases import (
     thresholded,
     with_matrices,
 )
+from tvm_bitenc.bounds import accumulator_bound
 from tvm_bitenc.branches import accumulator_range, outer
-from tvm_bitenc.encoding import Encoding, accumulator_bound, planes
+from tvm_bitenc.encoding import Encoding, planes
 from tvm_bitenc.errors import UnsupportedError
 from tvm_bitenc.kernel.product.byte_xnor import ByteXnor
 from tvm_bitenc.kernel.product.depthwise import Depthwise

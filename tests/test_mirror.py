@@ -59,6 +59,7 @@ COVERED = {
     "kernel/transpose": "kernel/test_exactness",
     "nn/matmul": "nn/test_layers",
     "nn/models/*": "nn/test_models",
+    "nn/scaled": "nn/test_layers",
     "nn/transposed": "nn/test_layers",
     "op/decode": "op/test_lookup",
     "op/reached": "frontend/test_onnx_finn",

@@ -9,13 +9,7 @@ import tvm_bitenc as be
 from tests.models import LARGE, SLOW, SMALL, SqueezeExcite, randomised
 from tvm_bitenc.transform import no_lowering
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def outputs(lib, x):

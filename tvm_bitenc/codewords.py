@@ -70,6 +70,25 @@ def codewords_of(weight_codes: np.ndarray, bits: int) -> Codewords | None:
     return Codewords(codes.astype(np.uint8), index.reshape(shape).astype(np.uint8))
 
 
-def any_codes(shape: Sequence[int], bits: int) -> np.ndarray:
-    """Weight codes, uint8, of a layer of which only sizes are known: its kernels are many."""
-    return np.random.default_rng(0).integers(0, 2**bits, shape, dtype=np.uint8)
+def any_codes(
+    shape: Sequence[int],
+    bits: int,
+    codewords: int = 0,
+    rng: np.random.Generator | None = None,
+) -> np.ndarray:
+    """Random weight codes, uint8, where only sizes are known.
+
+    Parameters
+    ----------
+    shape : (out_channels, in_channels / groups, height, width)
+    bits : int
+    codewords : int
+        Of how many kernels they are made, as far as there are so many; 0 for no such limit.
+    rng : Generator, optional
+    """
+    rng = np.random.default_rng(0) if rng is None else rng
+    if not codewords:
+        return rng.integers(0, 2**bits, shape, dtype=np.uint8)
+    kernels = rng.integers(0, 2**bits, (4 * codewords, *shape[2:]), dtype=np.uint8)
+    kernels = rng.permutation(np.unique(kernels, axis=0))[:codewords]
+    return kernels[rng.integers(0, len(kernels), shape[:2])]

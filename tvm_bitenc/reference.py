@@ -7,7 +7,8 @@ import itertools
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .encoding import Encoding, accumulator_bound, check_accumulator, planes
+from .bounds import accumulator_bound, check_accumulator
+from .encoding import Encoding, planes
 
 
 def branch_dot(

@@ -5,7 +5,10 @@ import itertools
 
 import numpy as np
 
+from tvm_bitenc.branches import BranchGeometry
+from tvm_bitenc.codewords import any_codes
 from tvm_bitenc.encoding import Encoding
+from tvm_bitenc.layer import ConvLayer
 from tvm_bitenc.op import branch_conv2d, threshold
 from tvm_bitenc.reference import pads, pair
 
@@ -13,6 +16,17 @@ CHANNELS = (1, 3, 17, 64, 65, 130)
 FAR = 10**6  # Beyond every accumulator.
 WIDTHS = (7, 13)  # Some tile leaves pixels over in each.
 W, A = Encoding.symmetric(2, 2.0), Encoding.unsigned(3, 2.0)
+
+
+def layer_of(bits, channels, out_channels=64, kernel=(3, 3), size=14, codewords=None, **geometry):
+    """A layer of some bits; all codes are 0, or its kernels are so many."""
+    kappas = [tuple(2**b for b in range(count)) for count in bits]
+    shape = (out_channels, channels // geometry.get("groups", 1), *kernel)
+    codes = np.zeros(shape, np.uint8)
+    if codewords is not None:
+        codes = any_codes(shape, bits[0], codewords, np.random.default_rng(codewords))
+    planes = BranchGeometry(kappas[1], kappas[0], 0, **geometry)
+    return ConvLayer("conv", (1, size, size, channels), codes, np.zeros(out_channels, int), planes)
 
 
 def layers_of(bits, random_layer, kinds, **window):

@@ -16,13 +16,7 @@ from tvm_bitenc.reference import conv2d
 from tvm_bitenc.strategy import STRATEGIES
 from tvm_bitenc.transform import no_lowering
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def image(seed=0, shape=(2, 4, 5, 6), dtype=torch.uint8):

@@ -15,12 +15,7 @@ from tvm_bitenc.nn.codewords import LATENT_INTERVAL, most_frequent
 SELECTS = ("nearest", "permute")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,7 @@ def uneven(steps=3, input_range=2.0):
     with torch.no_grad():
         act.bounds += torch.linspace(-0.2, 0.4, steps)
         act.heights *= torch.linspace(0.3, 1.9, steps)
-    act.update_scale()
+    act.update_scales()
     return act
 
 
@@ -44,7 +44,7 @@ def test_steps_that_fall_count_as_the_least():
     act = PiecewiseActivation(3)
     with torch.no_grad():
         act.heights.copy_(torch.tensor([0.5, -0.2, 0.25]))
-    act.update_scale()
+    act.update_scales()
     assert act.coefficients.tolist()[1] == 1
 
 

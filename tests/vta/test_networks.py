@@ -12,12 +12,7 @@ from tvm_bitenc.transform import no_lowering
 NAMES = ("small vgg", "unet", "audio")  # Pooling, concatenation and upsampling, one dimension.
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.slow

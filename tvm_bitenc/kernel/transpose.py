@@ -62,7 +62,8 @@ def unpack_codes(
             elif turns:
                 codes = _turned(layer, isa, pixel, word)
             else:
-                codes = _chosen(layer, isa, pixel, word, start, at_once)
+                planes = [pixel.word(k, word) for k in range(layer.act_bits)]
+                codes = bytes_of_words(isa, planes, layer.geometry.act_coefficients, start)
             if shift:
                 codes = codes ^ constant(shift, "uint8", at_once)
             if order is not None:
@@ -78,35 +79,26 @@ def _turns(layer: ConvLayer, isa: Isa, per_plane: int) -> bool:
     return isa.transposes_bits and is_whole and are_positional(layer.geometry.act_coefficients)
 
 
-def _chosen(
-    layer: ConvLayer, isa: Isa, pixel: PixelWords, word: int, start: int, lanes: int
+def bytes_of_words(
+    isa: Isa, words: Sequence[Expr], coefficients: Sequence[int], start: int
 ) -> Vector:
-    """Codes of some channels, by adding up coefficients."""
-    total, zero = None, constant(0, "uint8", lanes)
-    for k, kappa in enumerate(layer.geometry.act_coefficients):
-        ones = constant(kappa, "uint8", lanes)
-        term = isa.choose_by_bits(pixel.word(k, word), start, ones, zero)
-        total = term if total is None else total + term
-    return total
-
-
-def bytes_of_words(isa: Isa, words: Sequence[Expr], start: int) -> Vector:
-    """Bytes whose bits come from as many words: bit t of byte i is bit `start` + i of word t.
+    """Bytes that add up a coefficient for each word which has a bit there.
 
     Parameters
     ----------
     isa : Isa
     words : sequence of expression
-        At most eight.
+        Byte i is of bit `start` + i of all of them.
+    coefficients : sequence of int
+        At least as many.
     start : int
-        The first bits of the words.
     """
-    total, zero = None, constant(0, "uint8", isa.vector_bytes)
-    for t, word in enumerate(words):
-        one = constant(1 << t, "uint8", isa.vector_bytes)
-        bit = T.Bind(isa.choose_by_bits(word, start, one, zero))
-        total = bit if total is None else total | bit
-    return zero if total is None else total
+    total = zero = constant(0, "uint8", isa.vector_bytes)
+    for number, (word, kappa) in enumerate(zip(words, coefficients)):
+        ones = constant(kappa, "uint8", isa.vector_bytes)
+        term = T.Bind(isa.choose_by_bits(word, start, ones, zero))
+        total = total + term if number else term
+    return total
 
 
 def _turned(layer: ConvLayer, isa: Isa, pixel: PixelWords, word: int) -> Vector:

@@ -12,9 +12,10 @@ from torch.nn.modules.utils import _pair
 
 from .layers import _IntegerGrid
 from .quantize_op import check_bits
+from .scaled import ScaledModule
 
 
-class BitPlaneConv2d(nn.Module):
+class BitPlaneConv2d(ScaledModule):
     r"""Convolution of an image's bit planes with binary weights of their own.
 
     .. math:: y_c = \delta_c \sum_{i} 2^i\, (\mathrm{sign}(W_{i,c}) * \mathrm{plane}_i(x)) + b_c
@@ -99,12 +100,6 @@ class BitPlaneConv2d(nn.Module):
         mean = self.weight.double().abs().mean((0, 2, 3, 4)) / (2**self.bits - 1)
         # A new tensor: an earlier forward may still need the old one for its backward.
         self.out_scale = mean.clamp_min(1e-30).float().reshape(-1, 1, 1)
-
-    def train(self, mode: bool = True) -> BitPlaneConv2d:
-        """Set the mode; on leaving training, bring the scale up to date with the weight."""
-        if self.training and not mode:
-            self.update_scales()
-        return super().train(mode)
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve the bits of an image.

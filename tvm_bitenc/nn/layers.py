@@ -11,10 +11,11 @@ from torch.nn import functional
 
 from .quantize_op import check_bits, quantize
 from .quantizers import hard_relu, hard_tanh, mbn_integers, symmetric_rounding
+from .scaled import ScaledModule
 from .tiles import check_tiles, tile_of, tile_scales
 
 if TYPE_CHECKING:
-    from typing_extensions import Self  # Of typing itself from Python 3.11 on.
+    pass  # Of typing itself from Python 3.11 on.
 
 KINDS = ("relu", "tanh")
 ROUTES = ("qnn", "mbn")
@@ -118,7 +119,7 @@ class QActivation(nn.Module):
         return f"{self.bits}, {self.kind!r}, route={self.route!r}, input_range={self.input_range}"
 
 
-class QuantizedLayer(nn.Module):
+class QuantizedLayer(ScaledModule):
     """What `QConv2d` and `QLinear` share; a mixin in front of the float layer."""
 
     weight: Tensor
@@ -181,12 +182,6 @@ class QuantizedLayer(nn.Module):
     def _along_weight(self, per_channel: Tensor) -> Tensor:
         """Values of output channels, shaped to broadcast with the weight."""
         return per_channel.reshape(-1, *[1] * (self.weight.ndim - 1))
-
-    def train(self, mode: bool = True) -> Self:
-        """Set the mode; on leaving training, bring the scales up to date with the weight."""
-        if self.training and not mode:
-            self.update_scales()
-        return super().train(mode)
 
     def weight_integers(self) -> Tensor:
         """Odd integers v of the weight, float32, same shape.

@@ -12,20 +12,19 @@ are integers.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-if TYPE_CHECKING:
-    from typing_extensions import Self  # Of typing itself from Python 3.11 on.
+from .scaled import ScaledModule
 
 MAX_STEPS = 8
 TOP_LEVEL, TOP_WEIGHT = 255, 127  # Largest integers: of 8 bits without a sign, and with one.
 
 
-class PiecewiseActivation(nn.Module):
+class PiecewiseActivation(ScaledModule):
     r"""Sum of steps whose places and heights are trained.
 
     The gradient of a step is that of a ramp of its height around its place, half way to the
@@ -70,10 +69,10 @@ class PiecewiseActivation(nn.Module):
         self.heights = nn.Parameter(torch.full((steps,), height))
         self.register_buffer("coefficients", None)
         self.register_buffer("scale", None)
-        self.update_scale()
+        self.update_scales()
 
     @torch.no_grad()
-    def update_scale(self) -> None:
+    def update_scales(self) -> None:
         """Recompute `coefficients` and `scale` from the heights."""
         heights = self.heights.double().clamp_min(0)
         # Each rounds up by 1/2 at most, or to 1: the sum stays within 8 bits.
@@ -81,17 +80,11 @@ class PiecewiseActivation(nn.Module):
         self.scale = scale.float()
         self.coefficients = (heights / scale).round().clamp_min(1).float()
 
-    def train(self, mode: bool = True) -> Self:
-        """Set the mode; on leaving training, bring the coefficients up to date."""
-        if self.training and not mode:
-            self.update_scale()
-        return super().train(mode)
-
     def integers(self, x: Tensor) -> Tensor:
         """Levels as multiples of `scale`, float32: whole numbers from 0 to 255."""
         coefficients = self.coefficients
         if self.training:
-            self.update_scale()
+            self.update_scales()
             real = self.heights / self.scale
             coefficients = self.coefficients + (real - real.detach())  # Adds 0, and the gradient.
         return cast("Tensor", _Steps.apply(x.float(), self.bounds, coefficients))
@@ -105,7 +98,7 @@ class PiecewiseActivation(nn.Module):
         return f"{len(self.bounds)}"
 
 
-class PiecewiseConv2d(nn.Conv2d):
+class PiecewiseConv2d(ScaledModule, nn.Conv2d):
     r"""`torch.nn.Conv2d` of weights cut into pieces, which makes its input a sum of steps first.
 
     .. math:: y = s_a s_w \sum a\, w + b
@@ -193,12 +186,6 @@ class PiecewiseConv2d(nn.Conv2d):
         means[count // 2] = 0
         scale = (means.abs().max() / TOP_WEIGHT).clamp_min(1e-30)
         self.weight_scale, self.coefficients = scale.float(), (means / scale).round().float()
-
-    def train(self, mode: bool = True) -> Self:
-        """Set the mode; on leaving training, bring the coefficients up to date."""
-        if self.training and not mode:
-            self.update_scales()
-        return super().train(mode)
 
     def weight_integers(self) -> Tensor:
         """Coefficient of each weight's piece, float32, same shape."""

@@ -62,11 +62,7 @@ def _xnor_sizes(layer: ConvLayer, isa: Neon) -> tuple[int, int]:
     return OCTET // ByteXnor.lanes_of(layer, isa), max(min(sums, MAX_PIXELS), 1)
 
 
-def _lut_sizes(layer: ConvLayer, isa: Neon) -> tuple[int, int]:
-    return 4, 4 if isa.registers >= 32 else 2
-
-
-def _codebook_sizes(layer: ConvLayer, isa: Neon) -> tuple[int, int]:
+def _lookup_sizes(layer: ConvLayer, isa: Neon) -> tuple[int, int]:
     return 4, 4 if isa.registers >= 32 else 2
 
 
@@ -89,9 +85,9 @@ def _depthwise_sizes(layer: ConvLayer, isa: Neon) -> tuple[int, int]:
 
 SIZES = {
     "xnor": _xnor_sizes,
-    "lut": _lut_sizes,
+    "lut": _lookup_sizes,
     "int8": _int8_sizes,
-    "codebook": _codebook_sizes,
+    "codebook": _lookup_sizes,
     "depthwise": _depthwise_sizes,
 }
 
@@ -138,10 +134,9 @@ def _int8_work(layer: ConvLayer, isa: Neon) -> Work:
 
 def _codebook_work(layer: ConvLayer, isa: Neon) -> Work:
     """Work of `Codebook`: rows are found for every window, and looked into by every vector."""
-    assert layer.codewords is not None
-    vectors, pixels = _codebook_sizes(layer, isa)
-    blocks = padded_blocks(layer, vectors * isa.vector_bytes)
-    entries = codebook.entries_of(layer.codewords)
+    vectors, pixels = _lookup_sizes(layer, isa)
+    blocks = padded_blocks(layer.distinct, vectors * isa.vector_bytes)
+    entries = codebook.entries_of(layer)
     parts = codebook.parts_of(layer, entries)
     chunk = lut_plan.MAX_ENTRY_SUM // codebook.largest_entry(layer)
     tables = entries / isa.vector_bytes  # Vectors, each of which takes as long to look into.

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..branches import outer
-from ..codewords import Codewords
 from ..kernel.accumulator import MAX_COMPARED
 from ..kernel.contract import Product
 from ..kernel.isa import Isa
-from ..kernel.nest.geometry import padded_blocks
+from ..kernel.nest.geometry import blocks_at_once, padded_blocks
 from ..kernel.nest.tile import Tile, divisors
-from ..kernel.product import codebook, lut, lut_plan, wide_lut, xnor
+from ..kernel.product import codebook, lut, lut_plan, wide_lut, wide_plan, xnor
 from ..kernel.product.branch_cover import Single, Square, cover
 from ..kernel.product.codebook import Codebook
 from ..kernel.product.depthwise import Depthwise
@@ -85,13 +84,13 @@ def _lut_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
 
 def _wide_lut_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
     has_window = layer.kernel_size != (1, 1)
-    is_long = has_window and wide_lut.tables_of(layer) * layer.kernel_size[1] > FEW_TABLES
+    is_long = has_window and wide_plan.tables_of(layer) * layer.kernel_size[1] > FEW_TABLES
     return 1, WIDE_PIXELS if is_long and layer.weight_bits <= 2 else WIDE_PIXELS_OF_FEW
 
 
 def _codebook_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
     vectors = WORD // isa.vector_bytes
-    blocks = codebook.at_once(padded_blocks(layer, WORD), vectors)
+    blocks = blocks_at_once(layer.distinct, WORD, codebook.MAX_VECTORS // vectors)
     return vectors, max(CODEBOOK_SUMS // (vectors * blocks), 1)
 
 
@@ -147,11 +146,11 @@ def best(weight_bits: int, act_bits: int, isa: Isa) -> dict[str, Work]:
 
 def _best_lookups(acts: Sequence[int], weight_bits: int, isa: Isa) -> Work:
     """Work of look-ups in the largest tables that `best` may assume."""
-    per_widening = lut_plan.MAX_ENTRY_SUM // (wide_lut.GROUP * sum(acts))
+    per_widening = lut_plan.MAX_ENTRY_SUM // (wide_plan.GROUP * sum(acts))
     if isa.has_wide_lookup and weight_bits <= wide_lut.MAX_WEIGHT_BITS and per_widening > 1:
         widened = _widened(weight_bits).times(1 / per_widening)
         each = Work(vector=weight_bits, lookup=weight_bits) + replace(widened, other=0)
-        return each.times(8 / wide_lut.GROUP)
+        return each.times(8 / wide_plan.GROUP)
     parts = lut_plan.parts_of(acts, TABLES)
     return table_lookups([part.limit for part in parts]).times(weight_bits)
 
@@ -235,12 +234,12 @@ def _lut_work(layer: ConvLayer, isa: Isa) -> Work:
 def wide_loop(layer: ConvLayer, isa: Isa) -> Work:
     """Work of the loop of `WideLut`: tables are looked into, and bytes of planes added up."""
     bits, (vectors, pixels) = layer.weight_bits, _wide_lut_sizes(layer, isa)
-    plan = wide_lut.wide_plan(layer, _fits_pairs(layer), Tile(pixels, vectors))
+    plan = wide_plan.wide_plan(layer, _fits_pairs(layer), Tile(pixels, vectors))
     loads = bits / pixels + (bits > 1)  # Of indices, and of tables that several look-ups share.
     each = WIDE_LOOKUP.times(bits) + Work(other=loads)
     ends = _widened(bits).times(plan.widenings) + FLUSHED.times(plan.flushes)
-    lookups = _taps(layer, WideLut, isa) * wide_lut.tables_of(layer)
-    return each.times(lookups) + ends.times(_sums(layer) / wide_lut.TABLE)
+    lookups = _taps(layer, WideLut, isa) * wide_plan.tables_of(layer)
+    return each.times(lookups) + ends.times(_sums(layer) / wide_plan.TABLE)
 
 
 def _wide_lut_work(layer: ConvLayer, isa: Isa) -> Work:
@@ -250,56 +249,42 @@ def _wide_lut_work(layer: ConvLayer, isa: Isa) -> Work:
         made = made + MADE_FAR
     batch, _, width, _ = layer.input_shape
     rows = layer.output_size[0] * min(layer.kernel_size[0], layer.geometry.strides[0])
-    words = layer.geometry.groups * wide_lut.tables_of(layer) / wide_lut.TABLES_PER_WORD
+    words = layer.geometry.groups * wide_plan.tables_of(layer) / wide_plan.TABLES_PER_WORD
     vectors, _ = _wide_lut_sizes(layer, isa)
-    lookups = _taps(layer, WideLut, isa) * wide_lut.tables_of(layer) * layer.weight_bits
+    lookups = _taps(layer, WideLut, isa) * wide_plan.tables_of(layer) * layer.weight_bits
     return (
         wide_loop(layer, isa)
         + WAITED.times(lookups)
         + made.times(batch * rows * width * words)
-        + _ending(layer, 2 * vectors, vectors * wide_lut.TABLE)
+        + _ending(layer, 2 * vectors, vectors * wide_plan.TABLE)
     )
-
-
-def codebook_loop(layer: ConvLayer, isa: Isa) -> Work:
-    """Work of the loop of `Codebook`: rows are found, and looked into by vectors of channels."""
-    vectors, pixels = _codebook_sizes(layer, isa)
-    blocks = padded_blocks(layer, vectors * isa.vector_bytes)
-    entries = codebook.entries_of(_codewords(layer))
-    parts = codebook.parts_of(layer, entries)
-    is_far = sum(entries << len(part) for part in parts) > NEAR_TABLES
-    chunk = lut_plan.MAX_ENTRY_SUM // codebook.largest_entry(layer)
-    each = WIDE_LOOKUP + Work(other=1 / pixels) + WIDENED_HALVES.times(1 / chunk)
-    row = FOUND_ROW + FAR_ROW.times(is_far)
-    found = row.times(len(parts) / codebook.at_once(blocks, vectors))
-    windows = _outputs(layer) / layer.out_channels * layer.input_shape[3]
-    return (each.times(vectors) + found).times(blocks * windows)
 
 
 def _codebook_work(layer: ConvLayer, isa: Isa) -> Work:
-    """Work of `Codebook`: its loop; tables, indices and patches, which are made before."""
-    entries = codebook.entries_of(_codewords(layer))
+    """Work of `Codebook`: rows are found, and looked into by vectors of channels.
+
+    Before, tables are made, indices unpacked, and patches of all windows.
+    """
+    vectors, pixels = _codebook_sizes(layer, isa)
+    blocks = padded_blocks(layer.distinct, WORD)
+    at_once = blocks_at_once(layer.distinct, WORD, codebook.MAX_VECTORS // vectors)
+    entries = codebook.entries_of(layer)
     parts = codebook.parts_of(layer, entries)
-    vectors, _ = _codebook_sizes(layer, isa)
-    tables = sum(1 << len(part) for part in parts)
-    index = layer.weight_codes.shape[1] * len(layer.weight_codes) / isa.vector_bytes
-    pixels = _outputs(layer) / layer.out_channels
+    rows = sum(1 << len(part) for part in parts)
+    chunk = lut_plan.MAX_ENTRY_SUM // codebook.largest_entry(layer)
+    each = WIDE_LOOKUP + WAITED + Work(other=1 / pixels) + WIDENED_HALVES.times(1 / chunk)
+    row = FOUND_ROW + FAR_ROW.times(entries * rows > NEAR_TABLES)
+    of_window = each.times(vectors * blocks) + row.times(len(parts) * blocks / at_once)
+    seen = _outputs(layer) / layer.out_channels  # Pixels.
     words = -(-layer.input_shape[3] // WORD) * WORD / isa.vector_bytes
-    patches = pixels * words * len(parts)
-    blocks = padded_blocks(layer, vectors * isa.vector_bytes)
+    index = layer.weight_codes.shape[1] * len(layer.weight_codes) / isa.vector_bytes
     return (
-        codebook_loop(layer, isa)
-        + WAITED.times(vectors * blocks * pixels * layer.input_shape[3])
-        + MADE_ROW.times(tables)
+        of_window.times(seen * layer.input_shape[3])
+        + MADE_ROW.times(rows)
         + UNPACKED_INDEX.times(index)
-        + MADE_PATCH.times(patches)
+        + MADE_PATCH.times(seen * words * len(parts))
         + _ending(layer, 2 * vectors, WORD)
     )
-
-
-def _codewords(layer: ConvLayer) -> Codewords:
-    assert layer.codewords is not None
-    return layer.codewords
 
 
 def _int8_work(layer: ConvLayer, isa: Isa) -> Work:
@@ -373,8 +358,8 @@ def _prepared_bytes(layer: ConvLayer, product: str) -> int:
     """Wide tables that windows share are best made once; others are looked into while near."""
     if product != WideLut.name:
         return PREPARED_BYTES
-    is_near = layer.kernel_size[0] == 1 and not wide_lut.is_far(layer)
-    return wide_lut.NEAR_BYTES if is_near else FAR_BYTES
+    is_near = layer.kernel_size[0] == 1 and not wide_plan.has_far_tables(layer)
+    return wide_plan.NEAR_BYTES if is_near else FAR_BYTES
 
 
 CLASSES = {

@@ -29,8 +29,9 @@ import numpy as np
 import tvm
 from tvm import relax
 
+from ..bounds import INT32_MAX
 from ..branches import accumulator_range
-from ..encoding import INT32_MAX, Encoding
+from ..encoding import Encoding
 from ..kernel.epilogue.affine_fit import codes_at_thresholds
 from ..kernel.epilogue.compared import MAX_COMPARED_AT_ALL
 from ..layer import FloatStep

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from tvm import relax, tirx
 
+from ..codewords import any_codes
 from ..encoding import WORD_BITS
 from ..layer import RESIDUAL, STEP_CONSTANTS
 from ..op.branch import geometry_attributes
@@ -51,10 +52,7 @@ def call_of(workload: Workload) -> relax.Call:
     bits = len(geometry.weight_coefficients)
     distinct = workload.out_channels // workload.copies
     shape = (distinct, workload.channels // geometry.groups, *workload.kernel)
-    weights = rng.integers(0, 2**bits, shape, np.uint8)
-    if workload.codewords:
-        kernels = rng.integers(0, 2**bits, (workload.codewords, *workload.kernel), np.uint8)
-        weights = kernels[rng.integers(0, workload.codewords, shape[:2])]
+    weights = any_codes(shape, bits, workload.codewords, rng)
     offset = np.full(distinct, int(workload.has_weight_offset), np.int32)
     batch = tirx.Var("n", "int64") if workload.batch == "n" else int(workload.batch)
     arguments = [relax.Var("source", _source_type(workload, batch))]

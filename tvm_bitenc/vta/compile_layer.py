@@ -8,8 +8,9 @@ from functools import cached_property
 import numpy as np
 
 from ..accelerator import Accelerator
+from ..bounds import INT32_MAX
 from ..branches import BranchGeometry
-from ..encoding import INT32_MAX, pack
+from ..encoding import pack
 from ..errors import UnsupportedError
 from ..layer import ConvLayer
 from . import isa

@@ -9,44 +9,45 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.workloads import codeword_codes
-from tests.kernel.cases import codes_of, steps_of, thresholded
+from tests.kernel.cases import codes_of, layer_of, steps_of, thresholded
 from tvm_bitenc.encoding import Encoding, planes
 from tvm_bitenc.kernel.nest.tile import Tile
 from tvm_bitenc.kernel.product import codebook
 from tvm_bitenc.kernel.product.codebook import Codebook, largest_entry, parts_of, table_steps
 from tvm_bitenc.kernel.product.lut_plan import MAX_ENTRY_SUM, MAX_PAIR_SUM
-from tvm_bitenc.layer import BranchGeometry, ConvLayer
-from tvm_bitenc.schedule import avx2, avx512, neon, x86
+from tvm_bitenc.layer import BranchGeometry
+from tvm_bitenc.schedule import arm, avx2, avx512, neon, x86
 from tvm_bitenc.target import load_target
 
 ZEN4, AVX2 = avx512.isa_of(load_target("znver4")), avx2.isa_of(load_target("x86-64-v3"))
 ARM = neon.isa_of(load_target("cortex-a53"))
 
 
-def layer_of(bits, count, channels=64, out_channels=64, kernel=(3, 3), **geometry):
-    """A layer of so many codewords."""
-    kappas = [tuple(2**b for b in range(width)) for width in bits]
-    shape = (out_channels, channels // geometry.get("groups", 1), *kernel)
-    codes = codeword_codes(count)(np.random.default_rng(count), shape, bits[0])
-    parts = BranchGeometry(kappas[1], kappas[0], 0, **geometry)
-    return ConvLayer("conv", (1, 14, 14, channels), codes, np.zeros(out_channels, int), parts)
-
-
 def test_which_layers_are_looked_up():
     for count, isas in ((16, [ZEN4, AVX2, ARM]), (17, [ZEN4, ARM]), (64, [ZEN4, ARM]), (65, [])):
-        layer = layer_of((2, 2), count).with_strategy("codebook")
+        layer = layer_of((2, 2), 64, codewords=count).with_strategy("codebook")
         assert [isa for isa in (ZEN4, AVX2, ARM) if Codebook.applies(layer, isa)] == isas
         assert (x86.FAMILY.product_of(layer, ZEN4)[1] is Codebook) is (ZEN4 in isas)
     # Two sums of a window must fit a byte.
     for bits, applies in (((1, 3), True), ((2, 2), True), ((1, 4), False), ((3, 2), False)):
-        assert Codebook.applies(layer_of(bits, 16), ZEN4) is applies
+        assert Codebook.applies(layer_of(bits, 64, codewords=16), ZEN4) is applies
     negative = BranchGeometry((1, -2), (1,), 0)
-    assert not Codebook.applies(dataclasses.replace(layer_of((1, 2), 16), geometry=negative), ZEN4)
+    layer = dataclasses.replace(layer_of((1, 2), 64, codewords=16), geometry=negative)
+    assert not Codebook.applies(layer, ZEN4)
+
+
+@pytest.mark.parametrize("isa, rules, most", [(ZEN4, x86, 1.2), (AVX2, x86, 1.2), (ARM, arm, 2.5)])
+def test_channels_that_share_sums_cost_their_endings_alone(isa, rules, most):
+    alone = layer_of((1, 2), 64, codewords=16).with_strategy("codebook")
+    four = dataclasses.replace(alone, copies=4)
+    assert rules.SIZES["codebook"](four, isa) == rules.SIZES["codebook"](alone, isa)
+    one, all_of_them = (rules.works(x, isa)["codebook"].instructions for x in (alone, four))
+    assert one < all_of_them < most * one
 
 
 @pytest.mark.parametrize("bits", [(1, 1), (1, 3), (2, 2)])
 def test_steps_lead_to_the_sums_of_every_patch(bits):
-    layer = layer_of(bits, 16, kernel=(2, 3))
+    layer = layer_of(bits, 64, codewords=16, kernel=(2, 3))
     steps = table_steps(layer, 16).astype(np.int8)
     kernels, kappa = layer.codewords.kernels, layer.geometry.weight_coefficients
     weights = (planes(kernels, bits[0]) + 1) // 2  # plane, codeword, tap
@@ -59,7 +60,7 @@ def test_steps_lead_to_the_sums_of_every_patch(bits):
 
 @given(st.integers(1, 3), st.integers(1, 9), st.sampled_from([16, 32, 64]))
 def test_parts_hold_every_bit_of_a_window_once(act_bits, taps, entries):
-    layer = layer_of((1, act_bits), 16, kernel=(1, taps))
+    layer = layer_of((1, act_bits), 64, codewords=16, kernel=(1, taps))
     parts = parts_of(layer, entries)
     assert sorted(itertools.chain(*parts)) == list(itertools.product(range(act_bits), range(taps)))
     assert sum(entries << len(part) for part in parts) <= codebook.TABLE_BYTES
@@ -69,7 +70,7 @@ def test_parts_hold_every_bit_of_a_window_once(act_bits, taps, entries):
 @pytest.mark.parametrize("channels", [1, 27, 28, 29, 300, 1100])
 @pytest.mark.parametrize("bits", [(1, 1), (1, 3), (2, 2)])
 def test_sums_are_widened_before_they_overflow(bits, channels):
-    layer = layer_of(bits, 16, channels, 256)
+    layer = layer_of(bits, channels, 256, codewords=16)
     product, seen = Codebook(layer, ZEN4, Tile(2, 1)), []
     entry = largest_entry(layer)
     for piece in product._pieces():

@@ -1,4 +1,4 @@
-"""Tables of six activations: indices of weights, plans of loops, and whole kernels."""
+"""Tables of six activations: indices of weights, and whole kernels."""
 
 import itertools
 from dataclasses import replace
@@ -6,29 +6,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.kernel.cases import codes_of, steps_of, thresholded
+from tests.kernel.cases import codes_of, layer_of, steps_of, thresholded
 from tvm_bitenc.branches import BranchGeometry
 from tvm_bitenc.encoding import Encoding
-from tvm_bitenc.kernel.nest.tile import Tile
 from tvm_bitenc.kernel.product import wide_lut
 from tvm_bitenc.kernel.product.lut import Lut
-from tvm_bitenc.kernel.product.lut_plan import MAX_ENTRY_SUM, MAX_PAIR_SUM, Level
-from tvm_bitenc.kernel.product.wide_lut import TABLE, WideLut, tables_of, wide_plan, wide_weights
-from tvm_bitenc.layer import ConvLayer
+from tvm_bitenc.kernel.product.lut_plan import Level
+from tvm_bitenc.kernel.product.wide_lut import WideLut, wide_weights
+from tvm_bitenc.kernel.product.wide_plan import TABLE, wide_plan
 from tvm_bitenc.schedule import avx512, x86
 from tvm_bitenc.target import load_target
 
 ISA = avx512.isa_of(load_target("znver4"))
-TILE = Tile(7, 1)
-MOST_CHANNELS = 1024
-
-
-def layer_of(bits, channels, out_channels=64, kernel=(3, 3), size=14, **geometry):
-    """A layer of some bits, whose codes are all 0."""
-    kappas = [tuple(2**b for b in range(count)) for count in bits]
-    codes = np.zeros((out_channels, channels // geometry.get("groups", 1), *kernel), np.uint8)
-    planes = BranchGeometry(kappas[1], kappas[0], 0, **geometry)
-    return ConvLayer("conv", (1, size, size, channels), codes, np.zeros(out_channels, int), planes)
 
 
 def test_which_layers_have_wide_tables():
@@ -75,46 +64,6 @@ def test_weights_hold_every_index_once(groups, per_group, out_channels, vectors,
             assert index & mask == bits @ (1 << np.arange(len(bits)))
 
 
-def until(level, plan, per_chunk):
-    """Look-ups that are summed until the end of a loop."""
-    of_tap = plan.chunks * plan.size + plan.rest
-    rows, columns = plan.window
-    taps = {Level.TAP: 1, Level.ROW: columns, Level.PLANE: rows * columns}
-    return per_chunk if level is Level.CHUNK else of_tap * taps[level]
-
-
-@pytest.mark.parametrize("unroll", [0, 4])
-@pytest.mark.parametrize("bits", [*itertools.product(range(1, 5), range(1, 5))])
-def test_sums_are_widened_before_they_overflow(bits, unroll):
-    tried = set()
-    for channels in (3, 64, 130, 384, MOST_CHANNELS):
-        layer = layer_of(bits, channels)
-        entry = wide_lut.largest_entry(layer)
-        if not WideLut.applies(layer, ISA):
-            assert tables_of(layer) * entry * sum(layer.geometry.weight_coefficients) > MAX_PAIR_SUM
-            continue
-        product = WideLut(layer, ISA, TILE)
-        plan = wide_plan(layer, product.is_narrow, Tile(7, 1, unroll=unroll))
-        taps = layer.kernel_size[0] * layer.kernel_size[1]
-        of_tap = plan.chunks * plan.size + plan.rest
-        assert of_tap * plan.window[0] * plan.window[1] == taps * tables_of(layer)
-        assert plan.size <= (unroll or wide_lut.MAX_UNROLL)
-        assert until(plan.widen, plan, plan.size) * entry <= MAX_ENTRY_SUM
-        term = entry * sum(layer.geometry.weight_coefficients)
-        if plan.flush is None:
-            assert product.terms.high <= MAX_PAIR_SUM
-        else:
-            assert until(plan.flush, plan, None) * term <= MAX_PAIR_SUM
-        assert not (plan.is_blocked and plan.flush is Level.TAP)
-        tried.add(plan.widen)
-    assert Level.CHUNK in tried
-
-
-def test_far_tables_are_looked_into_chunk_by_chunk():
-    near, far = (layer_of((1, 2), channels, size=7) for channels in (64, 512))
-    assert not wide_plan(near, True, TILE).is_blocked and wide_plan(far, True, TILE).is_blocked
-
-
 # Channels of a part of a table, of one, of words with and without a rest; more than a block of
 # output channels; strides, dilation, groups; one byte sum a row of taps and one every chunk.
 LAYERS = [
@@ -126,6 +75,11 @@ LAYERS = [
     ((3, 3), dict(channels=128, out_channels=128, groups=2, padding=1)),
     ((4, 4), dict(channels=6, out_channels=64, kernel=(1, 3))),
     ((4, 1), dict(channels=60, out_channels=64, kernel=(3, 1), batch=2)),
+]
+# Tables that come from the second-level cache: four blocks of one plane share them, or two of two.
+FAR = [
+    ((1, 2), dict(channels=770, out_channels=256)),
+    ((2, 2), dict(channels=800, out_channels=128)),
 ]
 
 
@@ -139,6 +93,16 @@ def test_layers_are_exact(bits, window, native_avx512, kinds, random_layer, asse
     ]
     assert_exact(layers, strategy="lut", target=native_avx512)
     assert {type(product) for product, _ in kernels} == {WideLut}
+
+
+@pytest.mark.parametrize("bits, window", FAR, ids=str)
+def test_blocks_that_share_a_table(
+    bits, window, native_avx512, kinds, random_layer, assert_exact, kernels
+):
+    weight, act = (Encoding.signed(count, 2.0) for count in bits)
+    layer = random_layer(0, weight, act, kernel=1, size=(2, 9), **window)
+    assert_exact([layer], strategy="lut", target=native_avx512)
+    assert [product.blocks_at_once for product, _ in kernels] == [4 // bits[0]]
 
 
 @pytest.mark.sweep(1)

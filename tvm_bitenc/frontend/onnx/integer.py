@@ -13,7 +13,7 @@ import numpy as np
 from onnx import NodeProto
 from tvm import relax
 
-from ...encoding import INT32_MAX
+from ...bounds import INT32_MAX
 from ...errors import UnsupportedError
 from ...op.quantize import quantize
 from . import layers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -77,6 +78,24 @@ def rows_at_once(layer: ConvLayer, row_bytes: int, budget: int, tasks: int) -> i
 def padded_blocks(layer: ConvLayer, block: int) -> int:
     """Blocks of `block` output channels that hold a group's."""
     return -(-(layer.out_channels // layer.geometry.groups) // block)
+
+
+def blocks_at_once(layer: ConvLayer, block: int, most: int, splits: int = 1) -> int:
+    """How many neighbouring blocks of a group, and of a split, a product makes at once.
+
+    Parameters
+    ----------
+    layer : ConvLayer
+    block : int
+        Output channels of one.
+    most : int
+        What registers hold; one is made in any case.
+    splits : int
+        See `Tile`.
+    """
+    in_group = padded_blocks(layer, block)
+    common = math.gcd(in_group, layer.geometry.groups * in_group // splits)
+    return max(d for d in divisors(common) if d <= max(most, 1))
 
 
 def by_block(values: np.ndarray, layer: ConvLayer, block: int) -> np.ndarray:

@@ -15,7 +15,6 @@ Before, patches are made of all windows: numbers of rows, two bytes each.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,7 +29,13 @@ from ...layer import ConvLayer
 from ..accumulator import AccumulatorTerms, differing_bits
 from ..contract import Prepared, Sums, TaskContext, TileContext
 from ..isa import Isa
-from ..nest.geometry import by_block, padded_blocks, padded_width, prepared_rows
+from ..nest.geometry import (
+    blocks_at_once,
+    by_block,
+    padded_blocks,
+    padded_width,
+    prepared_rows,
+)
 from ..nest.pixel_words import PixelWords
 from ..nest.tile import Tile, divisors
 from ..tir import Expr, Vector, constant, load, reinterpret, store, vector
@@ -40,6 +45,7 @@ from .lut_plan import MAX_ENTRY_SUM, MAX_PAIR_SUM
 from .packed_index import pack_index, unpack_index
 from .pixelwise import PixelwiseProduct
 
+BITS = [1 << bit for bit in range(PLANES)]
 MAX_VECTORS = 4  # Of output channels that share a row.
 TABLE_BYTES = 64 << 10
 # Channels written out one after another: few, for there are many pixels and vectors.
@@ -80,10 +86,10 @@ class Codebook(PixelwiseProduct[Isa]):
         super().__init__(layer, isa, tile)
         self.words = -(-layer.input_shape[3] // WORD_BITS)  # Of all groups.
         self.codewords = _codewords(layer)
-        self.entries = entries_of(self.codewords)
+        self.entries = entries_of(layer)
         self.parts = parts_of(layer, self.entries)
-        per_split = layer.geometry.groups * self._group_blocks // tile.splits
-        self.blocks_at_once = at_once(math.gcd(self._group_blocks, per_split), tile.vectors)
+        most = MAX_VECTORS // tile.vectors
+        self.blocks_at_once = blocks_at_once(layer, self.block, most, tile.splits)
 
     @staticmethod
     def applies(layer: ConvLayer, isa: Isa) -> bool:
@@ -94,7 +100,7 @@ class Codebook(PixelwiseProduct[Isa]):
             and min(*geometry.act_coefficients, *geometry.weight_coefficients) > 0
             and 2 * largest_entry(layer) <= MAX_ENTRY_SUM
             and layer.codewords is not None
-            and entries_of(layer.codewords) <= isa.most_entries
+            and entries_of(layer) <= isa.most_entries
         )
 
     @staticmethod
@@ -229,10 +235,11 @@ class Codebook(PixelwiseProduct[Isa]):
         row_bits = constant(self.entries.bit_length() - 1, "uint16", lanes)
         in_turns = [side * lanes + lane for lane in range(lanes) for side in range(2)]
         for start in range(0, WORD_BITS, lanes):
-            low, high = (
-                bytes_of_words(self.isa, some, start) for some in (words[:PLANES], words[PLANES:])
-            )
-            octets = T.Bind(tirx.Shuffle([T.Bind(low), T.Bind(high)], in_turns))
+            halves = [
+                T.Bind(bytes_of_words(self.isa, some, BITS, start))
+                for some in (words[:PLANES], words[PLANES:])
+            ]
+            octets = T.Bind(tirx.Shuffle(halves, in_turns))
             places = reinterpret(vector("uint16", lanes), octets) << row_bits
             store(patches, places, base + start, lanes)
 
@@ -345,9 +352,9 @@ def _codewords(layer: ConvLayer) -> Codewords:
     return layer.codewords
 
 
-def entries_of(codewords: Codewords) -> int:
+def entries_of(layer: ConvLayer) -> int:
     """Entries of a row of the table: one for each codeword, padded to 16, 32 or 64."""
-    return 1 << codewords.index_bits
+    return 1 << _codewords(layer).index_bits
 
 
 def parts_of(layer: ConvLayer, entries: int) -> list[list[tuple[int, int]]]:
@@ -370,11 +377,6 @@ def largest_entry(layer: ConvLayer) -> int:
     geometry, (height, width) = layer.geometry, layer.kernel_size
     most = sum(geometry.act_coefficients) * sum(geometry.weight_coefficients)
     return height * width * most
-
-
-def at_once(blocks: int, vectors: int) -> int:
-    """How many of a group's blocks, of so many vectors, share the rows of a window."""
-    return max(d for d in divisors(blocks) if d == 1 or d * vectors <= MAX_VECTORS)
 
 
 def table_steps(layer: ConvLayer, entries: int) -> np.ndarray:

@@ -6,11 +6,11 @@ plane, how much the planes of the activations differ from it:
 .. math:: t[w] = \sum_k \kappa_k\,\mathrm{popcount}(a_k \oplus w)
 
 A table is made once per pixel and serves all taps and all output channels. Where branches are no
-product, every distinct row of their matrix has a set of tables. One byte shuffle looks
-up 16 output channels in each table of a vector: neighbouring 128-bit *slots* hold the tables of
-neighbouring channels, so that a vector of tables is one plain load. The cost grows with the weight
-bits alone. Bytes are summed as long as they can't overflow, then pairs of bytes as long as those
-can't, then int32; the slots are added up last.
+product, every distinct row of their matrix has a set of tables. One byte shuffle looks up 16 output
+channels in each table of a vector: neighbouring 128-bit *slots* hold the tables of neighbouring
+channels, so that a vector of tables is one plain load. The cost grows with the weight bits alone.
+Bytes are summed as long as they can't overflow, then pairs of bytes as long as those can't, then
+int32; the slots are added up last.
 """
 
 from __future__ import annotations

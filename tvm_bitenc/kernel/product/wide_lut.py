@@ -17,9 +17,6 @@ as those can't overflow; then neighbouring planes meet in products of bytes with
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -32,26 +29,29 @@ from ...layer import ConvLayer
 from ..accumulator import MAX_COMPARED, AccumulatorTerms, differing_bits, inverted_channels
 from ..contract import Sums, TileContext
 from ..isa import Isa
-from ..nest.geometry import by_block, padded_blocks, padded_width
+from ..nest.geometry import blocks_at_once, by_block, padded_blocks, padded_width
 from ..nest.pixel_words import PixelWords
-from ..nest.tile import Tile, divisors
+from ..nest.tile import Tile
 from ..tir import Expr, constant, lane_constants, load, reinterpret, splat, store, vector
-from .lut_plan import MAX_ENTRY_SUM, MAX_PAIR_SUM, Level, rounds_of, seldom, weight_bits_of
+from .lut_plan import MAX_ENTRY_SUM, MAX_PAIR_SUM, Level, weight_bits_of
 from .pixelwise import PixelwiseProduct
+from .wide_plan import (
+    GROUP,
+    TABLE,
+    TABLES_PER_WORD,
+    largest_entry,
+    largest_term,
+    planes_at_once,
+    tables_of,
+    wide_plan,
+)
 from .wide_sums import LANE, WideSums
 
-GROUP = 6  # Channels to a table.
 HALF = GROUP // 2
-TABLE = 1 << GROUP  # Entries of a table, and bytes of the vectors that it takes.
 HALF_TABLE = 1 << HALF
-TABLES_PER_WORD = -(-WORD_BITS // GROUP)
 TABLES_PER_VECTOR = TABLE // (2 * HALF_TABLE)  # Whose halves a vector holds.
 MAX_COEFFICIENT = 64  # Of a plane of the weight: two bytes times it fit signed 16 bits.
 MAX_WEIGHT_BITS = 4  # Beyond, sums don't fit the registers.
-MAX_PLANES, MAX_PLANES_OF_WINDOW = 4, 2  # Of all blocks that look into a table at once.
-FEW_PIXELS = 4  # Of a tile without a window.
-MAX_UNROLL = 22  # Look-ups written out one after another.
-NEAR_BYTES = 32 << 10  # Of tables that stay in the first-level cache.
 FULL = 2 / 3  # Least part of the lanes that must have a channel: else `Lut` is as fast.
 
 
@@ -70,9 +70,8 @@ class WideLut(PixelwiseProduct[Isa]):
     def __init__(self, layer: ConvLayer, isa: Isa, tile: Tile):
         super().__init__(layer, isa, tile)
         self.tables = tables_of(layer)
-        in_group = padded_blocks(layer, self.block)
-        per_split = layer.geometry.groups * in_group // tile.splits
-        self.blocks_at_once = at_once(layer, math.gcd(in_group, per_split))
+        most = planes_at_once(layer) // layer.weight_bits
+        self.blocks_at_once = blocks_at_once(layer, self.block, most, tile.splits)
 
     @staticmethod
     def applies(layer: ConvLayer, isa: Isa) -> bool:
@@ -88,7 +87,7 @@ class WideLut(PixelwiseProduct[Isa]):
             and min(*geometry.act_coefficients, *geometry.weight_coefficients) > 0
             and max(geometry.weight_coefficients) <= MAX_COEFFICIENT
             and 2 * largest_entry(layer) <= MAX_ENTRY_SUM
-            and tables_of(layer) * _largest_term(layer) <= MAX_PAIR_SUM
+            and tables_of(layer) * largest_term(layer) <= MAX_PAIR_SUM
             and out_per_group >= FULL * TABLE * padded_blocks(layer, TABLE)
         )
 
@@ -255,129 +254,6 @@ class _Tables:
                 entries = T.Bind(load(tile.prepared.buffer, tile.address(i, j, p) + table, TABLE))
                 for of_block, chosen in zip(self.blocks, index):
                     of_block[p].look_up(entries, chosen)
-
-
-@dataclass(frozen=True)
-class WidePlan:
-    """Loops over the look-ups of a window.
-
-    Parameters
-    ----------
-    window : (rows, columns)
-        Of taps. Where the tables under a row of them lie one behind the other, it has one column.
-    widen : Level
-        At its end bytes go over to pairs of bytes: as seldom as they may.
-    flush : Level or None
-        At its end pairs of bytes go over to int32; None where they hold the whole sum.
-    chunks, size, rest : int
-        Look-ups of a tap: so many chunks of so many written out, and the rest.
-    is_blocked : bool
-        All taps of a row look into a chunk of tables before the next chunk: while it is in the
-        first-level cache.
-    """
-
-    window: tuple[int, int]
-    widen: Level
-    flush: Level | None
-    chunks: int
-    size: int
-    rest: int
-    is_blocked: bool
-
-    @property
-    def pieces(self) -> list[tuple[int, int, int]]:
-        """Chunks of one size: how many, of how many look-ups, and the number of their first."""
-        whole = (self.chunks, self.size, 0)
-        return [whole, (1, self.rest, self.chunks * self.size)] if self.rest else [whole]
-
-    @contextmanager
-    def summed(self, pixels: list[WideSums], level: Level) -> Iterator[None]:
-        """Scope of a loop whose sums are widened at its end, if that is the plan."""
-        if level is self.widen:
-            for pixel in pixels:
-                pixel.clear_octets()
-        yield
-        if level is self.widen:
-            for pixel in pixels:
-                pixel.widen()
-        if level is self.flush:
-            for pixel in pixels:
-                pixel.flush()
-
-    @property
-    def widenings(self) -> int:
-        """How often bytes go over to pairs of bytes, of one pixel."""
-        chunks = self.chunks + bool(self.rest) if self.widen is Level.CHUNK else 1
-        return rounds_of(self.widen, self.window) * chunks
-
-    @property
-    def flushes(self) -> int:
-        """How often pairs of bytes go over to int32, of one pixel."""
-        return 0 if self.flush is None else rounds_of(self.flush, self.window)
-
-
-def wide_plan(layer: ConvLayer, is_narrow: bool, tile: Tile) -> WidePlan:
-    """Plan the loops of a layer.
-
-    Parameters
-    ----------
-    layer : ConvLayer
-    is_narrow : bool
-        Whether 16 bits hold whole sums.
-    tile : Tile
-    """
-    window, tables = layer.kernel_size, tables_of(layer)
-    are_neighbours = layer.geometry.groups == 1 and layer.geometry.dilation[1] == 1
-    of_row = tables * window[1]
-    under = (tile.pixels - 1) * layer.geometry.strides[1] + window[1]  # Pixels.
-    # With more planes the second-level cache brings tables as fast as they are looked into.
-    is_far = layer.weight_bits == 1 and window[1] > 1 and under * tables * TABLE > NEAR_BYTES
-    fits = is_narrow or of_row * _largest_term(layer) <= MAX_PAIR_SUM
-    if not is_far and are_neighbours and fits:
-        window, tables = (window[0], 1), of_row
-    limit = MAX_ENTRY_SUM // largest_entry(layer)
-    widen = seldom(tables, window, limit) or Level.CHUNK
-    flush = None
-    if not is_narrow:
-        flush = seldom(tables * _largest_term(layer), window, MAX_PAIR_SUM) or Level.TAP
-    most = min(tables, tile.unroll or MAX_UNROLL)
-    if widen is Level.CHUNK:
-        most = min(most, limit)
-    is_blocked = is_far and widen is Level.CHUNK and flush is not Level.TAP
-    size = -(-tables // -(-tables // most))  # Chunks of nearly one size.
-    return WidePlan(window, widen, flush, tables // size, size, tables % size, is_blocked)
-
-
-def at_once(layer: ConvLayer, blocks: int) -> int:
-    """How many of a group's blocks look into a table while it is in a register.
-
-    The second-level cache brings tables more slowly than a plane of the weight is looked up.
-    """
-    planes = MAX_PLANES_OF_WINDOW if layer.kernel_size != (1, 1) else 1
-    planes = MAX_PLANES if is_far(layer) else planes
-    return max(d for d in divisors(blocks) if d == 1 or d * layer.weight_bits <= planes)
-
-
-def is_far(layer: ConvLayer) -> bool:
-    """Whether the first-level cache doesn't hold the tables of a few pixels without a window."""
-    few = FEW_PIXELS * layer.geometry.groups * tables_of(layer) * TABLE
-    return layer.kernel_size[0] == 1 and few > NEAR_BYTES
-
-
-def tables_of(layer: ConvLayer) -> int:
-    """Tables per pixel and group of channels."""
-    words, rest = divmod(layer.weight_codes.shape[1], WORD_BITS)
-    return words * TABLES_PER_WORD + -(-rest // GROUP)
-
-
-def largest_entry(layer: ConvLayer) -> int:
-    """Largest entry of a table."""
-    return GROUP * sum(layer.geometry.act_coefficients)
-
-
-def _largest_term(layer: ConvLayer) -> int:
-    """What a table adds to a sum at most, by all planes of the weight."""
-    return largest_entry(layer) * sum(layer.geometry.weight_coefficients)
 
 
 def wide_weights(layer: ConvLayer, block: int, inverted: np.ndarray | None = None) -> np.ndarray:

@@ -30,7 +30,8 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from ...encoding import Encoding, accumulator_bound, along, check_accumulator
+from ...bounds import accumulator_bound, check_accumulator
+from ...encoding import Encoding, along
 from ...layer import four_sides, height_width
 from ...op.branch import branch_conv2d
 from ...op.quantize import encoding_of, quantize_op
