@@ -39,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> list[dict]:
     chosen = [w for w in WORKLOADS if w.kind == "3x3" and w.name in options.layers]
     if len(chosen) < len(options.layers):
         raise SystemExit(f"Layers are: {', '.join(DEFAULT_LAYERS)}")
+    if min(options.codewords) < 1:
+        raise SystemExit("A layer has at least one codeword")
     machine = this_machine()
     print_machine(machine, options.threads)
     records = [

@@ -45,6 +45,7 @@ HEADINGS = ("network", "accuracy, %", "below float", "same as torch", "bytes", "
 def main(arguments: Sequence[str] | None = None) -> list[dict]:
     """Train, compile, print and write what the command line asks for; return the records."""
     options = _parser().parse_args(arguments)
+    layers = {name: options_of(name) for name in options.networks}
     try:
         images, labels, *tested = load_fashion()
     except FileNotFoundError as error:
@@ -64,8 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> list[dict]:
     twin = learn(init_from(_made(None, options), teacher), images, targets, rate=2e-3)
     full = float((predictions(twin, tested[0]) == tested[1]).float().mean())
     print(f"float: {full:.2%} in {time.perf_counter() - start:.0f} s", flush=True)
-    for name in options.networks:
-        start, model = time.perf_counter(), init_from(_made(options_of(name), options), teacher)
+    for name, own in layers.items():
+        start, model = time.perf_counter(), init_from(_made(own, options), teacher)
         learn(model, images, targets, rate=2e-3)
         record = {"network": name, "float_accuracy": full, **measured(model, *tested)}
         record["seconds"] = time.perf_counter() - start

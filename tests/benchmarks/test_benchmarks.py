@@ -309,6 +309,8 @@ def test_codewords(tmp_path, capsys):
     assert "### Layers of few kernels" in page.read_text() and "| 0.46 |" in page.read_text()
     with pytest.raises(SystemExit, match="Layers are: 3x3 64 @56"):
         codewords.main(["--layers", "1x1 256->256 @14"])
+    with pytest.raises(SystemExit, match="at least one codeword"):
+        codewords.main(["--codewords", "16", "0"])
 
 
 @pytest.mark.slow

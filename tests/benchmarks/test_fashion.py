@@ -37,3 +37,9 @@ def test_names_of_networks():
     for name in ("W9A1", "W2A2/nearest32", "W1A2/nearest33"):
         with pytest.raises(SystemExit, match=f"'{name}' isn't a network like W2A2"):
             fashion.options_of(name)
+
+
+def test_names_are_read_before_anything_is_trained(monkeypatch):
+    monkeypatch.setattr(fashion, "load_fashion", lambda: pytest.fail("the data is read"))
+    with pytest.raises(SystemExit, match="'W2A9' isn't a network"):
+        fashion.main(["--networks", "W2A2", "W2A9"])

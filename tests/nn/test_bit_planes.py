@@ -126,6 +126,8 @@ def test_arguments_are_checked():
         layer(bits=9)
     with pytest.raises(ValueError, match="groups = 3 doesn't divide 4 and 8 channels"):
         layer(groups=3)
+    with pytest.raises(ValueError, match="padding = 'same'. Use a number or two"):
+        layer(padding="same")
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])

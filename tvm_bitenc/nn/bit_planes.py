@@ -49,7 +49,7 @@ class BitPlaneConv2d(ScaledModule):
     Raises
     ------
     ValueError
-        For bits outside 1..8, or groups that don't divide the channels.
+        For bits outside 1..8, padding by name, or groups that don't divide the channels.
     """
 
     weight: nn.Parameter
@@ -75,6 +75,8 @@ class BitPlaneConv2d(ScaledModule):
                 f"BitPlaneConv2d: groups = {groups} doesn't divide {in_channels} and"
                 f" {out_channels} channels. Use a divisor of both."
             )
+        if isinstance(padding, str):
+            raise ValueError(f"BitPlaneConv2d: padding = {padding!r}. Use a number or two.")
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
         self.kernel_size, self.stride = _pair(kernel_size), _pair(stride)
         self.padding, self.dilation = _pair(padding), _pair(dilation)
