@@ -97,3 +97,9 @@ def test_what_is_not(name):
 def test_levels_that_no_weight_has():
     step, multiples = multiples_of(np.array([-3.0, 1.0, 4.0]) * 0.3)
     assert np.isclose(step, 0.3) and multiples.tolist() == [-3, 1, 4]
+
+
+@pytest.mark.parametrize("values", [[], [0.0]], ids=["none", "zero"])
+def test_multiples_of_nothing(values):
+    step, multiples = multiples_of(np.array(values))
+    assert step == 0 and multiples.tolist() == [0] * len(values)

@@ -62,13 +62,13 @@ def multiples_of(values: np.ndarray, limit: int = MAX_VALUES) -> tuple[float, np
     Returns
     -------
     (step, multiples) or None
-        Step 0 where there is nothing but zeros; None where no step makes multiples so small.
+        Step 0 where there are zeros or no values at all; None where no step makes multiples so small.
     """
     if len(values) > MAX_VALUES or not np.isfinite(values).all():
         return None
-    largest = np.abs(values).max()
+    largest = np.abs(values).max(initial=0.0)  # Of a tensor without elements, too.
     if largest == 0:
-        return 0.0, np.zeros(1, np.int64)
+        return 0.0, np.zeros(len(values), np.int64)
     distances = np.concatenate([np.diff(values), np.abs(values)])
     smallest = distances[distances > TOLERANCE * largest].min()
     for divisor in range(1, MAX_DIVISOR + 1):
