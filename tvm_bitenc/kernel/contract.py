@@ -7,6 +7,7 @@ know neither, and neither knows the other. Who calls what, in this order::
     for every task: rows of an image, and a part of the channels
         product.prepare(task)                   the rows under its windows, in the product's form
         for every block of output channels, and row of the task
+            product.prepare_row(prepared, ...)  if it rolls: rows are outside then, blocks inside
             product.begin_row(prepared, row)
             for every tile: neighbouring pixels of the row
                 product.sums(tile)              vectors of sums of every pixel; or
@@ -82,6 +83,8 @@ class Prepared:
     pixel_size : int
         Elements of a pixel.
     is_copy : bool
+    ring : int
+        Rows of the buffer, which input rows take in turn; 0 where each has one of its own.
     codes : WindowTotals, optional
         U, sums of activation codes; there where the product's terms need them.
     offsets : WindowTotals, optional
@@ -92,8 +95,13 @@ class Prepared:
     start: Expr = 0
     pixel_size: int = 1
     is_copy: bool = True
+    ring: int = 0
     codes: WindowTotals | None = None
     offsets: WindowTotals | None = None
+
+    def place_of(self, row: Expr) -> Expr:
+        """Number of the buffer's row that an input row of the task is in."""
+        return row % self.ring if self.ring else row
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +173,7 @@ class TileContext:
     def address(self, i: Expr, j: Expr, p: int) -> Expr:
         """Where the prepared input under tap (i, j) of the p-th pixel begins."""
         geometry = self.layer.geometry
-        row = self.row * geometry.strides[0] + i * geometry.dilation[0]
+        row = self.prepared.place_of(self.row * geometry.strides[0] + i * geometry.dilation[0])
         column = (self.column + p) * geometry.strides[1] + j * geometry.dilation[1]
         pixel = row * padded_width(self.layer) + column
         return self.prepared.start + pixel * self.prepared.pixel_size
@@ -241,6 +249,11 @@ class Product(ABC, Generic[IsaT]):
     # What loops and epilogues ask of the instance.
 
     @property
+    def rolls(self) -> bool:
+        """Whether rows are prepared one after another, each when an output row first needs it."""
+        return False
+
+    @property
     @abstractmethod
     def sum_dtype(self) -> str:
         """Type of the sums, which thresholds are compared in."""
@@ -258,6 +271,18 @@ class Product(ABC, Generic[IsaT]):
     @abstractmethod
     def prepare(self, task: TaskContext) -> Prepared:
         """Make the rows under the windows of a task ready."""
+
+    def prepare_row(self, task: TaskContext, prepared: Prepared, row: Expr) -> None:
+        """Make the input rows ready that no output row before this one needed; if it rolls.
+
+        Parameters
+        ----------
+        task : TaskContext
+        prepared : Prepared
+        row : expression
+            Counted from the task's first.
+        """
+        raise NotImplementedError
 
     def begin_row(self, prepared: Prepared, row: Expr) -> None:
         """Compute what the tiles of an output row share; by default nothing.

@@ -178,7 +178,7 @@ def space(call: relax.Call, target: Target, isa: IsaT, family: Family[IsaT]) -> 
     layer, product = _seen(call, isa, family)
     if product is None:
         return None
-    threads, lanes = threads_for(layer.macs, target), product.lanes_of(layer, isa)
+    threads, lanes = threads_for(layer.macs, target), product.lanes_of(layer.distinct, isa)
     default = default_tile(layer, isa, threads, product, family)
     groups, height = layer.geometry.groups, layer.output_size[0]
 
@@ -332,7 +332,7 @@ def default_tile(
 ) -> Tile:
     """Tile sizes that keep all sums in registers and prepared rows in the second-level cache."""
     vectors, pixels = family.sizes[product.name](layer, isa)
-    lanes = product.lanes_of(layer, isa)
+    lanes = product.lanes_of(layer.distinct, isa)
     per_group = len(layer.weight_codes) // layer.geometry.groups
     vectors = min(vectors, max(WORD // lanes, 1))
     while vectors * lanes > OCTET and vectors > 1 and _is_too_wide(per_group, vectors, lanes):
@@ -342,7 +342,9 @@ def default_tile(
     pixels = family.pixels(layer.output_size[1], pixels)
     tasks = 1 if threads == 1 else threads * TASKS_PER_THREAD
     budget = family.prepared_bytes(layer, product.name)
-    rows = rows_at_once(layer, product.row_bytes(layer, isa), budget, tasks)
+    rolls = product(layer.distinct, isa, Tile(pixels, vectors, layer.output_size[0])).rolls
+    row_bytes = 0 if rolls else product.row_bytes(layer, isa)  # Or they take turns in few places.
+    rows = rows_at_once(layer, row_bytes, budget, tasks)
     done = layer.input_shape[0] * layer.output_size[0] // rows
     blocks = layer.geometry.groups * padded_blocks(layer.distinct, vectors * lanes)
     enough = [d for d in divisors(blocks) if d * done >= tasks] or [blocks]

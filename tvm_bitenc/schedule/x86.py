@@ -40,11 +40,11 @@ LUT_LOADS = 1.5
 FLUSHED = Work(vector=8)  # Of a vector of channels, from pairs of bytes to int32.
 # Of wide tables: a look-up and its sum; two planes of the weight or one that become pairs of bytes,
 # less the first sums; the tables of a word of input channels, whose stores take as long as vectors.
-WIDE_LOOKUP = Work(vector=1.1, lookup=1)
-# Beyond what counts say, measured on Zen 4: a look-up and its sum take 1.24 cycles for 1.05, the
+WIDE_LOOKUP = Work(vector=1, lookup=1)
+# Beyond what counts say, measured on Zen 4: a look-up and its sum take 1.24 cycles for 1, the
 # three counts of a square 4.9 for 4.5.
-WAITED, SQUARE_WAITED = Work(vector=0.4), Work(vector=0.8)
-WIDENED_PLANES, WIDENED_PLANE = Work(vector=2, product=2, other=2), Work(vector=3, other=2)
+WAITED, SQUARE_WAITED = Work(vector=0.5), Work(vector=0.8)
+WIDENED_PLANES, WIDENED_PLANE = Work(product=2), Work(vector=3, other=2)
 MADE_WIDE, MADE_WIDE_PLANE = Work(vector=48, lookup=22, other=12), Work(vector=9, count=3)
 MADE_FAR = Work(vector=44)  # Stores to the second-level cache.
 FAR_BYTES = 640 << 10  # Wide tables in the second-level cache: few CPUs with them have less.
@@ -85,7 +85,8 @@ def _lut_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
 def _wide_lut_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
     has_window = layer.kernel_size != (1, 1)
     is_long = has_window and wide_plan.tables_of(layer) * layer.kernel_size[1] > FEW_TABLES
-    return 1, WIDE_PIXELS if is_long and layer.weight_bits <= 2 else WIDE_PIXELS_OF_FEW
+    pixels = WIDE_PIXELS if is_long and layer.weight_bits <= 2 else WIDE_PIXELS_OF_FEW
+    return 1, pixels * wide_plan.TABLE // WideLut.lanes_of(layer.distinct, isa)
 
 
 def _codebook_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
@@ -157,7 +158,9 @@ def _best_lookups(acts: Sequence[int], weight_bits: int, isa: Isa) -> Work:
 
 def _widened(planes: int) -> Work:
     """Work of bytes of all planes that become pairs of bytes: two planes at a time."""
-    return WIDENED_PLANE if planes == 1 else WIDENED_PLANES.times(-(-planes // 2))
+    pairs, single = divmod(planes, 2)
+    last = WIDENED_PLANE + WIDENED_PLANES if pairs else WIDENED_PLANE  # Times a coefficient, or 1.
+    return WIDENED_PLANES.times(pairs) + last.times(single)
 
 
 def branch_work(counts: Sequence[Single | Square], isa: Isa) -> Work:
@@ -235,11 +238,17 @@ def wide_loop(layer: ConvLayer, isa: Isa) -> Work:
     """Work of the loop of `WideLut`: tables are looked into, and bytes of planes added up."""
     bits, (vectors, pixels) = layer.weight_bits, _wide_lut_sizes(layer, isa)
     plan = wide_plan.wide_plan(layer, _fits_pairs(layer), Tile(pixels, vectors))
-    loads = bits / pixels + (bits > 1)  # Of indices, and of tables that several look-ups share.
-    each = WIDE_LOOKUP.times(bits) + Work(other=loads)
+    found = _wide_lookups(layer, isa)  # Of a table.
+    # Of indices, and of tables that several look-ups share.
+    each = WIDE_LOOKUP.times(found) + Work(other=found / pixels + (found > 1))
     ends = _widened(bits).times(plan.widenings) + FLUSHED.times(plan.flushes)
-    lookups = _taps(layer, WideLut, isa) * wide_plan.tables_of(layer)
-    return each.times(lookups) + ends.times(_sums(layer) / wide_plan.TABLE)
+    tables = _taps(layer, WideLut, isa) * wide_plan.tables_of(layer)
+    return each.times(tables) + ends.times(_sums(layer) / wide_plan.TABLE)
+
+
+def _wide_lookups(layer: ConvLayer, isa: Isa) -> float:
+    """Look-ups of a vector of output channels in one table, all planes of the weight."""
+    return layer.weight_bits * WideLut.lanes_of(layer.distinct, isa) / wide_plan.TABLE
 
 
 def _wide_lut_work(layer: ConvLayer, isa: Isa) -> Work:
@@ -251,10 +260,10 @@ def _wide_lut_work(layer: ConvLayer, isa: Isa) -> Work:
     rows = layer.output_size[0] * min(layer.kernel_size[0], layer.geometry.strides[0])
     words = layer.geometry.groups * wide_plan.tables_of(layer) / wide_plan.TABLES_PER_WORD
     vectors, _ = _wide_lut_sizes(layer, isa)
-    lookups = _taps(layer, WideLut, isa) * wide_plan.tables_of(layer) * layer.weight_bits
+    tables = _taps(layer, WideLut, isa) * wide_plan.tables_of(layer)
     return (
         wide_loop(layer, isa)
-        + WAITED.times(lookups)
+        + WAITED.times(tables * _wide_lookups(layer, isa))
         + made.times(batch * rows * width * words)
         + _ending(layer, 2 * vectors, vectors * wide_plan.TABLE)
     )
@@ -326,7 +335,9 @@ def _sums(layer: ConvLayer) -> float:
 def _taps(layer: ConvLayer, product: type[Product], isa: Isa) -> float:
     """Taps under all pixels, for every vector of output channels."""
     groups, pixels = layer.geometry.groups, _outputs(layer) / layer.out_channels
-    vectors = groups * -(-len(layer.weight_codes) // groups // product.lanes_of(layer, isa))
+    vectors = groups * -(
+        -len(layer.weight_codes) // groups // product.lanes_of(layer.distinct, isa)
+    )
     return pixels * layer.kernel_size[0] * layer.kernel_size[1] * vectors
 
 

@@ -7,6 +7,9 @@
         for every block of output channels, row, and tile of neighbouring pixels:
             sums of the tile in registers; the epilogue writes them out, once for all output
             channels that have these weights
+
+Where input rows are dear to prepare, none is prepared twice for windows that overlap: they roll
+through a buffer of as many rows as a window, see `rolls`. Rows are the outer loop then.
 """
 
 from __future__ import annotations
@@ -19,10 +22,8 @@ from ...layer import ConvLayer
 from ..contract import Epilogue, Prepared, Product, Sums, TaskContext, TileContext
 from ..kernel import Kernel
 from ..tir import Expr, imported
-from .geometry import padded_blocks, padded_width, prepared_rows
+from .geometry import FEW_PIXELS, padded_blocks, padded_width, prepared_rows
 from .memory import Memory, declare_memory
-
-FEW_PIXELS = 32  # See `_own_constants`.
 
 
 def conv2d_kernel(
@@ -107,14 +108,22 @@ class _Nest:
             self._task(TaskContext(memory, image, first_row), number % splits)
 
     def _task(self, task: TaskContext, split: Expr) -> None:
-        prepared = self.product.prepare(task)
-        per_split, at_once = self.blocks // self.tile.splits, self.product.blocks_at_once
-        with T.serial(0, per_split // at_once) as part, T.serial(0, self.tile.rows) as row:
-            block = part * at_once if at_once > 1 else part
-            self._row(task, prepared, self._first(block, split, per_split), row)
+        prepared, parts = self.product.prepare(task), self.blocks // self.tile.splits
+        parts //= self.product.blocks_at_once
+        if self.product.rolls:
+            with T.serial(0, self.tile.rows) as row:
+                self.product.prepare_row(task, prepared, row)
+                with T.serial(0, parts) as part:
+                    self._row(task, prepared, self._first(part, split), row)
+        else:
+            with T.serial(0, parts) as part, T.serial(0, self.tile.rows) as row:
+                self._row(task, prepared, self._first(part, split), row)
 
-    def _first(self, block: Expr, split: Expr, per_split: int) -> Expr:
-        """Number of a block among those of all splits."""
+    def _first(self, part: Expr, split: Expr) -> Expr:
+        """Number of the first block of some that are made at once."""
+        at_once = self.product.blocks_at_once
+        block = part * at_once if at_once > 1 else part
+        per_split = self.blocks // self.tile.splits
         return block + split * per_split if self.tile.splits > 1 else block
 
     def _row(self, task: TaskContext, prepared: Prepared, block: Expr, row: Expr) -> None:

@@ -10,6 +10,9 @@ import numpy as np
 from ...layer import ConvLayer
 from .tile import divisors
 
+FEW_PIXELS = 32  # Prepared ones: the loops' number is kept from LLVM, see `conv2d`.
+NEAR_BITS = 5 << 18  # Of weights that the second-level cache holds beside prepared rows.
+
 
 def flattened(layer: ConvLayer) -> ConvLayer:
     """Return a layer that reads and writes the same memory, seen as one long row where possible.
@@ -53,6 +56,17 @@ def prepared_rows(layer: ConvLayer, rows: int) -> int:
 def padded_width(layer: ConvLayer) -> int:
     """Input columns with padding."""
     return layer.input_shape[2] + layer.geometry.padding[1] + layer.geometry.padding[3]
+
+
+def can_roll(layer: ConvLayer, rows: int) -> bool:
+    """Whether windows of `rows` output rows overlap, so that prepared rows may be used again.
+
+    Blocks of output channels are the inner loop then: their weights have to stay near.
+    """
+    overlap = prepared_rows(layer, 1) > layer.geometry.strides[0]
+    are_few = prepared_rows(layer, rows) * padded_width(layer) <= FEW_PIXELS
+    are_near = layer.weight_codes.size * layer.weight_bits <= NEAR_BITS
+    return rows > 1 and overlap and are_near and not are_few
 
 
 def rows_at_once(layer: ConvLayer, row_bytes: int, budget: int, tasks: int) -> int:

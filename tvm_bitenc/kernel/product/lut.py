@@ -62,6 +62,7 @@ class Lut(PixelwiseProduct[Isa]):
     """
 
     name = "lut"
+    is_dear = True
 
     def __init__(self, layer: ConvLayer, isa: Isa, tile: Tile):
         super().__init__(layer, isa, tile)

@@ -12,7 +12,7 @@ from tvm.tirx.script import builder as T
 from ...encoding import WORD_BITS
 from ...layer import ConvLayer
 from ..contract import IsaT, Prepared, Product, TaskContext
-from ..nest.geometry import padded_width, prepared_rows
+from ..nest.geometry import can_roll, padded_width, prepared_rows
 from ..nest.pixel_bytes import PixelBytes
 from ..nest.pixel_words import PixelWords
 from ..nest.tile import Tile
@@ -30,6 +30,8 @@ class PixelwiseProduct(Product[IsaT]):
     """Whether it takes planes as they are: without padding, nothing is copied."""
     reads_bytes: ClassVar[bool] = False
     """Whether it takes codes in bytes as they are."""
+    is_dear: ClassVar[bool] = False
+    """Whether what it prepares takes long to make."""
 
     def __init__(self, layer: ConvLayer, isa: IsaT, tile: Tile):
         super().__init__(layer, isa, tile)
@@ -44,6 +46,17 @@ class PixelwiseProduct(Product[IsaT]):
     @abstractmethod
     def prepare_pixel(self, words: PixelWords, target: tirx.Buffer, base: Expr) -> None:
         """Write a prepared pixel from element `base` of the target on."""
+
+    @property
+    def rolls(self) -> bool:
+        """See `Product`."""
+        return (
+            self.is_dear
+            and self._copies
+            and not self.layer.has_act_sum
+            and not self.has_offsets
+            and can_roll(self.layer, self.tile.rows)
+        )
 
     @property
     def has_offsets(self) -> bool:
@@ -61,11 +74,24 @@ class PixelwiseProduct(Product[IsaT]):
             return self.reads_planes
         return self.reads_bytes and self.prepared == ("uint8", self.layer.input_shape[3])
 
+    @property
+    def _copies(self) -> bool:
+        """Whether prepared pixels lie in a buffer of their own."""
+        return any(self.layer.geometry.padding) or not self._reads_source
+
     def prepare(self, task: TaskContext) -> Prepared:
-        """Write all pixels under the windows of a task, and sums of their codes."""
+        """Write all pixels under the windows of a task, and sums of their codes.
+
+        If it rolls, those rows that the first output row shares with the second one at most.
+        """
+        if self.rolls:
+            return self._begin(task)
         layer, (dtype, size) = self.layer, self.prepared
-        rows, width = prepared_rows(layer, self.tile.rows), padded_width(layer)
-        is_copy = any(layer.geometry.padding) or not self._reads_source
+        rows, width, is_copy = (
+            prepared_rows(layer, self.tile.rows),
+            padded_width(layer),
+            self._copies,
+        )
         if is_copy:
             buffer, start = T.alloc_buffer((rows * width * size + SLACK,), dtype), 0
         else:
@@ -77,7 +103,33 @@ class PixelwiseProduct(Product[IsaT]):
             writer = _PixelWriter(self, task, buffer if is_copy else None, codes, offsets)
             writer.write_all(rows, width)
         sums = [None if numbers is None else numbers.summed() for numbers in (codes, offsets)]
-        return Prepared(buffer, start, size, is_copy, *sums)
+        return Prepared(buffer, start, size, is_copy, 0, *sums)
+
+    def _begin(self, task: TaskContext) -> Prepared:
+        """Make room for the rows of a window, and write those that `prepare_row` doesn't."""
+        ring, width, (dtype, size) = (
+            prepared_rows(self.layer, 1),
+            padded_width(self.layer),
+            self.prepared,
+        )
+        buffer = T.alloc_buffer((ring * width * size + SLACK,), dtype)
+        prepared = Prepared(buffer, 0, size, ring=ring)
+        self._write_rows(task, prepared, 0, ring - self.layer.geometry.strides[0])
+        return prepared
+
+    def prepare_row(self, task: TaskContext, prepared: Prepared, row: Expr) -> None:
+        """Write the last rows under an output row's windows, over those not needed any more."""
+        stride = self.layer.geometry.strides[0]
+        self._write_rows(task, prepared, row * stride + (prepared.ring - stride), stride)
+
+    def _write_rows(self, task: TaskContext, prepared: Prepared, first: Expr, count: int) -> None:
+        writer = _PixelWriter(self, task, prepared.buffer)
+        width = padded_width(self.layer)
+        with T.serial(0, count) as number:
+            row = T.Bind(first + number)
+            place = T.Bind(prepared.place_of(row) * width)
+            with T.serial(0, width) as column:
+                writer.write(row, column, place + column)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,20 +148,28 @@ class _PixelWriter:
     product: PixelwiseProduct
     task: TaskContext
     target: tirx.Buffer | None
-    codes: PixelNumbers | None
-    offsets: PixelNumbers | None
+    codes: PixelNumbers | None = None
+    offsets: PixelNumbers | None = None
 
     def write_all(self, rows: int, width: int) -> None:
         """Write all pixels of some rows."""
         if self.task.memory.pixel_count is not None:
             with T.serial(0, self.task.memory.pixel_count[0]) as pixel:
-                self._write(pixel // width, pixel % width, pixel)
+                self.write(pixel // width, pixel % width, pixel)
         else:
             with T.grid(rows, width) as (row, column):
-                self._write(row, column, row * width + column)
+                self.write(row, column, row * width + column)
 
-    def _write(self, row: Expr, column: Expr, pixel: Expr) -> None:
-        """Write a pixel of the image, or one of the padding: its words are 0."""
+    def write(self, row: Expr, column: Expr, pixel: Expr) -> None:
+        """Write a pixel of the image, or one of the padding: its words are 0.
+
+        Parameters
+        ----------
+        row, column : expression
+            Counted from the first under the windows of the task.
+        pixel : expression
+            Number of the prepared one.
+        """
         layer, task = self.product.layer, self.task
         _, height, width, _ = layer.input_shape
         top, left, bottom, right = layer.geometry.padding

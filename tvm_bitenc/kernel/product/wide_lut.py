@@ -1,4 +1,4 @@
-r"""Sums of branches by looking up sums of six activations, 64 output channels at a time.
+r"""Sums of branches by looking up sums of six activations, 64 bytes at a time.
 
 Where one instruction looks up bytes in all of a vector of 64 (AVX512-VBMI), a table of `lut.py`
 may have 64 entries: for every six input channels of a pixel, and each of the 64 patterns w of a
@@ -6,12 +6,14 @@ weight plane, how much the planes of the activations differ from it:
 
 .. math:: t[w] = \sum_k \kappa_k\,\mathrm{popcount}(a_k \oplus w)
 
-A look-up then does 384 products, and every byte is the sum of a channel of its own: nothing has to
-be added up over slots. A word of 64 channels has eleven tables, the last of four channels. A table
-is the sum of two halves of three channels, of which one vector holds those of four tables.
+A look-up then does 384 products, and every byte is the sum of a plane and channel of its own:
+nothing has to be added up over slots. A word of 64 input channels has eleven tables, the last of
+four channels. A table is the sum of two halves of three channels, of which one vector holds those
+of four tables.
 
-All planes of the weight look into a table while it is in a register. Their sums are bytes as long
-as those can't overflow; then neighbouring planes meet in products of bytes with their coefficients.
+All planes of the weight look into a table while it is in a register, two planes of 32 output
+channels at once. Sums are bytes as long as those can't overflow; then the planes of a channel,
+which are neighbours, meet in products of bytes with their coefficients.
 """
 
 from __future__ import annotations
@@ -45,13 +47,14 @@ from .wide_plan import (
     tables_of,
     wide_plan,
 )
-from .wide_sums import LANE, WideSums
+from .wide_sums import PAIR, WideSums
 
 HALF = GROUP // 2
 HALF_TABLE = 1 << HALF
 TABLES_PER_VECTOR = TABLE // (2 * HALF_TABLE)  # Whose halves a vector holds.
 MAX_COEFFICIENT = 64  # Of a plane of the weight: two bytes times it fit signed 16 bits.
 MAX_WEIGHT_BITS = 4  # Beyond, sums don't fit the registers.
+EIGHT = 8  # Half of the 16 bytes that instructions interleave.
 FULL = 2 / 3  # Least part of the lanes that must have a channel: else `Lut` is as fast.
 
 
@@ -66,11 +69,12 @@ class WideLut(PixelwiseProduct[Isa]):
     """
 
     name = "wide_lut"
+    is_dear = True
 
     def __init__(self, layer: ConvLayer, isa: Isa, tile: Tile):
         super().__init__(layer, isa, tile)
         self.tables = tables_of(layer)
-        most = planes_at_once(layer) // layer.weight_bits
+        most = planes_at_once(layer) * TABLE // (layer.weight_bits * self.block)
         self.blocks_at_once = blocks_at_once(layer, self.block, most, tile.splits)
 
     @staticmethod
@@ -78,6 +82,7 @@ class WideLut(PixelwiseProduct[Isa]):
         """Whether sums fit bytes and pairs of bytes, and lanes are filled well enough."""
         geometry, per_group = layer.geometry, layer.weight_codes.shape[1]
         out_per_group = layer.out_channels // geometry.groups
+        lanes = WideLut.lanes_of(layer, isa)
         return (
             isa.has_wide_lookup
             and isa.vector_bytes == TABLE
@@ -88,13 +93,13 @@ class WideLut(PixelwiseProduct[Isa]):
             and max(geometry.weight_coefficients) <= MAX_COEFFICIENT
             and 2 * largest_entry(layer) <= MAX_ENTRY_SUM
             and tables_of(layer) * largest_term(layer) <= MAX_PAIR_SUM
-            and out_per_group >= FULL * TABLE * padded_blocks(layer, TABLE)
+            and out_per_group >= FULL * lanes * padded_blocks(layer, lanes)
         )
 
     @staticmethod
-    def lanes_of(_layer: ConvLayer, _isa: Isa) -> int:
-        """Output channels to a vector."""
-        return TABLE
+    def lanes_of(layer: ConvLayer, _isa: Isa) -> int:
+        """Output channels to a vector: half of them where its planes pair and that fills it."""
+        return PAIR if layer.weight_bits % 2 == 0 and padded_blocks(layer, PAIR) % 2 else TABLE
 
     @staticmethod
     def row_bytes(layer: ConvLayer, _isa: Isa) -> int:
@@ -186,9 +191,9 @@ class WideLut(PixelwiseProduct[Isa]):
 
     def sums_of_blocks(self, tile: TileContext) -> list[list[Sums]]:
         """Sums of every pixel, for every block: uint16 vectors, or int32 where those overflow."""
-        kappa, vectors = self.layer.geometry.weight_coefficients, self.tile.vectors
+        kappa = self.layer.geometry.weight_coefficients
         blocks = [
-            [WideSums(self.isa, vectors, kappa, self.is_narrow) for _ in range(tile.pixels)]
+            [WideSums(self.isa, self.block, kappa, self.is_narrow) for _ in range(tile.pixels)]
             for _ in range(self.blocks_at_once)
         ]
         pixels = [pixel for block in blocks for pixel in block]
@@ -213,7 +218,7 @@ class WideLut(PixelwiseProduct[Isa]):
                     for count, size, first in plan.pieces:
                         with T.serial(0, count) as chunk, plan.summed(pixels, Level.CHUNK):
                             tables.look_up(i, j, first + chunk * size, size)
-        return [[pixel.halves() for pixel in block] for block in blocks]
+        return [[pixel.parts() for pixel in block] for block in blocks]
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,15 +240,15 @@ class _Tables:
     def look_up(self, i: Expr, j: Expr, first: Expr, count: int) -> None:
         """Look up neighbouring tables from those of a tap on, all planes of the weight in each."""
         product, tile = self.product, self.tile
-        layer, vectors = product.layer, product.tile.vectors
-        (kernel_h, kernel_w), bits = layer.kernel_size, layer.weight_bits
+        layer, (kernel_h, kernel_w) = product.layer, product.layer.kernel_size
+        vectors = product.block * layer.weight_bits // TABLE  # Of indices.
         weights = tile.memory.product_constants[0]
         tap = ((tile.block * kernel_h + i) * kernel_w + j) * product.tables
-        size = kernel_h * kernel_w * product.tables * vectors * bits * TABLE  # Of a block.
+        size = kernel_h * kernel_w * product.tables * vectors * TABLE  # Of a block.
         for t in range(count):
-            start = (tap + first + t) * (vectors * bits * TABLE)
+            start = (tap + first + t) * (vectors * TABLE)
             places = [
-                [start + (number * size + n * TABLE) for n in range(vectors * bits)]
+                [start + (number * size + n * TABLE) for n in range(vectors)]
                 for number in range(len(self.blocks))
             ]
             index = [[T.Bind(load(weights, place, TABLE)) for place in block] for block in places]
@@ -257,12 +262,12 @@ class _Tables:
 
 
 def wide_weights(layer: ConvLayer, block: int, inverted: np.ndarray | None = None) -> np.ndarray:
-    """Weight indices, a byte each, so ordered that `WideSums` finds both halves of a block.
+    """Weight indices, a byte each, in the order of `WideSums`.
 
     Returns
     -------
     ndarray of uint8
-        Shape (blocks, kernel_h, kernel_w, tables, vectors, weight_bits, 64).
+        Shape (blocks, kernel_h, kernel_w, tables, block * weight_bits).
     """
     out_channels, per_group, kernel_h, kernel_w = layer.weight_codes.shape
     tables, bits, words = tables_of(layer), layer.weight_bits, -(-per_group // WORD_BITS)
@@ -273,9 +278,19 @@ def wide_weights(layer: ConvLayer, block: int, inverted: np.ndarray | None = Non
     bit = bit.reshape(bits, out_channels, -1, GROUP, kernel_h, kernel_w)[:, :, :tables]
     index = np.tensordot(bit, 1 << np.arange(GROUP), axes=(3, 0)).astype(np.uint8)
     index = by_block(np.moveaxis(index, 1, -1), layer, block)  # m, table, i, j, o
-    blocks = layer.geometry.groups * padded_blocks(layer, block)
-    # o = block, half, vector, 16-byte lane, channel
-    lanes = (TABLE // (2 * LANE), LANE)
-    index = index.reshape(*index.shape[:4], blocks, 2, block // TABLE, *lanes)
-    index = index.transpose(4, 2, 3, 1, 6, 0, 7, 5, 8)
-    return np.ascontiguousarray(index.reshape(*index.shape[:6], TABLE))
+    index = index.reshape(*index.shape[:4], -1, block).transpose(4, 2, 3, 1, 0, 5)
+    parts = [_side_by_side(index[..., m : m + 2, :]) for m in range(0, bits - 1, 2)]
+    if bits % 2:
+        parts.append(_halves_by_turns(index[..., -1, :]))
+    return np.ascontiguousarray(np.concatenate(parts, axis=-1))
+
+
+def _side_by_side(planes: np.ndarray) -> np.ndarray:
+    """Of two planes, shape (..., 2, block), those of a channel as neighbours."""
+    return np.swapaxes(planes, -1, -2).reshape(*planes.shape[:-2], -1)
+
+
+def _halves_by_turns(plane: np.ndarray) -> np.ndarray:
+    """Of one plane, 8 of the first and 8 of the last 32 channels of every 64 in turns."""
+    eights = plane.reshape(*plane.shape[:-1], -1, 2, PAIR // EIGHT, EIGHT)
+    return np.swapaxes(eights, -2, -3).reshape(plane.shape)

@@ -21,38 +21,40 @@ from ..tir import (
     vector,
 )
 
-LANE = 8  # Neighbouring channels: half of the 16 bytes that instructions interleave.
+PAIR = 32  # Output channels to a vector of pairs of bytes.
 
 
 class WideSums:
     """Sums of a block of output channels under one pixel.
 
-    Bytes first, by plane; then pairs of bytes, in which the planes are added up; then int32 if need
-    be. Two planes are interleaved, and multiplied by their coefficients in one instruction. The
-    first 8 of every 16 bytes belong to the first half of the block's channels.
+    Bytes first; then pairs of bytes, in which the planes are added up; then int32 if need be. Two
+    planes of 32 channels lie in one vector, those of a channel side by side: one instruction
+    multiplies them by their coefficients and adds them. A plane that is left over has 64 channels
+    to a vector: of every 16 bytes the first 8 belong to the first 32 of them.
 
     Parameters
     ----------
     isa : Isa
-    vectors : int
-        Of output channels.
+    block : int
+        Output channels, a multiple of 64; or of 32 where the planes are even in number.
     coefficients : sequence of int
         Of the planes of the weight.
     is_narrow : bool
         Whether 16 bits hold whole sums.
     """
 
-    def __init__(self, isa: Isa, vectors: int, coefficients: Sequence[int], is_narrow: bool):
-        self.isa, self.coefficients = isa, coefficients
-        n = isa.vector_bytes
-        self.octets = [[Register("uint8", n) for _ in coefficients] for _ in range(vectors)]
-        zero = constant(0, "uint16", n // 2)
-        # By half of the channels, then by vector.
-        self.pairs = [[Register("uint16", n // 2, zero) for _ in self.octets] for _ in range(2)]
+    def __init__(self, isa: Isa, block: int, coefficients: Sequence[int], is_narrow: bool):
+        self.isa, self.coefficients, n = isa, coefficients, isa.vector_bytes
+        self.octets = [
+            [Register("uint8", n) for _ in range(count)] for count in octets_of(block, coefficients)
+        ]
+        zero = constant(0, "uint16", PAIR)
+        self.pairs = [Register("uint16", PAIR, zero) for _ in range(block // PAIR)]
         self.wide = []
         if not is_narrow:
-            zero = constant(0, "int32", vectors * n // 2)
-            self.wide = [Register("int32", vectors * n // 2, zero) for _ in range(2)]
+            parts = min(len(self.pairs), 2)
+            zero = constant(0, "int32", block // parts)
+            self.wide = [Register("int32", block // parts, zero) for _ in range(parts)]
 
     def clear_octets(self) -> None:
         """Begin to count in bytes."""
@@ -60,40 +62,52 @@ class WideSums:
             register.clear()
 
     def look_up(self, table: Vector, index: Sequence[Vector]) -> None:
-        """Add what a table holds at the indices of every vector and plane."""
+        """Add what a table holds at the indices of every vector."""
         for register, chosen in zip(itertools.chain(*self.octets), index):
             register.add(self.isa.wide_lookup(table, chosen))
 
     def widen(self) -> None:
         """Add the bytes of all planes to the pairs."""
-        for v, planes in enumerate(self.octets):
-            values = [T.Bind(register.get()) for register in planes]
-            for m in range(0, len(values), 2):
-                self._add(v, values[m : m + 2], self.coefficients[m : m + 2])
+        for first, registers in zip(range(0, len(self.coefficients), 2), self.octets):
+            coefficients = self.coefficients[first : first + 2]
+            octets = [T.Bind(register.get()) for register in registers]
+            if len(coefficients) == 1:  # A plane without another beside it.
+                octets = [value for octet in octets for value in self._beside_zero(octet)]
+            for pair, value in zip(self.pairs, octets):
+                pair.add(self._added(value, coefficients))
 
-    def _add(self, v: int, planes: Sequence[Vector], coefficients: Sequence[int]) -> None:
-        """Add one plane or two, times their coefficients."""
+    def _beside_zero(self, octet: Vector) -> list[Vector]:
+        """Bytes of one plane of 64 channels, each followed by 0."""
         n = self.isa.vector_bytes
-        other = planes[1] if len(planes) > 1 else constant(0, "uint8", n)
-        factors = lane_constants([*coefficients, 0][:2] * (n // 2), "int8")
-        for half, registers in enumerate(self.pairs):
-            value = T.Bind(interleaved(planes[0], other, n, 1, half))
-            if len(planes) > 1 or coefficients[0] > 1:
-                value = self.isa.multiply_add_bytes(value, factors)
-            registers[v].add(reinterpret(vector("uint16", n // 2), value))
+        return [interleaved(octet, constant(0, "uint8", n), n, 1, half) for half in range(2)]
+
+    def _added(self, octets: Vector, coefficients: Sequence[int]) -> Vector:
+        """Neighbouring bytes times the coefficients of their planes, added up."""
+        if list(coefficients) != [1]:
+            factors = lane_constants([*coefficients, 0][:2] * PAIR, "int8")
+            octets = self.isa.multiply_add_bytes(octets, factors)
+        return reinterpret(vector("uint16", PAIR), octets)
 
     def flush(self) -> None:
         """Move the 16-bit sums over to int32."""
-        for wide, registers in zip(self.wide, self.pairs):
-            wide.add(tirx.Cast(vector("int32", wide.lanes), self._joined(registers)))
-            for register in registers:
-                register.clear()
+        for wide, value in zip(self.wide, self._parts()):
+            wide.add(tirx.Cast(vector("int32", wide.lanes), value))
+        for register in self.pairs:
+            register.clear()
 
-    def halves(self) -> list[Expr]:
-        """Sums of the first and the second half of the channels."""
+    def parts(self) -> list[Expr]:
+        """Sums of the first and of the second half of the channels; of 32 channels, of all."""
         if self.wide:
             return [T.Bind(register.get()) for register in self.wide]
-        return [T.Bind(self._joined(registers)) for registers in self.pairs]
+        return [T.Bind(value) for value in self._parts()]
 
-    def _joined(self, registers: Sequence[Register]) -> Vector:
-        return joined("uint16", self.isa.vector_bytes // 2, [r.get() for r in registers])
+    def _parts(self) -> list[Vector]:
+        values = [register.get() for register in self.pairs]
+        size = max(len(values) // 2, 1)
+        return [joined("uint16", PAIR, values[i : i + size]) for i in range(0, len(values), size)]
+
+
+def octets_of(block: int, coefficients: Sequence[int]) -> list[int]:
+    """Vectors of bytes of each two planes of the weight, and of the one that is left over."""
+    pairs, single = divmod(len(coefficients), 2)
+    return [block // PAIR] * pairs + [block // (2 * PAIR)] * single

@@ -62,7 +62,7 @@ def multiples_of(values: np.ndarray, limit: int = MAX_VALUES) -> tuple[float, np
     Returns
     -------
     (step, multiples) or None
-        Step 0 where there are zeros or no values at all; None where no step makes multiples so small.
+        Step 0 where there are no values but zeros; None where no step makes multiples so small.
     """
     if len(values) > MAX_VALUES or not np.isfinite(values).all():
         return None
