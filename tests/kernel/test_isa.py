@@ -22,10 +22,11 @@ ALIGNMENT = 64
 ARM = ("cortex-a53", "cortex-a72", "cortex-a76", "neoverse-n2", "armv7-neon")
 # What rules don't ask of an instruction set; some properties of it say so.
 OF_VBMI = {"wide_lookup", "bits_from"}
-OF_BITS = {"transpose_bits", "saturated_bytes", *OF_VBMI}
+OF_GFNI = {"transpose_bits", "select_bits"}
+OF_BITS = {"saturated_bytes", *OF_GFNI, *OF_VBMI}
 LACKING = {
     "avx2": {*OF_BITS, "dot"},
-    "avx512": {"dot", "transpose_bits", *OF_VBMI},
+    "avx512": {"dot", *OF_GFNI, *OF_VBMI},
     "avx2 with dot products": OF_BITS,
     "avx512 of Zen 4": set(),
     "neon": {*OF_BITS, "sum_bytes", "dot", "matrix"},
@@ -75,6 +76,8 @@ def operands_of(isa):
     planes = [draw("uint64") for _ in range(3)]
     small = draw("uint8", 0, 127), draw("int8", -64, 63)  # Two products fit 16 bits.
     yield "transpose_bits", octets
+    for bits in ((2, 3, 3, 3, 3, 3, 3, 3), (7, 0, 6, 1, 5, 2, 4, 3)):
+        yield "select_bits", draw("int8"), bits
     yield "saturated_bytes", [draw("int32", -300, 600) for _ in range(4)]
     yield "saturated_bytes", [draw("int32") for _ in range(4)]
     for function in (mixed, lambda a, b, c: (a & b) | ~c, lambda a, b, c: a ^ b ^ c):

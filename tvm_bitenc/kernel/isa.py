@@ -72,6 +72,17 @@ class Isa:
         name, none = self.intrinsics["affine_bits"], tirx.const(0, "int8")
         return intrinsic(vector("uint8", n), name, units, value, none)
 
+    @property
+    def selects_bits(self) -> bool:
+        """Whether one instruction makes bytes of chosen bits of bytes."""
+        return "affine_bits" in self.intrinsics
+
+    def select_bits(self, value: Vector, bits: Sequence[int]) -> Vector:
+        """Bytes, int8, whose bit i is bit ``bits[i]`` of those of `value`."""
+        n, name = self.vector_bytes, self.intrinsics["affine_bits"]
+        rows = lane_constants([1 << bits[7 - lane % 8] for lane in range(n)], "uint8")
+        return intrinsic(vector("int8", n), name, value, rows, tirx.const(0, "int8"))
+
     def saturated_bytes(self, parts: Sequence[Vector]) -> Vector:
         """Four vectors of int32 as one of uint8, clipped to 0 .. 255.
 

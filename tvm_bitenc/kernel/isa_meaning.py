@@ -20,6 +20,12 @@ def transpose_bits(value: np.ndarray) -> np.ndarray:
     return np.packbits(bits[:, ::-1].transpose(0, 2, 1), bitorder="little")
 
 
+def select_bits(value: np.ndarray, bits: Sequence[int]) -> np.ndarray:
+    """Bytes, int8, whose bit i is bit ``bits[i]`` of those of `value`."""
+    found = np.unpackbits(value.view(np.uint8), bitorder="little").reshape(-1, OCTET)
+    return np.packbits(found[:, list(bits)], bitorder="little").view(np.int8)
+
+
 def saturated_bytes(parts: Sequence[np.ndarray]) -> np.ndarray:
     """Four vectors of int32 as one of uint8, clipped; every 16 bytes hold four lanes of each."""
     blocks = np.stack([part.reshape(-1, BLOCK // 4) for part in parts], axis=1)

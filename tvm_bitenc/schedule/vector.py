@@ -69,6 +69,8 @@ class Family(Generic[IsaT]):
     prepared_bytes : callable
         What prepared rows may take of a cache, or of memory where there is none: a function of
         layer and name of the product.
+    weights_per_byte : callable
+        How many weights share a byte under ``int8``: a function of layer and `Isa`.
     of_codes, depthwise : tuple of type
         Such classes for layers that read codes, and for depthwise ones.
     has_bytes : bool
@@ -81,6 +83,7 @@ class Family(Generic[IsaT]):
     best: Callable[[int, int, IsaT], dict[str, Work]]
     pixels: Callable[[int, int], int]
     prepared_bytes: Callable[[ConvLayer, str], int] = lambda *_: PREPARED_BYTES
+    weights_per_byte: Callable[[ConvLayer, IsaT], int] = lambda *_: 1
     of_codes: tuple[ProductClass[IsaT], ...] = (Nchw,)
     depthwise: tuple[ProductClass[IsaT], ...] = (Depthwise,)
     has_bytes: bool = False
@@ -130,23 +133,30 @@ def vector_rules(
 
     def costs_of(layer: ConvLayer, target: Target) -> dict[str, float] | None:
         isa = isa_of(target)
-        return None if isa is None else costs(family.works(layer, isa), layer, target)
+        if isa is None:
+            return None
+        return costs(family.works(layer, isa), layer, target, family.weights_per_byte(layer, isa))
 
     rules = rule(conv2d), rule(branch_matmul), rule(packed_encode), rule(pack), rule(bytes_concat)
     return RuleSet(name, rules, space_of, costs_of, isa_of, family.best, frozenset(features))
 
 
-def costs(works: Mapping[str, Work], layer: ConvLayer, target: Target) -> dict[str, float]:
+def costs(
+    works: Mapping[str, Work], layer: ConvLayer, target: Target, per_byte: int = 1
+) -> dict[str, float]:
     """Cycles of a layer by strategy: its work on the target's core, and loading the weights.
 
-    Every weight is loaded once: with few pixels that takes longest, and favours few bits.
+    Every weight is loaded once: with few pixels that takes longest, and favours few bits. Under
+    ``int8``, `per_byte` of them may share a byte; they are loaded behind products then.
     """
-    codes = layer.weight_codes.size
-    return {
-        strategy: work.cycles(target.core)
-        + codes * (1 if strategy == "int8" else layer.weight_bits / 8) / target.core.weight_bytes
-        for strategy, work in works.items()
-    }
+    codes, rate = layer.weight_codes.size, target.core.weight_bytes
+    found = {}
+    for strategy, work in works.items():
+        loading = codes * (1 / per_byte if strategy == "int8" else layer.weight_bits / 8) / rate
+        done = work.cycles(target.core)
+        is_behind = strategy == "int8" and per_byte > 1
+        found[strategy] = max(done, loading) if is_behind else done + loading
+    return found
 
 
 def conv2d(

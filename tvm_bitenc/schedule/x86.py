@@ -33,6 +33,7 @@ PRODUCTS = {
     "words": Work(vector=20, product=16),  # Weights are widened first.
 }
 WIDENED = Work(vector=8, product=8)  # Shared by products that 16 bits sum.
+SELECTED = Work(product=9)  # By the pipes that multiply, a little more than one to a product.
 INT8_LOADS = {"dot": Work(other=4.2), "bytes": Work(other=6.5), "words": Work(other=9.5)}
 XNOR_LOADS = 20  # For each count, by registers.
 SUMMED = Work(vector=3)  # Of counts in bytes, for each coefficient.
@@ -300,6 +301,8 @@ def _int8_work(layer: ConvLayer, isa: Isa) -> Work:
     """Work of `Int8`; where 16 bits sum pairs, they are widened late."""
     product = Int8(layer, isa, Tile(1, 1))
     each = PRODUCTS[product.method] + INT8_LOADS[product.method]
+    if product.per_byte > 1:  # Weights are taken from their bytes for few pixels each.
+        each = each + SELECTED
     if product.method == "bytes":
         each = each + WIDENED.times(1 / product.late)
     vectors, _ = _int8_sizes(layer, isa)
@@ -373,6 +376,10 @@ def _prepared_bytes(layer: ConvLayer, product: str) -> int:
     return wide_plan.NEAR_BYTES if is_near else FAR_BYTES
 
 
+def _weights_per_byte(layer: ConvLayer, isa: Isa) -> int:
+    return Int8(layer, isa, Tile(1, 1)).per_byte if Int8.applies(layer, isa) else 1
+
+
 CLASSES = {
     "xnor": (Xnor,),
     "lut": (WideLut, Lut),
@@ -387,6 +394,7 @@ FAMILY = Family(
     best,
     whole_tiles,
     _prepared_bytes,
+    _weights_per_byte,
     depthwise=DEPTHWISE_CLASSES,
     has_bytes=True,
 )

@@ -1,5 +1,7 @@
 """Weights as signed bytes, and products that could saturate."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -73,3 +75,30 @@ def test_extremes_do_not_saturate(kind, target, kinds, random_layer, assert_exac
         layer.weight_codes[1, ::2] = 255 - code
         layers.append(layer)
     assert_exact(layers, strategy="int8", target=target)
+
+
+# So many that the second-level cache doesn't hold them, some channels beyond whole vectors.
+MANY = dict(channels=1100, out_channels=1000, kernel=1)
+
+
+@pytest.mark.sweep(3)
+@pytest.mark.parametrize("kind", ["symmetric", "signed", "unsigned"])
+@pytest.mark.parametrize("bits", range(1, 6))
+def test_weights_that_share_a_byte(bits, kind, native_avx512, random_layer, assert_exact, kernels):
+    weight, act = getattr(Encoding, kind)(bits, 2.0), Encoding.unsigned(8, 2.0)
+    layers = [random_layer(n, weight, act, size=(1, n), **MANY) for n in (1, 3)]
+    layers[0].act_codes[:] = 255
+    assert_exact(layers, strategy="int8", target=native_avx512)
+    needed = bits + (kind == "unsigned")  # Levels from 0 up have no sign to save.
+    expected = {1: 8, 2: 4, 3: 2, 4: 2}.get(needed, 1)
+    assert [product.per_byte for product, _ in kernels] == [expected] * 2
+
+
+def test_which_weights_share_a_byte(layer_of):
+    many = replace(layer_of(2), weight_codes=np.zeros((1024, 1024, 1, 1), np.uint8))
+    many = replace(many, weight_offset=np.zeros(1024, int), input_shape=(1, 2, 2, 1024))
+    assert Int8(many, ZEN5, Tile(1, 1)).per_byte == 4
+    assert Int8(many, PLAIN_AVX512, Tile(1, 1)).per_byte == 1  # No instruction takes them apart.
+    assert Int8(replace(many, input_shape=(1, 3, 2, 1024)), ZEN5, Tile(1, 1)).per_byte == 1
+    few = replace(many, weight_codes=many.weight_codes[:, :512], input_shape=(1, 2, 2, 512))
+    assert Int8(few, ZEN5, Tile(1, 1)).per_byte == 1

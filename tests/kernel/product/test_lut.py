@@ -51,3 +51,13 @@ def test_every_slot_and_channel_counts_once(target, random_layer, assert_exact):
         layer.weight_codes[np.arange(out_channels), np.arange(out_channels)] = 1
         layers.append(layer)
     assert_exact(layers, strategy="lut", target=target)
+
+
+@pytest.mark.parametrize("channels", [600, 2100])
+def test_planes_that_share_no_table(channels, target, random_layer, assert_exact, kernels):
+    """So many channels that a pair of bytes holds the sums of a few planes alone."""
+    weight, act = Encoding.symmetric(2, 2.0), Encoding.unsigned(8, 2.0)
+    layer = random_layer(0, weight, act, channels=channels, out_channels=40, kernel=1, size=(1, 3))
+    layer.act_codes[:], layer.weight_codes[:20] = 255, 0
+    assert_exact([layer], target=target, strategy="lut")
+    assert len({tables.part.planes for tables in kernels[0][0].tables}) > 1

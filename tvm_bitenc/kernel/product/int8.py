@@ -8,6 +8,9 @@ a signed byte,
 where e is the integer of code 0. Padding holds code 0, and the last sum runs over taps inside.
 Codes that are too large for signed bytes are taken less 128: then :math:`128 \sum w` is added to
 :math:`\sum u w`, over all taps, for padding holds -128.
+
+Where many weights of few bits wait for few pixels, memory is what is waited for: two, four or eight
+of them share a byte then, from which an instruction takes each, with its sign.
 """
 
 from __future__ import annotations
@@ -31,10 +34,13 @@ from .pixelwise import PixelCodes, PixelwiseProduct
 
 QUAD = 4  # Products that one 32-bit lane sums.
 MAX_BYTE = 127
+BYTE_BITS = 8
 SHIFT = 128
 DEPTHS = {"words": 2, "pairs": 2, "matrix": 8}
 MAX_WORD = 32767
 MAX_UNROLL = 4
+FEW_PIXELS = 4  # To which weights are brought from memory.
+FAR_BYTES = 1 << 20  # Of weights that the second-level cache doesn't hold.
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +61,7 @@ class ByteWeights:
     shift: np.ndarray
 
 
-@lru_cache(maxsize=1)  # Asked twice: whether there are any, and for them.
+@lru_cache(maxsize=2)  # Asked twice: whether there are any, and for them; or for smaller ones.
 def byte_weights(layer: ConvLayer, most: int) -> ByteWeights | None:
     """Write weights as signed bytes of at most `most`; None if they don't fit."""
     integers = layer.weight_integers
@@ -94,14 +100,15 @@ class Int8(PixelwiseProduct[IsaT]):
 
     def __init__(self, layer: ConvLayer, isa: IsaT, tile: Tile):
         super().__init__(layer, isa, tile)
-        self.weights = _weights(layer)
+        self.weights, self.per_byte = self._weights_and_share()
         self.top = sum(layer.geometry.act_coefficients)
         self.shift = SHIFT if self.top > isa.most_code else 0
         self.method = self._method()
         if self.method == "words":
             self.shift = 0
         self.depth = DEPTHS.get(self.method, QUAD)  # Input channels to a lane.
-        self.steps = -(-layer.weight_codes.shape[1] // self.depth)
+        steps = -(-layer.weight_codes.shape[1] // self.depth)
+        self.steps = -(-steps // self.per_byte) * self.per_byte
 
     @staticmethod
     def applies(layer: ConvLayer, isa: Isa) -> bool:
@@ -137,6 +144,18 @@ class Int8(PixelwiseProduct[IsaT]):
             return "dot"
         return "bytes" if self._widen_after else "words"
 
+    def _weights_and_share(self) -> tuple[ByteWeights, int]:
+        """Weights, and how many of them share a byte."""
+        batch, height, width, _ = self.layer.input_shape
+        is_far = self.layer.weight_codes.size >= FAR_BYTES and batch * height * width <= FEW_PIXELS
+        shares = [8, 4, 2] if is_far and self.isa.has_dot and self.isa.selects_bits else []
+        for per_byte in shares:
+            if BYTE_BITS // per_byte >= self.layer.weight_bits:
+                weights = byte_weights(self.layer, (1 << (BYTE_BITS // per_byte - 1)) - 1)
+                if weights is not None:
+                    return weights, per_byte
+        return _weights(self.layer), 1
+
     @cached_property
     def late(self) -> int:
         """Steps whose pairs of products 16 bits sum."""
@@ -169,7 +188,10 @@ class Int8(PixelwiseProduct[IsaT]):
 
     @property
     def constants(self) -> list[np.ndarray]:
-        """Weights, int8, shape (blocks, kernel_h, kernel_w, steps, vectors, lanes, depth)."""
+        """Weights, int8, shape (blocks, kernel_h, kernel_w, steps, vectors, lanes, depth).
+
+        Those of neighbouring steps share bytes, see `per_byte`, the first in the lowest bits.
+        """
         values = np.moveaxis(self.weights.values, 0, -1)  # c, i, j, o
         missing = self.steps * self.depth - len(values)
         values = by_block(np.pad(values, [(0, missing), *[(0, 0)] * 3]), self.layer, self.block)
@@ -177,7 +199,8 @@ class Int8(PixelwiseProduct[IsaT]):
         values = values.reshape(
             self.steps, self.depth, *self.layer.kernel_size, blocks, self.tile.vectors, self.lanes
         )
-        return [np.ascontiguousarray(values.transpose(4, 2, 3, 0, 5, 6, 1))]
+        values = np.ascontiguousarray(values.transpose(4, 2, 3, 0, 5, 6, 1))
+        return [_packed(values, self.per_byte, axis=3)]
 
     @property
     def prepared(self) -> tuple[str, int]:
@@ -195,10 +218,11 @@ class Int8(PixelwiseProduct[IsaT]):
         if self.method == "bytes":
             self._sum_late(tile, totals)
         else:
-            step = max(d for d in divisors(self.steps) if d <= (self.tile.unroll or MAX_UNROLL))
-            with T.grid(*self.layer.kernel_size, self.steps // step) as (i, j, part):
-                for t in range(step):
-                    self._add_step(tile, totals, (i, j, part * step + t))
+            groups, most = self.steps // self.per_byte, self.tile.unroll or MAX_UNROLL
+            size = max(d for d in divisors(groups) if d == 1 or d * self.per_byte <= most)
+            with T.grid(*self.layer.kernel_size, groups // size) as (i, j, part):
+                for t in range(size):
+                    self._add_step(tile, totals, (i, j, part * size + t))
         return [[T.Bind(total.get()) for total in pixel] for pixel in totals]
 
     def _zero(self, dtype: str = "int32") -> Register:
@@ -222,22 +246,26 @@ class Int8(PixelwiseProduct[IsaT]):
                     total.add(self.isa.multiply_add_words(pair.get(), one))
 
     def _add_step(self, tile: TileContext, totals: Totals, at: Step) -> None:
-        """Add the products of a few input channels under one tap."""
-        (i, j, step), (kernel_h, kernel_w) = at, self.layer.kernel_size
-        size, vectors = self.lanes * self.depth, self.tile.vectors
-        base = (((tile.block * kernel_h + i) * kernel_w + j) * self.steps + step) * vectors * size
-        weights = [
-            T.Bind(self._weight(load(tile.memory.product_constants[0], base + v * size, size)))
-            for v in range(vectors)
-        ]
+        """Add the products of the input channels under one tap whose weights share bytes."""
+        (i, j, number), (kernel_h, kernel_w) = at, self.layer.kernel_size
+        size, vectors, groups = (
+            self.lanes * self.depth,
+            self.tile.vectors,
+            self.steps // self.per_byte,
+        )
+        base = (((tile.block * kernel_h + i) * kernel_w + j) * groups + number) * vectors * size
+        places = [base + v * size for v in range(vectors)]
+        octets = [T.Bind(load(tile.memory.product_constants[0], x, size)) for x in places]
         if self.isa.has_dot:  # Else weights aren't needed so fast that they are waited for.
-            places = [base + v * size for v in range(vectors)]
-            tile.prefetch_next(places, kernel_h * kernel_w * self.steps * vectors * size)
-        for p in range(tile.pixels):
-            start = tile.address(i, j, p) + (tile.group * self.steps + step) * self.depth
-            act = self._repeated(load(tile.prepared.buffer, start, self.depth))
-            for total, weight in zip(totals[p], weights):
-                self._multiply(total, act, weight)
+            tile.prefetch_next(places, kernel_h * kernel_w * groups * vectors * size)
+        for field in range(self.per_byte):
+            weights = [T.Bind(self._weight(value, field)) for value in octets]
+            step = tile.group * self.steps + number * self.per_byte + field
+            for p in range(tile.pixels):
+                start = tile.address(i, j, p) + step * self.depth
+                act = self._repeated(load(tile.prepared.buffer, start, self.depth))
+                for total, weight in zip(totals[p], weights):
+                    self._multiply(total, act, weight)
 
     def _multiply(self, total: Register, act: Expr, weight: Expr) -> None:
         """Add the products of one vector."""
@@ -248,7 +276,12 @@ class Int8(PixelwiseProduct[IsaT]):
         else:
             total.add(self.isa.multiply_add_words(act, weight))
 
-    def _weight(self, octets: Expr) -> Expr:
+    def _weight(self, octets: Expr, field: int = 0) -> Expr:
+        """Weights of a vector of bytes, of those that share one the `field`-th."""
+        if self.per_byte > 1:
+            bits = BYTE_BITS // self.per_byte
+            chosen = [field * bits + min(bit, bits - 1) for bit in range(BYTE_BITS)]
+            return self.isa.select_bits(octets, chosen)
         if self.method != "words":
             return octets
         return tirx.Cast(vector("int16", self.lanes * self.depth), octets)
@@ -258,6 +291,17 @@ class Int8(PixelwiseProduct[IsaT]):
         repeated = splat(reinterpret("int32", codes), self.lanes)
         dtype = self.prepared[0]
         return T.Bind(reinterpret(vector(dtype, self.lanes * self.depth), repeated))
+
+
+def _packed(values: np.ndarray, per_byte: int, axis: int) -> np.ndarray:
+    """Put so many neighbours of an axis into a byte each, the first into the lowest bits."""
+    if per_byte == 1:
+        return values
+    bits = BYTE_BITS // per_byte
+    fields = np.moveaxis(values, axis, 0).view(np.uint8) & ((1 << bits) - 1)
+    parts = [fields[field::per_byte] << np.uint8(field * bits) for field in range(per_byte)]
+    octets = np.moveaxis(np.bitwise_or.reduce(parts), 0, axis)
+    return np.ascontiguousarray(octets).view(np.int8)
 
 
 def _weights(layer: ConvLayer) -> ByteWeights:

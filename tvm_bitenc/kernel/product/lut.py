@@ -49,6 +49,7 @@ from .pixelwise import PixelwiseProduct
 
 TABLE = 16  # Entries of a table.
 GROUPS_PER_WORD = 16
+FEW_WORDS = 8
 
 
 class Lut(PixelwiseProduct[Isa]):
@@ -84,7 +85,7 @@ class Lut(PixelwiseProduct[Isa]):
             (geometry.groups == 1 or per_group % (2 * GROUP * slots) == 0)
             and (_doubles(geometry.weight_coefficients) or not geometry.is_product)
             and min(map(min, rows)) >= geometry.is_product
-            and groups_of(layer, slots) * GROUP * max(map(max, rows)) <= MAX_PAIR_SUM
+            and groups_of(layer, slots) * GROUP <= MAX_PAIR_SUM  # One plane to a table, if need be.
         )
 
     @staticmethod
@@ -134,20 +135,39 @@ class Lut(PixelwiseProduct[Isa]):
         return self.layer.geometry.groups * self.groups
 
     def prepare_pixel(self, words: PixelWords, target: tirx.Buffer, base: Expr) -> None:
-        """Make the tables of a pixel, as many at once as a vector holds."""
-        n = self.isa.vector_bytes
+        """Make the tables of a pixel, word by word: of many in a loop, or LLVM takes long."""
+        whole, rest = divmod(self._all_groups, GROUPS_PER_WORD)
         for p, part in enumerate(tables.part for tables in self.tables):
-            for first in range(0, self._all_groups, GROUPS_PER_WORD):
-                word = first // GROUPS_PER_WORD
-                # The planes, each as the bytes of one word in every slot.
-                octets = {
-                    k: T.Bind(reinterpret(vector("uint8", n), splat(words.word(k, word), n // 8)))
-                    for k, kappa in zip(part.planes, part.coefficients)
-                    if kappa
-                }
-                for start in range(0, min(GROUPS_PER_WORD, self._all_groups - first), self.slots):
-                    offset = (p * self._all_groups + first + start) * TABLE
-                    store(target, self._entries(octets, part, start), base + offset, n)
+            place = base + p * self._all_groups * TABLE
+            if whole > FEW_WORDS:
+                with T.serial(0, whole) as word:
+                    self._prepare_word(words, word, GROUPS_PER_WORD, part, target, place)
+            else:
+                for word in range(whole):
+                    self._prepare_word(words, word, GROUPS_PER_WORD, part, target, place)
+            if rest:
+                self._prepare_word(words, whole, rest, part, target, place)
+
+    def _prepare_word(
+        self,
+        words: PixelWords,
+        word: Expr,
+        groups: int,
+        part: Part,
+        target: tirx.Buffer,
+        base: Expr,
+    ) -> None:
+        """Make the tables of one word of channels, as many at once as a vector holds."""
+        n = self.isa.vector_bytes
+        # The planes, each as the bytes of the word in every slot.
+        octets = {
+            k: T.Bind(reinterpret(vector("uint8", n), splat(words.word(k, word), n // 8)))
+            for k, kappa in zip(part.planes, part.coefficients)
+            if kappa
+        }
+        for start in range(0, groups, self.slots):
+            offset = (word * GROUPS_PER_WORD + start) * TABLE
+            store(target, self._entries(octets, part, start), base + offset, n)
 
     def _entries(self, octets: Mapping[int, Expr], part: Part, start: int) -> Expr:
         """Tables of neighbouring groups, from the planes of their word."""
