@@ -18,6 +18,7 @@ from tvm_bitenc.transform import default_pipeline
 from tvm_bitenc.transform.share_channels import ShareChannels
 from tvm_bitenc.transform.visit import visit_calls
 
+NATIVE = load_target("native")
 rng = np.random.default_rng(0)
 TILE = rng.integers(0, 2, (8, 5, 3, 3), np.uint8)
 OFFSET = np.arange(8, dtype=np.int32)
@@ -54,8 +55,8 @@ def test_golden(assert_same_ir):
                 R.output(y)
             return y
 
-    assert_same_ir(ShareChannels()(Before), After)
-    assert_same_ir(ShareChannels()(After), After)
+    assert_same_ir(ShareChannels(NATIVE)(Before), After)
+    assert_same_ir(ShareChannels(NATIVE)(After), After)
 
 
 def test_weights_of_other_zero_points_are_others(assert_same_ir):
@@ -70,7 +71,7 @@ def test_weights_of_other_zero_points_are_others(assert_same_ir):
                 R.output(y)
             return y
 
-    assert_same_ir(ShareChannels()(Module), Module)
+    assert_same_ir(ShareChannels(NATIVE)(Module), Module)
 
 
 def convolutions(mod):

@@ -64,6 +64,8 @@ CODEBOOK_SUMS = 8  # Vectors of bytes that registers hold.
 DOT_PIXELS = 2  # The end of a larger tile overlaps less with the next one.
 COMPARED, COMPARISON = Work(vector=2, other=1), Work(vector=1, other=1)  # A vector with thresholds.
 ROUNDED, ROUNDED_VECTOR = Work(vector=16, other=8), Work(vector=2)  # Many thresholds: a function.
+# Sums that channels read by number: of each output, and of each sum that is kept for them.
+READ, KEPT = Work(vector=2, other=2), Work(vector=0.1, other=0.1)
 FLOAT_STEPS = 3  # As many comparisons take as long as a float.
 TABLES = 64  # Of a layer for which `best` is told.
 
@@ -128,7 +130,7 @@ def works(layer: ConvLayer, isa: Isa) -> dict[str, Work]:
         return {"int8": WORKS[depthwise.name](layer, isa)}
     chosen = {strategy: shared(layer, classes, isa) for strategy, classes in CLASSES.items()}
     return {
-        strategy: WORKS[product.name](seen, isa)
+        strategy: WORKS[product.name](seen, isa) + _reading_work(seen)
         for strategy, (seen, product) in chosen.items()
         if product is not None
     }
@@ -260,6 +262,13 @@ def _wide_lut_work(layer: ConvLayer, isa: Isa) -> Work:
     )
 
 
+def _reading_work(layer: ConvLayer) -> Work:
+    """Work of channels that read sums in another order than theirs."""
+    if not layer.channel_rows:
+        return Work()
+    return READ.times(_outputs(layer)) + KEPT.times(_sums(layer))
+
+
 def _codebook_work(layer: ConvLayer, isa: Isa) -> Work:
     """Work of `Codebook`: rows are found, and looked into by vectors of channels.
 
@@ -320,7 +329,7 @@ def _outputs(layer: ConvLayer) -> float:
 
 def _sums(layer: ConvLayer) -> float:
     """Outputs that aren't copies of a sum."""
-    return _outputs(layer) / layer.copies
+    return _outputs(layer.distinct)
 
 
 def _taps(layer: ConvLayer, product: type[Product], isa: Isa) -> float:
