@@ -4,20 +4,29 @@ import dataclasses
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tvm import relax
 from tvm.script import ir as I
 from tvm.script import relax as R
 from tvm.script import tirx as T
 
+from tests.kernel.cases import codes_of, of_branches, reordered, steps_of, thresholded
+from tvm_bitenc.branches import BranchGeometry
 from tvm_bitenc.encoding import Encoding
+from tvm_bitenc.explain.observer import explain
+from tvm_bitenc.host import host_features
+from tvm_bitenc.layer import ConvLayer
 from tvm_bitenc.op.packed import conv_layer_of, packed_conv2d_op
 from tvm_bitenc.op.registration import is_call_to
 from tvm_bitenc.records.workload import parse_workload, workload_of
+from tvm_bitenc.strategy import STRATEGIES
 from tvm_bitenc.target import load_target
 from tvm_bitenc.transform import default_pipeline
-from tvm_bitenc.transform.share_channels import ShareChannels
+from tvm_bitenc.transform.share_channels import ShareChannels, by_row
 from tvm_bitenc.transform.visit import visit_calls
 
+X86 = ["native", *(["x86-64-v3"] if "avx2" in host_features() else [])]
 NATIVE = load_target("native")
 rng = np.random.default_rng(0)
 TILE = rng.integers(0, 2, (8, 5, 3, 3), np.uint8)
@@ -57,6 +66,53 @@ def test_golden(assert_same_ir):
 
     assert_same_ir(ShareChannels(NATIVE)(Before), After)
     assert_same_ir(ShareChannels(NATIVE)(After), After)
+
+
+ROWS = [5, ~5, 0, 1, 2, ~3, 4, 6, 7, ~0, ~1, 5, 5, 2]
+# The first of several is kept as it is.
+FIRST = [5, 0, 1, 2, ~3, 4, 6, 7]
+NUMBERS = [0, ~0, 1, 2, 3, 4, 5, 6, 7, ~1, ~2, 0, 0, 3]
+
+
+def signed_rows(rows):
+    """Some rows of `TILE` and their offsets: complements of codes have the negated integers."""
+    codes = np.stack([TILE[row] if row >= 0 else 1 - TILE[~row] for row in rows])
+    offset = [OFFSET[row] if row >= 0 else -OFFSET[~row] for row in rows]
+    return relax.const(codes), relax.const(np.array(offset, np.int32))
+
+
+def test_golden_in_any_order(assert_same_ir, always_shared):
+    weights, offset = signed_rows(ROWS)
+    kept, kept_offset = signed_rows(FIRST)
+
+    @I.ir_module
+    class Before:
+        @R.function
+        def main(planes: R.Tensor((1, 4, 4, 1, 1), "uint64")):
+            with R.dataflow():
+                y = T.Call("bitenc.packed_conv2d", [planes, weights, offset], attrs=PLAIN)
+                R.output(y)
+            return y
+
+    @I.ir_module
+    class After:
+        @R.function
+        def main(planes: R.Tensor((1, 4, 4, 1, 1), "uint64")):
+            with R.dataflow():
+                y = T.Call(
+                    "bitenc.packed_conv2d",
+                    [planes, kept, kept_offset],
+                    attrs=dict(PLAIN, channel_rows=NUMBERS),
+                )
+                R.output(y)
+            return y
+
+    assert_same_ir(ShareChannels(NATIVE)(Before), After)
+    assert_same_ir(ShareChannels(NATIVE)(After), After)
+    (before,), (after,) = convolutions(Before), convolutions(After)
+    before, after = conv_layer_of(before), conv_layer_of(after).expanded
+    np.testing.assert_array_equal(after.weight_codes, before.weight_codes)
+    np.testing.assert_array_equal(after.weight_offset, before.weight_offset)
 
 
 def test_weights_of_other_zero_points_are_others(assert_same_ir):
@@ -134,3 +190,125 @@ def test_a_record_knows_of_copies():
     assert (str(found), found.copies, found.out_channels) == (text, 3, 24)
     with pytest.raises(ValueError, match="5 copies don't divide 24 channels"):
         parse_workload(text.replace("copies=3", "copies=5"))
+
+
+def layer_of(codes, act_bits, weight_coefficients, branches=None):
+    """A layer of single taps: its weights by output channel."""
+    codes = np.array(codes, np.uint8)[:, :, None, None]
+    acts = tuple(2**bit for bit in range(act_bits))
+    geometry = BranchGeometry(acts, weight_coefficients, 0, branches=branches)
+    return ConvLayer(
+        "conv", (1, 4, 4, codes.shape[1]), codes, np.zeros(len(codes), np.int32), geometry
+    )
+
+
+def test_rows_of_the_same_integers_are_the_same():
+    """Both planes of a ternary 0 may be the one that is set, and a row of zeros negates itself."""
+    codes = [[1, 3], [2, 3], [2, 1], [0, 0], [3, 3], [1, 2], [1, 0]]
+    layer = layer_of(codes, 2, (1, 1))
+    found = by_row(layer)
+    assert found.channel_rows == (0, 0, 1, 2, ~2, 1, ~0)
+    assert found.expanded.weight_integers.tolist() == layer.weight_integers.tolist()
+    low, high = found.accumulator_range
+    assert [low.tolist(), high.tolist()] == [x.tolist() for x in layer.accumulator_range]
+
+
+def test_a_branch_matrix_tells_planes_apart():
+    """Every plane of the activations has weights of its own, all of which have to be negated."""
+    codes = [[1, 3], [2, 3], [2, 0], [1, 3]]
+    layer = layer_of(codes, 2, (1, 2), ((1, 0), (0, 1)))
+    assert by_row(layer).channel_rows == (0, 1, ~0, 0)
+
+
+def test_sharing_has_to_pay(random_layer, layers_module):
+    """A window of single taps takes less than reading its sum by number."""
+    found = {}
+    for kernel in (1, 3):
+        act = Encoding.symmetric(1, 2.0)
+        layer = random_layer(0, act, act, channels=64, out_channels=16, kernel=kernel, size=(9, 9))
+        layer = reordered(layer, 64, 0)
+        passes = default_pipeline(load_target("znver4")).until("bitenc.Strategy")
+        (call,) = convolutions(passes.run(layers_module([layer])))
+        found[kernel] = len(conv_layer_of(call).weight_codes)
+    assert found == {1: 64, 3: 16}
+
+
+def test_what_is_shared_is_counted(random_layer, layers_module):
+    """Weights and operations of each row once, and two bytes for every channel's number."""
+    w, a = Encoding.symmetric(1, 2.0), Encoding.unsigned(2, 2.0)
+    layer = random_layer(0, w, a, channels=64, out_channels=16, size=(9, 9), padding=1)
+    (row,) = explain(layers_module([reordered(layer, 64, 0)]), "znver4").layers
+    assert " rows=16" in row.shape
+    assert row.stored_bytes == 16 * 9 * 8 + 2 * 64
+    assert row.bits_per_weight == pytest.approx(8 * row.stored_bytes / (64 * 64 * 9))
+    assert row.bit_operations == 81 * 16 * 64 * 9 * 2
+
+
+encodings = st.sampled_from(
+    [
+        *(Encoding.symmetric(bits, 2.0) for bits in (1, 2, 3)),
+        *(Encoding.signed(2, 2.0), Encoding.ternary(2.0), Encoding.unsigned(2, 2.0)),
+    ]
+)
+windows = st.fixed_dictionaries(
+    {
+        "channels": st.sampled_from([3, 16, 64, 66, 130]),
+        "out_channels": st.integers(1, 20),
+        "batch": st.integers(1, 2),
+        "kernel": st.sampled_from([1, 3, (1, 2)]),
+        "stride": st.integers(1, 2),
+        "padding": st.tuples(*[st.integers(0, 2)] * 4),
+        "groups": st.sampled_from([1, 1, 1, 2]),
+    }
+)
+
+
+def any_layer(data, random_layer, seed):
+    """A layer whose rows of weights are repeated, negated and shuffled."""
+    act = Encoding.unsigned(data.draw(st.integers(1, 4)), 2.0)
+    window = data.draw(windows)
+    if window["groups"] == 2:
+        window["channels"] += window["channels"] % 2
+        window["out_channels"] *= 2
+    layer = random_layer(seed, data.draw(encodings), act, **window)
+    channels = len(layer.weight_codes) + 2 * data.draw(st.integers(0, 40))
+    return reordered(layer, channels, seed)
+
+
+def check_any_layers(data, random_layer, module_of, outputs_of, assert_exact, same):
+    """Floats, integers and codes of three layers equal those of the reference."""
+    strategy = data.draw(st.sampled_from(["auto", *STRATEGIES]))
+    target = data.draw(st.sampled_from(X86))
+    layers = [any_layer(data, random_layer, seed) for seed in range(3)]
+    assert_exact(layers[:1], strategy=strategy, target=target)
+    (y,) = outputs_of(
+        of_branches(layers[1:2], module_of),
+        [layers[1].act_codes],
+        strategy=strategy,
+        target=target,
+    )
+    assert same(y, layers[1].accumulators())
+    case = (
+        layers[2],
+        *steps_of(layers[2], data.draw(st.integers(1, 8)), data.draw(st.booleans()), 0),
+    )
+    (y,) = outputs_of(
+        thresholded([case], module_of), [layers[2].act_codes], strategy=strategy, target=target
+    )
+    assert same(y, codes_of(*case))
+
+
+few = settings(max_examples=1, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@few
+@given(data=st.data())
+def test_any_layer(data, random_layer, module_of, outputs_of, assert_exact, same, always_shared):
+    check_any_layers(data, random_layer, module_of, outputs_of, assert_exact, same)
+
+
+@pytest.mark.slow
+@settings(few, max_examples=15)
+@given(data=st.data())
+def test_many_layers(data, random_layer, module_of, outputs_of, assert_exact, same, always_shared):
+    check_any_layers(data, random_layer, module_of, outputs_of, assert_exact, same)

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("xgboost", reason="pip install 'tvm-bitenc[tune]'")
 
 import tvm_bitenc as be
-from benchmarks.workloads import planes_pipeline
+from benchmarks.workloads import codeword_codes, planes_pipeline, tiled_codes
 from tvm_bitenc.errors import BitencError
 from tvm_bitenc.records.file import Journal, Record, Trial, read_lines
 from tvm_bitenc.tuning.model import SpeedModel
@@ -41,6 +41,21 @@ def test_a_run_on_this_machine(tuned):
     assert trials[0].candidate == DEFAULT and len({t.candidate for t in trials}) == 6
     assert not [trial.error for trial in trials if trial.error]
     assert result.speedup >= 1 and result.gmacs > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "sharing, codes_of",
+    [("rows=16", tiled_codes(4, shuffled=True)), ("codewords=16", codeword_codes(16))],
+)
+def test_layers_that_share_weights(sharing, codes_of, tiny_module, tiny_tasks, tmp_path):
+    """What they share is part of their text, and every strategy that they have is tried."""
+    (task,) = tiny_tasks((1, 2), (6,), codes_of)
+    (result,) = tune(tiny_module((1, 2), (6,), codes_of), tmp_path, 5)
+    trials = [line for line in read_lines(tmp_path) if isinstance(line, Trial)]
+    assert len(trials) == result.trials == 5 and not [x.error for x in trials if x.error]
+    assert {f" {sharing} " in line.workload for line in read_lines(tmp_path)} == {True}
+    assert ("codebook" in task.spaces) == (sharing == "codewords=16")
 
 
 def test_metaschedules_database_knows_the_candidates(tuned):
@@ -166,7 +181,7 @@ import sys
 sys.path[:0] = {path!r}
 from tests.tuning.conftest import NoBuilders, SleepingDevices, TINY
 from benchmarks.tune import layers_module
-from benchmarks.workloads import planes_pipeline
+from benchmarks.workloads import codeword_codes, planes_pipeline, tiled_codes
 from tvm_bitenc.target import load_target
 from tvm_bitenc.tuning.progress import Silent
 from tvm_bitenc.records.file import Journal

@@ -103,8 +103,7 @@ def works(layer: ConvLayer, isa: Neon) -> dict[str, Work]:
     outputs = OUTPUT_BIT.times(layer.macs / layer.taps * bits)
     reading = READ.times(layer.macs / layer.taps)
     return {
-        strategy: WORKS[strategy](seen, isa)
-        + (outputs + reading if seen.channel_rows else outputs)
+        strategy: WORKS[strategy](seen, isa) + (outputs + reading if seen.channel_rows else outputs)
         for strategy, (seen, product) in chosen.items()
         if product is not None
     }

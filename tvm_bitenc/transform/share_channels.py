@@ -10,9 +10,9 @@ After::
 
 Channel c has the weights of channel c % 64, as in networks that are made of tiles (Gorbett et al.,
 "Tiled Bit Networks", arXiv 2407.12075). Kernels make eight sums at least at a time, so that as many
-channels or a multiple are shared. In any other order ``channel_rows=[0, 1, ~0, ...]`` says which row
-of w1 each channel has, or which one negated: then sums are kept and read by number, which has to
-take less time than it saves on the target.
+channels or a multiple are shared. In any other order ``channel_rows=[0, 1, ~0, ...]`` says which
+row of w1 each channel has, or which one negated: then sums are kept and read by number, which has
+to take less time on the target than it saves.
 
 Weights are found by their values, whoever made them. A sum is made once; what becomes of it,
 thresholds or float steps, is each channel's own.

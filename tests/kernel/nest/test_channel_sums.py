@@ -22,14 +22,14 @@ def are_read_by_number(kernels):
     return bool(pairs) and all(rows < channels for rows, channels in pairs)
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_floats(strategy, target, random_layer, assert_exact, kernels):
     assert_exact(in_any_order(random_layer), target=target, strategy=strategy)
     assert are_read_by_number(kernels)
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_integers(strategy, target, random_layer, module_of, outputs_of, same, kernels):
     layers = [layer for layer in in_any_order(random_layer) if layer.weight_codes.ndim == 4]
@@ -39,7 +39,7 @@ def test_integers(strategy, target, random_layer, module_of, outputs_of, same, k
     assert are_read_by_number(kernels)
 
 
-@pytest.mark.sweep(3)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_codes(strategy, bits, target, random_layer, module_of, outputs_of, same, kernels):

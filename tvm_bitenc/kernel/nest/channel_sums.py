@@ -10,7 +10,6 @@ other order the sums of a task are kept, and each output channel reads one of th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from tvm import tirx

@@ -176,9 +176,7 @@ class _Nest:
         with T.serial(0, copies) as copy:
             self._finish(tile.of_copy(copy, copies), found)
 
-    def _finish_channels(
-        self, task: TaskContext, prepared: Prepared, kept: tirx.Buffer
-    ) -> None:
+    def _finish_channels(self, task: TaskContext, prepared: Prepared, kept: tirx.Buffer) -> None:
         """Write all output channels of a task, whose sums are kept."""
         blocks, numbers = padded_blocks(self.layer, self.epilogue.block), task.memory.row_numbers
         assert numbers is not None
