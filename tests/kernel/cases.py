@@ -199,7 +199,8 @@ def reordered(layer, out_channels, seed):
     else:
         twice = np.full(out_channels, most if not weight.is_positional else 2 * weight.zero_point)
     negated = twice.reshape(-1, *[1] * (codes.ndim - 1)).astype(int) - codes
-    is_negated &= (negated.reshape(out_channels, -1) <= most).all(axis=1)
+    has_codes = (negated >= 0) & (negated <= most)
+    is_negated &= has_codes.reshape(out_channels, -1).all(axis=1)
     codes[is_negated] = negated[is_negated]
     return dataclasses.replace(layer, weight=weight, weight_codes=codes.astype(np.uint8))
 
