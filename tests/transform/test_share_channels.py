@@ -233,6 +233,16 @@ def test_sharing_has_to_pay(random_layer, layers_module):
     assert found == {1: 64, 3: 16}
 
 
+@pytest.mark.parametrize("threads, rows", [(1, 64), (4, 256)])
+def test_threads_are_kept_busy(threads, rows, random_layer, layers_module):
+    """Of pixels in one row each thread takes some channels: all read any sum where they share."""
+    two = Encoding.symmetric(2, 2.0)
+    layer = random_layer(0, two, two, channels=512, out_channels=64, kernel=1, size=(8, 8))
+    passes = default_pipeline(load_target("znver4", threads)).until("bitenc.Strategy")
+    (call,) = convolutions(passes.run(layers_module([reordered(layer, 256, 0)])))
+    assert len(conv_layer_of(call).weight_codes) == rows
+
+
 def test_what_is_shared_is_counted(random_layer, layers_module):
     """Weights and operations of each row once, and two bytes for every channel's number."""
     w, a = Encoding.symmetric(1, 2.0), Encoding.unsigned(2, 2.0)

@@ -27,11 +27,13 @@ import tvm
 from tvm import relax
 
 from ..branches import plane_integers
+from ..kernel.nest.geometry import flattened
 from ..kernel.nest.tile import divisors
 from ..layer import ConvLayer
 from ..op.packed import conv_layer_of, packed_conv2d_op, tensor_inputs
 from ..op.registration import is_call_to, make_call
 from ..schedule import strategy_costs
+from ..schedule.parallel import threads_for
 from ..target import Target
 from .rewrite import Graph, rewrite_calls
 
@@ -68,8 +70,16 @@ class ShareChannels:
         return None if found is layer else _with_rows_of(found, call)
 
     def _cost(self, layer: ConvLayer) -> float:
-        """Cycles of the strategy that takes fewest."""
-        return min(strategy_costs(layer, self.target).values())
+        """Cycles of the strategy that takes fewest, on as many threads as the layer keeps busy.
+
+        Channels that read sums by number can't be divided between threads, but rows of images can.
+        """
+        cycles = min(strategy_costs(layer, self.target).values())
+        threads = threads_for(layer.macs, self.target)
+        if layer.channel_rows:
+            seen = flattened(layer)
+            threads = min(threads, seen.input_shape[0] * seen.output_size[0])
+        return cycles / threads
 
 
 def in_order(layer: ConvLayer) -> ConvLayer:
