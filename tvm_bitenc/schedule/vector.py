@@ -24,7 +24,7 @@ from ..kernel.epilogue.integers import Integers
 from ..kernel.epilogue.searched import SearchedPlanes
 from ..kernel.isa import Isa
 from ..kernel.kernel import Kernel
-from ..kernel.nest.channel_sums import block_of
+from ..kernel.nest.channel_sums import ChannelSums, block_of
 from ..kernel.nest.conv2d import conv2d_kernel
 from ..kernel.nest.geometry import flattened, in_rows, padded_blocks, rows_at_once
 from ..kernel.nest.tile import Tile, divisors
@@ -332,7 +332,9 @@ def _epilogue(layer: ConvLayer, product: Product) -> Epilogue | None:
         if layer.code_steps and product.isa.has_floats:
             return ComputedPlanes(layer, terms, block, product.isa)
         return SearchedPlanes(layer, terms, block, product.isa)
-    dtype = "int32" if layer.channel_rows else product.sum_dtype
+    dtype = product.sum_dtype
+    if layer.channel_rows:
+        dtype = ChannelSums(layer, product, block).dtype
     return ComparedPlanes(layer, terms, block, dtype)
 
 
