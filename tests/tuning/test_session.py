@@ -176,12 +176,32 @@ def test_training_needs_some_trials():
     assert model.booster is None
 
 
+def test_a_strategy_without_trials_is_judged_by_its_cost(tiny_tasks):
+    """What others taught of `lut` is no better beside codewords than beside the best of them."""
+    (task,) = tiny_tasks((1, 2), (6,), codeword_codes(16))
+    if "codebook" not in task.spaces:
+        pytest.skip("no vectors that look up codewords: run on a CPU with AVX2 or NEON")
+    task.costs.update(xnor=1.6, lut=1.2, int8=2.0, codebook=1.0)
+    tiles = {name: [c for c in task.candidates if c[0] == name] for name in task.spaces}
+    model = SpeedModel()
+    others = [candidate for name in ("xnor", "lut") for candidate in tiles[name][:12]]
+    model.add(
+        Trial(**task.keys, strategy=s, tile=t, seconds=1.0, default_seconds=1.0) for s, t in others
+    )
+    model.train()
+    default = "codebook", task.spaces["codebook"].default
+    found = model.predict(task, [default, *tiles["lut"][:3], tiles["int8"][0]])
+    assert found[0] == 0
+    np.testing.assert_allclose(found[1:4], -np.log(1.2), atol=0.02)
+    assert found[4] < -0.4
+
+
 RUN = """
 import sys
 sys.path[:0] = {path!r}
 from tests.tuning.conftest import NoBuilders, SleepingDevices, TINY
 from benchmarks.tune import layers_module
-from benchmarks.workloads import codeword_codes, planes_pipeline, tiled_codes
+from benchmarks.workloads import planes_pipeline
 from tvm_bitenc.target import load_target
 from tvm_bitenc.tuning.progress import Silent
 from tvm_bitenc.records.file import Journal

@@ -44,11 +44,10 @@ class AccumulatorTerms:
     inverted: np.ndarray | None = None
 
     @property
-    def factor_by_channel(self) -> np.ndarray | int:
-        """f, where inverted channels have the opposite sign."""
-        if self.inverted is None:
-            return self.factor
-        return np.where(self.inverted, -self.factor, self.factor)
+    def factor_by_channel(self) -> np.ndarray:
+        """f, where inverted channels have the opposite sign: shape (out_channels,)."""
+        inverted = np.zeros(len(self.act_factor), bool) if self.inverted is None else self.inverted
+        return np.where(inverted, -self.factor, self.factor)
 
     @property
     def has_act_sum(self) -> bool:

@@ -139,8 +139,9 @@ def _with_rows_of(layer: ConvLayer, call: relax.Call) -> relax.Call:
         for values in (layer.weight_codes, layer.weight_offset)
     ]
     rest = call.args[len(inputs) + len(weights) :]
-    sharing = {"channel_rows": list(layer.channel_rows)}
-    if not layer.channel_rows:
-        sharing = {"copies": layer.copies}
-    attributes = {**dict(call.attrs.items()), **sharing}
+    attributes = dict(call.attrs.items())
+    if layer.channel_rows:
+        attributes["channel_rows"] = list(layer.channel_rows)
+    else:
+        attributes["copies"] = layer.copies
     return make_call(packed_conv2d_op, [*inputs, *weights, *rest], **attributes)

@@ -42,11 +42,12 @@ class ComparedPlanes(Epilogue):
         self.codes, self.output = codes_reached(layer.threshold_unit[0]), PlaneStore(layer, block)
         self.steps = len(self.codes)
         self.dtype = "int32" if terms.has_act_sum else dtype
-        low, high, factor = terms.low, terms.high, terms.factor_by_channel
         self.negated = terms.has_act_sum and terms.inverted is not None
         if terms.has_act_sum:
-            low, high, factor = -(2**31), 2**31 - 2, 1
-        thresholds, self.flip = thresholds_of(layer, terms, factor, low, high)
+            found = thresholds_of(layer, terms, 1, -(2**31), 2**31 - 2)
+        else:
+            found = thresholds_of(layer, terms, terms.factor_by_channel, terms.low, terms.high)
+        thresholds, self.flip = found
         # Where sums fall as codes rise, thresholds count if they aren't reached: not in reverse.
         along = np.where(self.flip, thresholds[:, :, ::-1], thresholds)
         self.thresholds = along[:, :, self.codes - 1]
