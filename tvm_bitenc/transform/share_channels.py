@@ -97,10 +97,13 @@ def in_order(layer: ConvLayer) -> ConvLayer:
 
 def by_row(layer: ConvLayer) -> ConvLayer | None:
     """Return a layer of its distinct rows of weights, None if no two are the same or negated."""
+    integers = _integers(layer)
+    if _all_differ(integers):
+        return None
     channels: list[int] = []  # Whose rows are kept.
     numbers: dict[bytes, int] = {}
     found = []
-    for channel, weights in enumerate(_integers(layer)):
+    for channel, weights in enumerate(integers):
         row = weights.tobytes()
         if row not in numbers:
             numbers[(-weights).tobytes()] = ~len(channels)
@@ -110,6 +113,13 @@ def by_row(layer: ConvLayer) -> ConvLayer | None:
     if len(channels) == layer.out_channels:
         return None
     return replace(_kept(layer, channels), channel_rows=tuple(found))
+
+
+def _all_differ(integers: np.ndarray) -> bool:
+    """Whether sums of multiples, quickly made, tell all rows apart from others and the negated."""
+    rows = integers.reshape(len(integers), -1)
+    factors = np.random.default_rng(0).integers(-(2**15), 2**15, rows.shape[1], dtype=np.int32)
+    return len(np.unique(np.abs(rows @ factors))) == len(rows)  # Modulo 2^32.
 
 
 def _integers(layer: ConvLayer) -> np.ndarray:
