@@ -209,6 +209,7 @@ def reordered(layer, out_channels, seed):
 IN_ANY_ORDER = [
     (Encoding.symmetric(1, 2.0), 1, 5, 24, dict(channels=64, padding=1)),
     (Encoding.symmetric(1, 2.0), 1, 64, 130, dict(channels=70)),
+    (Encoding.symmetric(1, 2.0), 2, 140, 192, dict(channels=33)),  # Three tables of words.
     (W, 2, 16, 50, dict(channels=65, stride=2, padding=(0, 1, 2, 3))),
     (Encoding.ternary(2.0), 2, 7, 64, dict(channels=17, padding=1)),
     (Encoding.signed(3, 2.0), 3, 9, 33, dict(channels=17, padding=1)),  # Sums of activations.
