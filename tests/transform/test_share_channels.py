@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from tvm import relax
@@ -11,18 +12,21 @@ from tvm.script import ir as I
 from tvm.script import relax as R
 from tvm.script import tirx as T
 
+import tvm_bitenc as be
 from tests.kernel.cases import codes_of, of_branches, reordered, steps_of, thresholded
+from tests.models import randomised
 from tvm_bitenc.branches import BranchGeometry
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.explain.observer import explain
 from tvm_bitenc.host import host_features
 from tvm_bitenc.layer import ConvLayer
+from tvm_bitenc.nn import QConv2d
 from tvm_bitenc.op.packed import conv_layer_of, packed_conv2d_op
 from tvm_bitenc.op.registration import is_call_to
 from tvm_bitenc.records.workload import parse_workload, workload_of
 from tvm_bitenc.strategy import STRATEGIES
 from tvm_bitenc.target import load_target
-from tvm_bitenc.transform import default_pipeline
+from tvm_bitenc.transform import default_pipeline, no_lowering
 from tvm_bitenc.transform.share_channels import ShareChannels, by_row
 from tvm_bitenc.transform.visit import visit_calls
 
@@ -327,3 +331,34 @@ def test_any_layer(data, random_layer, module_of, outputs_of, assert_exact, same
 @given(data=st.data())
 def test_many_layers(data, random_layer, module_of, outputs_of, assert_exact, same, always_shared):
     check_any_layers(data, random_layer, module_of, outputs_of, assert_exact, same)
+
+
+def rows_repeated(layer, distinct):
+    """The layer with so many rows of its weights in any order, some negated."""
+    weight = layer.weight.data
+    signs = 1 - 2 * torch.randint(0, 2, (len(weight), 1, 1, 1))
+    layer.weight.data = signs * weight[torch.randperm(len(weight)) % distinct]
+    return layer
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("bits", [(4, 4), (1, 2)])
+def test_networks(bits, threads, same, always_shared):
+    """Layers that read codes of an image, bytes or planes, and end in bytes, planes or floats."""
+    torch.manual_seed(0)
+    sizes = ((3, 32, 9, 8), (32, 64, 21, bits[1]), (64, 96, 70, bits[1]), (96, 40, 11, bits[1]))
+    layers = [
+        rows_repeated(QConv2d(before, after, 3, 1, 1, weight_bits=bits[0], act_bits=act), distinct)
+        for before, after, distinct, act in sizes
+    ]
+    norms = [torch.nn.BatchNorm2d(after) for _, after, *_ in sizes[:-1]]
+    parts = [part for pair in zip(layers, norms) for part in (*pair, torch.nn.ReLU())]
+    model = torch.nn.Sequential(*parts, layers[-1])
+    x = torch.rand(3, 3, 12, 12)
+    mod = be.from_torch(randomised(model), (x,))
+    library = be.build(mod, threads=threads)
+    assert [row.shape.split()[-1] for row in library.report().layers] == [
+        f"rows={distinct}" for _, _, distinct, _ in sizes
+    ]
+    assert same(library(x), be.build(mod, pipeline=no_lowering)(x))
