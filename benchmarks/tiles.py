@@ -1,6 +1,7 @@
 """Time layers whose weights are copies of tiles, beside the same layers of plain weights.
 
     python -m benchmarks.tiles --bits 1,1 1,2 --tiles 4 8
+    python -m benchmarks.tiles --shuffled           # channels in any order
 
 Packed planes to packed planes, as `benchmarks.layers`; each strategy is the one that is chosen.
 """
@@ -52,6 +53,7 @@ def _parser():
     made.add_argument(
         "--tiles", nargs="+", type=int, default=DEFAULT_TILES, metavar="P", help="default 2 4 8"
     )
+    made.add_argument("--shuffled", action="store_true", help="output channels in any order")
     made.add_argument(
         "--layers", nargs="+", default=DEFAULT_LAYERS, metavar="NAME", help="names of layers"
     )
@@ -86,7 +88,8 @@ def measure(workload: Workload, pair: Bits, options) -> list[dict]:
 def _library(workload: Workload, pair: Bits, tiles: int, options) -> CompiledModel:
     if workload.out_channels % tiles:
         raise SystemExit(f"{tiles} tiles don't divide the {workload.out_channels} channels")
-    module = layer_module(workload, *pair, codes_of=tiled_codes(tiles))
+    codes_of = tiled_codes(tiles, options.shuffled)
+    module = layer_module(workload, *pair, codes_of=codes_of)
     return tvm_bitenc.build(
         module, options.target, options.strategy, options.threads, pipeline=planes_pipeline
     )

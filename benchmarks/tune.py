@@ -50,7 +50,16 @@ from .results import (
     print_table,
     write_json,
 )
-from .workloads import WORKLOADS, Workload, conv1x1, emit_layer, planes_pipeline, planes_variable
+from .workloads import (
+    WORKLOADS,
+    WeightCodes,
+    Workload,
+    conv1x1,
+    emit_layer,
+    planes_pipeline,
+    planes_variable,
+    random_codes,
+)
 
 LAYERS = [w for w in WORKLOADS if w.kind == "3x3"]
 LAYERS += [conv1x1(c, 2 * c, size, 2) for c, size in ((64, 56), (128, 28), (256, 14))]
@@ -171,7 +180,9 @@ def print_records(records: Sequence[dict]) -> None:
     print(f"geometric mean {geometric_mean(ratios):.3f}, worst {min(ratios):.3f}")
 
 
-def layers_module(workloads: Sequence[Workload], pair: Bits) -> tvm.IRModule:
+def layers_module(
+    workloads: Sequence[Workload], pair: Bits, codes_of: WeightCodes = random_codes
+) -> tvm.IRModule:
     """Return a module of independent layers, from packed planes to packed planes."""
     builder, rng = relax.BlockBuilder(), np.random.default_rng(0)
     inputs = [
@@ -179,7 +190,9 @@ def layers_module(workloads: Sequence[Workload], pair: Bits) -> tvm.IRModule:
     ]
     with builder.function("main", inputs):
         with builder.dataflow():
-            outputs = [emit_layer(builder, x, w, *pair, rng) for x, w in zip(inputs, workloads)]
+            outputs = [
+                emit_layer(builder, x, w, *pair, rng, codes_of) for x, w in zip(inputs, workloads)
+            ]
             outputs = [builder.emit(output) for output in outputs]
             result = builder.emit_output(relax.Tuple(outputs))
         builder.emit_func_output(result)

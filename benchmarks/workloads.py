@@ -139,11 +139,13 @@ def random_codes(
     return any_codes(shape, bits, rng=rng)
 
 
-def tiled_codes(tiles: int) -> WeightCodes:
-    """Weight codes of which output channels have the same ones, so many times."""
+def tiled_codes(tiles: int, shuffled: bool = False) -> WeightCodes:
+    """Weight codes of which output channels have the same ones, so many times; or in any order."""
 
     def codes(rng: np.random.Generator, shape: tuple[int, int, int, int], bits: int) -> np.ndarray:
-        return np.concatenate([random_codes(rng, (shape[0] // tiles, *shape[1:]), bits)] * tiles)
+        tile = random_codes(rng, (shape[0] // tiles, *shape[1:]), bits)
+        found = np.concatenate([tile] * tiles)
+        return rng.permutation(found) if shuffled else found
 
     return codes
 
@@ -252,7 +254,7 @@ def planes_pipeline(target: Target, strategy: str, records: Records | None = Non
     """Return the compiler's passes from `bitenc.Layout` on, for modules of `layer_module`."""
     chosen = Strategy(strategy, target, records or Records())
     packed = (Layout(), EndPacked(), FuseEpilogue())
-    return Pipeline([*packed, ShareChannels(), chosen, Schedule(target)])
+    return Pipeline([*packed, ShareChannels(target), chosen, Schedule(target)])
 
 
 @tvm.transform.module_pass(opt_level=0, name="benchmarks.EndPacked")

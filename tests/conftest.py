@@ -214,6 +214,16 @@ def random_layer():
     return _random_layer
 
 
+@pytest.fixture
+def always_shared(monkeypatch):
+    """Sums are shared wherever weights are, however small a layer is."""
+
+    def costs(layer, _target):
+        return {"": len(layer.weight_codes)}
+
+    monkeypatch.setattr("tvm_bitenc.transform.share_channels.strategy_costs", costs)
+
+
 @pytest.fixture(scope="session")
 def module_of():
     """``module_of(input_shapes, body)``: a module whose `main` returns ``body(builder, *xs)``."""

@@ -132,6 +132,7 @@ TOGETHER = {
     "deploy/test_boards": "networks on emulated boards: microcontrollers, RISC-V",
     "deploy/test_emulated": "networks on an emulated AArch64 machine",
     "frontend/test_codebooks": "kernels that are few, from both front ends",
+    "frontend/test_shared_channels": "filters that channels share, from both front ends",
     "kernel/test_assembly": "instructions that kernels are made of",
     "suites/*": "peers' own test suites, and random networks",
     "test_compile_time": "how the time to compile grows",

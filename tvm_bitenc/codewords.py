@@ -90,5 +90,8 @@ def any_codes(
     if not codewords:
         return rng.integers(0, 2**bits, shape, dtype=np.uint8)
     kernels = rng.integers(0, 2**bits, (4 * codewords, *shape[2:]), dtype=np.uint8)
-    kernels = rng.permutation(np.unique(kernels, axis=0))[:codewords]
-    return kernels[rng.integers(0, len(kernels), shape[:2])]
+    most = min(codewords, max(shape[0] * shape[1] // MIN_READERS, 1))
+    kernels = rng.permutation(np.unique(kernels, axis=0))[:most]
+    index = rng.integers(0, len(kernels), shape[0] * shape[1])
+    index[: len(kernels)] = np.arange(len(kernels))  # Each is there.
+    return kernels[index.reshape(shape[:2])]

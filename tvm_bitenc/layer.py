@@ -15,6 +15,7 @@ from .encoding import WORD_BITS
 from .strategy import CODEBOOK
 
 RESIDUAL = "residual"  # Adds a tensor of the same shape.
+ROW_NUMBER_BYTES = 2  # See `ConvLayer.channel_rows`.
 STEP_CONSTANTS = {  # How many of them each step takes, by its name.
     "astype": 0,
     "multiply": 1,
@@ -70,8 +71,9 @@ class ConvLayer:
     name : str
     input_shape : (batch, height, width, in_channels)
     weight_codes : ndarray of uint8
-        Shape (out_channels / copies, in_channels / groups, height, width).
-    weight_offset : ndarray of int32, shape (out_channels / copies,)
+        Shape (rows of weights, in_channels / groups, height, width): one row for each output
+        channel, unless some share one, see `copies` and `channel_rows`.
+    weight_offset : ndarray of int32, shape (rows of weights,)
     geometry : BranchGeometry
     thresholds : ndarray of int32, shape (2^bits - 1, out_channels), optional
         With them the layer ends in codes, packed; without, in int32 accumulators.
@@ -88,8 +90,11 @@ class ConvLayer:
     reads_bytes, writes_bytes : bool
         Whether codes come in, or go out, as bytes NHWC instead of planes.
     copies : int
-        How many output channels share each set of weights: channel o has those of number
+        How many output channels share each row of weights: channel o has that of number
         ``o % len(weight_codes)``. Thresholds and steps are of all output channels.
+    channel_rows : tuple of int
+        Where channels share rows in another order: the number of the row of each output channel,
+        or ``~number`` where its weights are those of the row, negated. Empty elsewhere.
     """
 
     name: str
@@ -106,33 +111,60 @@ class ConvLayer:
     reads_bytes: bool = False
     writes_bytes: bool = False
     copies: int = 1
+    channel_rows: tuple[int, ...] = ()
 
     @property
     def out_channels(self) -> int:  # noqa: D102
-        return self.weight_codes.shape[0] * self.copies
+        return len(self.channel_rows) or self.weight_codes.shape[0] * self.copies
+
+    @cached_property
+    def rows_and_signs(self) -> tuple[np.ndarray, np.ndarray]:
+        """Row of the weights of each output channel, and 1, or -1 where they are negated."""
+        if not self.channel_rows:
+            rows = np.tile(np.arange(len(self.weight_codes)), self.copies)
+            return rows, np.ones_like(rows)
+        rows = np.array(self.channel_rows)
+        return np.where(rows < 0, ~rows, rows), np.where(rows < 0, -1, 1)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether some output channels share a row of weights."""
+        return self.copies > 1 or bool(self.channel_rows)
 
     @cached_property
     def distinct(self) -> ConvLayer:
-        """The layer whose sums are made: each set of weights once, whatever becomes of the sums.
+        """The layer whose sums are made: each row of weights once, whatever becomes of the sums.
 
-        It keeps the thresholds of its first copy, which tell how weights are best stored.
+        It keeps the thresholds of each row's first channel, which tell how it is best stored.
         """
-        if self.copies == 1:
+        if not self.is_shared:
             return self
-        count, thresholds, direction = len(self.weight_codes), self.thresholds, self.direction
+        first = np.unique(self.rows_and_signs[0], return_index=True)[1]
+        thresholds, direction = self.thresholds, self.direction
         return replace(
             self,
-            thresholds=None if thresholds is None else thresholds[:, :count],
-            direction=None if direction is None else direction[:count],
+            thresholds=None if thresholds is None else thresholds[:, first],
+            direction=None if direction is None else direction[first],
             steps=(),
             code_steps=(),
             copies=1,
+            channel_rows=(),
         )
 
     @property
     def expanded(self) -> ConvLayer:
         """The same layer with weights for each output channel."""
-        return self.with_copies(1)
+        if not self.channel_rows:
+            return self.with_copies(1)
+        rows, signs = self.rows_and_signs
+        is_negated = signs[:, None, None, None] < 0
+        codes = self.weight_codes[rows]
+        return replace(
+            self,
+            weight_codes=np.where(is_negated, 2**self.weight_bits - 1 - codes, codes),
+            weight_offset=self.weight_offset[rows] * signs.astype(np.int32),
+            channel_rows=(),
+        )
 
     def with_copies(self, copies: int) -> ConvLayer:
         """Return the same layer with fewer copies, a divisor of their number, of more weights."""
@@ -209,7 +241,7 @@ class ConvLayer:
         Of codewords: their products with every window, and half an operation for each sum, as Wang
         et al. count (arXiv 2110.09195).
         """
-        planes, macs = self.geometry.branch_count, self.macs // self.copies
+        planes, macs = self.geometry.branch_count, self.distinct.macs
         if self.strategy != CODEBOOK or self.codewords is None:
             return macs * planes
         (count, window), groups = self.codewords.kernels.shape, self.geometry.groups
@@ -228,14 +260,18 @@ class ConvLayer:
 
     @property
     def stored_bytes(self) -> int:
-        """Size of the weights: planes, indices, or 16-bit integers, which some kernels halve."""
-        out_channels, _, kernel_h, kernel_w = self.weight_codes.shape
+        """Size of the weights: planes, indices, or 16-bit integers, which some kernels halve.
+
+        Where channels share rows in any order, so many numbers of rows are stored beside them.
+        """
+        numbers = ROW_NUMBER_BYTES * len(self.channel_rows)
+        rows, _, kernel_h, kernel_w = self.weight_codes.shape
         if self.strategy == "int8":
-            return 2 * self.weight_codes.size
+            return 2 * self.weight_codes.size + numbers
         if self.strategy == CODEBOOK and self.codewords is not None:
-            return self.codewords.stored_bytes
-        words = out_channels * kernel_h * kernel_w * self.words * self.weight_bits
-        return words * WORD_BITS // 8
+            return self.codewords.stored_bytes + numbers
+        words = rows * kernel_h * kernel_w * self.words * self.weight_bits
+        return words * WORD_BITS // 8 + numbers
 
     @property
     def has_act_sum(self) -> bool:
@@ -291,7 +327,11 @@ class ConvLayer:
     def accumulator_range(self) -> tuple[np.ndarray, np.ndarray]:
         """Lowest and highest accumulator of each output channel, int64."""
         low, high = accumulator_range(self.weight_codes, self.weight_offset, self.geometry)
-        return np.tile(low, self.copies), np.tile(high, self.copies)
+        if not self.is_shared:
+            return low, high
+        rows, signs = self.rows_and_signs
+        ends = np.stack([low[rows], high[rows]]) * signs
+        return ends.min(axis=0), ends.max(axis=0)
 
     @cached_property
     def weight_integers(self) -> np.ndarray:

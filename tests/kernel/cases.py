@@ -178,3 +178,53 @@ def repeated(random_layer, weight_of=Encoding.symmetric):
         codes = np.concatenate([layer.weight_codes] * copies)
         found.append(dataclasses.replace(layer, weight_codes=codes))
     return found
+
+
+def reordered(layer, out_channels, seed):
+    """A layer whose output channels have its rows of weights in any order, some of them negated.
+
+    A code is negated around the zero point where there is one for that, as ternary planes are bit
+    by bit.
+    """
+    rng, distinct = np.random.default_rng(seed), len(layer.weight_codes)
+    rows = rng.permutation([*range(distinct), *rng.integers(0, distinct, out_channels - distinct)])
+    weight, codes = layer.weight, layer.weight_codes[rows].astype(int)
+    is_negated = rng.integers(0, 2, out_channels).astype(bool)
+    most = 2**weight.bits - 1
+    if weight.zero_point.ndim:
+        zeros = weight.zero_point[rows]
+        zeros = np.where(is_negated, most - zeros, zeros)
+        weight = dataclasses.replace(weight, zero_point=zeros)
+        twice = np.full(out_channels, most)
+    else:
+        twice = np.full(out_channels, most if not weight.is_positional else 2 * weight.zero_point)
+    negated = twice.reshape(-1, *[1] * (codes.ndim - 1)).astype(int) - codes
+    has_codes = (negated >= 0) & (negated <= most)
+    is_negated &= has_codes.reshape(out_channels, -1).all(axis=1)
+    codes[is_negated] = negated[is_negated]
+    return dataclasses.replace(layer, weight=weight, weight_codes=codes.astype(np.uint8))
+
+
+# Encoding of the weights, bits of activations, distinct rows, output channels.
+IN_ANY_ORDER = [
+    (Encoding.symmetric(1, 2.0), 1, 5, 24, dict(channels=64, padding=1)),
+    (Encoding.symmetric(1, 2.0), 1, 64, 130, dict(channels=70)),
+    (Encoding.symmetric(1, 2.0), 2, 140, 192, dict(channels=33)),  # Three tables of words.
+    (W, 2, 16, 50, dict(channels=65, stride=2, padding=(0, 1, 2, 3))),
+    (Encoding.ternary(2.0), 2, 7, 64, dict(channels=17, padding=1)),
+    (Encoding.signed(3, 2.0), 3, 9, 33, dict(channels=17, padding=1)),  # Sums of activations.
+    (Encoding(2, 2.0, np.arange(6) / 2), 3, 6, 16, dict(channels=33, padding=1)),
+    (W, 8, 20, 72, dict(channels=3, kernel=1)),
+    (W, 4, 11, 40, dict(channels=130, batch=3, dense=True)),
+]
+
+
+def in_any_order(random_layer, cases=IN_ANY_ORDER):
+    """Layers whose output channels share weights, but not in order."""
+    found = []
+    for seed, (weight, bits, distinct, channels, window) in enumerate(cases):
+        act = Encoding.symmetric(1, 2.0) if bits == 1 else Encoding.unsigned(bits, 2.0)
+        size = {} if "dense" in window else dict(size=(4, 7))
+        layer = random_layer(seed, weight, act, out_channels=distinct, **window, **size)
+        found.append(reordered(layer, channels, seed))
+    return found

@@ -16,6 +16,7 @@ from benchmarks.emulated import EmulatedKernel, EmulatedModule, missing_tools
 from benchmarks.workloads import Workload, random_planes
 from tests.kernel.cases import (
     codes_of,
+    in_any_order,
     layers_of,
     of_branches,
     repeated,
@@ -194,6 +195,28 @@ def test_thresholds_of_all_epilogues(target, random_layer, module_of, same):
 @on("cortex-a72", "armv7-neon", "neoverse-n2", "cortex-m4", "riscv64")
 def test_channels_that_share_weights(target, random_layer, check):
     check(repeated(random_layer), target)
+
+
+@SLOW
+@on("cortex-a53", "armv7-neon", "riscv64")
+def test_channels_that_share_weights_in_any_order(
+    target, random_layer, layers_module, module_of, same, always_shared
+):
+    strategies = itertools.cycle(STRATEGIES)
+    layers = [
+        dataclasses.replace(layer, name=f"{next(strategies)}_{i}")
+        for i, layer in enumerate(in_any_order(random_layer))
+    ]
+    by_name = {layer.name: layer.name.split("_")[0] for layer in layers}
+    module = EmulatedModule(layers_module(layers), target, by_name)
+    outputs = module.run(*(layer.input for layer in layers)).outputs
+    assert not [x.name for x, y in zip(layers, outputs, strict=True) if not same(y, x.reference())]
+    layers = [layer for layer in layers if layer.weight_codes.ndim == 4]
+    by_name = {layer.name: next(strategies) for layer in layers}
+    cases = [(x, *steps_of(x, (1, 2, 3, 4, 8)[i % 5], i % 2 == 0, i)) for i, x in enumerate(layers)]
+    module = EmulatedModule(thresholded(cases, module_of), target, by_name)
+    outputs = module.run(*(layer.act_codes for layer in layers)).outputs
+    assert not [c[0].name for c, y in zip(cases, outputs, strict=True) if not same(y, codes_of(*c))]
 
 
 def digits():

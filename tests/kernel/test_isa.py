@@ -23,7 +23,7 @@ ARM = ("cortex-a53", "cortex-a72", "cortex-a76", "neoverse-n2", "armv7-neon")
 # What rules don't ask of an instruction set; some properties of it say so.
 OF_VBMI = {"wide_lookup", "bits_from"}
 OF_GFNI = {"transpose_bits", "select_bits"}
-OF_BITS = {"saturated_bytes", *OF_GFNI, *OF_VBMI}
+OF_BITS = {"saturated_bytes", "lookup_words", *OF_GFNI, *OF_VBMI}
 LACKING = {
     "avx2": {*OF_BITS, "dot"},
     "avx512": {"dot", *OF_GFNI, *OF_VBMI},
@@ -84,6 +84,7 @@ def operands_of(isa):
         yield "logic", function, *planes
     yield "lookup", octets, draw("uint8", 0, 15)
     yield "wide_lookup", octets, draw("uint8", 0, n - 1)
+    yield "lookup_words", [words, draw("int16")], draw("uint16")
     for entries in (16, 32, 64):
         if entries <= isa.most_entries:
             parts = [draw("uint8", size=min(entries, n)) for _ in range(max(entries // n, 1))]

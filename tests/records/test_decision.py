@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import tvm_bitenc as be
+from benchmarks.workloads import codeword_codes, tiled_codes
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.errors import TargetError
 from tvm_bitenc.kernel.nest.tile import Tile
@@ -47,6 +48,37 @@ def test_a_record_is_applied_and_exact(network, native, tmp_path, strategy):
     (row,) = library.report().layers
     assert row.strategy == strategy
     assert "pixels=1" in row.schedule and "1.50 x by measured" in row.schedule
+
+
+@pytest.fixture(params=["codewords", "rows"])
+def sharing(request, random_layer, layers_module, native):
+    """A module of one layer that shares kernels, or rows of weights, the layer, and its task."""
+    weight, act = Encoding.symmetric(1), Encoding.unsigned(2)
+    layer = random_layer(0, weight, act, channels=64, out_channels=64, padding=1)
+    codes_of = {"codewords": codeword_codes(16), "rows": tiled_codes(4, shuffled=True)}
+    codes = codes_of[request.param](np.random.default_rng(0), layer.weight_codes.shape, 1)
+    layer = replace(layer, weight_codes=codes)
+    mod = layers_module([layer])
+    (task,) = tasks_of(mod, native, default_pipeline)
+    if request.param == "codewords" and "codebook" not in task.spaces:
+        pytest.skip("no vectors that look up codewords: run on a CPU with AVX2 or NEON")
+    return mod, layer, task
+
+
+def test_records_of_layers_that_share_weights(sharing, native, tmp_path):
+    mod, layer, task = sharing
+    strategy = "codebook" if "codebook" in task.spaces else "xnor"
+    write_lines([record_of(task, strategy, pixels=1, rows=2)], tmp_path / "r.jsonl")
+    library = be.build(mod, native, threads=1, database=tmp_path / "r.jsonl")
+    np.testing.assert_array_equal(library(layer.input), layer.reference())
+    (row,) = library.report().layers
+    assert row.strategy == strategy
+    assert "pixels=1 vectors" in row.schedule and "1.50 x by measured" in row.schedule
+
+
+@pytest.mark.slow
+def test_their_tiles_are_exact(sharing, native, tmp_path):
+    check_tiles(sharing, native, tmp_path / "r", 12)
 
 
 def test_the_call_says_what_was_decided(network, native, tmp_path):
@@ -98,16 +130,18 @@ def test_a_corrupt_file_is_said_and_left_out(network, native, tmp_path):
 
 
 def test_every_kind_of_tile_is_exact(network, native, tmp_path):
-    """Some of each strategy's candidates, far from the default."""
+    check_tiles(network, native, tmp_path / "r", 6)
+
+
+def check_tiles(network, native, path, count):
+    """Run some of each strategy's candidates, far from the default."""
     mod, layer, task = network
     rng = np.random.default_rng(0)
-    for number in rng.choice(len(task.candidates), 6, replace=False):
+    for number in rng.choice(len(task.candidates), count, replace=False):
         strategy, tile = task.candidates[number]
         if strategy == "default":
             continue
-        write_lines(
-            [Record(**task.keys, strategy=strategy, tile=tile, speedup=2.0)], tmp_path / "r"
-        )
-        library = be.build(mod, native, threads=1, database=tmp_path / "r")
+        write_lines([Record(**task.keys, strategy=strategy, tile=tile, speedup=2.0)], path)
+        library = be.build(mod, native, threads=1, database=path)
         np.testing.assert_array_equal(library(layer.input), layer.reference())
         assert library.report().layers[0].schedule.startswith("record")

@@ -25,6 +25,8 @@ TEXTS = [
     " to=A4 offsets=1,0 branches=1,0,-4;0,2,0 threads=1",
     "conv2d 1x14x14x64->128 3x3 W1A2 stride=1,1 padding=1,1,1,1 dilation=1,1 groups=1 from=planes"
     " to=A2 offsets=3,0 copies=2 codewords=32 threads=1",
+    "conv2d 1x7x7x16->24 3x3 W2A2 stride=1,1 padding=1,1,1,1 dilation=1,1 groups=1 from=planes"
+    " to=A2 offsets=3,0 rows=9 codewords=64 threads=1",
 ]
 MATRIX = TEXTS[4]
 
@@ -63,6 +65,18 @@ def test_other_text_is_refused(text):
 def test_other_matrices_are_refused(matrix, cause):
     with pytest.raises(ValueError, match=cause):
         parse_workload(MATRIX.replace("1,0,-4;0,2,0", matrix))
+
+
+@pytest.mark.parametrize("sharing", ["rows=25", "copies=2 rows=9"])
+def test_rows_that_channels_cant_share_are_refused(sharing):
+    with pytest.raises(ValueError, match="24 channels in . copies don't share"):
+        parse_workload(TEXTS[-1].replace("rows=9", sharing))
+
+
+def test_numbers_tell_of_what_is_shared():
+    numbers = numbers_of(TEXTS[-1])
+    assert (2 ** numbers["distinct"], numbers["codewords"]) == (pytest.approx(9), 64)
+    assert numbers_of(TEXTS[-2])["distinct"] == 6
 
 
 def test_keys_tell_cpus_apart():

@@ -1,10 +1,13 @@
 """What ARM layers cost, against instructions under QEMU and cycles of LLVM's models."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from benchmarks.arm import layer_of, run_layer
 from benchmarks.emulated import missing_model, missing_tools
-from benchmarks.workloads import Workload
+from benchmarks.workloads import Workload, tiled_codes
 from tvm_bitenc.schedule import arm, dotprod, i8mm, neon, strategy_costs
 from tvm_bitenc.strategy import STRATEGIES
 from tvm_bitenc.target import load_target
@@ -102,3 +105,19 @@ def test_costs_are_near_what_is_counted(name, strategy, bits):
     if has_model:
         cost = strategy_costs(layer, target)[strategy]
         assert run.cycles / CYCLES <= cost <= run.cycles * CYCLES
+
+
+@pytest.mark.sweep(1)
+@pytest.mark.parametrize("bits", [(1, 1), (1, 3)], ids=str)
+@pytest.mark.parametrize("name", ["cortex-a72", "armv7-neon"])
+def test_sums_read_by_number_cost_what_is_counted(name, bits):
+    target = load_target(name, threads=1)
+    if reason := missing_tools(target):
+        pytest.skip(reason)
+    whole = layer_of(SMALL, bits, target)
+    rows = tuple(np.random.default_rng(0).permutation(SMALL.out_channels) % 32)
+    layer = replace(whole, weight_codes=whole.weight_codes[:32], channel_rows=rows)
+    layer = replace(layer, weight_offset=whole.weight_offset[:32])
+    run = run_layer(SMALL, bits, target, "xnor", codes_of=tiled_codes(4, shuffled=True))
+    expected = arm.works(layer, isa_of(target))["xnor"].instructions
+    assert expected == pytest.approx(run.instructions, rel=INSTRUCTIONS - 1)

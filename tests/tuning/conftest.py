@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.tune import layers_module
-from benchmarks.workloads import Workload, planes_pipeline
+from benchmarks.workloads import Workload, planes_pipeline, random_codes
 from tvm_bitenc.target import load_target
 from tvm_bitenc.tuning.artifact import Artifact
 from tvm_bitenc.tuning.builder import settled
@@ -79,17 +79,21 @@ def native():
 
 @pytest.fixture(scope="session")
 def tiny_module():
-    """``tiny_module(bits, sizes)``: independent layers of 64 channels, one of each size."""
+    """``tiny_module(bits, sizes, codes_of)``: independent layers of 64 channels, one of each size.
 
-    def make(bits=(2, 2), sizes=(6,)):
-        return layers_module([replace(TINY, name=f"tiny {n}", size=n) for n in sizes], bits)
+    Their weights are random, or what `codes_of` makes.
+    """
+
+    def make(bits=(2, 2), sizes=(6,), codes_of=random_codes):
+        layers = [replace(TINY, name=f"tiny {n}", size=n) for n in sizes]
+        return layers_module(layers, bits, codes_of)
 
     return make
 
 
 @pytest.fixture(scope="session")
 def tiny_tasks(tiny_module, native):
-    """``tiny_tasks(bits, sizes)``: the tasks of `tiny_module`."""
+    """``tiny_tasks(bits, sizes, codes_of)``: the tasks of `tiny_module`."""
     found = tasks_of(tiny_module(), native, planes_pipeline)
     if not found:
         pytest.skip("no rules with anything to tune on this CPU: run on one with AVX2 or NEON")

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("xgboost", reason="pip install 'tvm-bitenc[tune]'")
 
 import tvm_bitenc as be
-from benchmarks.workloads import planes_pipeline
+from benchmarks.workloads import codeword_codes, planes_pipeline, tiled_codes
 from tvm_bitenc.errors import BitencError
 from tvm_bitenc.records.file import Journal, Record, Trial, read_lines
 from tvm_bitenc.tuning.model import SpeedModel
@@ -41,6 +41,21 @@ def test_a_run_on_this_machine(tuned):
     assert trials[0].candidate == DEFAULT and len({t.candidate for t in trials}) == 6
     assert not [trial.error for trial in trials if trial.error]
     assert result.speedup >= 1 and result.gmacs > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "sharing, codes_of",
+    [("rows=16", tiled_codes(4, shuffled=True)), ("codewords=16", codeword_codes(16))],
+)
+def test_layers_that_share_weights(sharing, codes_of, tiny_module, tiny_tasks, tmp_path):
+    """What they share is part of their text, and every strategy that they have is tried."""
+    (task,) = tiny_tasks((1, 2), (6,), codes_of)
+    (result,) = tune(tiny_module((1, 2), (6,), codes_of), tmp_path, 5)
+    trials = [line for line in read_lines(tmp_path) if isinstance(line, Trial)]
+    assert len(trials) == result.trials == 5 and not [x.error for x in trials if x.error]
+    assert {f" {sharing} " in line.workload for line in read_lines(tmp_path)} == {True}
+    assert ("codebook" in task.spaces) == (sharing == "codewords=16")
 
 
 def test_metaschedules_database_knows_the_candidates(tuned):
@@ -159,6 +174,26 @@ def test_training_needs_some_trials():
     model = SpeedModel()
     model.train()
     assert model.booster is None
+
+
+def test_a_strategy_without_trials_is_judged_by_its_cost(tiny_tasks):
+    """What others taught of `lut` is no better beside codewords than beside the best of them."""
+    (task,) = tiny_tasks((1, 2), (6,), codeword_codes(16))
+    if "codebook" not in task.spaces:
+        pytest.skip("no vectors that look up codewords: run on a CPU with AVX2 or NEON")
+    task.costs.update(xnor=1.6, lut=1.2, int8=2.0, codebook=1.0)
+    tiles = {name: [c for c in task.candidates if c[0] == name] for name in task.spaces}
+    model = SpeedModel()
+    others = [candidate for name in ("xnor", "lut") for candidate in tiles[name][:12]]
+    model.add(
+        Trial(**task.keys, strategy=s, tile=t, seconds=1.0, default_seconds=1.0) for s, t in others
+    )
+    model.train()
+    default = "codebook", task.spaces["codebook"].default
+    found = model.predict(task, [default, *tiles["lut"][:3], tiles["int8"][0]])
+    assert found[0] == 0
+    np.testing.assert_allclose(found[1:4], -np.log(1.2), atol=0.02)
+    assert found[4] < -0.4
 
 
 RUN = """

@@ -231,8 +231,9 @@ def row_of(layer: ConvLayer) -> LayerRow:
     shape = f"{kernel} {in_channels}->{layer.out_channels} @{out}"
     shape += f"/{stride}" if stride > 1 else ""
     shape += f" tiles={layer.copies}" if layer.copies > 1 else ""
+    shape += f" rows={len(layer.weight_codes)}" if layer.channel_rows else ""
     shape += "" if layer.geometry.is_product else f" branches={layer.geometry.branch_count}"
-    weights = 0 if layer.is_pooling else layer.weight_codes.size * layer.copies
+    weights = 0 if layer.is_pooling else layer.out_channels * layer.taps
     return LayerRow(
         layer.name,
         shape,

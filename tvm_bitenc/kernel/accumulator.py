@@ -32,7 +32,8 @@ class AccumulatorTerms:
     low, high : int
         Bounds of r.
     inverted : ndarray of bool, shape (out_channels,), optional
-        Channels whose f has the opposite sign, see `differing_bits`.
+        Channels whose f has the opposite sign: see `differing_bits`; or their weights are those of
+        the sum, negated.
     """
 
     constant: np.ndarray
@@ -43,26 +44,28 @@ class AccumulatorTerms:
     inverted: np.ndarray | None = None
 
     @property
-    def factor_by_channel(self) -> np.ndarray | int:
-        """f, where inverted channels have the opposite sign."""
-        if self.inverted is None:
-            return self.factor
-        return np.where(self.inverted, -self.factor, self.factor)
+    def factor_by_channel(self) -> np.ndarray:
+        """f, where inverted channels have the opposite sign: shape (out_channels,)."""
+        inverted = np.zeros(len(self.act_factor), bool) if self.inverted is None else self.inverted
+        return np.where(inverted, -self.factor, self.factor)
 
     @property
     def has_act_sum(self) -> bool:
         """Whether U is needed."""
         return bool(np.any(self.act_factor))
 
-    def repeated(self, copies: int) -> AccumulatorTerms:
-        """Return the terms of output channels that share sums, see `ConvLayer.copies`."""
-        if copies == 1:
+    def of_channels(self, layer: ConvLayer) -> AccumulatorTerms:
+        """Return the terms of output channels that share sums, see `ConvLayer.rows_and_signs`."""
+        if not layer.is_shared:
             return self
+        rows, signs = layer.rows_and_signs
+        inverted = np.zeros(len(rows), bool) if self.inverted is None else self.inverted[rows]
+        inverted = inverted ^ (signs < 0)
         return replace(
             self,
-            constant=np.tile(self.constant, copies),
-            act_factor=np.tile(self.act_factor, copies),
-            inverted=None if self.inverted is None else np.tile(self.inverted, copies),
+            constant=self.constant[:, :, rows] * signs,
+            act_factor=self.act_factor[rows] * signs,
+            inverted=inverted if inverted.any() else None,
         )
 
 

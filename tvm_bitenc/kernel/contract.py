@@ -15,6 +15,9 @@ know neither, and neither knows the other. Who calls what, in this order::
                 for every copy of the block     output channels with the same weights
                     for every pixel p of the tile
                         epilogue.finish(tile, p, sums[p])
+        where channels share weights in any order, instead of the last three
+        for every pixel of the task, and block of output channels
+            epilogue.finish(tile, 0, sums)      of their rows, see `nest/channel_sums.py`
 
 What the loops have bound when they call is in a frozen value: `TaskContext`, then `TileContext`.
 All of these functions write TIR; what they return are expressions of it.

@@ -65,6 +65,11 @@ class Isa:
         """Whether one instruction looks up bytes in all of a vector, and counts bits of bytes."""
         return "wide_lookup" in self.intrinsics and self.has_popcount
 
+    @property
+    def has_word_lookup(self) -> bool:
+        """Whether one instruction looks up words in two vectors."""
+        return "lookup_words" in self.intrinsics
+
     def transpose_bits(self, value: Vector) -> Vector:
         """Bit c of byte 7 - r becomes bit r of byte c, in every 64-bit lane."""
         n = self.vector_bytes
@@ -115,6 +120,11 @@ class Isa:
         """Bytes of `table`, a whole vector, at indices within it."""
         n = self.vector_bytes
         return intrinsic(vector("uint8", n), self.intrinsics["wide_lookup"], table, index)
+
+    def lookup_words(self, table: Sequence[Vector], index: Vector) -> Vector:
+        """Words of a table of two vectors, int16, at indices (uint16) of which low bits count."""
+        n, name = self.vector_bytes, self.intrinsics["lookup_words"]
+        return intrinsic(vector("int16", n // 2), name, table[0], index, table[1])
 
     @property
     def most_entries(self) -> int:

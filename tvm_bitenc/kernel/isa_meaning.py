@@ -50,6 +50,12 @@ def wide_lookup(table: np.ndarray, index: np.ndarray) -> np.ndarray:
     return table[index]
 
 
+def lookup_words(table: Sequence[np.ndarray], index: np.ndarray) -> np.ndarray:
+    """Words of a table of two vectors at indices of which the low bits count."""
+    whole = np.concatenate(table)
+    return whole[index % len(whole)]
+
+
 def table_lookup(table: Sequence[np.ndarray], entries: int, index: np.ndarray) -> np.ndarray:
     """Bytes of a table of so many entries, in one vector or several, at indices within it."""
     return np.concatenate(table)[:entries][index]

@@ -86,8 +86,13 @@ def makes_bytes(call: relax.Call) -> bool:
 
 
 def copies_of(call: relax.Call) -> int:
-    """How many output channels of a `packed_conv2d` share each set of weights."""
+    """How many output channels of a `packed_conv2d` share each row of weights, in order."""
     return int(call.attrs.get("copies", 1))
+
+
+def channel_rows_of(call: relax.Call) -> tuple[int, ...]:
+    """Which row of weights each output channel has, see `ConvLayer.channel_rows`."""
+    return tuple(map(int, call.attrs.get("channel_rows", ())))
 
 
 def _source_shape(call: relax.Call) -> list:
@@ -172,6 +177,7 @@ def conv_layer_of(call: relax.Call) -> ConvLayer:
         reads_bytes=takes_bytes(call),
         writes_bytes=makes_bytes(call),
         copies=copies_of(call),
+        channel_rows=channel_rows_of(call),
     )
 
 
@@ -203,8 +209,8 @@ def _infer_unpack(call: relax.Call) -> relax.TensorType:
 def _infer_conv2d(call: relax.Call) -> relax.TensorType:
     batch, _, height, width = _source_shape(call)
     weight, *epilogue = call.args[1 + _has_residual(call) :]
-    distinct, _, kernel_h, kernel_w = tensor_shape(weight, "uint8", describe(call))
-    out_channels = int(distinct) * copies_of(call)
+    rows, _, kernel_h, kernel_w = tensor_shape(weight, "uint8", describe(call))
+    out_channels = len(call.attrs.get("channel_rows", ())) or int(rows) * copies_of(call)
     geometry = geometry_of(call)
     outer = [
         batch,

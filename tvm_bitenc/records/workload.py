@@ -31,7 +31,8 @@ PATTERN = re.compile(
     r" from=(?P<source>bytes|codes|planes) to=(?P<ending>[AB][1-8]|int32|floats:[\w+.]{1,1000})"
     rf" offsets=(?P<act_offset>-?{_NUMBER}),(?P<weight_offset>[01])"
     rf"( branches=(?P<branches>{_ROW}(;{_ROW}){{0,7}}))?"
-    rf"( copies=(?P<copies>{_NUMBER}))?( codewords=(?P<codewords>16|32|64))?"
+    rf"( copies=(?P<copies>{_NUMBER}))?( rows=(?P<rows>{_NUMBER}))?"
+    rf"( codewords=(?P<codewords>16|32|64))?"
     rf" threads=(?P<threads>{_NUMBER}|pool)"
 )
 
@@ -58,6 +59,8 @@ class Workload:
         A number, or ``"pool"`` where TVM's pool decides.
     copies : int
         See `ConvLayer`; the text has it where it isn't 1.
+    weight_rows : int
+        Rows of weights that channels share in another order; 0, and not in the text, elsewhere.
     codewords : int
         Most kernels that its indices tell apart, see `codewords.py`; 0, and not in the text, where
         they are too many.
@@ -75,6 +78,7 @@ class Workload:
     has_weight_offset: bool
     threads: str
     copies: int = 1
+    weight_rows: int = 0
     codewords: int = 0
 
     def __str__(self) -> str:
@@ -92,10 +96,16 @@ class Workload:
             f"offsets={geometry.act_offset},{int(self.has_weight_offset)}",
             *([] if geometry.branches is None else [f"branches={_matrix(geometry.branches)}"]),
             *([f"copies={self.copies}"] if self.copies > 1 else []),
+            *([f"rows={self.weight_rows}"] if self.weight_rows else []),
             *([f"codewords={self.codewords}"] if self.codewords else []),
             f"threads={self.threads}",
         ]
         return " ".join(parts)
+
+    @property
+    def distinct(self) -> int:
+        """Rows of weights, each of which is summed once."""
+        return self.weight_rows or self.out_channels // self.copies
 
     @property
     def out_bits(self) -> int:
@@ -126,6 +136,7 @@ def workload_of(call: relax.Call, target: Target) -> str:
         layer.has_act_sum,
         str(target.threads or "pool"),
         layer.copies,
+        len(layer.weight_codes) if layer.channel_rows else 0,
         0 if layer.codewords is None else 1 << layer.codewords.index_bits,
     )
     return str(found)
@@ -154,6 +165,11 @@ def parse_workload(text: str) -> Workload:
     copies = _bounded(found["copies"] or "1", 1)
     if out_channels % copies:
         raise ValueError(f"{copies} copies don't divide {out_channels} channels")
+    weight_rows = _bounded(found["rows"] or "0", 0)
+    if weight_rows > out_channels or (weight_rows and copies > 1):
+        raise ValueError(
+            f"{out_channels} channels in {copies} copies don't share {weight_rows} rows"
+        )
     offset = int(found["act_offset"])
     branches = _rows(found["branches"], len(weight), len(act)) if found["branches"] else None
     geometry = BranchGeometry(act, weight, offset, strides, padding, dilation, groups, branches)
@@ -170,6 +186,7 @@ def parse_workload(text: str) -> Workload:
         found["weight_offset"] == "1",
         found["threads"],
         copies,
+        weight_rows,
         int(found["codewords"] or 0),
     )
 
@@ -243,6 +260,8 @@ def numbers_of(text: str) -> dict[str, float]:
         "act_bits": len(geometry.act_coefficients),
         "out_bits": workload.out_bits,
         "is_grouped": geometry.groups > 1,
+        "distinct": math.log2(workload.distinct),
+        "codewords": workload.codewords,
         "threads": 0 if workload.threads == "pool" else int(workload.threads),
     }
 

@@ -50,6 +50,7 @@ ARMV7 = {
     "sum of pairs": Work(vector=16.0, other=6.0),
 }
 OUTPUT_BIT = Work(vector=1.5, other=2.0)  # For each bit of each output: thresholds.
+READ = Work(vector=1.0, other=3.0)  # Of each output whose channel reads a sum by number.
 FLOAT_BITS = 4  # As many of them take as long as a float.
 ENTRY = 60  # Largest entry of a table of four bits.
 TABLES = 64  # Of a layer for which `best` is told.
@@ -100,8 +101,9 @@ def works(layer: ConvLayer, isa: Neon) -> dict[str, Work]:
     chosen = {strategy: shared(layer, classes, isa) for strategy, classes in CLASSES.items()}
     bits = FLOAT_BITS if layer.thresholds is None else layer.out_bits
     outputs = OUTPUT_BIT.times(layer.macs / layer.taps * bits)
+    reading = READ.times(layer.macs / layer.taps)
     return {
-        strategy: WORKS[strategy](seen, isa) + outputs
+        strategy: WORKS[strategy](seen, isa) + (outputs + reading if seen.channel_rows else outputs)
         for strategy, (seen, product) in chosen.items()
         if product is not None
     }
@@ -149,7 +151,7 @@ def _codebook_work(layer: ConvLayer, isa: Neon) -> Work:
 
 def _products_of_channel(layer: ConvLayer) -> float:
     """Vectors of products for each input channel, of sums that aren't copies."""
-    return layer.macs / layer.copies / layer.weight_codes.shape[1] / PRODUCTS
+    return layer.distinct.macs / layer.weight_codes.shape[1] / PRODUCTS
 
 
 def _inputs(layer: ConvLayer, isa: Neon) -> float:

@@ -10,6 +10,7 @@ from .x86 import FAMILY
 REQUIRED = {"avx512f", "avx512bw", "avx512vl", "avx512dq"}
 INTRINSICS = {
     "lookup": "llvm.x86.avx512.pshuf.b.512",
+    "lookup_words": "llvm.x86.avx512.vpermi2var.hi.512",
     "ternary": "llvm.x86.avx512.pternlog.q.512",
     "sum_bytes": "llvm.x86.avx512.psad.bw.512",
     "multiply_add_bytes": "llvm.x86.avx512.pmaddubs.w.512",

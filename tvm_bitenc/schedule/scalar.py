@@ -32,6 +32,7 @@ PRODUCT = {"pairs": 1.25, "32 bits": 2.3, "64 bits": 1.9}  # For each product, w
 LOOKUP, LOOKUP_BIT = 1.5, 0.5  # For each product and bit of the weights: `generic` does it.
 UNPACKED, UNPACKED_BIT = 4.0, 3.0  # For each code.
 OUTPUT, OUTPUT_BIT = 3.0, 6.0
+READ = 4.0  # For each output whose channel reads a sum by number.
 
 
 def isa_of(target: Target) -> Scalar:
@@ -45,18 +46,26 @@ def isa_of(target: Target) -> Scalar:
 
 def works(layer: ConvLayer, isa: Scalar) -> dict[str, Work]:
     """Work of a layer by strategy."""
-    outputs = layer.macs / layer.taps
+    outputs = _outputs(layer)
     bits = 0 if layer.thresholds is None else layer.out_bits
     ending = (OUTPUT + OUTPUT_BIT * bits) * outputs
     lookup = LOOKUP + LOOKUP_BIT * layer.act_bits
     found = {"lut": lookup * layer.weight_bits * layer.macs}
     seen, product = shared(layer, (BitSliced,), isa)
     if product is not None:
-        found["xnor"] = _xnor_work(seen, isa) * outputs / seen.copies + ending
+        found["xnor"] = _xnor_work(seen, isa) * _outputs(seen.distinct) + ending + _reading(seen)
     seen, product = shared(layer, (ScalarInt8,), isa)
     if product is not None:
-        found["int8"] = _int8_work(seen, isa) + ending
+        found["int8"] = _int8_work(seen, isa) + ending + _reading(seen)
     return {strategy: Work(other=count) for strategy, count in found.items()}
+
+
+def _outputs(layer: ConvLayer) -> float:
+    return layer.macs / layer.taps
+
+
+def _reading(layer: ConvLayer) -> float:
+    return READ * _outputs(layer) if layer.channel_rows else 0.0
 
 
 def _xnor_work(layer: ConvLayer, isa: Scalar) -> float:
@@ -84,7 +93,7 @@ def _int8_work(layer: ConvLayer, isa: Scalar) -> float:
     kind = "pairs" if isa.has_pairs else f"{8 * isa.vector_bytes} bits"
     codes = math.prod(layer.input_shape) * layer.kernel_size[0] / layer.geometry.strides[0]
     unpacked = (UNPACKED + UNPACKED_BIT * layer.act_bits) * codes
-    return PRODUCT[kind] * layer.macs / layer.copies + unpacked
+    return PRODUCT[kind] * layer.distinct.macs + unpacked
 
 
 FAMILY = Family(

@@ -24,6 +24,7 @@ from ..kernel.epilogue.integers import Integers
 from ..kernel.epilogue.searched import SearchedPlanes
 from ..kernel.isa import Isa
 from ..kernel.kernel import Kernel
+from ..kernel.nest.channel_sums import ChannelSums, block_of
 from ..kernel.nest.conv2d import conv2d_kernel
 from ..kernel.nest.geometry import flattened, in_rows, padded_blocks, rows_at_once
 from ..kernel.nest.tile import Tile, divisors
@@ -200,13 +201,13 @@ def space(call: relax.Call, target: Target, isa: IsaT, family: Family[IsaT]) -> 
 
     fewest = max(OCTET // lanes, 1)
     vectors = [v for v in (fewest * 2**i for i in range(4)) if v * lanes <= max(WORD, lanes)]
-    row_bytes = product.row_bytes(layer, isa)
+    row_bytes = _row_bytes(layer, isa, product)
     knobs: dict[str, Iterable[int]] = {
         "pixels": range(1, min(layer.output_size[1], MAX_PIXELS) + 1),
         "vectors": vectors,
         "rows": [r for r in divisors(height) if r * row_bytes <= MAX_PREPARED_BYTES] or [1],
         "splits": divisors(groups * padded_blocks(layer.distinct, fewest * lanes))
-        if threads > 1
+        if threads > 1 and not layer.channel_rows
         else [1],
         "unroll": UNROLLED,
     }
@@ -237,8 +238,12 @@ def shared(
 ) -> tuple[ConvLayer, ProductClass[IsaT] | None]:
     """Return the first class of products that computes a layer, and the layer as it does so.
 
-    As many output channels share sums as leave whole blocks of them to compute.
+    Of channels that share sums in order, as many do as leave whole blocks of them to compute.
     """
+    if layer.channel_rows:
+        found = first_that_applies(classes, layer.distinct, isa)
+        layer = layer if found else layer.expanded
+        return layer, found or first_that_applies(classes, layer, isa)
     for copies in reversed(divisors(layer.copies)):
         seen = layer.with_copies(copies)
         found = first_that_applies(classes, seen.distinct, isa)
@@ -272,12 +277,23 @@ def _in_rows(
     """Divide a row of single taps that would take more than prepared rows may."""
     _, pixels = family.sizes[product.name](layer, isa)
     is_row = layer.kernel_size == (1, 1) and layer.input_shape[:2] == (1, 1)
-    size, width = product.row_bytes(layer, isa), layer.output_size[1]
+    size, width = _row_bytes(layer, isa, product), layer.output_size[1]
     most = family.prepared_bytes(layer, product.name) * width // size
     if not is_row or most >= width or layer.has_dynamic_batch:
         return layer
     fitting = [d for d in divisors(width) if d <= max(most, pixels)]
     return in_rows(layer, fitting[-1]) if fitting[-1] >= pixels // 2 else layer
+
+
+def _row_bytes(
+    layer: ConvLayer, isa: IsaT, product: ProductClass[IsaT], rolls: bool = False
+) -> int:
+    """Size of a prepared input row, and of the sums of a row that channels read.
+
+    Prepared rows that roll take turns in few places, however many there are.
+    """
+    kept = len(layer.weight_codes) * layer.output_size[1] * 4 if layer.channel_rows else 0
+    return kept if rolls else product.row_bytes(layer, isa) + kept
 
 
 def packed_encode(call: relax.Call, target: Target, isa: Isa, _family: Family) -> Kernel | None:
@@ -313,7 +329,8 @@ def bytes_concat(call: relax.Call, target: Target, isa: Isa, _family: Family) ->
 
 def _epilogue(layer: ConvLayer, product: Product) -> Epilogue | None:
     """Choose how sums end, None where no epilogue fits."""
-    terms, block = product.terms.repeated(layer.copies), product.block
+    terms = product.terms.of_channels(layer)
+    block = block_of(layer.out_channels) if layer.channel_rows else product.block
     if layer.steps:
         return Floats(layer, terms, block)
     if layer.thresholds is None:
@@ -330,7 +347,10 @@ def _epilogue(layer: ConvLayer, product: Product) -> Epilogue | None:
         if layer.code_steps and product.isa.has_floats:
             return ComputedPlanes(layer, terms, block, product.isa)
         return SearchedPlanes(layer, terms, block, product.isa)
-    return ComparedPlanes(layer, terms, block, product.sum_dtype)
+    dtype = product.sum_dtype
+    if layer.channel_rows:
+        dtype = ChannelSums(layer, product, block).dtype
+    return ComparedPlanes(layer, terms, block, dtype)
 
 
 def default_tile(
@@ -353,8 +373,9 @@ def default_tile(
     tasks = 1 if threads == 1 else threads * TASKS_PER_THREAD
     budget = family.prepared_bytes(layer, product.name)
     rolls = product(layer.distinct, isa, Tile(pixels, vectors, layer.output_size[0])).rolls
-    row_bytes = 0 if rolls else product.row_bytes(layer, isa)  # Or they take turns in few places.
-    rows = rows_at_once(layer, row_bytes, budget, tasks)
+    rows = rows_at_once(layer, _row_bytes(layer, isa, product, rolls), budget, tasks)
+    if layer.channel_rows:
+        return Tile(pixels, vectors, rows)  # Every channel may read any sum of its pixel.
     done = layer.input_shape[0] * layer.output_size[0] // rows
     blocks = layer.geometry.groups * padded_blocks(layer.distinct, vectors * lanes)
     enough = [d for d in divisors(blocks) if d * done >= tasks] or [blocks]

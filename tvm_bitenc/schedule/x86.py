@@ -10,6 +10,7 @@ from ..branches import outer
 from ..kernel.accumulator import MAX_COMPARED
 from ..kernel.contract import Product
 from ..kernel.isa import Isa
+from ..kernel.nest.channel_sums import MAX_TABLES, MAX_WORD, block_of
 from ..kernel.nest.geometry import blocks_at_once, padded_blocks
 from ..kernel.nest.tile import Tile, divisors
 from ..kernel.product import codebook, lut, lut_plan, wide_lut, wide_plan, xnor
@@ -65,6 +66,10 @@ CODEBOOK_SUMS = 8  # Vectors of bytes that registers hold.
 DOT_PIXELS = 2  # The end of a larger tile overlaps less with the next one.
 COMPARED, COMPARISON = Work(vector=2, other=1), Work(vector=1, other=1)  # A vector with thresholds.
 ROUNDED, ROUNDED_VECTOR = Work(vector=16, other=8), Work(vector=2)  # Many thresholds: a function.
+# Sums that channels read by number: of each output; or of a vector of them in each table, and of a
+# pixel's table. Of each sum that is kept for them.
+READ, KEPT = Work(vector=2, other=2), Work(vector=0.1, other=0.1)
+READ_WORDS, READ_TABLE = Work(vector=2, lookup=1, other=2), Work(other=2)
 FLOAT_STEPS = 3  # As many comparisons take as long as a float.
 TABLES = 64  # Of a layer for which `best` is told.
 
@@ -130,7 +135,7 @@ def works(layer: ConvLayer, isa: Isa) -> dict[str, Work]:
         return {"int8": WORKS[depthwise.name](layer, isa)}
     chosen = {strategy: shared(layer, classes, isa) for strategy, classes in CLASSES.items()}
     return {
-        strategy: WORKS[product.name](seen, isa)
+        strategy: WORKS[product.name](seen, isa) + _reading_work(seen, isa)
         for strategy, (seen, product) in chosen.items()
         if product is not None
     }
@@ -270,6 +275,19 @@ def _wide_lut_work(layer: ConvLayer, isa: Isa) -> Work:
     )
 
 
+def _reading_work(layer: ConvLayer, isa: Isa) -> Work:
+    """Work of channels that read sums in another order than theirs."""
+    if not layer.channel_rows:
+        return Work()
+    outputs, kept = _outputs(layer), KEPT.times(_sums(layer))
+    words, tables = isa.vector_bytes // 2, -(-len(layer.weight_codes) // isa.vector_bytes)
+    fits = layer.taps * layer.geometry.branch_sum < MAX_WORD and tables <= MAX_TABLES
+    if not isa.has_word_lookup or not fits or block_of(layer.out_channels) % words:
+        return READ.times(outputs) + kept
+    pixels = outputs / layer.out_channels
+    return READ_WORDS.times(tables * outputs / words) + READ_TABLE.times(tables * pixels) + kept
+
+
 def _codebook_work(layer: ConvLayer, isa: Isa) -> Work:
     """Work of `Codebook`: rows are found, and looked into by vectors of channels.
 
@@ -332,7 +350,7 @@ def _outputs(layer: ConvLayer) -> float:
 
 def _sums(layer: ConvLayer) -> float:
     """Outputs that aren't copies of a sum."""
-    return _outputs(layer) / layer.copies
+    return _outputs(layer.distinct)
 
 
 def _taps(layer: ConvLayer, product: type[Product], isa: Isa) -> float:

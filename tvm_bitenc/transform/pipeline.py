@@ -206,7 +206,7 @@ def default_pipeline(
             Phase(
                 "kernels: code of the target",
                 (
-                    ShareChannels(),  # output channels of the same weights share their sums
+                    ShareChannels(target),  # output channels of the same weights share their sums
                     Strategy(strategy, target, records),  # how each branch sum is computed
                     DirectCodes(target, records),  # layers of few channels read codes, not planes
                     CodesAsBytes(target, records),  # and layers that multiply bytes read bytes

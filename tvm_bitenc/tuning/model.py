@@ -37,6 +37,7 @@ PARAMETERS = {
 FEATURES = sorted(name for names in KERNELS.values() for name in names)
 ROUNDS = 80
 FEWEST = 12  # Trials before it says anything.
+STEPS = 4.0  # Of distance, for twice the time.
 LOWEST, HIGHEST = -2.0, 2.0  # A failed candidate counts as the lowest.
 
 
@@ -83,6 +84,8 @@ class SpeedModel:
         self.rows: list[list[float]] = []
         self.values: list[float] = []
         self.booster: xgboost.Booster | None = None
+        self._strategies: set[str] = set()  # Of all trials.
+        self._known: set[str] = set()  # Of those that it was trained on.
         self._trained = 0
 
     def add(self, trials: Iterable[Line]) -> None:
@@ -90,6 +93,7 @@ class SpeedModel:
         for trial in trials:
             if not isinstance(trial, Trial) or trial.strategy == DEFAULT[0]:
                 continue
+            self._strategies.add(trial.strategy)
             self.rows.append(features(trial, trial.candidate))
             value = math.log(trial.speedup) if trial.speedup > 0 else LOWEST
             self.values.append(min(max(value, LOWEST), HIGHEST))
@@ -99,16 +103,25 @@ class SpeedModel:
         count = len(self.rows)
         if count < FEWEST or count < 1.1 * self._trained:
             return
-        self._trained = count
+        self._trained, self._known = count, set(self._strategies)
         data = self.xgboost.DMatrix(np.array(self.rows), np.array(self.values))
         self.booster = self.xgboost.train(PARAMETERS, data, ROUNDS)
 
     def predict(self, task: Task, candidates: Sequence[Candidate]) -> np.ndarray:
-        """Predicted logarithms of speedups; by distance from the default while it knows little."""
+        """Predicted logarithms of speedups; by distance from the default while it knows little.
+
+        A strategy that no trial had, as those of shipped records have no codewords, is judged by
+        its cost, and what is known of others holds beside the best of them.
+        """
+        by_distance = np.array([-distance(task, candidate) for candidate in candidates])
         if self.booster is None:
-            return np.array([-distance(task, candidate) for candidate in candidates])
+            return by_distance
         rows = np.array([features(task, candidate) for candidate in candidates])
-        return self.booster.predict(self.xgboost.DMatrix(rows))
+        found = self.booster.predict(self.xgboost.DMatrix(rows))
+        best_known = min((task.costs.get(name, math.inf) for name in self._known), default=1.0)
+        found -= math.log(best_known) if math.isfinite(best_known) else 0.0
+        is_known = [strategy in self._known for strategy, _ in candidates]
+        return np.where(is_known, found, by_distance / STEPS)
 
 
 @derived_object

@@ -50,7 +50,7 @@ def call_of(workload: Workload) -> relax.Call:
     """Return a call to `packed_conv2d` with random weights and no strategy."""
     rng, geometry = np.random.default_rng(0), workload.geometry
     bits = len(geometry.weight_coefficients)
-    distinct = workload.out_channels // workload.copies
+    distinct = workload.distinct
     shape = (distinct, workload.channels // geometry.groups, *workload.kernel)
     weights = any_codes(shape, bits, workload.codewords, rng)
     offset = np.full(distinct, int(workload.has_weight_offset), np.int32)
@@ -70,9 +70,18 @@ def call_of(workload: Workload) -> relax.Call:
         attributes["ending"] = BYTES
     if workload.copies > 1:
         attributes["copies"] = workload.copies
+    if workload.weight_rows:
+        attributes["channel_rows"] = _channel_rows(workload, rng)
     return make_call(
         packed_conv2d_op, arguments, **attributes, layer="", strategy="", steps=workload.steps
     )
+
+
+def _channel_rows(workload: Workload, rng: np.random.Generator) -> list[int]:
+    """Each row of the weights once at least, and about half of the channels negated."""
+    rows = np.arange(workload.out_channels) % workload.weight_rows
+    rows = rng.permutation(np.where(rng.integers(0, 2, len(rows)) > 0, rows, ~rows))
+    return rows.tolist()
 
 
 def _source_type(workload: Workload, batch: int | tirx.Var) -> relax.TensorType:

@@ -9,6 +9,7 @@ import torch
 from tvm import relax
 
 import tvm_bitenc as be
+from tests.kernel.cases import reordered
 from tests.models import randomised
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.errors import LibraryError, UnsupportedError
@@ -257,6 +258,18 @@ def test_an_mlp_of_tiles_has_less_than_4_kb_of_weights(made, same):
     assert bundle.model.report().stored_bytes < 4096  # In float32 it has 401 KB.
     # Thresholds, scales and the filling up of vectors included.
     assert (bundle.folder / "net_weights.bin").stat().st_size < 5120
+
+
+@pytest.mark.sweep(1)
+def test_rows_of_weights_are_stored_once(made, random_layer, module_of, same):
+    """Channels that share them in any order have two bytes each beside."""
+    one = Encoding.symmetric(1, 2.0)
+    layer = random_layer(2, one, ACT, channels=256, out_channels=8, name="conv", padding=1)
+    layer = reordered(layer, 64, 0)
+    bundle = made(module_of([layer.act_codes.shape], layer.emit), strategy="xnor")
+    assert same(bundle(layer.input)[0], layer.reference())
+    assert bundle.model.report().layers[0].stored_bytes == 8 * 256 * 9 // 8 + 2 * 64
+    assert (bundle.folder / "net_weights.bin").stat().st_size < 64 * 256 * 9 / 8 / 3
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="apt-get install make")

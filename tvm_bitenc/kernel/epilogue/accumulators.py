@@ -54,8 +54,10 @@ class Accumulators:
 
     @cached_property
     def constants(self) -> list[np.ndarray]:
-        """Constant part by border class, and the factors of U."""
+        """Constant part by border class; the factors of U; those of sums, where they differ."""
         factors = [self.terms.act_factor] if self.terms.has_act_sum else []
+        if self.terms.inverted is not None:
+            factors.append(self.terms.factor_by_channel)
         return [
             by_block(values, self.layer, self.block).astype(np.int32)
             for values in (self.terms.constant, *factors)
@@ -67,12 +69,18 @@ class Accumulators:
         for part in as_int32(sums, self.block):
             padded = tile.blocks * self.block
             first = tile.block * self.block + part.first
-            acc = part.value * constant(self.terms.factor, "int32", part.lanes)
+            acc = part.value * self._factor(tile, first, part.lanes)
             acc = acc + load(constants[0], tile.border_class(p) * padded + first, part.lanes)
             if self.terms.has_act_sum:
                 acc = acc + self._act_term(tile, p, first, part.lanes)
             found.append(Channels(part.first, part.lanes, T.Bind(acc)))
         return found
+
+    def _factor(self, tile: TileContext, first: Expr, lanes: int) -> Expr:
+        """f of every channel."""
+        if self.terms.inverted is None:
+            return constant(self.terms.factor, "int32", lanes)
+        return load(tile.memory.epilogue_constants[len(self.constants) - 1], first, lanes)
 
     def _act_term(self, tile: TileContext, p: int, first: Expr, lanes: int) -> Expr:
         """Factors of U times U; one product for all channels where their factors agree."""

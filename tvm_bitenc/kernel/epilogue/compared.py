@@ -42,26 +42,30 @@ class ComparedPlanes(Epilogue):
         self.codes, self.output = codes_reached(layer.threshold_unit[0]), PlaneStore(layer, block)
         self.steps = len(self.codes)
         self.dtype = "int32" if terms.has_act_sum else dtype
-        low, high, factor = terms.low, terms.high, terms.factor_by_channel
+        self.negated = terms.has_act_sum and terms.inverted is not None
         if terms.has_act_sum:
-            low, high, factor = -(2**31), 2**31 - 2, 1
-        thresholds, self.flip = thresholds_of(layer, terms, factor, low, high)
+            found = thresholds_of(layer, terms, 1, -(2**31), 2**31 - 2)
+        else:
+            found = thresholds_of(layer, terms, terms.factor_by_channel, terms.low, terms.high)
+        thresholds, self.flip = found
         # Where sums fall as codes rise, thresholds count if they aren't reached: not in reverse.
         along = np.where(self.flip, thresholds[:, :, ::-1], thresholds)
         self.thresholds = along[:, :, self.codes - 1]
 
     @property
     def constants(self) -> list[np.ndarray]:
-        """Thresholds, the inverted channels in bits, and the factors of U."""
+        """Thresholds, the inverted channels in bits, the factors of U, and those of sums."""
         thresholds = by_block(self.thresholds, self.layer, self.block)
         # Lanes that are no channels must give code 0.
         real = by_block(np.ones(self.layer.out_channels, np.uint8), self.layer, self.block)
         thresholds = np.where(real == 1, thresholds, np.iinfo(self.dtype).max)
         flip = by_block(self.flip.astype(np.uint8), self.layer, self.block)
         found = [thresholds.astype(self.dtype), np.packbits(flip, bitorder="little")]
-        if self.terms.has_act_sum:
-            found.append(by_block(self.terms.act_factor, self.layer, self.block).astype(np.int32))
-        return found
+        factors = [self.terms.act_factor] if self.terms.has_act_sum else []
+        if self.negated:
+            factors.append(self.terms.factor_by_channel)
+        blocks = (by_block(values, self.layer, self.block) for values in factors)
+        return [*found, *(values.astype(np.int32) for values in blocks)]
 
     def finish(self, tile: TileContext, p: int, sums: Sums) -> None:
         """Write the planes of one pixel."""
@@ -77,7 +81,10 @@ class ComparedPlanes(Epilogue):
     def _with_act_sum(self, tile: TileContext, p: int, part: Channels) -> Channels:
         first = tile.block * self.block + part.first
         factor = load(tile.memory.epilogue_constants[2], first, part.lanes)
-        total = part.value * constant(self.terms.factor, "int32", part.lanes)
+        of_sums = constant(self.terms.factor, "int32", part.lanes)
+        if self.negated:
+            of_sums = load(tile.memory.epilogue_constants[3], first, part.lanes)
+        total = part.value * of_sums
         return replace(part, value=T.Bind(total + factor * splat(tile.act_sum(p), part.lanes)))
 
     def _reached(self, tile: TileContext, p: int, part: Channels) -> list[Expr]:

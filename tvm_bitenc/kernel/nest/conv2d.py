@@ -6,7 +6,7 @@
         prepare the input rows under their windows: pad, unpack or make tables
         for every block of output channels, row, and tile of neighbouring pixels:
             sums of the tile in registers; the epilogue writes them out, once for all output
-            channels that have these weights
+            channels that have these weights, or behind these loops, see `channel_sums.py`
 
 Where input rows are dear to prepare, none is prepared twice for windows that overlap: they roll
 through a buffer of as many rows as a window, see `rolls`. Rows are the outer loop then.
@@ -15,6 +15,7 @@ through a buffer of as many rows as a window, see `rolls`. Rows are the outer lo
 from __future__ import annotations
 
 import numpy as np
+from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
@@ -22,6 +23,7 @@ from ...layer import ConvLayer
 from ..contract import Epilogue, Prepared, Product, Sums, TaskContext, TileContext
 from ..kernel import Kernel
 from ..tir import Expr, imported
+from .channel_sums import ChannelSums
 from .geometry import FEW_PIXELS, padded_blocks, padded_width, prepared_rows
 from .memory import Memory, declare_memory
 
@@ -76,6 +78,8 @@ def conv2d_kernel(
 def _own_constants(layer: ConvLayer, product: Product, epilogue: Epilogue) -> dict[str, np.ndarray]:
     """Constants of the loops themselves, by field of `Memory`."""
     found = {}
+    if layer.channel_rows:
+        found["row_numbers"] = ChannelSums(layer, product, epilogue.block).row_numbers
     if max(epilogue.classes) > 1:
         _, found["row_classes"], found["column_classes"] = layer.border
     # Were it known that there are so few pixels, LLVM would trace each byte from where it is
@@ -94,6 +98,7 @@ class _Nest:
         self.tile = product.tile
         self.blocks_in_group = padded_blocks(product.layer, product.block)
         self.blocks = layer.geometry.groups * self.blocks_in_group
+        self.channel_sums = ChannelSums(layer, product, epilogue.block)
 
     def write(self, memory: Memory, batch: Expr, parallel: bool) -> None:
         """Write the body of the function: a task for some rows and blocks of every image."""
@@ -110,14 +115,17 @@ class _Nest:
     def _task(self, task: TaskContext, split: Expr) -> None:
         prepared, parts = self.product.prepare(task), self.blocks // self.tile.splits
         parts //= self.product.blocks_at_once
+        kept = self.channel_sums.allocate() if self.layer.channel_rows else None
         if self.product.rolls:
             with T.serial(0, self.tile.rows) as row:
                 self.product.prepare_row(task, prepared, row)
                 with T.serial(0, parts) as part:
-                    self._row(task, prepared, self._first(part, split), row)
+                    self._row(task, prepared, self._first(part, split), row, kept)
         else:
             with T.serial(0, parts) as part, T.serial(0, self.tile.rows) as row:
-                self._row(task, prepared, self._first(part, split), row)
+                self._row(task, prepared, self._first(part, split), row, kept)
+        if kept is not None:
+            self._finish_channels(task, prepared, kept)
 
     def _first(self, part: Expr, split: Expr) -> Expr:
         """Number of the first block of some that are made at once."""
@@ -126,8 +134,15 @@ class _Nest:
         per_split = self.blocks // self.tile.splits
         return block + split * per_split if self.tile.splits > 1 else block
 
-    def _row(self, task: TaskContext, prepared: Prepared, block: Expr, row: Expr) -> None:
-        """Write one block of the channels of an output row."""
+    def _row(
+        self,
+        task: TaskContext,
+        prepared: Prepared,
+        block: Expr,
+        row: Expr,
+        kept: tirx.Buffer | None,
+    ) -> None:
+        """Write one block of the channels of an output row, or keep its sums."""
         group = block // self.blocks_in_group if self.layer.geometry.groups > 1 else 0
         block_in_group = block - group * self.blocks_in_group
         row_class = self._row_class(task, row)
@@ -136,7 +151,8 @@ class _Nest:
         def tile(column: Expr, pixels: int) -> None:
             numbers = (block, group, block_in_group, row, column)
             self._tile(
-                TileContext(self.layer, task, prepared, self.blocks, *numbers, pixels, row_class)
+                TileContext(self.layer, task, prepared, self.blocks, *numbers, pixels, row_class),
+                kept,
             )
 
         whole, rest = divmod(self.layer.output_size[1], self.tile.pixels)
@@ -153,9 +169,12 @@ class _Nest:
         number = task.memory.row_classes[task.first_row + row]
         return T.Bind(number * self.epilogue.classes[1])
 
-    def _tile(self, tile: TileContext) -> None:
+    def _tile(self, tile: TileContext, kept: tirx.Buffer | None) -> None:
         for number, found in enumerate(self.product.sums_of_blocks(tile)):
-            self._block(tile.of_block(number), found)
+            if kept is None:
+                self._block(tile.of_block(number), found)
+            else:
+                self.channel_sums.keep(kept, tile.of_block(number), found)
 
     def _block(self, tile: TileContext, found: list[Sums]) -> None:
         copies = self.layer.copies
@@ -165,6 +184,17 @@ class _Nest:
         found = [[T.Bind(value) for value in sums] for sums in found]
         with T.serial(0, copies) as copy:
             self._finish(tile.of_copy(copy, copies), found)
+
+    def _finish_channels(self, task: TaskContext, prepared: Prepared, kept: tirx.Buffer) -> None:
+        """Write all output channels of a task, whose sums are kept."""
+        blocks, numbers = padded_blocks(self.layer, self.epilogue.block), task.memory.row_numbers
+        assert numbers is not None
+        with T.serial(0, self.tile.rows) as row:
+            row_class = self._row_class(task, row)
+            with T.grid(self.layer.output_size[1], blocks) as (column, block):
+                place = (blocks, block, 0, block, row, column)
+                tile = TileContext(self.layer, task, prepared, *place, 1, row_class)
+                self.epilogue.finish(tile, 0, self.channel_sums.of(kept, numbers, tile))
 
     def _finish(self, tile: TileContext, found: list[Sums]) -> None:
         for p, sums in enumerate(found):

@@ -34,6 +34,8 @@ class Memory:
         Border class of every output row and column; None where there is one class.
     pixel_count : buffer, optional
         Prepared pixels of a task, where LLVM must not know their number.
+    row_numbers : buffer, optional
+        See `channel_sums.py`.
     """
 
     source: tirx.Buffer
@@ -46,6 +48,7 @@ class Memory:
     row_classes: tirx.Buffer | None = None
     column_classes: tirx.Buffer | None = None
     pixel_count: tirx.Buffer | None = None
+    row_numbers: tirx.Buffer | None = None
 
     @property
     def out(self) -> tirx.Buffer:
