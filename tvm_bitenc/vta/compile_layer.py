@@ -163,18 +163,33 @@ class Constants:
 
     @cached_property
     def thresholds(self) -> np.ndarray:
-        """int32 (rows, out_channels), in the order of `isa.threshold_rows`."""
+        """int32 (rows, out_channels), in the order of `isa.threshold_rows`.
+
+        A code that falls as the accumulator rises has the opposite bits of one that rises: of -acc
+        no less than a threshold t, acc isn't as much as 1 - t.
+        """
         layer = self.layer
         if layer.thresholds is None:
             return np.zeros((0, layer.out_channels), np.int32)
-        own = layer.thresholds
+        own, limits = layer.thresholds, (INT32_MIN, INT32_MAX)
         code, residual = isa.threshold_rows(self.window.out_bits, self.window.residual_bits)
         if self.table is None:
-            return own[code - 1]
-        # The smallest own code from which on the table reaches a code; none and all are limits.
-        lowest = (self.table[:, residual] < code).sum(axis=0)
-        limits = [np.full((1, layer.out_channels), limit) for limit in (INT32_MIN, INT32_MAX)]
-        return np.concatenate([limits[0], own, limits[1]]).astype(np.int32)[lowest]
+            rising = own[code - 1]
+        else:
+            # The smallest own code from which on the table reaches a code; none and all are limits.
+            lowest = (self.table[:, residual] < code).sum(axis=0)
+            none, always = (np.full((1, layer.out_channels), limit) for limit in limits)
+            rising = np.concatenate([none, own, always])[lowest]
+        turned = 1 - rising.astype(np.int64)
+        return np.where(self.falls, np.clip(turned, *limits), rising).astype(np.int32)
+
+    @property
+    def falls(self) -> np.ndarray:
+        """Whether codes fall as the accumulator rises: bool of each output channel."""
+        layer = self.layer
+        if layer.direction is None:
+            return np.zeros(layer.out_channels, bool)
+        return layer.direction < 0
 
 
 def _other_factors(geometry: BranchGeometry) -> list[int]:
@@ -285,19 +300,10 @@ class ConvStream(Stream):
         return address
 
     def _parameters(self, channels: slice) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of int32: factor of the ones, sign and border classes; and thresholds.
-
-        Where codes fall as the accumulator rises, everything but the thresholds is negated.
-        """
-        layer = self.operands.layer
-        direction = np.ones(layer.out_channels, np.int32)
-        if layer.direction is not None:
-            direction = layer.direction
-        direction = direction[channels]
-        factor = self.operands.factor[channels] * direction
-        border = self.tiling.border[:, channels] * direction
-        rows = np.concatenate([factor[None], (direction < 0)[None], border])
-        return rows.astype(np.int32), self.operands.thresholds[:, channels]
+        """Rows of int32: factor of the ones, signs and border classes; and thresholds."""
+        operands, border = self.operands, self.tiling.border[:, channels]
+        rows = np.concatenate([operands.factor[channels][None], operands.falls[channels][None], border])
+        return rows.astype(np.int32), operands.thresholds[:, channels]
 
     def load_group(self, band: tuple[int, int, int], group: int) -> None:
         """Load the residual of a word of channels with its first group, and what each reads."""
