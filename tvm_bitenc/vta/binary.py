@@ -18,7 +18,7 @@ from ..errors import LibraryError
 from . import isa
 from .program import Program
 
-MAGIC = 0x0001_0041_5456  # "VTA" in the lowest bytes, version 1 above.
+MAGIC = 0x0002_0041_5456  # "VTA" in the lowest bytes, version 2 above.
 _WORD = np.dtype("<u8")
 _SIZES = len(fields(Accelerator))
 
@@ -27,7 +27,7 @@ def dumps(program: Program, accelerator: Accelerator) -> str:
     """Return a program, and the accelerator that it is for, as text."""
     instructions = [isa.encode(x) for x in program.instructions]
     words_of = (program.constants.size, program.input_words, program.output_words)
-    sizes = (len(instructions), *words_of, program.macs)
+    sizes = (len(instructions), *words_of, program.macs, program.copies)
     header = np.array([MAGIC, *astuple(accelerator), *sizes], _WORD)
     words = np.concatenate([header, *instructions, program.constants])
     return base64.b64encode(words.astype(_WORD).tobytes()).decode("ascii")
@@ -45,7 +45,7 @@ def loads(text: str) -> tuple[Program, Accelerator]:
         words = np.frombuffer(base64.b64decode(text, validate=True), _WORD).astype(np.uint64)
     except (binascii.Error, ValueError):
         raise _damaged("isn't base64 of 64-bit words") from None
-    head = 1 + _SIZES + 5
+    head = 1 + _SIZES + 6
     if len(words) < head or words[0] != MAGIC:
         raise _damaged("isn't a program of this version")
     accelerator = Accelerator(*map(int, words[1 : 1 + _SIZES]))

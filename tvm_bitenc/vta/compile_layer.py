@@ -10,7 +10,7 @@ import numpy as np
 from ..accelerator import Accelerator
 from ..bounds import INT32_MAX
 from ..branches import BranchGeometry
-from ..encoding import pack
+from ..encoding import WORD_BITS, pack
 from ..errors import UnsupportedError
 from ..layer import ConvLayer
 from . import isa
@@ -18,7 +18,7 @@ from .functional import FACTOR_BITS, ONES_BITS
 from .passes import is_power_of_two, passes_of, planes_of
 from .program import Program
 from .stream import Stream
-from .tiling import ACCUMULATOR_BITS, Tiling, Window, tile
+from .tiling import ACCUMULATOR_BITS, Tiling, Window, lacking, tile
 
 MAX_WEIGHT_BITS = 8
 INT32_MIN = -INT32_MAX - 1
@@ -42,10 +42,36 @@ def compile_conv(
         For groups, float steps, branches whose coefficients aren't powers of two, dynamic batches,
         and layers that don't fit the buffers or the instructions' fields.
     """
-    constants = Constants(_with_binary_weights(layer), table)
+    if layer.steps:
+        raise UnsupportedError(layer.name, "it ends in float arithmetic", "Run it on the CPU")
+    if len(layer.weight_codes) * layer.copies != layer.out_channels:
+        layer = layer.expanded  # Channels share weights in another order.
+    constants = _constants(layer, table, accelerator)
     _check(constants, accelerator)
     stream = ConvStream(constants, tile(constants.window, accelerator))
-    return stream.program(layer.macs * constants.branches)
+    macs = layer.macs // layer.copies * constants.branches
+    copies = layer.copies if layer.thresholds is None else 1
+    return replace(stream.program(macs), copies=copies)
+
+
+def _constants(layer: ConvLayer, table: np.ndarray | None, accelerator: Accelerator) -> Constants:
+    """Choose how many output channels share each sum: as many as the accelerator can.
+
+    It ends a sum in several codes, if copies of DM channels lie equally in their words, and writes
+    accumulators once.
+    """
+    layer = _with_binary_weights(layer)
+    if layer.thresholds is None:
+        return Constants(layer.distinct, table)
+    for copies in (count for count in range(layer.copies, 1, -1) if layer.copies % count == 0):
+        channels = layer.out_channels // copies
+        is_aligned = channels % WORD_BITS == 0 or WORD_BITS % channels == 0
+        is_aligned &= channels % accelerator.channels == 0
+        constants = Constants(layer.with_copies(copies), table)
+        can_copy = copies <= isa.MAX_COPIES and not constants.window.residual_bits
+        if is_aligned and can_copy and not lacking(Tiling(constants.window, accelerator, 1)):
+            return constants
+    return Constants(layer.expanded, table)
 
 
 def output_of(layer: ConvLayer, accelerator: Accelerator, words: np.ndarray) -> np.ndarray:
@@ -53,7 +79,8 @@ def output_of(layer: ConvLayer, accelerator: Accelerator, words: np.ndarray) -> 
     shape = (layer.input_shape[0], *layer.output_size)
     if layer.thresholds is not None:
         return words.reshape(*shape, layer.out_bits, -1)
-    return words.view(np.int32).reshape(*shape, -1)[..., : layer.out_channels]
+    accumulators = words.view(np.int32).reshape(*shape, -1)
+    return np.tile(accumulators[..., : len(layer.weight_codes)], layer.copies)
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +176,7 @@ class Constants:
             len(self.weight_planes),
             self.out_bits,
             residual_bits,
+            layer.copies,
             (table + np.int32(self._skipped[1]), *classes),
         )
 
@@ -224,8 +252,6 @@ def _check(constants: Constants, accelerator: Accelerator) -> None:
 
     if layer.geometry.groups != 1:
         refuse("the accelerator has no grouped convolutions")
-    if layer.steps:
-        refuse("it ends in float arithmetic")
     if layer.has_dynamic_batch:
         refuse("its batch isn't fixed")
     others = _other_factors(layer.geometry)
@@ -256,8 +282,8 @@ class ConvStream(Stream):
     """
 
     def __init__(self, constants: Constants, tiling: Tiling):
-        out_channels = constants.layer.out_channels
-        super().__init__(tiling, -(-out_channels // tiling.accelerator.channels))
+        channels = len(constants.layer.weight_codes)
+        super().__init__(tiling, -(-channels // tiling.accelerator.channels))
         self.operands = constants
         self.addresses: list[int] = []
         self.word_firsts: list[int] = []  # Computations before each word of output channels.
@@ -300,10 +326,17 @@ class ConvStream(Stream):
         return address
 
     def _parameters(self, channels: slice) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of int32: factor of the ones, signs and border classes; and thresholds."""
-        operands, border = self.operands, self.tiling.border[:, channels]
-        rows = np.concatenate([operands.factor[channels][None], operands.falls[channels][None], border])
-        return rows.astype(np.int32), operands.thresholds[:, channels]
+        """Rows of int32: factor of the ones, signs and border classes; and thresholds.
+
+        Copies have a bit of the signs each, and thresholds behind one another.
+        """
+        operands, copies = self.operands, self.layer.copies
+        falls = operands.falls.reshape(copies, -1)[:, channels].astype(np.int64)
+        signs = (falls << np.arange(copies)[:, None]).sum(axis=0, keepdims=True)
+        rows = [operands.factor[channels][None], signs, self.tiling.border[:, channels]]
+        thresholds = operands.thresholds.reshape(-1, copies, self.tiling.channels)[..., channels]
+        thresholds = thresholds.swapaxes(0, 1).reshape(-1, thresholds.shape[-1])
+        return np.concatenate(rows).astype(np.int32), thresholds
 
     def load_group(self, band: tuple[int, int, int], group: int) -> None:
         """Load the residual of a word of channels with its first group, and what each reads."""

@@ -245,7 +245,9 @@ class FunctionalSimulator:
     def _places(self, x: isa.Conv) -> list[isa.Conv]:
         """Where each copy's codes go: instructions with other `out` and `sub_word`."""
         parts = WORD_BITS // self.accelerator.channels
-        words = [divmod(x.sub_word + c * self.copies.parts, parts) for c in range(self.copies.count)]
+        words = [
+            divmod(x.sub_word + c * self.copies.parts, parts) for c in range(self.copies.count)
+        ]
         return [replace(x, out=x.out + w * self.copies.rows, sub_word=part) for w, part in words]
 
     def _pool(self, where: str, x: isa.Pool) -> None:

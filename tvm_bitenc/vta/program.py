@@ -23,6 +23,8 @@ class Program:
     input_words, output_words : int
     macs : int
         Binary multiply-accumulates that the layer needs, for its utilization.
+    copies : int
+        How many output channels share each accumulator that the program writes, in order.
     """
 
     instructions: tuple[isa.Instruction, ...]
@@ -30,6 +32,7 @@ class Program:
     input_words: int
     output_words: int
     macs: int = 0
+    copies: int = 1
 
     @property
     def constants_address(self) -> int:  # noqa: D102
