@@ -56,7 +56,7 @@ def test_windows(window, kind, out_bits, random_layer, kinds, check):
 @pytest.mark.parametrize("act_bits", range(1, 9))
 def test_bits(weight_bits, act_bits, random_layer, check):
     encodings = Encoding.signed(weight_bits), Encoding.unsigned(act_bits)
-    layer = random_layer(1, *encodings, channels=3, padding=1)
+    layer = random_layer(1, *encodings, channels=9, padding=1)
     check(layer)
     check(layer, out_bits=act_bits)
 

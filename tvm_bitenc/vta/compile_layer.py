@@ -19,6 +19,7 @@ from .passes import is_power_of_two, passes_of, planes_of
 from .program import Program
 from .stream import Stream
 from .tiling import ACCUMULATOR_BITS, Tiling, Window, lacking, tile
+from .window_packing import WindowPacking, packing_of
 
 MAX_WEIGHT_BITS = 8
 INT32_MIN = -INT32_MAX - 1
@@ -51,7 +52,7 @@ def compile_conv(
     stream = ConvStream(constants, tile(constants.window, accelerator))
     macs = layer.macs // layer.copies * constants.branches
     copies = layer.copies if layer.thresholds is None else 1
-    return replace(stream.program(macs), copies=copies)
+    return replace(stream.program(macs), copies=copies, packing=constants.packing)
 
 
 def _constants(layer: ConvLayer, table: np.ndarray | None, accelerator: Accelerator) -> Constants:
@@ -161,17 +162,27 @@ class Constants:
         return 2 * self.layer.weight_offset.astype(np.int64) + self._skipped[0]
 
     @cached_property
+    def packing(self) -> WindowPacking | None:
+        """How the CPU packs the bits under each window, where it does."""
+        return packing_of(self.layer)
+
+    @cached_property
     def window(self) -> Window:
-        """What tiling needs to know."""
+        """What tiling needs to know; of packed windows, which are pixels then."""
         layer, (table, *classes) = self.layer, self.layer.border
         residual_bits = 0 if self.table is None else self.table.shape[1].bit_length() - 1
+        shape, kernel, geometry = layer.input_shape, layer.kernel_size, layer.geometry
+        if self.packing is not None:
+            shape = (shape[0], *layer.output_size, self.packing.window_bits)
+            kernel = (1, 1)
+            geometry = replace(geometry, strides=(1, 1), padding=(0, 0, 0, 0), dilation=(1, 1))
         return Window(
             layer.name,
-            layer.input_shape,
+            shape,
             layer.output_size,
-            layer.kernel_size,
-            layer.geometry,
-            layer.words,
+            kernel,
+            geometry,
+            layer.words if self.packing is None else self.packing.words,
             layer.act_bits,
             len(self.weight_planes),
             self.out_bits,
@@ -312,6 +323,8 @@ class ConvStream(Stream):
     def _group(self, channels: slice) -> int:
         layer = self.operands.layer
         codes = layer.weight_codes[channels].transpose(0, 2, 3, 1)
+        if self.operands.packing is not None:
+            codes = codes.reshape(len(codes), 1, 1, -1)
         numbers = np.array(self.operands.weight_planes)
         inverted = numbers >= layer.weight_bits
         bits = codes[..., None, :] >> numbers[:, None] % layer.weight_bits & 1 ^ inverted[:, None]
