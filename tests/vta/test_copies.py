@@ -58,7 +58,7 @@ def check(conv_layer, planes):
         else:
             FunctionalSimulator(accelerator, memory).run(program.instructions, order)
         words = memory[program.output_address :]
-        assert np.array_equal(output_of(static, accelerator, words), acc)
+        assert np.array_equal(output_of(static, program, words), acc)
         return program
 
     return check

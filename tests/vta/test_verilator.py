@@ -27,7 +27,7 @@ def check(conv_layer, expected, planes):
         memory = program.image(planes(layer))
         run = VerilatorSimulator(accelerator, memory).run_words(len(program.instructions))
         words = memory[program.output_address :]
-        assert np.array_equal(output_of(static, accelerator, words), expected(layer, static))
+        assert np.array_equal(output_of(static, program, words), expected(layer, static))
         return program, run
 
     return check
@@ -120,6 +120,7 @@ WRONG = [
     (3, isa.Conv(**CONV, **INSIDE, act=1024)),
     (3, isa.Conv(**CONV, **INSIDE, param=1023)),
     (3, isa.Conv(**CONV, **INSIDE, out=4096)),
+    (1, isa.Conv(**CONV, bits=1, narrow=1)),
     (1, isa.Copies(count=17)),
     (1, isa.Copies(count=1, parts=9)),
     (5, isa.Wait(pop_next=1)),

@@ -89,5 +89,5 @@ def test_layers_on_images(
         VerilatorSimulator(ACCELERATOR, memory).run_words(len(program.instructions))
     else:
         FunctionalSimulator(ACCELERATOR, memory).run(program.instructions)
-    found = output_of(static, ACCELERATOR, memory[program.output_address :])
+    found = output_of(static, program, memory[program.output_address :])
     assert np.array_equal(found, expected(layer, static))

@@ -18,7 +18,7 @@ from .functional import FACTOR_BITS, ONES_BITS
 from .passes import is_power_of_two, passes_of, planes_of
 from .program import Program
 from .stream import Stream
-from .tiling import ACCUMULATOR_BITS, Tiling, Window, lacking, tile
+from .tiling import ACCUMULATOR_BITS, NARROW_BITS, Tiling, Window, lacking, tile
 from .window_packing import WindowPacking, packing_of
 
 MAX_WEIGHT_BITS = 8
@@ -51,19 +51,26 @@ def compile_conv(
     _check(constants, accelerator)
     stream = ConvStream(constants, tile(constants.window, accelerator))
     macs = layer.macs // layer.copies * constants.branches
-    copies = layer.copies if layer.thresholds is None else 1
-    return replace(stream.program(macs), copies=copies, packing=constants.packing)
+    return replace(
+        stream.program(macs),
+        copies=layer.copies if layer.thresholds is None else 1,
+        narrow=constants.window.out_bits == NARROW_BITS,
+        packing=constants.packing,
+    )
 
 
 def _constants(layer: ConvLayer, table: np.ndarray | None, accelerator: Accelerator) -> Constants:
     """Choose how many output channels share each sum: as many as the accelerator can.
 
     It ends a sum in several codes, if copies of DM channels lie equally in their words, and writes
-    accumulators once.
+    accumulators once, with 16 bits where these hold them.
     """
     layer = _with_binary_weights(layer)
     if layer.thresholds is None:
-        return Constants(layer.distinct, table)
+        low, high = layer.accumulator_range
+        fits = low.min() >= -(1 << NARROW_BITS - 1) and high.max() < 1 << NARROW_BITS - 1
+        is_narrow = fits and accelerator.channels * NARROW_BITS >= WORD_BITS
+        return Constants(layer.distinct, table, NARROW_BITS if is_narrow else ACCUMULATOR_BITS)
     for copies in (count for count in range(layer.copies, 1, -1) if layer.copies % count == 0):
         channels = layer.out_channels // copies
         is_aligned = channels % WORD_BITS == 0 or WORD_BITS % channels == 0
@@ -75,13 +82,12 @@ def _constants(layer: ConvLayer, table: np.ndarray | None, accelerator: Accelera
     return Constants(layer.expanded, table)
 
 
-def output_of(layer: ConvLayer, accelerator: Accelerator, words: np.ndarray) -> np.ndarray:
+def output_of(layer: ConvLayer, program: Program, words: np.ndarray) -> np.ndarray:
     """Shape a program's output: uint64 (N, H, W, bits, words), or int32 (N, H, W, channels)."""
     shape = (layer.input_shape[0], *layer.output_size)
     if layer.thresholds is not None:
         return words.reshape(*shape, layer.out_bits, -1)
-    accumulators = words.view(np.int32).reshape(*shape, -1)
-    return np.tile(accumulators[..., : len(layer.weight_codes)], layer.copies)
+    return program.accumulators(words, (*shape, layer.out_channels))
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,10 +103,13 @@ class Constants:
     layer : ConvLayer
     table : ndarray, optional
         See `compile_conv`.
+    accumulator_bits : int
+        Of accumulators that go to memory.
     """
 
     layer: ConvLayer
     table: np.ndarray | None = None
+    accumulator_bits: int = ACCUMULATOR_BITS
 
     @cached_property
     def weight_planes(self) -> list[int]:
@@ -195,7 +204,7 @@ class Constants:
     def out_bits(self) -> int:
         """Bits of the output's codes."""
         if self.layer.thresholds is None:
-            return ACCUMULATOR_BITS
+            return self.accumulator_bits
         if self.table is None:
             return self.layer.out_bits
         return max(int(self.table.max()).bit_length(), 1)

@@ -52,7 +52,8 @@ def _tiles(x: isa.Conv, accelerator: Accelerator, copies: int) -> int:
     lanes, tiles = accelerator.pixels, -(-x.pixels // accelerator.pixels)
     steps = x.passes * x.taps * x.words
     residual = 0 if isinstance(x, isa.Pool) else lanes * x.residual_bits
-    search = lanes * (copies * x.bits or accelerator.channels // 2)
+    words = accelerator.channels // (4 if x.narrow else 2)
+    search = lanes * (copies * x.bits or words)
     epilogue = max(residual - lanes, 0) + search
     epilogue += _SETTLE if residual or isinstance(x, isa.Pool) else 0
     interval = max(steps, lanes + 1, epilogue, _IN_ARRAY)

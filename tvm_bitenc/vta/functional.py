@@ -279,7 +279,9 @@ class FunctionalSimulator:
             raise AcceleratorError(where, f"sub_word {x.sub_word}", "Use one inside the word")
         if self.copies.count > 1 and (isinstance(x, isa.Pool) or x.residual_bits or not x.bits):
             raise AcceleratorError(where, "copies of what isn't codes alone", "Set 1 copy before")
-        rows = x.pixels * (x.bits or self.accelerator.channels // 2)
+        if x.narrow and (isinstance(x, isa.Pool) or x.bits or self.accelerator.channels < 4):
+            raise AcceleratorError(where, "no accumulators to write narrow", "Clear narrow")
+        rows = x.pixels * (x.bits or self.accelerator.channels // (4 if x.narrow else 2))
         for place in self._places(x):
             _check_range(where, "out", place.out + rows - 1, self.accelerator.out_rows)
         _check_range(where, "tap table", x.taps - 1, self.accelerator.tap_rows)
@@ -370,7 +372,8 @@ class FunctionalSimulator:
         self.out[x.out : last] = kept | part
 
     def _write_accumulators(self, x: isa.Conv, acc: np.ndarray) -> None:
-        words = np.ascontiguousarray(acc).view(np.uint64).reshape(-1)
+        kind = np.int16 if x.narrow else np.int32
+        words = acc.astype(kind).view(np.uint64).reshape(-1)
         self.out[x.out : x.out + words.size] = words
 
 

@@ -137,6 +137,8 @@ class Conv(Instruction):
         Bits of the residual's codes; 0 for none. Plane b of pixel p is in row `residual` + p
         `residual_bits` + b, in part `sub_word`. Every code has thresholds of its own, so that the
         output is any function of both that rises with the accumulator.
+    narrow : int
+        With `bits` = 0: 1 writes the lowest 16 bits of each accumulator, four a word.
     """
 
     name = "conv"
@@ -168,6 +170,7 @@ class Conv(Instruction):
     sub_word: int = _bits(5)
     residual: int = _bits(14)
     residual_bits: int = _bits(4)
+    narrow: int = _bits(1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,8 @@ class Program:
         Binary multiply-accumulates that the layer needs, for its utilization.
     copies : int
         How many output channels share each accumulator that the program writes, in order.
+    narrow : bool
+        Whether accumulators that it writes have 16 bits instead of 32.
     packing : WindowPacking, optional
         How the CPU packs the planes of the input when it hands them over.
     """
@@ -36,6 +38,7 @@ class Program:
     output_words: int
     macs: int = 0
     copies: int = 1
+    narrow: bool = False
     packing: WindowPacking | None = None
 
     @property
@@ -69,6 +72,14 @@ class Program:
             assert isinstance(instruction, (isa.Load, isa.Store))  # Only these have an address.
             linked[index] = replace(instruction, dram=instruction.dram + base)
         return replace(self, instructions=tuple(linked))
+
+    def accumulators(self, words: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """Output words as accumulators int32 of a shape, the last axis the channels'.
+
+        The array computes DM channels at a time; what stands behind the channels is left out.
+        """
+        found = words.view(np.int16 if self.narrow else np.int32).reshape(*shape[:-1], -1)
+        return np.tile(found[..., : shape[-1] // self.copies].astype(np.int32), self.copies)
 
     @property
     def operand_words(self) -> int:

@@ -54,18 +54,8 @@ def run(*arguments) -> None:
         SIMULATORS[str(simulator)](str(layer), program, accelerator, np.concatenate(sample))
         for sample in zip(*([x.reshape(-1) for x in batch] for batch in batches))
     ]
-    out.copyfrom(shaped(np.stack(results), out.shape, str(out.dtype), program.copies))
-
-
-def shaped(words: np.ndarray, shape: tuple[int, ...], dtype: str, copies: int = 1) -> np.ndarray:
-    """Output words (N, ...) as planes; or as accumulators, those of `copies` channels once there.
-
-    What stands behind the channels, for the array computes DM at a time, is left out.
-    """
-    if dtype == "uint64":
-        return words.reshape(shape)
-    accumulators = words.view(np.int32).reshape(*shape[:-1], -1)
-    return np.tile(accumulators[..., : shape[-1] // copies], copies)
+    words, is_planes = np.stack(results), str(out.dtype) == "uint64"
+    out.copyfrom(words.reshape(out.shape) if is_planes else program.accumulators(words, out.shape))
 
 
 def _functional(

@@ -17,7 +17,7 @@ from ..encoding import WORD_BITS
 from ..errors import UnsupportedError
 from . import isa
 from .program import Program
-from .tiling import Tiling
+from .tiling import NARROW_BITS, Tiling
 
 
 class Stream:
@@ -241,6 +241,7 @@ class Stream:
                 stride_x=geometry.strides[1],
                 row_pixels=tiling.row_pixels,
                 bits=layer.out_bits if layer.is_codes else 0,
+                narrow=int(layer.out_bits == NARROW_BITS),
                 sub_word=part if layer.is_codes else 0,
                 **fields,
             )
@@ -253,12 +254,12 @@ class Stream:
         if self.layer.is_codes:
             stores = -(-self.groups // self.groups_per_store)
             return self.layer.out_bits * self.words_per_store * stores
-        return self.groups * self.accelerator.channels // 2
+        return self.layer.channel_words(self.groups * self.accelerator.channels)
 
     def _store(self, first_pixel: int, pixels: int, word: int) -> None:
         """Store the words that are complete: one, or with copies one of each."""
         is_codes, pixel_words = self.layer.is_codes, self._out_pixel_words()
-        words = 1 if is_codes else self.accelerator.channels // 2
+        words = 1 if is_codes else self.layer.channel_words(self.accelerator.channels)
         for i in range(self.words_per_store):
             self.relative[len(self.instructions)] = "output"
             self.instructions.append(

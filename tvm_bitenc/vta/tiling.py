@@ -14,6 +14,7 @@ from ..encoding import WORD_BITS
 from ..errors import UnsupportedError
 
 ACCUMULATOR_BITS = 32
+NARROW_BITS = 16  # Of accumulators that are known to be small.
 _BUFFERS = ("act", "weight", "param", "residual", "out")
 _MAY_WAIT = ("act", "weight")
 
@@ -33,7 +34,8 @@ class Window:
     act_bits, weight_bits : int
         Planes of the input, and of the weights where there are any.
     out_bits : int
-        Of the codes it ends in, `ACCUMULATOR_BITS` for accumulators.
+        Of the codes it ends in; for accumulators `ACCUMULATOR_BITS`, or `NARROW_BITS` where they
+        fit.
     residual_bits : int
         Of the codes that choose among thresholds, 0 without them.
     copies : int
@@ -58,7 +60,11 @@ class Window:
     @property
     def is_codes(self) -> bool:
         """Whether it ends in planes of codes."""
-        return self.out_bits < ACCUMULATOR_BITS
+        return self.out_bits < NARROW_BITS
+
+    def channel_words(self, channels: int) -> int:
+        """Words of so many channels' accumulators, of one pixel."""
+        return channels * self.out_bits // WORD_BITS
 
 
 @dataclass(frozen=True)
@@ -186,7 +192,8 @@ class Tiling:
     def word_out_rows(self) -> int:
         """Buffer rows of a band's output word: 64 channels of codes, or DM accumulators."""
         layer = self.layer
-        per_pixel = layer.out_bits if layer.is_codes else self.accelerator.channels // 2
+        channels = self.accelerator.channels
+        per_pixel = layer.out_bits if layer.is_codes else layer.channel_words(channels)
         return self.band_rows * self.layer.output_size[1] * per_pixel
 
     @property

@@ -114,6 +114,7 @@ module compute #(
         || bits > 8 || residual_bits > 8 || {27'd0, instruction[`CONV_SUB_WORD]} >= 64 / DM
         || {23'd0, instruction[`CONV_TAPS]} > TAP_ROWS
         || {25'd0, instruction[`CONV_PASSES]} > PASS_ROWS
+        || (instruction[`CONV_NARROW] && (is_pool_next || bits != 0 || DM < 4))
         || (has_copies && (is_pool_next || bits == 0 || residual_bits != 0));
     wire is_wrong_conv = instruction[`CONV_COLUMN_HIGH] > instruction[`CONV_OUT_WIDTH]
         || {5'd0, instruction[`CONV_ROW_LOW]} >= instruction[`CONV_ROW_HIGH]
@@ -172,7 +173,8 @@ module compute #(
     // words. Two cycles more keep the second unit from the first one's tables, or a pool's planes.
     wire [3:0] x_bits = x[`CONV_BITS], x_residual_bits = x[`CONV_RESIDUAL_BITS];
     wire has_residual = !is_pool && x_residual_bits != 0;
-    wire [31:0] rounds = x_bits == 0 ? DM / 2 : {28'd0, x_bits} * {27'd0, copies}
+    wire [31:0] word_rounds = x[`CONV_NARROW] ? DM / 4 : DM / 2;
+    wire [31:0] rounds = x_bits == 0 ? word_rounds : {28'd0, x_bits} * {27'd0, copies}
         + (has_residual ? {28'd0, x_residual_bits} - 1 : 0);
     assign done = active && !setting_up && exhausted && !has_tile && !is_in_array && epilogue_idle;
 

@@ -124,7 +124,9 @@ module epilogue #(
     reg valid1;
     reg [ROW_BITS-1:0] base, span;  // first row of the round's thresholds, rows of its first code
     reg [19:0] tile_row, copy_row, write_row;
-    wire ends_words = {27'd0, word} == DM / 2 - 1;
+    wire is_narrow = x[`CONV_NARROW];
+    wire [31:0] lane_words = is_narrow ? DM / 4 : DM / 2;  // of accumulators
+    wire ends_words = {27'd0, word} == lane_words - 1;
     wire ends_round = search == LAST_LANE;
     wire ends_copy = ends_round && bit_now == 0;
     wire ends_tile = is_codes ? ends_copy && {1'b0, copy} + 5'd1 == copies
@@ -134,7 +136,7 @@ module epilogue #(
     wire enters_word = next_part >= PARTS;
     wire [19:0] next_copy_row = copy_row + (enters_word ? {6'd0, copy_rows} : 20'd0);
     wire [31:0] wrapped_part = next_part - (enters_word ? PARTS : 0);
-    wire [31:0] next_tile_row = {12'd0, tile_row} + (is_codes ? {28'd0, bits} * DN : DM / 2 * DN);
+    wire [31:0] next_tile_row = {12'd0, tile_row} + (is_codes ? {28'd0, bits} * DN : lane_words * DN);
     wire ends_copy1 = busy1 && search1 == LAST_LANE && bit1 == 0;
     wire [DM-1:0] reached, pooled;
     wire [DM*32-1:0] acc;
@@ -203,7 +205,16 @@ module epilogue #(
         end
     endgenerate
 
-    wire [63:0] words = acc[{27'd0, word1} * 64 +: 64];
+    // Accumulators that are no codes: two a word, or the lower halves of four.
+    localparam HALVES_BITS = DM < 4 ? 64 : DM * 16;
+    reg [HALVES_BITS-1:0] halves;
+    integer c;
+    always @* begin
+        halves = 0;
+        for (c = 0; c < DM; c = c + 1) halves[c*16 +: 16] = acc[c*32 +: 16];
+    end
+    wire [63:0] words = is_narrow ? halves[{27'd0, word1} * 64 +: 64]
+        : acc[{27'd0, word1} * 64 +: 64];
 
     assign idle = !(adding || adding1 || adds2 || opens1 || busy || busy1);
     assign out_row = write_row[$clog2(OUT_ROWS)-1:0];

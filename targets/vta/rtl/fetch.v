@@ -36,7 +36,7 @@ module fetch (
     wire complete = received == 4;
     wire dispatch = complete && (is_load ? !full_load : is_store ? !full_store : !full_compute);
     wire has_rest = is_load ? |word[255:`LOAD_END] : is_store ? |word[255:`STORE_END]
-        : opcode == `OP_CONV || opcode == `OP_POOL ? |word[255:`CONV_END]
+        : opcode == `OP_CONV || opcode == `OP_POOL ? 1'b0  // They take all bits.
         : opcode == `OP_COPIES ? |word[255:`COPIES_END] : |word[255:`WAIT_END];
 
     assign instruction = word;
