@@ -127,9 +127,10 @@ def test_tokens_suffice_in_any_order(order, random_layer, check):
 
 
 @needs_verilator
-@pytest.mark.slow  # Verilator builds another machine.
-def test_other_array_sizes(random_layer, check):
-    encodings, accelerator = (Encoding.signed(1), Encoding.unsigned(2)), Accelerator(16, 4)
+@pytest.mark.slow  # Verilator builds other machines.
+@pytest.mark.parametrize("size", [(16, 4), (2, 2)])
+def test_other_array_sizes(size, random_layer, check):
+    encodings, accelerator = (Encoding.signed(1), Encoding.unsigned(2)), Accelerator(*size)
     for distinct in (16, 64):
         layer = random_layer(3, *encodings, out_channels=distinct, padding=1)
         assert copies_of(check(layer, 4, 2, accelerator, verilog=True)) == 4
