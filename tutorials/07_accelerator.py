@@ -60,8 +60,9 @@ print(f"accelerator and CPU agree on all logits of {IMAGES} images")
 # The report adds cycles, utilization and memory traffic to each layer. Utilization is the share of
 # the array's one-bit multiply-accumulates that the layer needs. The cycles are those of a model.
 #
-# The first layer costs most: it has 8 bits, so 64 pairs of planes, and one input channel in words
-# of 64 bits. It keeps the array busy, with 63 of 64 bits for nothing.
+# `conv3` costs most, as the timeline below shows why. The first layer comes next: it has 8 bits, so
+# 64 pairs of planes. Its words hold the bits under a window, side by side: of one channel these
+# are 9 of 64.
 
 report = lib.report()
 print(report)

@@ -66,6 +66,7 @@ def test_assembly(bitenc):
     "options, message",
     [
         (["--layer", "64->64"], "layer '64->64': can't be read"),
+        (["--layer", "3x3 8->9 @4 tiles=2"], "9 output channels aren't 2 tiles"),
         (["--bits", "W9A1"], "'W9A1': can't be read"),
         (["--target", "native"], "is no accelerator"),
         (["--simulator", "spice"], "'spice': isn't known"),

@@ -31,7 +31,7 @@ def check(conv_layer, expected, planes):
         static = conv_layer(layer, out_bits)
         program = compile_conv(static, accelerator)
         words = run(program, planes(layer), accelerator, order)
-        assert np.array_equal(output_of(static, accelerator, words), expected(layer, static))
+        assert np.array_equal(output_of(static, program, words), expected(layer, static))
         return program
 
     return check
@@ -163,3 +163,16 @@ def test_refusals(random_layer, conv_layer):
     for buffer in ("act", "weight", "param", "out"):
         with pytest.raises(UnsupportedError, match=f"accelerator's {buffer} buffer"):
             compile_conv(small, replace(ACCELERATOR, **{f"{buffer}_rows": 4}))
+
+
+@pytest.mark.parametrize("channels, size", [(8, 8), (2, 8), (16, 2)])
+def test_accumulators_that_fit_have_16_bits(channels, size, random_layer, check):
+    accelerator = Accelerator(channels=channels, pixels=size)
+    for weight_bits, is_narrow in ((1, True), (8, False)):
+        encodings = Encoding.symmetric(weight_bits), Encoding.unsigned(2)
+        layer = random_layer(0, *encodings, channels=70, out_channels=13, padding=1)
+        program = check(layer, 0, accelerator)
+        assert program.narrow == (is_narrow and channels >= 4)
+        assert {x.narrow for x in program.instructions if isinstance(x, isa.Conv)} == {
+            int(program.narrow)
+        }

@@ -49,7 +49,7 @@ def verilog(memory, count):
 def run(layer, static, planes, simulate=functional):
     program = compile_conv(static, ACCELERATOR)
     words = program.run(planes(layer), simulate)
-    return program, output_of(static, ACCELERATOR, words)
+    return program, output_of(static, program, words)
 
 
 @pytest.mark.parametrize("out_bits", [0, 3])

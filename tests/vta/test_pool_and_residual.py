@@ -154,3 +154,31 @@ def test_residual(memory, bits, residual_bits):
     )  # fmt: skip
     found = machine.run(instruction, pixels * bits)
     assert np.array_equal(found, pack(expected[None, None], bits).reshape(-1))
+
+
+@pytest.mark.parametrize("narrow", [0, 1])
+def test_accumulators(memory, narrow):
+    """A step per tile, so that tiles wait for words to be written."""
+    rng, pixels = np.random.default_rng(narrow), 45
+    codes = rng.integers(0, 2, (1, 1, pixels, 64)).astype(np.uint8)
+    weight = rng.integers(0, 2, (ACCELERATOR.channels, 64)).astype(np.uint8)
+    constants = np.zeros((3, ACCELERATOR.channels), np.int32)
+    constants[2] = rng.integers(-(2**15) + 99, 2**15 - 99, ACCELERATOR.channels) << (
+        0 if narrow else 9
+    )
+    differing = (codes[0, 0, :, None] != weight).sum(axis=-1)
+    expected = (constants[2] - 2 * differing).astype(np.int16 if narrow else np.int32)
+
+    machine, width = memory(), row_pixels(pixels, pixels)
+    machine.load("act", pack(codes, 1), rows=1, pixels=pixels, pixel_words=1, words=1,
+                 row_pixels=width)  # fmt: skip
+    machine.load("weight", pack(weight, 1))
+    machine.load("param", constants)
+    machine.table("tap", [dict(offset=0, dy=0, dx=0)])
+    machine.table("pass", [dict(act=0, weight=0, shift=0, ones=0)])
+    instruction = isa.Conv(
+        passes=1, taps=1, words=1, pixels=pixels, out_width=pixels, in_height=1, in_width=pixels,
+        stride_y=1, stride_x=1, row_pixels=width, row_high=1, column_high=pixels, narrow=narrow,
+    )  # fmt: skip
+    found = machine.run(instruction, expected.nbytes // 8)
+    assert np.array_equal(found.view(expected.dtype).reshape(expected.shape), expected)

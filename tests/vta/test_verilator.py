@@ -27,7 +27,7 @@ def check(conv_layer, expected, planes):
         memory = program.image(planes(layer))
         run = VerilatorSimulator(accelerator, memory).run_words(len(program.instructions))
         words = memory[program.output_address :]
-        assert np.array_equal(output_of(static, accelerator, words), expected(layer, static))
+        assert np.array_equal(output_of(static, program, words), expected(layer, static))
         return program, run
 
     return check
@@ -56,7 +56,7 @@ def test_windows(window, kind, out_bits, random_layer, kinds, check):
 @pytest.mark.parametrize("act_bits", range(1, 9))
 def test_bits(weight_bits, act_bits, random_layer, check):
     encodings = Encoding.signed(weight_bits), Encoding.unsigned(act_bits)
-    layer = random_layer(1, *encodings, channels=3, padding=1)
+    layer = random_layer(1, *encodings, channels=9, padding=1)
     check(layer)
     check(layer, out_bits=act_bits)
 
@@ -81,10 +81,11 @@ def test_other_array_sizes(random_layer, check):
 @pytest.mark.sweep(2)
 @pytest.mark.parametrize(
     "bits, channels, size, least",
-    [(2, 64, 56, 0.9), (2, 128, 28, 0.9), (2, 256, 14, 0.9), (2, 512, 7, 0.8), (1, 256, 14, 0.7)],
-)
+    [(2, 64, 56, 0.95), (2, 128, 28, 0.95), (2, 256, 14, 0.94), (2, 512, 7, 0.84),
+     (1, 64, 56, 0.87), (1, 128, 28, 0.89), (1, 256, 14, 0.90), (1, 512, 7, 0.63)],
+)  # fmt: skip
 def test_utilization_and_cycle_model(bits, channels, size, least, random_layer, check):
-    """ResNet-18's 3x3 layers; no read of the weights but one per band, and few else."""
+    """ResNet-18's 3x3 layers; of one bit, the memory brings the weights of the last too slowly."""
     encodings = Encoding.signed(bits), Encoding.unsigned(bits)
     options = dict(channels=channels, out_channels=channels, size=(size, size), padding=1)
     program, run = check(random_layer(0, *encodings, **options), bits)
@@ -119,6 +120,9 @@ WRONG = [
     (3, isa.Conv(**CONV, **INSIDE, act=1024)),
     (3, isa.Conv(**CONV, **INSIDE, param=1023)),
     (3, isa.Conv(**CONV, **INSIDE, out=4096)),
+    (1, isa.Conv(**CONV, bits=1, narrow=1)),
+    (1, isa.Copies(count=17)),
+    (1, isa.Copies(count=1, parts=9)),
     (5, isa.Wait(pop_next=1)),
 ]
 
@@ -163,7 +167,7 @@ def _damaged(rng: np.random.Generator, program, image: np.ndarray) -> np.ndarray
             memory[bit // 64] ^= np.uint64(1 << int(bit % 64))
     else:
         instructions[:] = rng.integers(0, 2**64, instructions.shape, np.uint64)
-        opcodes = rng.choice([1, 2, 3, 4, 5, 15], len(instructions)).astype(np.uint64)
+        opcodes = rng.choice([1, 2, 3, 4, 5, 6, 15], len(instructions)).astype(np.uint64)
         instructions[:, 0] = instructions[:, 0] >> np.uint64(4) << np.uint64(4) | opcodes
         for place, line in enumerate(instructions):  # All but conv leave their highest bits 0.
             end = isa.layout(isa.INSTRUCTIONS[int(opcodes[place])])[-1]

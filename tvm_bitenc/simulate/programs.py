@@ -53,5 +53,5 @@ def counters(program: Program, accelerator: Accelerator, simulator: str) -> Cycl
     """
     if simulator != "verilog":
         return predicted(program, accelerator)
-    memory = program.image(np.zeros(program.input_words, np.uint64))
+    memory = program.image(np.zeros(program.operand_words, np.uint64))
     return VerilatorSimulator(accelerator, memory).run_words(len(program.instructions))

@@ -170,8 +170,10 @@ def default_pipeline(
     records: Records = NO_RECORDS,
 ) -> Pipeline:
     """Return the passes of `tvm_bitenc.build`."""
-    # layers that an accelerator supports -> functions of their own
-    for_accelerator = () if target.accelerator is None else (Partition(target, strategy),)
+    # layers that an accelerator supports -> functions of their own; it shares sums as well
+    has_accelerator = target.accelerator is not None
+    share = ShareChannels(target, any_order=False)
+    for_accelerator = (share, Partition(target, strategy)) if has_accelerator else ()
     return Pipeline(
         [
             Phase(

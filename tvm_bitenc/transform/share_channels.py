@@ -49,9 +49,12 @@ class ShareChannels:
     ----------
     target : Target
         Whose cost model says whether sharing in another order than theirs pays.
+    any_order : bool
+        Without it only channels that repeat in order share rows: an accelerator takes no others.
     """
 
     target: Target
+    any_order: bool = True
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         """Rewrite the module."""
@@ -64,7 +67,7 @@ class ShareChannels:
         if layer.geometry.groups > 1 or layer.is_shared:
             return None
         found = in_order(layer)
-        in_any_order = by_row(layer)
+        in_any_order = by_row(layer) if self.any_order else None
         if in_any_order is not None and self._cost(in_any_order) < self._cost(found):
             found = in_any_order
         return None if found is layer else _with_rows_of(found, call)

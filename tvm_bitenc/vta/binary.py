@@ -17,8 +17,9 @@ from ..accelerator import Accelerator
 from ..errors import LibraryError
 from . import isa
 from .program import Program
+from .window_packing import SIZES, decode, encode
 
-MAGIC = 0x0001_0041_5456  # "VTA" in the lowest bytes, version 1 above.
+MAGIC = 0x0002_0041_5456  # "VTA" in the lowest bytes, version 2 above.
 _WORD = np.dtype("<u8")
 _SIZES = len(fields(Accelerator))
 
@@ -27,7 +28,8 @@ def dumps(program: Program, accelerator: Accelerator) -> str:
     """Return a program, and the accelerator that it is for, as text."""
     instructions = [isa.encode(x) for x in program.instructions]
     words_of = (program.constants.size, program.input_words, program.output_words)
-    sizes = (len(instructions), *words_of, program.macs)
+    counts = (program.macs, program.copies, program.narrow)
+    sizes = (len(instructions), *words_of, *counts, *encode(program.packing))
     header = np.array([MAGIC, *astuple(accelerator), *sizes], _WORD)
     words = np.concatenate([header, *instructions, program.constants])
     return base64.b64encode(words.astype(_WORD).tobytes()).decode("ascii")
@@ -45,17 +47,20 @@ def loads(text: str) -> tuple[Program, Accelerator]:
         words = np.frombuffer(base64.b64decode(text, validate=True), _WORD).astype(np.uint64)
     except (binascii.Error, ValueError):
         raise _damaged("isn't base64 of 64-bit words") from None
-    head = 1 + _SIZES + 5
+    head = 1 + _SIZES + 7 + SIZES
     if len(words) < head or words[0] != MAGIC:
         raise _damaged("isn't a program of this version")
     accelerator = Accelerator(*map(int, words[1 : 1 + _SIZES]))
-    count, constants, *sizes = map(int, words[1 + _SIZES : head])
+    sizes = tuple(map(int, words[1 + _SIZES : head]))
+    count, constants, read, written, macs, copies, narrow = sizes[:-SIZES]
     end = head + count * isa.INSTRUCTION_WORDS
     if len(words) != end + constants:
         raise _damaged("is truncated")
     lines = words[head:end].reshape(count, isa.INSTRUCTION_WORDS)
     instructions = tuple(isa.decode(line) for line in lines)
-    return Program(instructions, words[end:], *sizes), accelerator
+    packing = decode(sizes[-SIZES:])
+    numbers = read, written, macs, copies, bool(narrow)
+    return Program(instructions, words[end:], *numbers, packing), accelerator
 
 
 def _damaged(cause: str) -> LibraryError:

@@ -10,7 +10,7 @@ import numpy as np
 from ..accelerator import Accelerator
 from ..bounds import INT32_MAX
 from ..branches import BranchGeometry
-from ..encoding import pack
+from ..encoding import WORD_BITS, pack
 from ..errors import UnsupportedError
 from ..layer import ConvLayer
 from . import isa
@@ -18,7 +18,8 @@ from .functional import FACTOR_BITS, ONES_BITS
 from .passes import is_power_of_two, passes_of, planes_of
 from .program import Program
 from .stream import Stream
-from .tiling import ACCUMULATOR_BITS, Tiling, Window, tile
+from .tiling import ACCUMULATOR_BITS, NARROW_BITS, Tiling, Window, lacking, tile
+from .window_packing import WindowPacking, packing_of
 
 MAX_WEIGHT_BITS = 8
 INT32_MIN = -INT32_MAX - 1
@@ -42,18 +43,51 @@ def compile_conv(
         For groups, float steps, branches whose coefficients aren't powers of two, dynamic batches,
         and layers that don't fit the buffers or the instructions' fields.
     """
-    constants = Constants(_with_binary_weights(layer), table)
+    if layer.steps:
+        raise UnsupportedError(layer.name, "it ends in float arithmetic", "Run it on the CPU")
+    if layer.channel_rows:
+        layer = layer.expanded
+    constants = _constants(layer, table, accelerator)
     _check(constants, accelerator)
     stream = ConvStream(constants, tile(constants.window, accelerator))
-    return stream.program(layer.macs * constants.branches)
+    macs = layer.macs // layer.copies * constants.branches
+    return replace(
+        stream.program(macs),
+        copies=layer.copies if layer.thresholds is None else 1,
+        narrow=constants.window.out_bits == NARROW_BITS,
+        packing=constants.packing,
+    )
 
 
-def output_of(layer: ConvLayer, accelerator: Accelerator, words: np.ndarray) -> np.ndarray:
+def _constants(layer: ConvLayer, table: np.ndarray | None, accelerator: Accelerator) -> Constants:
+    """Choose how many output channels share each sum: as many as the accelerator can.
+
+    It ends a sum in several codes, if copies of DM channels lie equally in their words, and writes
+    accumulators once, with 16 bits where these hold them.
+    """
+    layer = _with_binary_weights(layer)
+    if layer.thresholds is None:
+        low, high = layer.accumulator_range
+        fits = low.min() >= -(1 << NARROW_BITS - 1) and high.max() < 1 << NARROW_BITS - 1
+        is_narrow = fits and accelerator.channels * NARROW_BITS >= WORD_BITS
+        return Constants(layer.distinct, table, NARROW_BITS if is_narrow else ACCUMULATOR_BITS)
+    for copies in (count for count in range(layer.copies, 1, -1) if layer.copies % count == 0):
+        channels = layer.out_channels // copies
+        is_aligned = channels % WORD_BITS == 0 or WORD_BITS % channels == 0
+        is_aligned &= channels % accelerator.channels == 0
+        constants = Constants(layer.with_copies(copies), table)
+        can_copy = copies <= isa.MAX_COPIES and not constants.window.residual_bits
+        if is_aligned and can_copy and not lacking(Tiling(constants.window, accelerator, 1)):
+            return constants
+    return Constants(layer.expanded, table)
+
+
+def output_of(layer: ConvLayer, program: Program, words: np.ndarray) -> np.ndarray:
     """Shape a program's output: uint64 (N, H, W, bits, words), or int32 (N, H, W, channels)."""
     shape = (layer.input_shape[0], *layer.output_size)
     if layer.thresholds is not None:
         return words.reshape(*shape, layer.out_bits, -1)
-    return words.view(np.int32).reshape(*shape, -1)[..., : layer.out_channels]
+    return program.accumulators(words, (*shape, layer.out_channels))
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,10 +103,13 @@ class Constants:
     layer : ConvLayer
     table : ndarray, optional
         See `compile_conv`.
+    accumulator_bits : int
+        Of accumulators that go to memory.
     """
 
     layer: ConvLayer
     table: np.ndarray | None = None
+    accumulator_bits: int = ACCUMULATOR_BITS
 
     @cached_property
     def weight_planes(self) -> list[int]:
@@ -134,21 +171,32 @@ class Constants:
         return 2 * self.layer.weight_offset.astype(np.int64) + self._skipped[0]
 
     @cached_property
+    def packing(self) -> WindowPacking | None:
+        """How the CPU packs the bits under each window, where it does."""
+        return packing_of(self.layer)
+
+    @cached_property
     def window(self) -> Window:
-        """What tiling needs to know."""
+        """What tiling needs to know; of packed windows, which are pixels then."""
         layer, (table, *classes) = self.layer, self.layer.border
         residual_bits = 0 if self.table is None else self.table.shape[1].bit_length() - 1
+        shape, kernel, geometry = layer.input_shape, layer.kernel_size, layer.geometry
+        if self.packing is not None:
+            shape = (shape[0], *layer.output_size, self.packing.window_bits)
+            kernel = (1, 1)
+            geometry = replace(geometry, strides=(1, 1), padding=(0, 0, 0, 0), dilation=(1, 1))
         return Window(
             layer.name,
-            layer.input_shape,
+            shape,
             layer.output_size,
-            layer.kernel_size,
-            layer.geometry,
-            layer.words,
+            kernel,
+            geometry,
+            layer.words if self.packing is None else self.packing.words,
             layer.act_bits,
             len(self.weight_planes),
             self.out_bits,
             residual_bits,
+            layer.copies,
             (table + np.int32(self._skipped[1]), *classes),
         )
 
@@ -156,25 +204,40 @@ class Constants:
     def out_bits(self) -> int:
         """Bits of the output's codes."""
         if self.layer.thresholds is None:
-            return ACCUMULATOR_BITS
+            return self.accumulator_bits
         if self.table is None:
             return self.layer.out_bits
         return max(int(self.table.max()).bit_length(), 1)
 
     @cached_property
     def thresholds(self) -> np.ndarray:
-        """int32 (rows, out_channels), in the order of `isa.threshold_rows`."""
+        """int32 (rows, out_channels), in the order of `isa.threshold_rows`.
+
+        A code that falls as the accumulator rises has the opposite bits of one that rises: of -acc
+        no less than a threshold t, acc isn't as much as 1 - t.
+        """
         layer = self.layer
         if layer.thresholds is None:
             return np.zeros((0, layer.out_channels), np.int32)
-        own = layer.thresholds
+        own, limits = layer.thresholds, (INT32_MIN, INT32_MAX)
         code, residual = isa.threshold_rows(self.window.out_bits, self.window.residual_bits)
         if self.table is None:
-            return own[code - 1]
-        # The smallest own code from which on the table reaches a code; none and all are limits.
-        lowest = (self.table[:, residual] < code).sum(axis=0)
-        limits = [np.full((1, layer.out_channels), limit) for limit in (INT32_MIN, INT32_MAX)]
-        return np.concatenate([limits[0], own, limits[1]]).astype(np.int32)[lowest]
+            rising = own[code - 1]
+        else:
+            # The smallest own code from which on the table reaches a code; none and all are limits.
+            lowest = (self.table[:, residual] < code).sum(axis=0)
+            none, always = (np.full((1, layer.out_channels), limit) for limit in limits)
+            rising = np.concatenate([none, own, always])[lowest]
+        turned = 1 - rising.astype(np.int64)
+        return np.where(self.falls, np.clip(turned, *limits), rising).astype(np.int32)
+
+    @property
+    def falls(self) -> np.ndarray:
+        """Whether codes fall as the accumulator rises: bool of each output channel."""
+        layer = self.layer
+        if layer.direction is None:
+            return np.zeros(layer.out_channels, bool)
+        return layer.direction < 0
 
 
 def _other_factors(geometry: BranchGeometry) -> list[int]:
@@ -209,8 +272,6 @@ def _check(constants: Constants, accelerator: Accelerator) -> None:
 
     if layer.geometry.groups != 1:
         refuse("the accelerator has no grouped convolutions")
-    if layer.steps:
-        refuse("it ends in float arithmetic")
     if layer.has_dynamic_batch:
         refuse("its batch isn't fixed")
     others = _other_factors(layer.geometry)
@@ -241,8 +302,8 @@ class ConvStream(Stream):
     """
 
     def __init__(self, constants: Constants, tiling: Tiling):
-        out_channels = constants.layer.out_channels
-        super().__init__(tiling, -(-out_channels // tiling.accelerator.channels))
+        channels = len(constants.layer.weight_codes)
+        super().__init__(tiling, -(-channels // tiling.accelerator.channels))
         self.operands = constants
         self.addresses: list[int] = []
         self.word_firsts: list[int] = []  # Computations before each word of output channels.
@@ -271,6 +332,8 @@ class ConvStream(Stream):
     def _group(self, channels: slice) -> int:
         layer = self.operands.layer
         codes = layer.weight_codes[channels].transpose(0, 2, 3, 1)
+        if self.operands.packing is not None:
+            codes = codes.reshape(len(codes), 1, 1, -1)
         numbers = np.array(self.operands.weight_planes)
         inverted = numbers >= layer.weight_bits
         bits = codes[..., None, :] >> numbers[:, None] % layer.weight_bits & 1 ^ inverted[:, None]
@@ -285,19 +348,17 @@ class ConvStream(Stream):
         return address
 
     def _parameters(self, channels: slice) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of int32: factor of the ones, sign and border classes; and thresholds.
+        """Rows of int32: factor of the ones, signs and border classes; and thresholds.
 
-        Where codes fall as the accumulator rises, everything but the thresholds is negated.
+        Copies have a bit of the signs each, and thresholds behind one another.
         """
-        layer = self.operands.layer
-        direction = np.ones(layer.out_channels, np.int32)
-        if layer.direction is not None:
-            direction = layer.direction
-        direction = direction[channels]
-        factor = self.operands.factor[channels] * direction
-        border = self.tiling.border[:, channels] * direction
-        rows = np.concatenate([factor[None], (direction < 0)[None], border])
-        return rows.astype(np.int32), self.operands.thresholds[:, channels]
+        operands, copies = self.operands, self.layer.copies
+        falls = operands.falls.reshape(copies, -1)[:, channels].astype(np.int64)
+        signs = (falls << np.arange(copies)[:, None]).sum(axis=0, keepdims=True)
+        rows = [operands.factor[channels][None], signs, self.tiling.border[:, channels]]
+        thresholds = operands.thresholds.reshape(-1, copies, self.tiling.channels)[..., channels]
+        thresholds = thresholds.swapaxes(0, 1).reshape(-1, thresholds.shape[-1])
+        return np.concatenate(rows).astype(np.int32), thresholds
 
     def load_group(self, band: tuple[int, int, int], group: int) -> None:
         """Load the residual of a word of channels with its first group, and what each reads."""

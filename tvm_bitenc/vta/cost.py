@@ -10,7 +10,9 @@ from ..accelerator import Accelerator
 from . import isa
 from .functional import GIVES, MODULES, TAKES
 
+_IN_ARRAY = 6  # From a tile's last step to that of the next, at least.
 _PIPELINE = 7  # From the issue of a tile's last step to its epilogue.
+_SETTLE = 2  # What the epilogue needs between tiles, where its units use the same tables.
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,17 @@ class Span:
     end: int
 
 
-def duration(x: isa.Instruction, accelerator: Accelerator) -> int:
-    """Cycles of an instruction by itself."""
+def durations(program: Sequence[isa.Instruction], accelerator: Accelerator) -> list[int]:
+    """Cycles of each instruction by itself."""
+    found, copies = [], 1
+    for instruction in program:
+        if isinstance(instruction, isa.Copies):
+            copies = instruction.count
+        found.append(_duration(instruction, accelerator, copies))
+    return found
+
+
+def _duration(x: isa.Instruction, accelerator: Accelerator, copies: int) -> int:
     if isinstance(x, isa.Load):
         words = x.rows * x.pixels * x.words
         return words + accelerator.latency + 1 if words else 1
@@ -33,12 +44,20 @@ def duration(x: isa.Instruction, accelerator: Accelerator) -> int:
         return x.rows * x.words + 1
     if not isinstance(x, isa.Conv):
         return 1
+    return _tiles(x, accelerator, copies)
+
+
+def _tiles(x: isa.Conv, accelerator: Accelerator, copies: int) -> int:
+    """Tiles follow each other as fast as steps, lanes or epilogue allow, whichever is slowest."""
     lanes, tiles = accelerator.pixels, -(-x.pixels // accelerator.pixels)
     steps = x.passes * x.taps * x.words
-    reads = 0 if isinstance(x, isa.Pool) else max(1, x.residual_bits)
-    epilogue = lanes * (reads + (x.bits or accelerator.channels // 2))
-    interval = max(steps, lanes + 1, _PIPELINE + epilogue + 2)
-    return lanes + 3 + (tiles - 1) * interval + steps + _PIPELINE + epilogue
+    residual = 0 if isinstance(x, isa.Pool) else lanes * x.residual_bits
+    words = accelerator.channels // (4 if x.narrow else 2)
+    search = lanes * (copies * x.bits or words)
+    epilogue = max(residual - lanes, 0) + search
+    epilogue += _SETTLE if residual or isinstance(x, isa.Pool) else 0
+    interval = max(steps, lanes + 1, epilogue, _IN_ARRAY)
+    return lanes + 3 + (tiles - 1) * interval + steps + _PIPELINE + residual + search
 
 
 def timeline(program: Sequence[isa.Instruction], accelerator: Accelerator) -> list[Span]:
@@ -51,6 +70,7 @@ def timeline(program: Sequence[isa.Instruction], accelerator: Accelerator) -> li
     for index, instruction in enumerate(program):
         queues[instruction.module].append((index, instruction))
     tokens: dict[str, deque[int]] = {queue: deque() for queue in TAKES.values()}
+    lengths = durations(program, accelerator)
     free, progress = dict.fromkeys(MODULES, 0), True
     spans: list[Span] = []
     while progress:
@@ -63,7 +83,7 @@ def timeline(program: Sequence[isa.Instruction], accelerator: Accelerator) -> li
                     break
                 times = [tokens[q].popleft() for q in taken]
                 start = max(free[module], (index + 1) * fetch, *times, 0) + 1
-                end = start + duration(x, accelerator)
+                end = start + lengths[index]
                 for (m, flag), q in GIVES.items():
                     if m == module and getattr(x, flag):
                         tokens[q].append(end)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..accelerator import Accelerator
 from . import isa
-from .cost import duration, timeline
+from .cost import durations, timeline
 from .functional import MODULES
 from .program import Program
 from .work import Cycles
@@ -15,8 +15,8 @@ def predicted(program: Program, accelerator: Accelerator) -> Cycles:
     instructions = program.instructions
     spans = timeline(instructions, accelerator)
     busy = dict.fromkeys(MODULES, 0)
-    for instruction in instructions:
-        busy[instruction.module] += duration(instruction, accelerator)
+    for instruction, cycles in zip(instructions, durations(instructions, accelerator)):
+        busy[instruction.module] += cycles
     loads = [x for x in instructions if isinstance(x, isa.Load)]
     return Cycles(
         cycles=max(span.end for span in spans),

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from ..accelerator import BUFFERS, Accelerator
+from ..encoding import WORD_BITS
 from ..errors import BitencError
 from . import isa
 
@@ -58,6 +60,7 @@ class FunctionalSimulator:
         self.passes = np.zeros(rows("pass"), np.uint64)
         self.residual = np.zeros(rows("residual"), np.uint64)
         self.out = np.zeros(rows("out"), np.uint64)
+        self.copies = isa.Copies(count=1)
         self.tokens = dict.fromkeys([*TAKES.values()], 0)
 
     def run_words(self, first: int, count: int, order: Sequence[str] = MODULES) -> None:
@@ -120,6 +123,8 @@ class FunctionalSimulator:
                 self._pool(where, instruction)
             case isa.Conv():
                 self._conv(where, instruction)
+            case isa.Copies():
+                self._set_copies(where, instruction)
             case isa.Store():
                 self._store(where, instruction)
         for name, queue in GIVES.items():
@@ -219,17 +224,31 @@ class FunctionalSimulator:
         column_class += np.maximum(column - x.column_high + 1, 0)
         classes = x.column_low + 1 + x.out_width - x.column_high
         border = x.param + 2 + row_class * classes + column_class
-        last = x.param + x.thresholds + ((1 << x.bits) - 1 << x.residual_bits) - 1 if x.bits else 0
+        last = x.param + x.thresholds + self.copies.count * _threshold_rows(x) - 1 if x.bits else 0
         _check_range(where, "param", max(last, border.max()), self.accelerator.param_rows)
         factor = _signed(self.param[x.param], FACTOR_BITS)
         ones = ones & (1 << ONES_BITS) - 1
-        sign = self.param[x.param + 1] & 1
-        acc = self.param[border] + np.where(sign, 2, -2) * differing + factor * ones[:, None]
+        acc = self.param[border] - 2 * differing + factor * ones[:, None]
         acc = acc.astype(np.int32)
-        if x.bits:
-            self._write_codes(x, self._search(where, x, acc))
-        else:
+        if not x.bits:
             self._write_accumulators(x, acc)
+            return
+        for copy, place in enumerate(self._places(x)):
+            self._write_codes(place, self._search(where, x, acc, copy))
+
+    def _set_copies(self, where: str, x: isa.Copies) -> None:
+        if not 0 < x.count <= isa.MAX_COPIES or x.parts > WORD_BITS // self.accelerator.channels:
+            cause = f"{x.count} copies, {x.parts} parts of a word apart"
+            raise AcceleratorError(where, cause, f"Use 1 to {isa.MAX_COPIES}, and one word at most")
+        self.copies = x
+
+    def _places(self, x: isa.Conv) -> list[isa.Conv]:
+        """Where each copy's codes go: instructions with other `out` and `sub_word`."""
+        parts = WORD_BITS // self.accelerator.channels
+        words = [
+            divmod(x.sub_word + c * self.copies.parts, parts) for c in range(self.copies.count)
+        ]
+        return [replace(x, out=x.out + w * self.copies.rows, sub_word=part) for w, part in words]
 
     def _pool(self, where: str, x: isa.Pool) -> None:
         self._check_window(where, x)
@@ -256,10 +275,15 @@ class FunctionalSimulator:
         if x.bits > 8 or x.residual_bits > 8:
             cause = f"{x.bits} bits, {x.residual_bits} of the residual"
             raise AcceleratorError(where, cause, "Use 0 to 8")
-        if x.sub_word >= 64 // self.accelerator.channels:
+        if x.sub_word >= WORD_BITS // self.accelerator.channels:
             raise AcceleratorError(where, f"sub_word {x.sub_word}", "Use one inside the word")
-        last = x.out + x.pixels * (x.bits or self.accelerator.channels // 2) - 1
-        _check_range(where, "out", last, self.accelerator.out_rows)
+        if self.copies.count > 1 and (isinstance(x, isa.Pool) or x.residual_bits or not x.bits):
+            raise AcceleratorError(where, "copies of what isn't codes alone", "Set 1 copy before")
+        if x.narrow and (isinstance(x, isa.Pool) or x.bits or self.accelerator.channels < 4):
+            raise AcceleratorError(where, "no accumulators to write narrow", "Clear narrow")
+        rows = x.pixels * (x.bits or self.accelerator.channels // (4 if x.narrow else 2))
+        for place in self._places(x):
+            _check_range(where, "out", place.out + rows - 1, self.accelerator.out_rows)
         _check_range(where, "tap table", x.taps - 1, self.accelerator.tap_rows)
         _check_range(where, "pass table", x.passes - 1, self.accelerator.pass_rows)
 
@@ -312,12 +336,14 @@ class FunctionalSimulator:
                 ones += np.bitwise_count(words).sum(axis=0, dtype=np.int64)
         return differing, ones
 
-    def _search(self, where: str, x: isa.Conv, acc: np.ndarray) -> np.ndarray:
-        """Binary search among thresholds: codes (pixels, DM)."""
-        channel, first = np.arange(self.accelerator.channels), x.param + x.thresholds
+    def _search(self, where: str, x: isa.Conv, acc: np.ndarray, copy: int) -> np.ndarray:
+        """Binary search among the thresholds of a copy: codes (pixels, DM)."""
+        channel = np.arange(self.accelerator.channels)
+        first = x.param + x.thresholds + copy * _threshold_rows(x)
+        falls = (self.param[x.param + 1] >> copy & 1).astype(bool)
         code = self._residual(where, x)
         for decided in range(x.bits):
-            reached = acc >= self.param[first + code, channel]
+            reached = (acc >= self.param[first + code, channel]) ^ falls
             first += 1 << (x.residual_bits + decided)
             code = 2 * code + reached
         return code & (1 << x.bits) - 1
@@ -346,13 +372,19 @@ class FunctionalSimulator:
         self.out[x.out : last] = kept | part
 
     def _write_accumulators(self, x: isa.Conv, acc: np.ndarray) -> None:
-        words = np.ascontiguousarray(acc).view(np.uint64).reshape(-1)
+        kind = np.int16 if x.narrow else np.int32
+        words = acc.astype(kind).view(np.uint64).reshape(-1)
         self.out[x.out : x.out + words.size] = words
 
 
 def _signed(values: np.ndarray, bits: int) -> np.ndarray:
     """Lowest bits of integers, as two's complement."""
     return ((values.astype(np.int64) + (1 << bits - 1)) & (1 << bits) - 1) - (1 << bits - 1)
+
+
+def _threshold_rows(x: isa.Conv) -> int:
+    """Rows of one copy's thresholds."""
+    return (1 << x.bits) - 1 << x.residual_bits
 
 
 def _check_range(where: str, what: str, last: int, size: int) -> None:

@@ -17,6 +17,7 @@ from ..errors import BitencError
 
 INSTRUCTION_WORDS = 4
 _OPCODE_BITS = 4
+MAX_COPIES = 16  # As many signs a channel has.
 
 
 class InstructionError(BitencError):
@@ -136,6 +137,8 @@ class Conv(Instruction):
         Bits of the residual's codes; 0 for none. Plane b of pixel p is in row `residual` + p
         `residual_bits` + b, in part `sub_word`. Every code has thresholds of its own, so that the
         output is any function of both that rises with the accumulator.
+    narrow : int
+        With `bits` = 0: 1 writes the lowest 16 bits of each accumulator, four a word.
     """
 
     name = "conv"
@@ -167,6 +170,7 @@ class Conv(Instruction):
     sub_word: int = _bits(5)
     residual: int = _bits(14)
     residual_bits: int = _bits(4)
+    narrow: int = _bits(1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,6 +196,34 @@ class Wait(Instruction):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Copies(Instruction):
+    """How often the convolutions behind it, up to the next such instruction, end in codes.
+
+    Copy c compares the same accumulators with thresholds of its own, which lie behind those of the
+    copy before, and its codes fall where bit c of the channel's signs is 1. With more than one,
+    convolutions have no residual and don't end in accumulators, and there are no pools.
+
+    Parameters
+    ----------
+    count : int
+        1 to `MAX_COPIES`; 1 at the start of a program.
+    parts : int
+        DM bits of an output word from one copy to the next, at most a word.
+    rows : int
+        Rows of ``out`` from one word to the next: where a copy lies beyond the word of the one
+        before, as it does where `parts` are a word.
+    """
+
+    name = "copies"
+    opcode = 6
+    module = "compute"
+
+    count: int = _bits(5)
+    parts: int = _bits(6)
+    rows: int = _bits(14)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Finish(Instruction):
     """Ends the program, when its tokens have come."""
 
@@ -200,7 +232,7 @@ class Finish(Instruction):
     module = "compute"
 
 
-INSTRUCTIONS = {kind.opcode: kind for kind in (Load, Store, Conv, Wait, Pool, Finish)}
+INSTRUCTIONS = {kind.opcode: kind for kind in (Load, Store, Conv, Wait, Pool, Copies, Finish)}
 _BY_NAME = {kind.name: kind for kind in INSTRUCTIONS.values()}
 
 # Lines of the tables: fields of one 64-bit word, lowest first. Signed ones are two's complement.

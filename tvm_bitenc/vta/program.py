@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from . import isa
+from .window_packing import WindowPacking
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +24,12 @@ class Program:
     input_words, output_words : int
     macs : int
         Binary multiply-accumulates that the layer needs, for its utilization.
+    copies : int
+        How many output channels share each accumulator that the program writes, in order.
+    narrow : bool
+        Whether accumulators that it writes have 16 bits instead of 32.
+    packing : WindowPacking, optional
+        How the CPU packs the planes of the input when it hands them over.
     """
 
     instructions: tuple[isa.Instruction, ...]
@@ -30,6 +37,9 @@ class Program:
     input_words: int
     output_words: int
     macs: int = 0
+    copies: int = 1
+    narrow: bool = False
+    packing: WindowPacking | None = None
 
     @property
     def constants_address(self) -> int:  # noqa: D102
@@ -63,14 +73,36 @@ class Program:
             linked[index] = replace(instruction, dram=instruction.dram + base)
         return replace(self, instructions=tuple(linked))
 
+    def accumulators(self, words: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """Output words as accumulators int32 of a shape, the last axis the channels'.
+
+        The array computes DM channels at a time; what stands behind the channels is left out.
+        """
+        found = words.view(np.int16 if self.narrow else np.int32).reshape(*shape[:-1], -1)
+        return np.tile(found[..., : shape[-1] // self.copies].astype(np.int32), self.copies)
+
+    @property
+    def operand_words(self) -> int:
+        """Words that the CPU takes to hand over: those of the input before they are packed."""
+        if self.packing is None:
+            return self.input_words
+        return self.input_words - self.packing.packed_words + self.packing.image_words
+
     def image(self, planes: np.ndarray) -> np.ndarray:
-        """Memory before the program runs: uint64, from packed planes (N, H, W, bits, words)."""
+        """Memory before the program runs: uint64, from packed planes (N, H, W, bits, words).
+
+        Planes of a residual follow those of the input.
+        """
+        words = planes.reshape(-1)
+        if self.packing is not None:
+            own, rest = np.split(words, [self.packing.image_words])
+            words = np.concatenate([self.packing.packed(own).reshape(-1), rest])
         memory = np.zeros(self.memory_words, np.uint64)
         for i, instruction in enumerate(self.instructions):
             first = i * isa.INSTRUCTION_WORDS
             memory[first : first + isa.INSTRUCTION_WORDS] = isa.encode(instruction)
         memory[self.constants_address : self.input_address] = self.constants
-        memory[self.input_address : self.output_address] = planes.reshape(-1)
+        memory[self.input_address : self.output_address] = words
         return memory
 
     def run(self, planes: np.ndarray, execute: Callable[[np.ndarray, int], None]) -> np.ndarray:

@@ -54,14 +54,8 @@ def run(*arguments) -> None:
         SIMULATORS[str(simulator)](str(layer), program, accelerator, np.concatenate(sample))
         for sample in zip(*([x.reshape(-1) for x in batch] for batch in batches))
     ]
-    out.copyfrom(shaped(np.stack(results), out.shape, str(out.dtype)))
-
-
-def shaped(words: np.ndarray, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    """Output words (N, ...) as planes, or as accumulators without those of missing channels."""
-    if dtype == "uint64":
-        return words.reshape(shape)
-    return np.ascontiguousarray(words.view(np.int32).reshape(*shape[:-1], -1)[..., : shape[-1]])
+    words, is_planes = np.stack(results), str(out.dtype) == "uint64"
+    out.copyfrom(words.reshape(out.shape) if is_planes else program.accumulators(words, out.shape))
 
 
 def _functional(

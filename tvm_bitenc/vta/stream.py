@@ -17,7 +17,7 @@ from ..encoding import WORD_BITS
 from ..errors import UnsupportedError
 from . import isa
 from .program import Program
-from .tiling import Tiling
+from .tiling import NARROW_BITS, Tiling
 
 
 class Stream:
@@ -33,9 +33,12 @@ class Stream:
     def __init__(self, tiling: Tiling, groups: int):
         self.tiling, self.layer, self.accelerator = tiling, tiling.layer, tiling.accelerator
         self.groups = groups
-        self.groups_per_store = 1
-        if self.layer.is_codes:
-            self.groups_per_store = WORD_BITS // self.accelerator.channels
+        parts = WORD_BITS // self.accelerator.channels
+        self.groups_per_store = parts if self.layer.is_codes else 1
+        self.words_per_store, self.word_step = 1, 1
+        if self.layer.copies > 1:  # Words of all copies, or of all groups where they are few.
+            self.groups_per_store, self.words_per_store = min(parts, groups), tiling.out_words
+            self.word_step = max(groups // parts, 1)
         self.instructions: list[isa.Instruction] = []
         self.relative: dict[int, str] = {}
         self.constants: list[np.ndarray] = []
@@ -108,6 +111,7 @@ class Stream:
 
     def _emit(self) -> None:
         self._tables()
+        self._copies()
         self.prepare_groups()
         batch, height = self.layer.input_shape[0], self.layer.output_size[0]
         bands = itertools.product(range(batch), range(0, height, self.tiling.band_rows))
@@ -151,6 +155,12 @@ class Stream:
                 raise UnsupportedError(self.layer.name, cause, "Raise its size")
             address = self.constant(words)
             self.add_load("constants", buffer, dram=address, rows=1, pixels=1, words=len(words))
+
+    def _copies(self) -> None:
+        """Tell the compute module of copies, where there are any."""
+        if self.layer.copies > 1:
+            parts, rows = self.groups_per_store, self.tiling.word_out_rows
+            self.instructions.append(isa.Copies(count=self.layer.copies, parts=parts, rows=rows))
 
     def free(self, computed: int) -> None:
         """Make the next load wait until so many computations are done."""
@@ -231,6 +241,7 @@ class Stream:
                 stride_x=geometry.strides[1],
                 row_pixels=tiling.row_pixels,
                 bits=layer.out_bits if layer.is_codes else 0,
+                narrow=int(layer.out_bits == NARROW_BITS),
                 sub_word=part if layer.is_codes else 0,
                 **fields,
             )
@@ -241,24 +252,25 @@ class Stream:
 
     def _out_pixel_words(self) -> int:
         if self.layer.is_codes:
-            return self.layer.out_bits * -(-self.groups // self.groups_per_store)
-        return self.groups * self.accelerator.channels // 2
+            stores = -(-self.groups // self.groups_per_store)
+            return self.layer.out_bits * self.words_per_store * stores
+        return self.layer.channel_words(self.groups * self.accelerator.channels)
 
     def _store(self, first_pixel: int, pixels: int, word: int) -> None:
-        is_codes = self.layer.is_codes
-        words = 1 if is_codes else self.accelerator.channels // 2
-        rows = pixels * (self.layer.out_bits if is_codes else 1)
-        pixel_words = self._out_pixel_words()
-        self.relative[len(self.instructions)] = "output"
-        self.instructions.append(
-            isa.Store(
-                pop_prev=1,
-                push_prev=1,
-                sram=self.half("out", self.stores),
-                dram=first_pixel * pixel_words + word * words,
-                rows=rows,
-                row_words=pixel_words // (self.layer.out_bits if is_codes else 1),
-                words=words,
+        """Store the words that are complete: one, or with copies one of each."""
+        is_codes, pixel_words = self.layer.is_codes, self._out_pixel_words()
+        words = 1 if is_codes else self.layer.channel_words(self.accelerator.channels)
+        for i in range(self.words_per_store):
+            self.relative[len(self.instructions)] = "output"
+            self.instructions.append(
+                isa.Store(
+                    pop_prev=int(i == 0),
+                    push_prev=int(i == self.words_per_store - 1),
+                    sram=self.half("out", self.stores) + i * self.tiling.word_out_rows,
+                    dram=first_pixel * pixel_words + (word + i * self.word_step) * words,
+                    rows=pixels * (self.layer.out_bits if is_codes else 1),
+                    row_words=pixel_words // (self.layer.out_bits if is_codes else 1),
+                    words=words,
+                )
             )
-        )
         self.stores += 1

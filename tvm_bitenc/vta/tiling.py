@@ -10,9 +10,12 @@ import numpy as np
 
 from ..accelerator import Accelerator
 from ..branches import BranchGeometry
+from ..encoding import WORD_BITS
 from ..errors import UnsupportedError
 
 ACCUMULATOR_BITS = 32
+NARROW_BITS = 16  # Of accumulators that are known to be small.
+_BUFFERS = ("act", "weight", "param", "residual", "out")
 _MAY_WAIT = ("act", "weight")
 
 
@@ -31,9 +34,12 @@ class Window:
     act_bits, weight_bits : int
         Planes of the input, and of the weights where there are any.
     out_bits : int
-        Of the codes it ends in, `ACCUMULATOR_BITS` for accumulators.
+        Of the codes it ends in; for accumulators `ACCUMULATOR_BITS`, or `NARROW_BITS` where they
+        fit.
     residual_bits : int
         Of the codes that choose among thresholds, 0 without them.
+    copies : int
+        How many codes each sum ends in, those of so many output channels.
     border : (table, row_class, column_class), optional
         As `ConvLayer.border`; None for pooling, which has no constants.
     """
@@ -48,12 +54,17 @@ class Window:
     weight_bits: int
     out_bits: int
     residual_bits: int = 0
+    copies: int = 1
     border: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
 
     @property
     def is_codes(self) -> bool:
         """Whether it ends in planes of codes."""
-        return self.out_bits < ACCUMULATOR_BITS
+        return self.out_bits < NARROW_BITS
+
+    def channel_words(self, channels: int) -> int:
+        """Words of so many channels' accumulators, of one pixel."""
+        return channels * self.out_bits // WORD_BITS
 
 
 @dataclass(frozen=True)
@@ -167,11 +178,28 @@ class Tiling:
         return height * width * self.layer.words * self.layer.weight_bits
 
     @property
-    def out_rows(self) -> int:
-        """Buffer rows of a band's output words: 64 channels of codes, or DM accumulators."""
+    def channels(self) -> int:
+        """Output channels that have a sum of their own; 0 for pooling."""
+        return 0 if self.layer.border is None else self.layer.border[0].shape[-1]
+
+    @property
+    def out_words(self) -> int:
+        """Words of output channels that are complete at a time: one, or those of all copies."""
+        copies = self.layer.copies
+        return copies if self.channels % WORD_BITS == 0 else -(-copies * self.channels // WORD_BITS)
+
+    @property
+    def word_out_rows(self) -> int:
+        """Buffer rows of a band's output word: 64 channels of codes, or DM accumulators."""
         layer = self.layer
-        per_pixel = layer.out_bits if layer.is_codes else self.accelerator.channels // 2
+        channels = self.accelerator.channels
+        per_pixel = layer.out_bits if layer.is_codes else layer.channel_words(channels)
         return self.band_rows * self.layer.output_size[1] * per_pixel
+
+    @property
+    def out_rows(self) -> int:
+        """Buffer rows of all words of a band's output that are complete at a time."""
+        return self.word_out_rows * (self.out_words if self.layer.copies > 1 else 1)
 
     @property
     def residual_rows(self) -> int:
@@ -204,7 +232,8 @@ class Tiling:
         if self.layer.border is None:
             return 0
         bits = self.layer.out_bits if self.layer.is_codes else 0
-        return 2 + len(self.border) + ((1 << bits) - 1 << self.layer.residual_bits)
+        thresholds = (1 << bits) - 1 << self.layer.residual_bits
+        return 2 + len(self.border) + self.layer.copies * thresholds
 
     def tap_lines(self) -> list[dict[str, int]]:
         """Lines of the tap table."""
@@ -241,19 +270,15 @@ def tile(layer: Window, accelerator: Accelerator) -> Tiling:
         If the input of one output row, or the weights of DM channels, don't fit the whole buffer,
         or what else is needed doesn't fit half of its own.
     """
-    where, height = layer.name, layer.output_size[0]
-    smallest = Tiling(layer, accelerator, 1)
-    for buffer in ("act", "weight", "param", "residual", "out"):
-        needed, size = getattr(smallest, f"{buffer}_rows"), accelerator.rows(buffer)
-        share = 1 if buffer in _MAY_WAIT else 2
-        if needed > size // share:
-            half = "half of which has" if share == 2 else "which has"
-            raise UnsupportedError(
-                where,
-                f"needs {needed} rows of the accelerator's {buffer} buffer, {half} {size // share}",
-                f"Raise `{buffer}` of the accelerator to {share * needed}, or run the layer on the"
-                " CPU",
-            )
+    smallest, height = Tiling(layer, accelerator, 1), layer.output_size[0]
+    for buffer, needed in lacking(smallest):
+        share, size = _share(buffer), accelerator.rows(buffer) // _share(buffer)
+        half = "half of which has" if share == 2 else "which has"
+        raise UnsupportedError(
+            layer.name,
+            f"needs {needed} rows of the accelerator's {buffer} buffer, {half} {size}",
+            f"Raise `{buffer}` of the accelerator to {share * needed}, or run the layer on the CPU",
+        )
     for bands in range(1, height + 1):
         tiling = Tiling(layer, accelerator, -(-height // bands))
         fits = (
@@ -263,3 +288,14 @@ def tile(layer: Window, accelerator: Accelerator) -> Tiling:
         if all(fits):
             return tiling
     return smallest
+
+
+def lacking(tiling: Tiling) -> list[tuple[str, int]]:
+    """Buffers that don't hold a band, and the rows that it needs of each."""
+    needed = ((name, getattr(tiling, f"{name}_rows")) for name in _BUFFERS)
+    return [(x, rows) for x, rows in needed if rows > tiling.accelerator.rows(x) // _share(x)]
+
+
+def _share(buffer: str) -> int:
+    """Which part of a buffer a band must fit."""
+    return 1 if buffer in _MAY_WAIT else 2

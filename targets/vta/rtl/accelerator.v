@@ -157,8 +157,9 @@ module accelerator #(
     wire [DN*64-1:0] act_data;
     wire [$clog2(WEIGHT_ROWS)-1:0] weight_row;
     wire [DM*64-1:0] weight_data;
-    wire [DM*$clog2(PARAM_ROWS)-1:0] param_row;
-    wire [DM*32-1:0] param_data;
+    wire [$clog2(PARAM_ROWS)-1:0] constant_row;
+    wire [DM*$clog2(PARAM_ROWS)-1:0] threshold_row;
+    wire [DM*32-1:0] constant_data, threshold_data;
     wire [$clog2(RESIDUAL_ROWS)-1:0] residual_row;
     wire [63:0] residual_data;
     wire [64/DM-1:0] out_write;
@@ -175,8 +176,10 @@ module accelerator #(
         .take_next(take_sc), .give_prev(give_cl), .give_next(give_cs), .idle(compute_idle),
         .waiting(compute_waiting), .finish(finish), .tap_row(tap_row), .tap_data(tap_data),
         .pass_row(pass_row), .pass_data(pass_data), .act_rows(act_rows), .act_data(act_data),
-        .weight_row(weight_row), .weight_data(weight_data), .param_row(param_row),
-        .param_data(param_data), .residual_row(residual_row), .residual_data(residual_data),
+        .weight_row(weight_row), .weight_data(weight_data), .constant_row(constant_row),
+        .constant_data(constant_data), .threshold_row(threshold_row),
+        .threshold_data(threshold_data), .residual_row(residual_row),
+        .residual_data(residual_data),
         .out_write(out_write), .out_row(out_write_row), .out_data(out_write_data),
         .step(array_step), .illegal(compute_illegal), .buffer_range(compute_buffer)
     );
@@ -198,12 +201,18 @@ module accelerator #(
                 .read_data(weight_data[i*64 +: 64])
             );
         end
+        // Two copies of the parameters, for each is read by two units at a time.
         for (i = 0; i < DM; i = i + 1) begin : param_banks
-            ram #(.WIDTH(32), .SLICE(32), .DEPTH(PARAM_ROWS)) bank (
+            ram #(.WIDTH(32), .SLICE(32), .DEPTH(PARAM_ROWS)) constants (
+                .clk(clk), .write(param_write[i/2]), .write_row(param_write_row),
+                .write_data(response_data[(i%2)*32 +: 32]), .read(1'b1), .read_row(constant_row),
+                .read_data(constant_data[i*32 +: 32])
+            );
+            ram #(.WIDTH(32), .SLICE(32), .DEPTH(PARAM_ROWS)) thresholds (
                 .clk(clk), .write(param_write[i/2]), .write_row(param_write_row),
                 .write_data(response_data[(i%2)*32 +: 32]), .read(1'b1),
-                .read_row(param_row[i*$clog2(PARAM_ROWS) +: $clog2(PARAM_ROWS)]),
-                .read_data(param_data[i*32 +: 32])
+                .read_row(threshold_row[i*$clog2(PARAM_ROWS) +: $clog2(PARAM_ROWS)]),
+                .read_data(threshold_data[i*32 +: 32])
             );
         end
     endgenerate

@@ -4,7 +4,7 @@
 //   stage 1 input position of every lane: is it inside the image, where is it in the buffer
 //   stage 2 act banks and weight rows are read
 //   stage 3 words turn to their lanes; outside the image they are 0
-//   then    array or pool, epilogue
+//   then    array or pool, epilogue; the next tile steps while they work on this one
 `include "isa.vh"
 
 module compute #(
@@ -40,8 +40,10 @@ module compute #(
     input  wire [DN*64-1:0]                 act_data,
     output wire [$clog2(WEIGHT_ROWS)-1:0]   weight_row,
     input  wire [DM*64-1:0]                 weight_data,
-    output wire [DM*$clog2(PARAM_ROWS)-1:0] param_row,
-    input  wire [DM*32-1:0]                 param_data,
+    output wire [$clog2(PARAM_ROWS)-1:0]    constant_row,
+    input  wire [DM*32-1:0]                 constant_data,
+    output wire [DM*$clog2(PARAM_ROWS)-1:0] threshold_row,
+    input  wire [DM*32-1:0]                 threshold_data,
     output wire [$clog2(RESIDUAL_ROWS)-1:0] residual_row,
     input  wire [63:0]                      residual_data,
     output wire [64/DM-1:0]                 out_write,
@@ -56,6 +58,7 @@ module compute #(
     localparam WEIGHT_BITS = $clog2(WEIGHT_ROWS);
     localparam PARAM_BITS = $clog2(PARAM_ROWS);
     localparam INDEX_BITS = ACT_BITS + LANE_BITS;  // of a pixel in the act buffer
+    localparam HOLD_BITS = LANE_BITS + 9;
 
     // One instruction at a time.
     reg active;
@@ -63,6 +66,7 @@ module compute #(
     wire is_pool_next = instruction[3:0] == `OP_POOL;
     wire is_conv = instruction[3:0] == `OP_CONV || is_pool_next;
     wire is_pool = x[3:0] == `OP_POOL;
+    wire is_copies = instruction[3:0] == `OP_COPIES;
     wire has_tokens = (!instruction[`CONV_POP_PREV] || token_prev)
         && (!instruction[`CONV_POP_NEXT] || token_next);
     wire start = !active && valid && has_tokens;
@@ -80,10 +84,27 @@ module compute #(
         || (start && !is_conv && instruction[`CONV_PUSH_NEXT]);
     assign finish = start && instruction[3:0] == `OP_FINISH;
 
+    // Copies of all convolutions to come.
+    reg [4:0] copies;
+    reg [5:0] copy_parts;
+    reg [13:0] copy_rows;
+    wire is_wrong_copies = instruction[`COPIES_COUNT] == 0 || instruction[`COPIES_COUNT] > 16
+        || {26'd0, instruction[`COPIES_PARTS]} > 64 / DM;
+    always @(posedge clk) begin
+        if (reset) copies <= 1;
+        else if (start && is_copies) copies <= instruction[`COPIES_COUNT];
+        if (start && is_copies) begin
+            copy_parts <= instruction[`COPIES_PARTS];
+            copy_rows <= instruction[`COPIES_ROWS];
+        end
+    end
+
     // What no convolution can be.
     wire [13:0] skew = instruction[`CONV_ROW_PIXELS] - {3'd0, instruction[`CONV_OUT_WIDTH]};
     wire [3:0] bits = instruction[`CONV_BITS], residual_bits = instruction[`CONV_RESIDUAL_BITS];
-    wire [17:0] threshold_rows = ((18'd1 << bits) - 18'd1) << residual_bits;
+    wire has_copies = copies != 1;
+    wire [17:0] copies_now = {13'd0, copies};
+    wire [17:0] threshold_rows = ((copies_now << bits) - copies_now) << residual_bits;
     wire [17:0] end_threshold = {4'd0, instruction[`CONV_PARAM]}
         + {6'd0, instruction[`CONV_THRESHOLDS]} + threshold_rows;
     wire is_wrong = instruction[`CONV_PASSES] == 0 || instruction[`CONV_TAPS] == 0
@@ -92,14 +113,17 @@ module compute #(
         || instruction[`CONV_STRIDE_X] == 0 || skew[LANE_BITS-1:0] != 0
         || bits > 8 || residual_bits > 8 || {27'd0, instruction[`CONV_SUB_WORD]} >= 64 / DM
         || {23'd0, instruction[`CONV_TAPS]} > TAP_ROWS
-        || {25'd0, instruction[`CONV_PASSES]} > PASS_ROWS;
+        || {25'd0, instruction[`CONV_PASSES]} > PASS_ROWS
+        || (instruction[`CONV_NARROW] && (is_pool_next || bits != 0 || DM < 4))
+        || (has_copies && (is_pool_next || bits == 0 || residual_bits != 0));
     wire is_wrong_conv = instruction[`CONV_COLUMN_HIGH] > instruction[`CONV_OUT_WIDTH]
         || {5'd0, instruction[`CONV_ROW_LOW]} >= instruction[`CONV_ROW_HIGH]
         || {5'd0, instruction[`CONV_COLUMN_LOW]} >= instruction[`CONV_COLUMN_HIGH]
         || (bits == 0 ? residual_bits != 0 : {14'd0, end_threshold} > PARAM_ROWS);
     wire is_wrong_pool = instruction[`CONV_WORDS] != 1
         || instruction[`CONV_PASSES] != {3'd0, bits};
-    assign illegal = start && is_conv && (is_wrong || (is_pool_next ? is_wrong_pool : is_wrong_conv));
+    assign illegal = start && (is_copies ? is_wrong_copies
+        : is_conv && (is_wrong || (is_pool_next ? is_wrong_pool : is_wrong_conv)));
 
     // Tiles of DN pixels: `next` is made by the lanes, the other one is computed.
     reg setting_up, has_tile;
@@ -128,7 +152,9 @@ module compute #(
     reg [16:0] position;  // of tap and word among the weights of a plane
     reg [21:0] word_row;
     reg half;             // of the pool's memory, for this tile
-    reg is_reserved;      // a tile is on its way through array and epilogue
+    // The epilogue takes a tile every so many cycles: the last step of the next one waits for it.
+    reg [HOLD_BITS-1:0] interval, hold;
+    reg is_in_array;      // between a tile's last step and its epilogue
     wire last_word = word + 1'b1 == x[`CONV_WORDS];
     wire last_tap = tap + 1'b1 == x[`CONV_TAPS];
     wire last_pass = pass + 1'b1 == x[`CONV_PASSES];
@@ -138,28 +164,36 @@ module compute #(
     wire ends_pass = is_pool || (last_word && last_tap);
     wire epilogue_idle, array_done;
 
-    assign step = has_tile && !(last_step && is_reserved);
+    assign step = has_tile && !(last_step && (hold != 0 || is_in_array));
     assign ends_tile = step && last_step;
     assign tap_row = tap[$clog2(TAP_ROWS)-1:0];
     assign pass_row = pass[$clog2(PASS_ROWS)-1:0];
 
-    // A reserved epilogue is free again once it has started and become idle.
-    reg has_started;
-    assign done = active && !setting_up && exhausted && !has_tile && !is_reserved && epilogue_idle;
+    // Rounds of the epilogue: planes of the residual, then those of the codes of all copies, or
+    // words. Two cycles more keep the second unit from the first one's tables, or a pool's planes.
+    wire [3:0] x_bits = x[`CONV_BITS], x_residual_bits = x[`CONV_RESIDUAL_BITS];
+    wire has_residual = !is_pool && x_residual_bits != 0;
+    wire [31:0] word_rounds = x[`CONV_NARROW] ? DM / 4 : DM / 2;
+    wire [31:0] rounds = x_bits == 0 ? word_rounds : {28'd0, x_bits} * {27'd0, copies}
+        + (has_residual ? {28'd0, x_residual_bits} - 1 : 0);
+    assign done = active && !setting_up && exhausted && !has_tile && !is_in_array && epilogue_idle;
 
     always @(posedge clk) begin
         if (reset) begin
-            {active, setting_up, has_tile, is_reserved, has_started} <= 0;
+            {active, setting_up, has_tile, is_in_array} <= 0;
         end else begin
             if (start_conv) {active, setting_up} <= 2'b11;
             else if (setting_up) setting_up <= 0;
             else if (done) active <= 0;
             if (take_tile) has_tile <= 1;
             else if (ends_tile) has_tile <= 0;
-            if (ends_tile) {is_reserved, has_started} <= 2'b10;
-            else if (array_done) has_started <= 1;
-            else if (has_started && epilogue_idle) {is_reserved, has_started} <= 0;
+            if (ends_tile) is_in_array <= 1;
+            else if (array_done) is_in_array <= 0;
         end
+        interval <= {rounds[8:0], {LANE_BITS{1'b0}}} + {{HOLD_BITS-2{1'b0}}, is_pool || has_residual, 1'b0};
+        if (setting_up) hold <= 0;
+        else if (ends_tile) hold <= interval - 1'b1;
+        else if (hold != 0) hold <= hold - 1'b1;
         if (start) x <= instruction;
         if (ends_tile) half <= !half;
         if (take_tile) begin
@@ -310,8 +344,11 @@ module compute #(
     wire [DN*24-1:0] one_sums;
     wire [DM*DN-1:0] pool_planes;
     wire [2:0] pool_plane;
-    reg half_done;  // of the tile in the epilogue
-    always @(posedge clk) if (valid3 && last3) half_done <= half3;
+    reg half_done, half_read;  // of the tile behind the array, and of the one in the epilogue
+    always @(posedge clk) begin
+        if (valid3 && last3) half_done <= half3;
+        if (array_done) half_read <= half_done;
+    end
 
     wire epilogue_range;
 
@@ -323,7 +360,7 @@ module compute #(
 
     pool #(.DM(DM), .DN(DN)) pool (
         .clk(clk), .valid(valid3 && is_pool), .first(first3), .plane(plane3), .half(half3),
-        .part(x[`CONV_SUB_WORD]), .act(act3), .read_plane(pool_plane), .read_half(half_done),
+        .part(x[`CONV_SUB_WORD]), .act(act3), .read_plane(pool_plane), .read_half(half_read),
         .largest(pool_planes)
     );
 
@@ -331,12 +368,14 @@ module compute #(
         .DM(DM), .DN(DN), .PARAM_ROWS(PARAM_ROWS), .RESIDUAL_ROWS(RESIDUAL_ROWS),
         .OUT_ROWS(OUT_ROWS)
     ) epilogue (
-        .clk(clk), .reset(reset), .setup(setting_up), .is_pool(is_pool), .x(x),
-        .start(array_done), .sums(sums), .one_sums(one_sums), .lane_valid(epilogue_valid),
-        .border(epilogue_border), .idle(epilogue_idle), .param_row(param_row),
-        .param_data(param_data), .residual_row(residual_row), .residual_data(residual_data),
-        .pool_plane(pool_plane), .pool_planes(pool_planes), .out_write(out_write),
-        .out_row(out_row), .out_data(out_data), .buffer_range(epilogue_range)
+        .clk(clk), .reset(reset), .setup(setting_up), .is_pool(is_pool), .x(x), .copies(copies),
+        .copy_parts(copy_parts), .copy_rows(copy_rows), .start(array_done), .sums(sums),
+        .one_sums(one_sums), .lane_valid(epilogue_valid), .border(epilogue_border),
+        .idle(epilogue_idle), .constant_row(constant_row), .constant_data(constant_data),
+        .threshold_row(threshold_row), .threshold_data(threshold_data),
+        .residual_row(residual_row), .residual_data(residual_data), .pool_plane(pool_plane),
+        .pool_planes(pool_planes), .out_write(out_write), .out_row(out_row), .out_data(out_data),
+        .buffer_range(epilogue_range)
     );
 
     assign buffer_range = lanes_range || epilogue_range

@@ -1,0 +1,47 @@
+"""Tables of networks on the accelerator."""
+
+# ruff: noqa: E402  What may be missing is asked for first.
+import pytest
+
+for package in ("rich", "torch"):
+    pytest.importorskip(package, reason="pip install 'tvm-bitenc[bench,torch]'")
+
+from torch import nn
+
+from benchmarks import accelerator
+from benchmarks.models import Network
+from benchmarks.models.parts import ConvNormAct
+
+
+@pytest.fixture
+def rows(capsys):
+    """Cells of the rows that a command line prints."""
+
+    def rows(*arguments):
+        accelerator.main(arguments)
+        lines = [x for x in capsys.readouterr().out.splitlines() if x.startswith("│")]
+        return [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines]
+
+    return rows
+
+
+def network(*bits: int) -> nn.Module:
+    """Three layers, of which the accelerator can't run the second."""
+    layers = [ConvNormAct(bits, 8, 8, 3, signed=True), ConvNormAct(bits, 8, 8, 3, groups=8)]
+    return nn.Sequential(*layers, ConvNormAct(bits, 8, 8))
+
+
+def test_a_network_has_a_line_and_its_layers_have_others(rows, monkeypatch):
+    monkeypatch.setattr(accelerator, "CHOSEN", {"small": Network(network, (1, 8, 6, 6))})
+    *layers, whole = rows("--bits", "1,2", "--layers")
+    assert [row[0] for row in layers] == ["0.0", "1.0", "2.0"]
+    assert [bool(row[3]) for row in layers] == [True, False, True]
+    assert "grouped" in layers[1][-1] and not layers[0][-1]
+    cycles = sum(int(row[3].replace(",", "")) for row in layers if row[3])
+    assert whole[:2] == ["small W1A2", f"{cycles:,}"] and whole[3:5] == ["2", "89.9 %"]
+
+
+def test_layers_by_themselves(rows):
+    found = rows("--shapes", "--bits", "1,1")
+    assert len(found) == len(accelerator.SHAPES) * len(accelerator.TILES)
+    assert found[0][0] == "3x3 64->64 @56 W1A1" and float(found[0][2].rstrip(" %")) > 80
