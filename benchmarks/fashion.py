@@ -107,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description="Train and compile networks for Fashion-MNIST.")
     made.add_argument(
         "--networks",
-        nargs="+",
+        nargs="*",
         default=NETWORKS,
         metavar="NAME",
         help=f"as the module's text names them; default {' '.join(NETWORKS)}",

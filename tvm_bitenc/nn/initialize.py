@@ -45,17 +45,16 @@ def init_from(low: nn.Module, high: nn.Module) -> nn.Module:
         If a name or shape occurs in one of the models only.
     """
     modules = dict(high.named_modules())
-    target, source = (_trained(model) for model in (low, high))
-    shapes = [{name: tuple(value.shape) for name, value in state.items()} for state in (target, source)]
+    target, source = _trained(low), _trained(high)
+    found, wanted = ({(k, tuple(v.shape)) for k, v in state.items()} for state in (target, source))
     for name, module in low.named_modules():
         if isinstance(module, BitPlaneConv2d) and not isinstance(modules.get(name), BitPlaneConv2d):
-            weight = f"{name}.weight".lstrip(".")
-            shapes[0][weight] = shapes[0][weight][1:]  # Copied to every plane.
-    names = [set(own.items()) for own in shapes]
-    if names[0] != names[1]:
+            weight, shape = f"{name}.weight".lstrip("."), tuple(module.weight.shape)
+            found = found - {(weight, shape)} | {(weight, shape[1:])}  # Copied to every plane.
+    if found != wanted:
         raise ValueError(
-            f"init_from: only in low: {sorted(names[0] - names[1])}; "
-            f"only in high: {sorted(names[1] - names[0])}. Use models of the same structure."
+            f"init_from: only in low: {sorted(found - wanted)}; "
+            f"only in high: {sorted(wanted - found)}. Use models of the same structure."
         )
     for name, value in target.items():
         value.copy_(source[name])
