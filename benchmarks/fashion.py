@@ -67,11 +67,10 @@ def main(arguments: Sequence[str] | None = None) -> list[dict]:
         images, labels, *tested = load_fashion()
     except FileNotFoundError as error:
         raise SystemExit(str(error)) from None
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    torch.set_num_threads(options.threads or torch.get_num_threads())
     validated = images[-options.validated :], labels[-options.validated :]
-    taken = slice(min(options.images or len(images), len(images) - options.validated))
-    images, labels = images[taken], labels[taken]
+    count = min(options.images or len(images), len(images) - options.validated)
+    images, labels = images[:count], labels[:count]
     learn = partial(
         train,
         epochs=options.epochs,
@@ -90,8 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> list[dict]:
         learn(model, images, targets, rate=options.rate)
         record = {"network": name, **shared, **measured(model, validated, tested, bool(own))}
         if codewords:
-            record["new_codewords"] = len(_codewords(model) - codewords)
-            record["codewords"] = len(codewords)
+            new = len(_codewords(model) - codewords)
+            record |= {"new_codewords": new, "codewords": len(codewords)}
         record["seconds"] = time.process_time() - start
         records.append(record)
         said = f"{record['validation']:.2%} validation, {record['accuracy']:.2%} test"
@@ -131,11 +130,11 @@ def options_of(name: str) -> dict[str, Any]:
             f"{name!r} isn't a network like W2A2, W1A2/4, W1A2/nearest32, PA4x5 or W1A1+planes"
         )
     parts = {key: value for key, value in found.groupdict().items() if value}
-    made: dict[str, Any] = {"first": parts.pop("first", "int8")}
-    select = {key: parts.pop(key) for key in ("select",) if key in parts}
+    first = parts.pop("first", "int8")
     if "coded_bits" in parts:
         parts["act_bits"] = parts.pop("coded_bits")
-    return {"options": {**select, **{key: int(value) for key, value in parts.items()}}, **made}
+    layers = {key: value if key == "select" else int(value) for key, value in parts.items()}
+    return {"options": layers, "first": first}
 
 
 def _made(own: dict[str, Any], options: argparse.Namespace) -> FashionNet:

@@ -38,14 +38,11 @@ from tvm_bitenc.nn.datasets import load_fashion
 from tvm_bitenc.nn.training import flipped, train
 from tvm_bitenc.transform import no_lowering
 
-TRAINED, TESTED, COMPARED = 3000, 1000, 250
+TRAINED, TESTED, COMPARED = 2500, 1000, 250
 torch.manual_seed(0)
 torch.set_num_threads(1)
 console = Console(width=110)
-try:
-    x_train, y_train, x_test, y_test = load_fashion()
-except FileNotFoundError as error:
-    raise SystemExit(str(error)) from None
+x_train, y_train, x_test, y_test = load_fashion()
 x_train, y_train, images, labels = (
     *(part[:TRAINED] for part in (x_train, y_train)),
     *(part[:TESTED] for part in (x_test, y_test)),
