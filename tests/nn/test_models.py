@@ -142,11 +142,12 @@ def test_first_layers_of_fashion_net(first, kind, bits):
 
 
 def test_copies_of_a_channel_get_different_sums_of_tiles():
-    """Otherwise channels would be equal but for their scale."""
+    """Otherwise channels would be equal, for batch-norms take off what tiles are scaled by."""
     torch.manual_seed(0)
-    model, x = FashionNet(dict(weight_bits=1, act_bits=2, tiles=4)).eval(), torch.rand(2, 64, 8, 8)
-    y = model.blocks[1](x).transpose(0, 1).flatten(1)
-    assert len(y.unique(dim=0)) == 128
+    model = FashionNet(dict(weight_bits=1, act_bits=2, tiles=4))
+    y = model.blocks[1](torch.rand(2, 64, 8, 8)).transpose(0, 1).flatten(1)
+    alike = (y[:, None] - y).abs().amax(2) < 1e-2
+    assert int(alike.sum()) == 128  # Each channel is like itself alone.
 
 
 def test_fashion_net_names_an_unknown_first_layer():

@@ -111,7 +111,7 @@ def _convolution(
     channels: int, out_channels: int, stride: int, options: dict[str, Any] | None
 ) -> nn.Conv2d:
     """The 3x3 convolution of a block, which quantizes its input itself."""
-    window: Any = (channels, out_channels, 3, stride, 1)
+    window = (channels, out_channels, 3, stride, 1)
     if options is None:
         return nn.Conv2d(*window, bias=False)
     more = dict(options)
