@@ -24,7 +24,7 @@ from __future__ import annotations
 import argparse
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -85,12 +85,9 @@ def main(arguments: Sequence[str] | None = None) -> list[dict]:
     targets = distilled(teacher, images, labels)
     for name, own in {"float": {}, **layers}.items():
         start, model = time.process_time(), init_from(_made(own, options), teacher)
-        codewords = _codewords(model)
-        learn(model, images, targets, rate=options.rate)
-        record = {"network": name, **shared, **measured(model, validated, tested, bool(own))}
-        if codewords:
-            new = len(_codewords(model) - codewords)
-            record |= {"new_codewords": new, "codewords": len(codewords)}
+        learned = _learned(model, partial(learn, images=images, targets=targets, rate=options.rate))
+        record = {"network": name, **shared, **learned}
+        record |= measured(model, validated, tested, quantized=bool(own))
         record["seconds"] = time.process_time() - start
         records.append(record)
         said = f"{record['validation']:.2%} validation, {record['accuracy']:.2%} test"
@@ -100,6 +97,14 @@ def main(arguments: Sequence[str] | None = None) -> list[dict]:
     print_table("Fashion-MNIST", HEADINGS, [row_of(record, records[0]) for record in records])
     print_table("What should hold", BAR_HEADINGS, bar_rows(records))
     return records
+
+
+def _learned(model: nn.Module, learn: Callable[[nn.Module], nn.Module]) -> dict[str, int]:
+    """Train a model; return how many codewords it has, and how many it didn't start with."""
+    codewords = _codewords(model)
+    learn(model)
+    new = len(_codewords(model) - codewords)
+    return {"new_codewords": new, "codewords": len(codewords)} if codewords else {}
 
 
 def _parser() -> argparse.ArgumentParser:
