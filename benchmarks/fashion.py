@@ -95,7 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> list[dict]:
         # After each network: to train all of them takes long.
         write_json(options.json, machine, "benchmarks.fashion", threads=threads, fashion=records)
     print_table("Fashion-MNIST", HEADINGS, [row_of(record, records[0]) for record in records])
-    print_table("What should hold", BAR_HEADINGS, bar_rows(records))
+    if bars := bar_rows(records):
+        print_table("What should hold", BAR_HEADINGS, bars)
     return records
 
 
