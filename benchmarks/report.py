@@ -16,7 +16,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import arm, assembly, codewords, layers, network_tables, tiles
+from . import arm, assembly, codewords, fashion_tables, layers, network_tables, tiles
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 SECTION = "<!-- results: {key} -->\n{body}\n<!-- end of results -->\n"
@@ -117,11 +117,22 @@ def _codeword_tables(results: dict) -> list[str]:
     return [table(codewords.HEADINGS, list(map(codewords.row_of, results["codewords"])))]
 
 
+def _fashion_tables(results: dict) -> list[str]:
+    records = results["fashion"]
+    rows = [fashion_tables.row_of(record, records[0]) for record in records]
+    return [
+        table(fashion_tables.HEADINGS, rows),
+        "What should hold:",
+        table(fashion_tables.BAR_HEADINGS, fashion_tables.bar_rows(records)),
+    ]
+
+
 KINDS = {
     "layers": ("Layers", _layer_tables),
     "networks": ("Networks", _network_tables),
     "tiles": ("Layers made of tiles", _tile_tables),
     "codewords": ("Layers of few kernels", _codeword_tables),
+    "fashion": ("Fashion-MNIST", _fashion_tables),
 }
 
 

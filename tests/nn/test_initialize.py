@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from tvm_bitenc.nn import QConv2d, QLinear, init_from
+from tvm_bitenc.nn import BitPlaneConv2d, PiecewiseConv2d, QConv2d, QLinear, init_from
 from tvm_bitenc.nn.layers import GAUSSIAN_HALF_STEP
 
 
@@ -31,3 +31,30 @@ def test_init_from(high):
 def test_init_from_names_what_differs():
     with pytest.raises(ValueError, match=r"only in low: .*0\.weight.*only in high: .*0\.weight"):
         init_from(network(2, 2), network(width=5))
+
+
+def test_pieces_keep_their_steps_or_take_those_of_others():
+    low, high = (PiecewiseConv2d(2, 3, 3, act_steps=5) for _ in range(2))
+    with torch.no_grad():
+        high.act.bounds.add_(0.25)
+    start = low.act.bounds.detach().clone()
+    source = nn.Conv2d(2, 3, 3)
+    init_from(low, source)
+    assert torch.equal(low.weight, source.weight) and torch.equal(low.act.bounds, start)
+    init_from(low, high)
+    assert torch.equal(low.act.bounds, high.act.bounds)
+    assert torch.equal(low.coefficients, high.coefficients)
+    fewer = init_from(PiecewiseConv2d(2, 3, 3, act_steps=4), high)
+    assert torch.equal(fewer.weight, high.weight) and len(fewer.act.bounds) == 4
+
+
+@pytest.mark.parametrize("wrap", [lambda layer: layer, nn.Sequential])
+def test_planes_start_from_one_weight_or_from_planes(wrap):
+    source = nn.Conv2d(1, 4, 3)
+    low = init_from(wrap(BitPlaneConv2d(1, 4, 3)), wrap(source))
+    weight = low.get_parameter("0.weight" if wrap is nn.Sequential else "weight")
+    assert torch.equal(weight, source.weight.expand(8, -1, -1, -1, -1))
+    scale = low.get_buffer("0.out_scale" if wrap is nn.Sequential else "out_scale").flatten()
+    assert_close(scale, source.weight.detach().abs().mean((1, 2, 3)) / 255)
+    again = init_from(wrap(BitPlaneConv2d(1, 4, 3)), low)
+    assert all(map(torch.equal, again.parameters(), low.parameters()))

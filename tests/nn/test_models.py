@@ -3,12 +3,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn import functional
 
 import tvm_bitenc
 from tvm_bitenc.nn import (
+    BitPlaneConv2d,
     CodebookConv2d,
     DigitsCNN,
     FashionNet,
+    PiecewiseConv2d,
     QConv2d,
     QLinear,
     ResNet18,
@@ -100,17 +103,56 @@ def test_resnet_compiles_to_the_same_bits(small_resnet, same):
         (dict(weight_bits=2, act_bits=2), QConv2d),
         (dict(weight_bits=1, act_bits=1, tiles=4), QConv2d),
         (dict(codewords=32, select="permute", act_bits=2), CodebookConv2d),
+        (dict(weight_pieces=4, act_steps=5), PiecewiseConv2d),
     ],
 )
 def test_fashion_net_starts_from_its_float_twin(options, kind):
     twin, x = FashionNet().eval(), torch.rand(2, 1, 28, 28)
     model = init_from(FashionNet(options), twin).eval()
-    assert {type(block.conv) for block in model.blocks} == {kind}
-    assert [block.conv.act.bits for block in model.blocks] == [options["act_bits"]] * 3
-    tiles = options.get("tiles", 1)
-    assert [block.conv.tiles for block in model.blocks] == [1, tiles, tiles]
+    layers = [block.conv for block in model.blocks]
+    assert {type(layer) for layer in layers} == {kind}
+    if kind is PiecewiseConv2d:
+        assert [(layer.weight_pieces, len(layer.act.bounds)) for layer in layers] == 3 * [(4, 5)]
+    else:
+        tiles = options.get("tiles", 1)
+        assert [layer.act.bits for layer in layers] == 3 * [options["act_bits"]]
+        assert [layer.tiles for layer in layers] == [1, tiles, tiles]
     assert model(x).shape == twin(x).shape == (2, 10)
-    assert torch.equal(model.blocks[1].conv.weight, twin.blocks[1].conv.weight)
+    assert torch.equal(layers[1].weight, twin.blocks[1].conv.weight)
+
+
+@pytest.mark.parametrize(
+    "first, kind, bits", [("int8", QConv2d, 8), ("planes", BitPlaneConv2d, 8), ("sign", QConv2d, 1)]
+)
+def test_first_layers_of_fashion_net(first, kind, bits):
+    twin, x = FashionNet().eval(), torch.arange(256.0).reshape(1, 1, 16, 16) / 255
+    x = functional.pad(x, (6, 6, 6, 6))
+    model = init_from(FashionNet(dict(weight_bits=1, act_bits=1), first), twin).eval()
+    assert type(model.first) is kind
+    assert (model.first.bits if first == "planes" else model.first.weight_bits) == bits
+    assert model(x).shape == (1, 10)
+    seen = model.pixels(x)
+    if first == "planes":
+        assert torch.equal(seen.unique(), torch.arange(256.0))  # Whole numbers, though rounded.
+        assert torch.equal(model.first.weight, twin.first.weight.expand(8, -1, -1, -1, -1))
+    elif first == "sign":
+        assert torch.equal(model.first.act(seen), torch.where(x >= 0.5, 1.0, -1.0))
+    else:
+        assert torch.equal(model.first.act(seen), model.first.act(x))
+
+
+def test_copies_of_a_channel_get_different_sums_of_tiles():
+    """Otherwise channels would be equal, for batch-norms take off what tiles are scaled by."""
+    torch.manual_seed(0)
+    model = FashionNet(dict(weight_bits=1, act_bits=2, tiles=4))
+    y = model.blocks[1](torch.rand(2, 64, 8, 8)).transpose(0, 1).flatten(1)
+    alike = (y[:, None] - y).abs().amax(2) < 1e-2
+    assert int(alike.sum()) == 128  # Each channel is like itself alone.
+
+
+def test_fashion_net_names_an_unknown_first_layer():
+    with pytest.raises(ValueError, match="FashionNet: first 'planes8'"):
+        FashionNet(first="planes8")
 
 
 @pytest.mark.parametrize("network", [DigitsCNN, ResNet18])
