@@ -21,7 +21,7 @@ from tvm_bitenc.target import load_target
 ALIGNMENT = 64
 ARM = ("cortex-a53", "cortex-a72", "cortex-a76", "neoverse-n2", "armv7-neon")
 # What rules don't ask of an instruction set; some properties of it say so.
-OF_VBMI = {"wide_lookup", "bits_from"}
+OF_VBMI = {"wide_lookup", "bits_from", "repeated_octets"}
 OF_GFNI = {"transpose_bits", "select_bits"}
 OF_BITS = {"saturated_bytes", "lookup_words", *OF_GFNI, *OF_VBMI}
 LACKING = {
@@ -84,6 +84,7 @@ def operands_of(isa):
         yield "logic", function, *planes
     yield "lookup", octets, draw("uint8", 0, 15)
     yield "wide_lookup", octets, draw("uint8", 0, n - 1)
+    yield "repeated_octets", octets, (n // 8 - 1, 0)
     yield "lookup_words", [words, draw("int16")], draw("uint16")
     for entries in (16, 32, 64):
         if entries <= isa.most_entries:
@@ -206,7 +207,8 @@ def view(buffer, size, array):
 
 def differing(calls, outputs, found):
     """Names of the instructions whose results aren't what they mean."""
-    names = [name for name, _ in calls for _ in range(2 if name == "nibbles" else 1)]
+    pairs = ("nibbles", "repeated_octets")
+    names = [name for name, _ in calls for _ in range(2 if name in pairs else 1)]
     return [
         name
         for name, (start, array) in zip(names, outputs.arrays, strict=True)

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tvm import tirx
+from tvm.tirx.script import builder as T
 
 from ..te.intrinsic import intrinsic
-from .tir import Vector, constant, joined, lane_constants, reinterpret, vector
+from .tir import Vector, constant, joined, lane_constants, reinterpret, store, vector
 
 TABLE = 16  # Entries that every byte shuffle looks into.
 
@@ -125,6 +126,17 @@ class Isa:
         """Words of a table of two vectors, int16, at indices (uint16) of which low bits count."""
         n, name = self.vector_bytes, self.intrinsics["lookup_words"]
         return intrinsic(vector("int16", n // 2), name, table[0], index, table[1])
+
+    def repeated_octets(self, value: Vector, numbers: Sequence[int]) -> tuple[Vector, ...]:
+        """Some of the 64-bit lanes of a vector of bytes, each in all lanes of one.
+
+        They go through memory: loads repeat what they load, and what shuffles is left to others.
+        """
+        n, name = self.vector_bytes, self.intrinsics["repeat_octet"]
+        stored = T.alloc_buffer((n,), "uint8")
+        store(stored, value, 0, n)
+        places = [tirx.address_of(stored[8 * number]) for number in numbers]
+        return tuple(T.Bind(tirx.call_extern(vector("uint8", n), name, place)) for place in places)
 
     @property
     def most_entries(self) -> int:

@@ -26,6 +26,12 @@ def select_bits(value: np.ndarray, bits: Sequence[int]) -> np.ndarray:
     return np.packbits(found[:, list(bits)], bitorder="little").view(np.int8)
 
 
+def repeated_octets(value: np.ndarray, numbers: Sequence[int]) -> tuple[np.ndarray, ...]:
+    """Some of the 64-bit lanes of a vector of bytes, each in all lanes of one."""
+    lanes = value.view(np.uint64)
+    return tuple(np.full_like(lanes, lanes[number]).view(np.uint8) for number in numbers)
+
+
 def saturated_bytes(parts: Sequence[np.ndarray]) -> np.ndarray:
     """Four vectors of int32 as one of uint8, clipped; every 16 bytes hold four lanes of each."""
     blocks = np.stack([part.reshape(-1, BLOCK // 4) for part in parts], axis=1)

@@ -46,8 +46,9 @@ WIDE_LOOKUP = Work(vector=1, lookup=1)
 # Beyond what counts say, measured on Zen 4: a look-up and its sum take 1.24 cycles for 1, the
 # three counts of a square 4.9 for 4.5.
 WAITED, SQUARE_WAITED = Work(vector=0.5), Work(vector=0.8)
-WIDENED_PLANES, WIDENED_PLANE = Work(product=2), Work(vector=3, other=2)
-MADE_WIDE, MADE_WIDE_PLANE = Work(vector=48, lookup=22, other=12), Work(vector=9, count=3)
+WIDENED_PLANES, WIDENED_PLANE = Work(product=2), Work(vector=2, other=2)
+WIDENED_LAST = Work(vector=1, product=2)  # Of planes odd in number.
+MADE_WIDE, MADE_WIDE_PLANE = Work(vector=48, lookup=11, other=26), Work(vector=9, count=3)
 MADE_FAR = Work(vector=44)  # Stores to the second-level cache.
 FAR_BYTES = 640 << 10  # Wide tables in the second-level cache: few CPUs with them have less.
 # Pixels of a tile with wide tables: short sums leave little to hide its end behind, and without a
@@ -165,8 +166,7 @@ def _best_lookups(acts: Sequence[int], weight_bits: int, isa: Isa) -> Work:
 def _widened(planes: int) -> Work:
     """Work of bytes of all planes that become pairs of bytes: two planes at a time."""
     pairs, single = divmod(planes, 2)
-    last = WIDENED_PLANE + WIDENED_PLANES if pairs else WIDENED_PLANE  # Times a coefficient, or 1.
-    return WIDENED_PLANES.times(pairs) + last.times(single)
+    return WIDENED_PLANES.times(pairs) + (WIDENED_LAST if pairs else WIDENED_PLANE).times(single)
 
 
 def branch_work(counts: Sequence[Single | Square], isa: Isa) -> Work:

@@ -62,9 +62,9 @@ def test_weights_hold_every_index_once(groups, per_group, out_channels, block, b
     assert found.shape == (groups * blocks, 2, 3, len(starts), block * bits)
     for o, m, i, j in np.ndindex(out_channels, bits, 2, 3):
         which, channel = divmod(o % of_group, block)
-        if m == bits - 1 and bits % 2:  # Eight of 32 channels, eight of the next 32.
+        if m == bits - 1 and bits % 2:  # One of 32 channels, one of the next 32.
             vector, rest = divmod(channel, TABLE)
-            lane = m * block + vector * TABLE + rest % 32 // 8 * 16 + rest // 32 * 8 + rest % 8
+            lane = m * block + vector * TABLE + rest % 32 * 2 + rest // 32
         else:
             lane = m // 2 * 2 * block + 2 * channel + m % 2
         for t, start in enumerate(starts):

@@ -54,7 +54,6 @@ HALF_TABLE = 1 << HALF
 TABLES_PER_VECTOR = TABLE // (2 * HALF_TABLE)  # Whose halves a vector holds.
 MAX_COEFFICIENT = 64  # Of a plane of the weight: two bytes times it fit signed 16 bits.
 MAX_WEIGHT_BITS = 4  # Beyond, sums don't fit the registers.
-EIGHT = 8  # Half of the 16 bytes that instructions interleave.
 FULL = 2 / 3  # Least part of the lanes that must have a channel: else `Lut` is as fast.
 
 
@@ -158,8 +157,11 @@ class WideLut(PixelwiseProduct[Isa]):
         ]
         for first in range(0, tables, TABLES_PER_VECTOR):
             halves = T.Bind(self._halves(octets, 2 * first))
-            for t in range(min(tables - first, TABLES_PER_VECTOR)):
-                store(target, self._table(halves, t), base + (first + t) * TABLE, TABLE)
+            numbers = range(min(tables - first, TABLES_PER_VECTOR))
+            repeated = self.isa.repeated_octets(halves, [2 * t for t in numbers])
+            for t, low in zip(numbers, repeated):
+                table = low + self._high(halves, 2 * t + 1)
+                store(target, table, base + (first + t) * TABLE, TABLE)
 
     def _halves(self, octets: list[Expr], first: int) -> Expr:
         """Neighbouring tables of three channels, from the planes of their word."""
@@ -177,13 +179,10 @@ class WideLut(PixelwiseProduct[Isa]):
             total = term if total is None else total + term
         return total
 
-    def _table(self, halves: Expr, number: int) -> Expr:
-        """One table, from a vector of halves."""
-        start = number * 2 * HALF_TABLE
-        low = [start + entry % HALF_TABLE for entry in range(TABLE)]
-        high = [start + HALF_TABLE + entry // HALF_TABLE for entry in range(TABLE)]
-        parts = [self.isa.wide_lookup(halves, lane_constants(x, "uint8")) for x in (low, high)]
-        return parts[0] + parts[1]
+    def _high(self, halves: Expr, number: int) -> Expr:
+        """Entries of one half, each as often as the other half has entries."""
+        index = [number * HALF_TABLE + entry // HALF_TABLE for entry in range(TABLE)]
+        return self.isa.wide_lookup(halves, lane_constants(index, "uint8"))
 
     def sums(self, tile: TileContext) -> list[Sums]:
         """Sums of every pixel of a tile, of one block."""
@@ -281,16 +280,11 @@ def wide_weights(layer: ConvLayer, block: int, inverted: np.ndarray | None = Non
     index = index.reshape(*index.shape[:4], -1, block).transpose(4, 2, 3, 1, 0, 5)
     parts = [_side_by_side(index[..., m : m + 2, :]) for m in range(0, bits - 1, 2)]
     if bits % 2:
-        parts.append(_halves_by_turns(index[..., -1, :]))
+        halves = index[..., -1, :].reshape(*index.shape[:-2], -1, 2, PAIR)
+        parts.append(_side_by_side(halves).reshape(*index.shape[:-2], block))
     return np.ascontiguousarray(np.concatenate(parts, axis=-1))
 
 
-def _side_by_side(planes: np.ndarray) -> np.ndarray:
-    """Of two planes, shape (..., 2, block), those of a channel as neighbours."""
-    return np.swapaxes(planes, -1, -2).reshape(*planes.shape[:-2], -1)
-
-
-def _halves_by_turns(plane: np.ndarray) -> np.ndarray:
-    """Of one plane, 8 of the first and 8 of the last 32 channels of every 64 in turns."""
-    eights = plane.reshape(*plane.shape[:-1], -1, 2, PAIR // EIGHT, EIGHT)
-    return np.swapaxes(eights, -2, -3).reshape(plane.shape)
+def _side_by_side(rows: np.ndarray) -> np.ndarray:
+    """Of two rows, shape (..., 2, n), elements in turns."""
+    return np.swapaxes(rows, -1, -2).reshape(*rows.shape[:-2], -1)

@@ -14,7 +14,6 @@ from ..tir import (
     Register,
     Vector,
     constant,
-    interleaved,
     joined,
     lane_constants,
     reinterpret,
@@ -22,6 +21,7 @@ from ..tir import (
 )
 
 PAIR = 32  # Output channels to a vector of pairs of bytes.
+BYTE = 8
 
 
 class WideSums:
@@ -30,7 +30,8 @@ class WideSums:
     Bytes first; then pairs of bytes, in which the planes are added up; then int32 if need be. Two
     planes of 32 channels lie in one vector, those of a channel side by side: one instruction
     multiplies them by their coefficients and adds them. A plane that is left over has 64 channels
-    to a vector: of every 16 bytes the first 8 belong to the first 32 of them.
+    to a vector, the first 32 of them in even bytes. Alone, it is added up two bytes as one number,
+    beside the odd bytes: without these, times 256, the even ones are left.
 
     Parameters
     ----------
@@ -45,6 +46,7 @@ class WideSums:
 
     def __init__(self, isa: Isa, block: int, coefficients: Sequence[int], is_narrow: bool):
         self.isa, self.coefficients, n = isa, coefficients, isa.vector_bytes
+        self.is_mixed = list(coefficients) == [1]
         self.octets = [
             [Register("uint8", n) for _ in range(count)] for count in octets_of(block, coefficients)
         ]
@@ -71,22 +73,26 @@ class WideSums:
         for first, registers in zip(range(0, len(self.coefficients), 2), self.octets):
             coefficients = self.coefficients[first : first + 2]
             octets = [T.Bind(register.get()) for register in registers]
-            if len(coefficients) == 1:  # A plane without another beside it.
-                octets = [value for octet in octets for value in self._beside_zero(octet)]
-            for pair, value in zip(self.pairs, octets):
-                pair.add(self._added(value, coefficients))
+            if len(coefficients) == 2:
+                values = [self._added(octet, coefficients) for octet in octets]
+            else:
+                values = [value for octet in octets for value in self._halves(octet)]
+            for pair, value in zip(self.pairs, values):
+                pair.add(value)
 
-    def _beside_zero(self, octet: Vector) -> list[Vector]:
-        """Bytes of one plane of 64 channels, each followed by 0."""
-        n = self.isa.vector_bytes
-        return [interleaved(octet, constant(0, "uint8", n), n, 1, half) for half in range(2)]
+    def _halves(self, octets: Vector) -> tuple[Vector, Vector]:
+        """What a plane without another beside it adds to its even and its odd channels."""
+        if not self.is_mixed:
+            kappa = self.coefficients[-1]
+            return self._added(octets, (kappa, 0)), self._added(octets, (0, kappa))
+        words = T.Bind(reinterpret(vector("uint16", PAIR), octets))
+        return words, words >> constant(BYTE, "uint16", PAIR)
 
     def _added(self, octets: Vector, coefficients: Sequence[int]) -> Vector:
-        """Neighbouring bytes times the coefficients of their planes, added up."""
-        if list(coefficients) != [1]:
-            factors = lane_constants([*coefficients, 0][:2] * PAIR, "int8")
-            octets = self.isa.multiply_add_bytes(octets, factors)
-        return reinterpret(vector("uint16", PAIR), octets)
+        """Neighbouring bytes times the coefficients, added up."""
+        factors = lane_constants(list(coefficients) * PAIR, "int8")
+        words = self.isa.multiply_add_bytes(octets, factors)
+        return reinterpret(vector("uint16", PAIR), words)
 
     def flush(self) -> None:
         """Move the 16-bit sums over to int32."""
@@ -103,6 +109,10 @@ class WideSums:
 
     def _parts(self) -> list[Vector]:
         values = [register.get() for register in self.pairs]
+        if self.is_mixed:
+            odd = [T.Bind(value) for value in values[1::2]]
+            even = [a - (b << constant(BYTE, "uint16", PAIR)) for a, b in zip(values[::2], odd)]
+            values = [value for pair in zip(even, odd) for value in pair]
         size = max(len(values) // 2, 1)
         return [joined("uint16", PAIR, values[i : i + size]) for i in range(0, len(values), size)]
 
