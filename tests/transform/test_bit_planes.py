@@ -154,7 +154,8 @@ def test_any_sum(module_of, outputs_of, same, seed, planes, factors, window):
     )
     assert len(layers_in(BitPlanes()(mod))) == 1
     (expected,), (found,) = (outputs_of(mod, [IMAGE], **o) for o in ({"pipeline": no_lowering}, {}))
-    assert same(found, expected + np.float32(0))  # Of negative factors alone, torch's 0 is -0.
+    # Of negative factors alone a sum of 0 is -0 in torch; here of one plane, too.
+    assert same(found + np.float32(0), expected + np.float32(0))
 
 
 def test_equal_weights_are_those_of_codes(module_of):
