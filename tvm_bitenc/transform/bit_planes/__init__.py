@@ -17,8 +17,8 @@ is the convolution of the codes themselves: W1A8 of eight planes. Coefficients m
 times one number, or one number of each output channel.
 
 The codes are those of any finite x, but negative ones next to 0 (above -2^-118): their quotients
-round to 0. NaN has code 0, as everywhere. A sum of 0 has no sign, where negative factors alone make
--0 of it.
+round to 0. NaN has code 0, as everywhere. Whether a sum of 0 is -0, as negative factors alone make
+it, isn't kept.
 """
 
 from __future__ import annotations
