@@ -38,6 +38,7 @@ from ..target import Target
 from .rewrite import Graph, rewrite_calls
 
 OCTET = 8
+FIRST = 64  # Weights that tell most rows apart.
 
 
 @tvm.transform.module_pass(opt_level=0, name="bitenc.ShareChannels")
@@ -100,9 +101,9 @@ def in_order(layer: ConvLayer) -> ConvLayer:
 
 def by_row(layer: ConvLayer) -> ConvLayer | None:
     """Return a layer of its distinct rows of weights, None if no two are the same or negated."""
-    integers = _integers(layer)
-    if _all_differ(integers):
+    if _all_differ(_integers(_first_weights(layer))):  # Soon told, where nothing is shared.
         return None
+    integers = _integers(layer)
     channels: list[int] = []  # Whose rows are kept.
     numbers: dict[bytes, int] = {}
     found = []
@@ -116,6 +117,12 @@ def by_row(layer: ConvLayer) -> ConvLayer | None:
     if len(channels) == layer.out_channels:
         return None
     return replace(_kept(layer, channels), channel_rows=tuple(found))
+
+
+def _first_weights(layer: ConvLayer) -> ConvLayer:
+    """Return a layer of the first weights of every channel, as many inputs of a pixel."""
+    codes = layer.weight_codes.reshape(len(layer.weight_codes), -1, 1, 1)
+    return replace(layer, weight_codes=np.ascontiguousarray(codes[:, :FIRST]))
 
 
 def _all_differ(integers: np.ndarray) -> bool:
