@@ -48,8 +48,8 @@ WIDE_LOOKUP = Work(vector=1, lookup=1)
 WAITED, SQUARE_WAITED = Work(vector=0.5), Work(vector=0.8)
 WIDENED_PLANES, WIDENED_PLANE = Work(product=2), Work(vector=2, other=2)
 WIDENED_LAST = Work(vector=1, product=2)  # Of planes odd in number.
-MADE_WIDE, MADE_WIDE_PLANE = Work(vector=48, lookup=11, other=26), Work(vector=9, count=3)
-MADE_FAR = Work(vector=44)  # Stores to the second-level cache.
+MADE_WIDE, MADE_WIDE_PLANE = Work(vector=40, lookup=11, other=26), Work(vector=9, count=3)
+MADE_FAR = Work(vector=30)  # Stores to the second-level cache.
 FAR_BYTES = 640 << 10  # Wide tables in the second-level cache: few CPUs with them have less.
 # Pixels of a tile with wide tables: short sums leave little to hide its end behind, and without a
 # window tables of few pixels stay near.
