@@ -66,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print_table("3x3 layers", headings, shape_rows(options.bits, target))
         return
     chosen = [n for n in CHOSEN if any(part.lower() in n.lower() for part in options.networks)]
+    if not chosen:
+        raise SystemExit(f"No network matches. They are: {', '.join(CHOSEN)}")
     rows = []
     for name in chosen:
         for pair in options.bits:

@@ -86,7 +86,7 @@ def measure(workload: Workload, pair: Bits, options) -> list[dict]:
 
 
 def _library(workload: Workload, pair: Bits, tiles: int, options) -> CompiledModel:
-    if workload.out_channels % tiles:
+    if tiles < 1 or workload.out_channels % tiles:
         raise SystemExit(f"{tiles} tiles don't divide the {workload.out_channels} channels")
     codes_of = tiled_codes(tiles, options.shuffled)
     module = layer_module(workload, *pair, codes_of=codes_of)

@@ -90,8 +90,9 @@ def conv1x1(in_channels: int, out_channels: int, size: int, stride: int = 1) -> 
     return Workload(name, "1x1", in_channels, out_channels, size, stride=stride)
 
 
-def _dense(batch: int) -> Workload:
-    return Workload(f"dense 512->1000 x{batch}", "dense", 512, 1000, batch=batch)
+def _dense(in_channels: int, out_channels: int, batch: int) -> Workload:
+    name = f"dense {in_channels}->{out_channels} x{batch}"
+    return Workload(name, "dense", in_channels, out_channels, batch=batch)
 
 
 def _depthwise(channels: int, size: int) -> Workload:
@@ -110,8 +111,9 @@ WORKLOADS = [
     _conv3x3(512, 512, 7),
     conv1x1(256, 512, 14, 2),
     conv1x1(256, 256, 14),
-    _dense(1),
-    _dense(64),
+    _dense(512, 1000, 1),
+    _dense(512, 1000, 64),
+    _dense(4096, 4096, 1),
     _depthwise(64, 56),
     _depthwise(256, 14),
 ]

@@ -45,3 +45,8 @@ def test_layers_by_themselves(rows):
     found = rows("--shapes", "--bits", "1,1")
     assert len(found) == len(accelerator.SHAPES) * len(accelerator.TILES)
     assert found[0][0] == "3x3 64->64 @56 W1A1" and float(found[0][2].rstrip(" %")) > 80
+
+
+def test_no_such_network():
+    with pytest.raises(SystemExit, match="They are: ResNet-18"):
+        accelerator.main(["--networks", "none"])

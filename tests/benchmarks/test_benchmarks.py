@@ -288,8 +288,9 @@ def test_tiles(tmp_path, capsys):
     page.write_text("# Benchmarks\n")
     report.main([str(tmp_path / "tiles.json"), "--page", str(page)])
     assert "### Layers made of tiles" in page.read_text() and "| 0.250 |" in page.read_text()
-    with pytest.raises(SystemExit, match="7 tiles don't divide the 256 channels"):
-        tiles.main([*options[:4], "--tiles", "7"])
+    for number in ("0", "7"):
+        with pytest.raises(SystemExit, match=f"{number} tiles don't divide the 256 channels"):
+            tiles.main([*options[:4], "--tiles", number])
 
 
 def test_codewords(tmp_path, capsys):

@@ -66,6 +66,8 @@ def test_assembly(bitenc):
     "options, message",
     [
         (["--layer", "64->64"], "layer '64->64': can't be read"),
+        (["--layer", "3x3 8->8 @4/0"], "'3x3 8->8 @4/0': can't be read"),
+        (["--layer", "3x3 8->8 @4 tiles=0"], "tiles=0': can't be read"),
         (["--layer", "3x3 8->9 @4 tiles=2"], "9 output channels aren't 2 tiles"),
         (["--bits", "W9A1"], "'W9A1': can't be read"),
         (["--target", "native"], "is no accelerator"),

@@ -44,6 +44,20 @@ def same_as_torch():
     return _check
 
 
+@pytest.fixture
+def imported(tmp_path):
+    """``imported(model, x, front_end)``: a model by ``"torch"``, or by a file of ``"onnx"``."""
+
+    def make(model, x, front_end):
+        if front_end == "torch":
+            return be.from_torch(model, (x,))
+        path = tmp_path / "model.onnx"
+        torch.onnx.export(model, (x,), str(path), dynamo=False, opset_version=17)
+        return be.from_onnx(path)
+
+    return make
+
+
 def _near_ties(scale, zero_point=0.0, low=-300, high=300):
     """Floats at, just below and just above every tie of a grid, and far outside."""
     ties = (np.arange(low, high) + 0.5 - zero_point).astype(np.float32) * np.float32(scale)

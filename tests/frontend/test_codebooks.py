@@ -67,13 +67,7 @@ def test_chosen_in_forward(x):
 
 
 @pytest.mark.parametrize("front_end", ["torch", "onnx"])
-def test_baked_checkpoints(front_end, x, tmp_path):
+def test_baked_checkpoints(front_end, x, imported):
     model = Baked().eval()
-    if front_end == "onnx":
-        path = tmp_path / "baked.onnx"
-        torch.onnx.export(model, (x,), str(path), dynamo=False, opset_version=17)
-        module = be.from_onnx(path)
-    else:
-        module = be.from_torch(model, (x,))
-    library = check(module, model(x).numpy(), x)
+    library = check(imported(model, x, front_end), model(x).numpy(), x)
     assert np.array_equal(library(x.numpy()), model(x).numpy())

@@ -59,16 +59,10 @@ class Chosen(Repeated):
 @pytest.mark.parametrize(
     "make, front_end", [(Repeated, "torch"), (Chosen, "torch"), (Repeated, "onnx")]
 )
-def test_shared_in_any_order(make, front_end, kind, tmp_path):
+def test_shared_in_any_order(make, front_end, kind, imported):
     model = make(kind).eval()
     x = torch.randn(2, 192, 7, 9, generator=torch.Generator().manual_seed(1))
-    if front_end == "onnx":
-        path = tmp_path / "repeated.onnx"
-        torch.onnx.export(model, (x,), str(path), dynamo=False, opset_version=17)
-        module = be.from_onnx(path)
-    else:
-        module = be.from_torch(model, (x,))
-    library = be.build(module, load_target("native"), database=False)
+    library = be.build(imported(model, x, front_end), load_target("native"), database=False)
     first = library.report().layers[0]
     assert f" rows={DISTINCT}" in first.shape
     assert np.array_equal(library(x.numpy()), model(x).detach().numpy())

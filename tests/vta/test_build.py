@@ -1,6 +1,5 @@
 """Modules compiled for the accelerator against the integer reference, and what stays on the CPU."""
 
-import shutil
 from dataclasses import replace
 from itertools import cycle
 
@@ -9,6 +8,7 @@ from tvm import relax, tirx
 
 import tvm_bitenc as be
 from tests.levels import Chain, chains_module
+from tests.vta.cases import needs_verilator
 from tvm_bitenc.data import data_folder
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.errors import TargetError, UnsupportedError
@@ -25,9 +25,6 @@ WINDOWS = [
     dict(padding=2, dilation=(1, 2), stride=2),
     dict(kernel=1, stride=2),
 ]
-needs_verilator = pytest.mark.skipif(
-    not shutil.which("verilator"), reason="install verilator and g++"
-)
 both = pytest.mark.parametrize(
     "simulator", ["functional", pytest.param("verilog", marks=needs_verilator)]
 )

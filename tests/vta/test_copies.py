@@ -1,6 +1,5 @@
 """Output channels that share weights: each sum once, on both simulators, and what it costs."""
 
-import shutil
 from dataclasses import replace
 from itertools import permutations
 
@@ -11,6 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import tvm_bitenc as be
+from tests.vta.cases import both, needs_verilator
 from tvm_bitenc.accelerator import Accelerator
 from tvm_bitenc.encoding import Encoding, pack
 from tvm_bitenc.nn import QConv2d
@@ -24,10 +24,6 @@ from tvm_bitenc.vta.verilator import VerilatorSimulator
 
 ACCELERATOR = Accelerator()
 SMALL = Accelerator(act_rows=128, weight_rows=128, param_rows=256, out_rows=256)
-needs_verilator = pytest.mark.skipif(
-    not shutil.which("verilator"), reason="install verilator and g++"
-)
-both = pytest.mark.parametrize("verilog", [False, pytest.param(True, marks=needs_verilator)])
 
 
 def copied(static, copies: int, out_bits: int, seed: int = 0):

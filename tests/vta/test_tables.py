@@ -1,34 +1,22 @@
 """Residual tables and skipped planes in programs of convolutions."""
 
-import shutil
 from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
 import pytest
 
+from tests.vta.cases import both
 from tvm_bitenc.accelerator import Accelerator
 from tvm_bitenc.encoding import Encoding, pack, unpack
-from tvm_bitenc.vta.compile_layer import Constants, compile_conv, output_of
+from tvm_bitenc.vta.compile_layer import compile_conv, output_of
+from tvm_bitenc.vta.constants import Constants
 from tvm_bitenc.vta.functional import MODULES, FunctionalSimulator
 from tvm_bitenc.vta.passes import passes_of
 from tvm_bitenc.vta.verilator import VerilatorSimulator
 
 ACCELERATOR = Accelerator()
 SMALL = Accelerator(act_rows=128, weight_rows=128, param_rows=256, residual_rows=64, out_rows=128)
-both = pytest.mark.parametrize(
-    "verilog",
-    [
-        False,
-        pytest.param(
-            True,
-            marks=pytest.mark.skipif(
-                not shutil.which("verilator"), reason="install verilator and g++"
-            ),
-        ),
-    ],
-    ids=["functional", "verilog"],
-)
 
 
 def rising_table(own_bits, residual_bits, out_bits, seed=0):

@@ -1,12 +1,11 @@
 """Images whose windows are packed: bit by bit, and layers on them on both simulators."""
 
-import shutil
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.vta.cases import both
 from tvm_bitenc.accelerator import Accelerator
 from tvm_bitenc.encoding import Encoding, pack, unpack
 from tvm_bitenc.vta import isa
@@ -59,18 +58,7 @@ def test_every_bit_under_a_window_has_its_place(data):
         (16, dict(stride=2, padding=1), 0),  # Three words for nine are no gain.
     ],
 )
-@pytest.mark.parametrize(
-    "verilog",
-    [
-        False,
-        pytest.param(
-            True,
-            marks=pytest.mark.skipif(
-                not shutil.which("verilator"), reason="install verilator and g++"
-            ),
-        ),
-    ],
-)
+@both
 def test_layers_on_images(
     channels, window, words, out_bits, verilog, random_layer, conv_layer, expected, planes
 ):

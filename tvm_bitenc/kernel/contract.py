@@ -7,7 +7,7 @@ know neither, and neither knows the other. Who calls what, in this order::
     for every task: rows of an image, and a part of the channels
         product.prepare(task)                   the rows under its windows, in the product's form
         for every block of output channels, and row of the task
-            product.prepare_row(prepared, ...)  if it rolls: rows are outside then, blocks inside
+            product.prepare_row(task, ...)      if it rolls: rows are outside then, blocks inside
             product.begin_row(prepared, row)
             for every tile: neighbouring pixels of the row
                 product.sums(tile)              vectors of sums of every pixel; or

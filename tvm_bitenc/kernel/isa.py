@@ -52,8 +52,8 @@ class Isa:
         return "dot" in self.intrinsics
 
     @property
-    def transposes_bits(self) -> bool:
-        """Whether one instruction turns 8 x 8 bits around."""
+    def has_bit_matrices(self) -> bool:
+        """Whether one instruction multiplies bytes by matrices of 8 x 8 bits."""
         return "affine_bits" in self.intrinsics
 
     @property
@@ -77,11 +77,6 @@ class Isa:
         units = lane_constants([1 << lane % 8 for lane in range(n)], "uint8")
         name, none = self.intrinsics["affine_bits"], tirx.const(0, "int8")
         return intrinsic(vector("uint8", n), name, units, value, none)
-
-    @property
-    def selects_bits(self) -> bool:
-        """Whether one instruction makes bytes of chosen bits of bytes."""
-        return "affine_bits" in self.intrinsics
 
     def select_bits(self, value: Vector, bits: Sequence[int]) -> Vector:
         """Bytes, int8, whose bit i is bit ``bits[i]`` of those of `value`."""

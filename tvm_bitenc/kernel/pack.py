@@ -64,7 +64,7 @@ def _octets(codes: tirx.Buffer, start: Expr, count: int) -> Register:
 
 def _planes(octets: Register, bits: int, isa: Isa) -> list[Vector]:
     """One word of each plane."""
-    if isa.transposes_bits and isa.vector_bytes == WORD_BITS:
+    if isa.has_bit_matrices and isa.vector_bytes == WORD_BITS:
         planes = planes_of_bytes(isa, T.Bind(octets.get()))
         return [tirx.Shuffle([planes], [bit]) for bit in range(bits)]
     n = min(isa.vector_bytes, WORD_BITS)

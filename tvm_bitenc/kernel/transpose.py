@@ -76,7 +76,7 @@ def unpack_codes(
 
 def _turns(layer: ConvLayer, isa: Isa, per_plane: int) -> bool:
     is_whole = isa.vector_bytes == WORD_BITS and per_plane <= MAX_TURNED_WORDS
-    return isa.transposes_bits and is_whole and are_positional(layer.geometry.act_coefficients)
+    return isa.has_bit_matrices and is_whole and are_positional(layer.geometry.act_coefficients)
 
 
 def bytes_of_words(

@@ -1,4 +1,4 @@
-"""What the x86 rule sets share: tiles, and the work of each strategy."""
+"""What the x86 rule sets share: the work of each strategy, over the sizes of `x86_tiles.py`."""
 
 from __future__ import annotations
 
@@ -15,16 +15,23 @@ from ..kernel.nest.geometry import blocks_at_once, padded_blocks
 from ..kernel.nest.tile import Tile, divisors
 from ..kernel.product import codebook, lut, lut_plan, wide_lut, wide_plan, xnor
 from ..kernel.product.branch_cover import Single, Square, cover
-from ..kernel.product.codebook import Codebook
 from ..kernel.product.depthwise import Depthwise
-from ..kernel.product.dot_depthwise import BLOCK, DotDepthwise, byte_parts
+from ..kernel.product.dot_depthwise import BLOCK, byte_parts
 from ..kernel.product.int8 import QUAD, Int8
 from ..kernel.product.lut import Lut
 from ..kernel.product.wide_lut import WideLut
 from ..kernel.product.xnor import Xnor
 from ..layer import ConvLayer
-from .vector import PREPARED_BYTES, WORD, Family, first_that_applies, shared, whole_tiles
+from .vector import WORD, Family, first_that_applies, shared, whole_tiles
 from .work import Work
+from .x86_tiles import (
+    CLASSES,
+    DEPTHWISE_CLASSES,
+    DOT_PIXELS,
+    SIZES,
+    prepared_bytes,
+    weights_per_byte,
+)
 
 # Of as many products as a vector has bits; `tests/schedule/test_x86.py` holds what layers take to
 # the assembly of their loops.
@@ -50,10 +57,6 @@ WIDENED_PLANES, WIDENED_PLANE = Work(product=2), Work(vector=2, other=2)
 WIDENED_LAST = Work(vector=1, product=2)  # Of planes odd in number.
 MADE_WIDE, MADE_WIDE_PLANE = Work(vector=40, lookup=11, other=26), Work(vector=9, count=3)
 MADE_FAR = Work(vector=30)  # Stores to the second-level cache.
-FAR_BYTES = 640 << 10  # Wide tables in the second-level cache: few CPUs with them have less.
-# Pixels of a tile with wide tables: short sums leave little to hide its end behind, and without a
-# window tables of few pixels stay near.
-FEW_TABLES, WIDE_PIXELS, WIDE_PIXELS_OF_FEW = 66, 7, 4
 # Of codewords: a row of a part of the window, from the second-level cache as well; bytes of a
 # vector that become pairs; what is made before, a row of a table, a vector of indices, of patches.
 FOUND_ROW, FAR_ROW = Work(vector=1, other=4), Work(vector=0.3)
@@ -63,8 +66,6 @@ MADE_ROW, UNPACKED_INDEX, MADE_PATCH = Work(vector=1, other=2), Work(vector=3, o
 UNPACKED = Work(vector=3, other=1)  # Codes of a vector of channels, for each bit.
 DEPTHWISE = Work(vector=2, product=1, other=1)  # Of a vector of products.
 INTERLEAVED = Work(vector=8, other=4)  # Codes of four rows.
-CODEBOOK_SUMS = 8  # Vectors of bytes that registers hold.
-DOT_PIXELS = 2  # The end of a larger tile overlaps less with the next one.
 COMPARED, COMPARISON = Work(vector=2, other=1), Work(vector=1, other=1)  # A vector with thresholds.
 ROUNDED, ROUNDED_VECTOR = Work(vector=16, other=8), Work(vector=2)  # Many thresholds: a function.
 # Sums that channels read by number: of each output; or of a vector of them in each table, and of a
@@ -73,60 +74,6 @@ READ, KEPT = Work(vector=2, other=2), Work(vector=0.1, other=0.1)
 READ_WORDS, READ_TABLE = Work(vector=2, lookup=1, other=2), Work(other=2)
 FLOAT_STEPS = 3  # As many comparisons take as long as a float.
 TABLES = 64  # Of a layer for which `best` is told.
-
-
-def _xnor_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
-    factors = {factor for count in xnor.cover_of(layer) for factor in count.factors}
-    if len(factors) == 1 and isa.has_popcount:
-        return 2, 4
-    # Short sums leave little to hide the end of a tile behind: small tiles overlap better.
-    most = 2 if layer.words == 1 else 4
-    vectors = 1 if isa.has_popcount else 2
-    return vectors, max(min((isa.registers - layer.weight_bits - 4) // len(factors), most), 1)
-
-
-def _lut_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
-    return (2, 4) if isa.registers >= 32 else (2, 3)
-
-
-def _wide_lut_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
-    has_window = layer.kernel_size != (1, 1)
-    is_long = has_window and wide_plan.tables_of(layer) * layer.kernel_size[1] > FEW_TABLES
-    pixels = WIDE_PIXELS if is_long and layer.weight_bits <= 2 else WIDE_PIXELS_OF_FEW
-    return 1, pixels * wide_plan.TABLE // WideLut.lanes_of(layer.distinct, isa)
-
-
-def _codebook_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
-    vectors = WORD // isa.vector_bytes
-    blocks = blocks_at_once(layer.distinct, WORD, codebook.MAX_VECTORS // vectors)
-    return vectors, max(CODEBOOK_SUMS // (vectors * blocks), 1)
-
-
-def _int8_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
-    if isa.registers < 32:
-        return 2, 4
-    return (2, 7) if layer.output_size[1] == 7 else (4, 5)
-
-
-def _depthwise_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
-    # Several comparisons of every vector fill the end of a tile: small tiles overlap better.
-    compares = layer.thresholds is not None and 1 < len(layer.thresholds) <= MAX_COMPARED
-    return (1 if compares and isa.registers >= 32 else 2), 4
-
-
-def _dot_depthwise_sizes(layer: ConvLayer, isa: Isa) -> tuple[int, int]:
-    return 1, DOT_PIXELS
-
-
-SIZES = {
-    "xnor": _xnor_sizes,
-    "lut": _lut_sizes,
-    "wide_lut": _wide_lut_sizes,
-    "codebook": _codebook_sizes,
-    "int8": _int8_sizes,
-    "depthwise": _depthwise_sizes,
-    "dot_depthwise": _dot_depthwise_sizes,
-}
 
 
 def works(layer: ConvLayer, isa: Isa) -> dict[str, Work]:
@@ -202,14 +149,14 @@ def _xnor_work(layer: ConvLayer, isa: Isa) -> Work:
         late = max(d for d in divisors(layer.words) if d * shared <= xnor.MAX_BYTE_COUNTS)
         each = each + SUMMED.times(len({f for c in counts for f in c.factors}) / late)
     each = each + SQUARE_WAITED.times(sum(isinstance(c, Square) for c in counts))
-    vectors, _ = _xnor_sizes(layer, isa)
+    vectors, _ = SIZES["xnor"](layer, isa)
     ending = _ending(layer, vectors, vectors * isa.vector_bytes // 8)
     return each.times(_taps(layer, Xnor, isa) * layer.words) + ending
 
 
 def _lut_work(layer: ConvLayer, isa: Isa) -> Work:
     """Work of `Lut`: its tables are made, looked into, and sums of their slots added up."""
-    n, (vectors, pixels) = isa.vector_bytes, _lut_sizes(layer, isa)
+    n, (vectors, pixels) = isa.vector_bytes, SIZES["lut"](layer, isa)
     slots, block = n // lut.TABLE, vectors * lut.TABLE
     tables = lut.groups_of(layer, slots)
     found = lut_plan.tables_of(layer.geometry, tables)
@@ -242,7 +189,7 @@ def _lut_work(layer: ConvLayer, isa: Isa) -> Work:
 
 def wide_loop(layer: ConvLayer, isa: Isa) -> Work:
     """Work of the loop of `WideLut`: tables are looked into, and bytes of planes added up."""
-    bits, (vectors, pixels) = layer.weight_bits, _wide_lut_sizes(layer, isa)
+    bits, (vectors, pixels) = layer.weight_bits, SIZES["wide_lut"](layer, isa)
     plan = wide_plan.wide_plan(layer, _fits_pairs(layer), Tile(pixels, vectors))
     found = _wide_lookups(layer, isa)  # Of a table.
     # Of indices, and of tables that several look-ups share.
@@ -265,7 +212,7 @@ def _wide_lut_work(layer: ConvLayer, isa: Isa) -> Work:
     batch, _, width, _ = layer.input_shape
     rows = layer.output_size[0] * min(layer.kernel_size[0], layer.geometry.strides[0])
     words = layer.geometry.groups * wide_plan.tables_of(layer) / wide_plan.TABLES_PER_WORD
-    vectors, _ = _wide_lut_sizes(layer, isa)
+    vectors, _ = SIZES["wide_lut"](layer, isa)
     tables = _taps(layer, WideLut, isa) * wide_plan.tables_of(layer)
     return (
         wide_loop(layer, isa)
@@ -293,7 +240,7 @@ def _codebook_work(layer: ConvLayer, isa: Isa) -> Work:
 
     Before, tables are made, indices unpacked, and patches of all windows.
     """
-    vectors, pixels = _codebook_sizes(layer, isa)
+    vectors, pixels = SIZES["codebook"](layer, isa)
     blocks = padded_blocks(layer.distinct, WORD)
     at_once = blocks_at_once(layer.distinct, WORD, codebook.MAX_VECTORS // vectors)
     entries = codebook.entries_of(layer)
@@ -323,7 +270,7 @@ def _int8_work(layer: ConvLayer, isa: Isa) -> Work:
         each = each + SELECTED
     if product.method == "bytes":
         each = each + WIDENED.times(1 / product.late)
-    vectors, _ = _int8_sizes(layer, isa)
+    vectors, _ = SIZES["int8"](layer, isa)
     vectors_of_bits = _taps(layer, Int8, isa) * product.steps * product.depth / (8 * QUAD)
     codes = math.prod(layer.input_shape) / isa.vector_bytes * layer.act_bits
     ending = _ending(layer, vectors, vectors * isa.vector_bytes // QUAD)
@@ -386,33 +333,14 @@ WORKS = {
 }
 
 
-def _prepared_bytes(layer: ConvLayer, product: str) -> int:
-    """Wide tables that windows share are best made once; others are looked into while near."""
-    if product != WideLut.name:
-        return PREPARED_BYTES
-    is_near = layer.kernel_size[0] == 1 and not wide_plan.has_far_tables(layer)
-    return wide_plan.NEAR_BYTES if is_near else FAR_BYTES
-
-
-def _weights_per_byte(layer: ConvLayer, isa: Isa) -> int:
-    return Int8(layer, isa, Tile(1, 1)).per_byte if Int8.applies(layer, isa) else 1
-
-
-CLASSES = {
-    "xnor": (Xnor,),
-    "lut": (WideLut, Lut),
-    "int8": (Int8,),
-    "codebook": (Codebook,),
-}
-DEPTHWISE_CLASSES = (DotDepthwise, Depthwise)
 FAMILY = Family(
     CLASSES,
     SIZES,
     works,
     best,
     whole_tiles,
-    _prepared_bytes,
-    _weights_per_byte,
+    prepared_bytes,
+    weights_per_byte,
     depthwise=DEPTHWISE_CLASSES,
     has_bytes=True,
 )

@@ -11,7 +11,10 @@ from ..encoding import Encoding
 from ..errors import BitencError
 from ..layer import ConvLayer
 
-_LAYER = re.compile(r"(\d+)x(\d+) (\d+)->(\d+) @(\d+)(?:x(\d+))?(?:/(\d+))?(?: tiles=(\d+))?")
+_SIZE = r"([1-9]\d*)"
+_LAYER = re.compile(
+    rf"{_SIZE}x{_SIZE} {_SIZE}->{_SIZE} @{_SIZE}(?:x{_SIZE})?(?:/{_SIZE})?(?: tiles={_SIZE})?"
+)
 _BITS = re.compile(r"W([1-8])A([1-8])")
 
 

@@ -154,7 +154,7 @@ class CodeWriter:
         fill_vectors &= self.isa.vector_bytes == PARTS * width and self.isa.saturates
         if self.layer.writes_bytes:
             self._write_bytes(tile, p, width, codes, PARTS if fill_vectors else 1)
-        elif self.isa.transposes_bits and fill_vectors:
+        elif self.isa.has_bit_matrices and fill_vectors:
             for i in range(0, len(codes), PARTS):
                 self._write_transposed(tile, p, i * width, width, codes[i : i + PARTS])
         else:

@@ -148,7 +148,7 @@ class Int8(PixelwiseProduct[IsaT]):
         """Weights, and how many of them share a byte."""
         batch, height, width, _ = self.layer.input_shape
         is_far = self.layer.weight_codes.size >= FAR_BYTES and batch * height * width <= FEW_PIXELS
-        shares = [8, 4, 2] if is_far and self.isa.has_dot and self.isa.selects_bits else []
+        shares = [8, 4, 2] if is_far and self.isa.has_dot and self.isa.has_bit_matrices else []
         for per_byte in shares:
             if BYTE_BITS // per_byte >= self.layer.weight_bits:
                 weights = byte_weights(self.layer, (1 << (BYTE_BITS // per_byte - 1)) - 1)
@@ -248,11 +248,8 @@ class Int8(PixelwiseProduct[IsaT]):
     def _add_step(self, tile: TileContext, totals: Totals, at: Step) -> None:
         """Add the products of the input channels under one tap whose weights share bytes."""
         (i, j, number), (kernel_h, kernel_w) = at, self.layer.kernel_size
-        size, vectors, groups = (
-            self.lanes * self.depth,
-            self.tile.vectors,
-            self.steps // self.per_byte,
-        )
+        size, vectors = self.lanes * self.depth, self.tile.vectors
+        groups = self.steps // self.per_byte
         base = (((tile.block * kernel_h + i) * kernel_w + j) * groups + number) * vectors * size
         places = [base + v * size for v in range(vectors)]
         octets = [T.Bind(load(tile.memory.product_constants[0], x, size)) for x in places]

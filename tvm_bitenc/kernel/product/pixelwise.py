@@ -87,11 +87,8 @@ class PixelwiseProduct(Product[IsaT]):
         if self.rolls:
             return self._begin(task)
         layer, (dtype, size) = self.layer, self.prepared
-        rows, width, is_copy = (
-            prepared_rows(layer, self.tile.rows),
-            padded_width(layer),
-            self._copies,
-        )
+        rows, width = prepared_rows(layer, self.tile.rows), padded_width(layer)
+        is_copy = self._copies
         if is_copy:
             buffer, start = T.alloc_buffer((rows * width * size + SLACK,), dtype), 0
         else:
@@ -103,17 +100,13 @@ class PixelwiseProduct(Product[IsaT]):
             writer = _PixelWriter(self, task, buffer if is_copy else None, codes, offsets)
             writer.write_all(rows, width)
         sums = [None if numbers is None else numbers.summed() for numbers in (codes, offsets)]
-        return Prepared(buffer, start, size, is_copy, 0, *sums)
+        return Prepared(buffer, start, size, is_copy, codes=sums[0], offsets=sums[1])
 
     def _begin(self, task: TaskContext) -> Prepared:
         """Make room for the rows of a window, and write those that `prepare_row` doesn't."""
-        ring, width, (dtype, size) = (
-            prepared_rows(self.layer, 1),
-            padded_width(self.layer),
-            self.prepared,
-        )
-        buffer = T.alloc_buffer((ring * width * size + SLACK,), dtype)
-        prepared = Prepared(buffer, 0, size, ring=ring)
+        ring, (dtype, size) = prepared_rows(self.layer, 1), self.prepared
+        buffer = T.alloc_buffer((ring * padded_width(self.layer) * size + SLACK,), dtype)
+        prepared = Prepared(buffer, pixel_size=size, ring=ring)
         self._write_rows(task, prepared, 0, ring - self.layer.geometry.strides[0])
         return prepared
 
