@@ -179,3 +179,16 @@ def test_works_are_near_the_instructions_of_loops(name, strategy, bits):
     assert work.instructions == pytest.approx(len(loop), rel=FAR)
     for kind in ("vector", "count", "lookup", "product"):
         assert getattr(work, kind) == pytest.approx(counted[kind], rel=FAR, abs=FEW * len(loop))
+
+
+@pytest.mark.parametrize(
+    "bits, strategy",
+    [((2, 2), "lut"), ((3, 3), "lut"), ((4, 4), "int8"), ((2, 8), "int8")],
+    ids=str,
+)
+def test_weights_that_come_from_memory(bits, strategy):
+    """Some share bytes, and are loaded behind products; to take them apart takes as long again."""
+    target = load_target("znver4")
+    layer = layer_of(next(w for w in WORKLOADS if w.name == "dense 4096->4096 x1"), bits, target)
+    costs = strategy_costs(layer, target)
+    assert min(costs, key=costs.__getitem__) == strategy

@@ -113,6 +113,7 @@ def test_golden_in_any_order(assert_same_ir, always_shared):
 
     assert_same_ir(ShareChannels(NATIVE)(Before), After)
     assert_same_ir(ShareChannels(NATIVE)(After), After)
+    assert_same_ir(ShareChannels(NATIVE, any_order=False)(Before), Before)
     (before,), (after,) = convolutions(Before), convolutions(After)
     before, after = conv_layer_of(before), conv_layer_of(after).expanded
     np.testing.assert_array_equal(after.weight_codes, before.weight_codes)
