@@ -172,7 +172,7 @@ def test_accumulators_that_fit_have_16_bits(channels, size, random_layer, check)
         encodings = Encoding.symmetric(weight_bits), Encoding.unsigned(2)
         layer = random_layer(0, *encodings, channels=70, out_channels=13, padding=1)
         program = check(layer, 0, accelerator)
-        assert program.narrow == (is_narrow and channels >= 4)
+        assert program.outputs[0].narrow == (is_narrow and channels >= 4)
         assert {x.narrow for x in program.instructions if isinstance(x, isa.Conv)} == {
-            int(program.narrow)
+            int(program.outputs[0].narrow)
         }

@@ -47,24 +47,23 @@ def sim(
     from ..simulate.programs import programs_of
     from ..simulate.sample import sample_layer
     from ..vta.compile_layer import compile_conv
-    from ..vta.isa import disassemble
 
     machine, accelerator = _accelerator(target, simulator)
     if file is None:
         static = sample_layer(layer, bits)
-        programs = [(static.name, compile_conv(static, accelerator))]
+        programs = [compile_conv(static, accelerator)]
     else:
         programs = programs_of(read_model(file, shape or ()), machine)
     if trace is not None:
         draw_timeline(programs, accelerator, trace)
-    rows = [(name, _work(program, accelerator, machine.simulator)) for name, program in programs]
+    rows = [row for x in programs for row in _works(x, accelerator, machine.simulator)]
     content = _content(rows, machine, accelerator)
     if as_json:
         print(json.dumps(content, indent=2))
         return
     if assembly:
-        for name, program in programs:
-            print(f"# {name}\n{disassemble(program.instructions)}")
+        for program in programs:
+            print(_assembly(program))
     _print(rows, machine, content)
 
 
@@ -79,12 +78,28 @@ def _accelerator(target: str, simulator: str) -> tuple[Target, Accelerator]:
     return load_target(machine, simulator=simulator), machine.accelerator
 
 
-def _work(program: Program, accelerator: Accelerator, simulator: str) -> Work:
-    from ..simulate.programs import counters
+def _works(
+    program: Program, accelerator: Accelerator, simulator: str
+) -> list[tuple[str, Work]]:
+    """Name and cost of each layer."""
+    from ..simulate.programs import layer_counters
     from ..vta.work import work_of
 
-    counted = counters(program, accelerator, simulator)
-    return work_of(counted, program.macs, accelerator.macs_per_cycle, simulator == "verilog")
+    peak, is_measured = accelerator.macs_per_cycle, simulator == "verilog"
+    counted = layer_counters(program, accelerator, simulator)
+    return [(layer.name, work_of(x, layer.macs, peak, is_measured)) for layer, x in counted]
+
+
+def _assembly(program: Program) -> str:
+    """Instructions of each layer under its name."""
+    from ..vta.isa import disassemble
+
+    lines, first = [], 0
+    for layer in program.layers:
+        last = first + layer.instructions
+        lines.append(f"# {layer.name}\n{disassemble(program.instructions[first:last])}")
+        first = last
+    return "\n".join(lines)
 
 
 def _content(rows: list[tuple[str, Work]], machine: Target, accelerator: Accelerator) -> dict:

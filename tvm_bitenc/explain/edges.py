@@ -2,19 +2,46 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from tvm import relax
 
 
-def edges_of(main: relax.Function, is_layer: Callable[[relax.Call], bool]) -> list[tuple[int, int]]:
-    """Return edges between some calls, whatever lies between them.
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Layers that a call is.
+
+    Parameters
+    ----------
+    count : int
+    edges : list of (int, int)
+        Source and reader among them; -1, -2, ... are the call's arguments.
+    results : list of set of int
+        Sources of each result, counted likewise.
+    """
+
+    count: int
+    edges: list[tuple[int, int]]
+    results: list[set[int]]
+
+
+NO_ROWS = Rows(0, [], [])
+
+
+def edges_of(
+    main: relax.Function, rows_of: Callable[[relax.Call], Rows]
+) -> list[tuple[int, int]]:
+    """Return edges between layers, whatever lies between them.
 
     Parameters
     ----------
     main : relax.Function
-    is_layer : callable
-        Tells which calls are layers.
+    rows_of : callable
+        What layers a call is.
 
     Returns
     -------
@@ -22,23 +49,39 @@ def edges_of(main: relax.Function, is_layer: Callable[[relax.Call], bool]) -> li
         Source and reader, by their positions among the layers in the order in which they run. The
         source -1 is an input of the network.
     """
-    sources: dict[relax.Var, set[int]] = {var: {-1} for var in main.params}
+    sources: dict[relax.Var, list[set[int]]] = {var: [{-1}] for var in main.params}
     edges: list[tuple[int, int]] = []
     count = 0
     for block in main.body.blocks:
         for binding in block.bindings:
-            found = _sources(binding.value, sources)
-            if isinstance(binding.value, relax.Call) and is_layer(binding.value):
-                edges += [(source, count) for source in sorted(found)]
-                found, count = {count}, count + 1
-            sources[binding.var] = found
+            value, rows = binding.value, NO_ROWS
+            if isinstance(value, relax.Call):
+                rows = rows_of(value)
+            if not rows.count:
+                sources[binding.var] = _sources(value, sources)
+                continue
+            given = [set().union(*_sources(argument, sources)) for argument in value.args]
+
+            def outer(source: int, given=given, first=count) -> set[int]:
+                return given[-1 - source] if source < 0 else {first + source}
+
+            for source, reader in rows.edges:
+                edges += [(each, count + reader) for each in sorted(outer(source))]
+            sources[binding.var] = [
+                set().union(*(outer(source) for source in result)) for result in rows.results
+            ]
+            count += rows.count
     return edges
 
 
-def _sources(value: relax.Expr, sources: dict[relax.Var, set[int]]) -> set[int]:
+def _sources(value: relax.Expr, sources: dict[relax.Var, list[set[int]]]) -> list[set[int]]:
+    """Sources of an expression, or of each field of a tuple."""
     if isinstance(value, relax.Var):
-        return set(sources.get(value, ()))
+        return sources.get(value, [])
     if isinstance(value, relax.TupleGetItem):
-        return _sources(value.tuple_value, sources)
-    parts = value.fields if isinstance(value, relax.Tuple) else getattr(value, "args", ())
-    return set().union(*(_sources(part, sources) for part in parts))
+        fields = _sources(value.tuple_value, sources)
+        return fields[value.index : value.index + 1] if len(fields) > 1 else fields
+    if isinstance(value, relax.Tuple):
+        return [set().union(*_sources(field, sources)) for field in value.fields]
+    arguments = (_sources(part, sources) for part in getattr(value, "args", ()))
+    return [set().union(*itertools.chain.from_iterable(arguments))]

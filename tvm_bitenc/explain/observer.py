@@ -30,11 +30,11 @@ from ..transform.lower.operands import weight_quantizer
 from ..transform.pipeline import Pipeline, default_pipeline
 from ..transform.rewrite import Graph, is_external, merge_equal, rewrite_calls
 from ..transform.visit import visit_calls
-from ..vta.counters import predicted
-from ..vta.offloaded import Offloaded, offloaded, program_of, window_of
-from ..vta.program import Program
-from ..vta.work import work_of
-from .edges import edges_of
+from ..vta.counters import predicted_layers
+from ..vta.offloaded import Offloaded, program_of, window_of
+from ..vta.region import region_of
+from ..vta.work import Cycles, work_of
+from .edges import NO_ROWS, Rows, edges_of
 from .reasons import diagnose
 
 FLOAT_BYTES = 4
@@ -97,7 +97,7 @@ class Observer:
             self.float_layers, self.notes = _before_lowering(mod)
         elif name == "bitenc.Schedule":
             self.layers, self.float_ops = _before_scheduling(mod, self.target)
-            self.edges = edges_of(mod["main"], lambda call: _is_row(call, mod, self.target))
+            self.edges = edges_of(mod["main"], lambda call: _rows_of(call, mod, self.target))
 
     def report(self, refused: Sequence[FloatLayer] = ()) -> Report:
         """Return the report of what was seen."""
@@ -187,8 +187,7 @@ def _before_scheduling(mod: tvm.IRModule, target: Target) -> tuple[list[LayerRow
             row = row_of(conv_layer_of(call))
             rows.append(replace(row, schedule=origin_of(call), cpu_reason=reason))
         elif isinstance(call.op, tvm.ir.GlobalVar) and is_external(mod[call.op]):
-            function = mod[call.op]
-            rows.append(offloaded_row(offloaded(function), *program_of(function)))
+            rows.extend(offloaded_rows(mod[call.op]))
         elif is_call_to(call, packed_max_pool2d_op) and target.accelerator is not None:
             reason = str(call.attrs["cpu_reason"])
             rows.append(replace(row_of_pool(Offloaded(call)), cpu_reason=reason))
@@ -204,13 +203,16 @@ def _before_scheduling(mod: tvm.IRModule, target: Target) -> tuple[list[LayerRow
     ]
 
 
-def _is_row(call: relax.Call, mod: tvm.IRModule, target: Target) -> bool:
-    """Whether `_before_scheduling` makes a row of a call."""
-    if is_call_to(call, packed_conv2d_op) or is_call_to(call, branch_matmul_op):
-        return True
-    if isinstance(call.op, tvm.ir.GlobalVar):
-        return is_external(mod[call.op])
-    return is_call_to(call, packed_max_pool2d_op) and target.accelerator is not None
+def _rows_of(call: relax.Call, mod: tvm.IRModule, target: Target) -> Rows:
+    """Rows that `_before_scheduling` makes of a call."""
+    if isinstance(call.op, tvm.ir.GlobalVar) and is_external(mod[call.op]):
+        region = region_of(mod[call.op])
+        results = [region.sources[number] for number in region.outputs]
+        return Rows(len(region.layers), region.edges, results)
+    is_pool = is_call_to(call, packed_max_pool2d_op) and target.accelerator is not None
+    if is_call_to(call, packed_conv2d_op) or is_call_to(call, branch_matmul_op) or is_pool:
+        return Rows(1, [(-1 - i, 0) for i in range(len(call.args))], [{0}])
+    return NO_ROWS
 
 
 def _is_float_op(call: relax.Call, graph: Graph) -> bool:
@@ -260,10 +262,26 @@ def moved_bytes(layer: ConvLayer) -> int:
     return stored + samples * (read + written) // 8
 
 
-def offloaded_row(part: Offloaded, program: Program, accelerator: Accelerator) -> LayerRow:
-    """Describe a layer on the accelerator, with its cost by the cycle model."""
-    cycles = predicted(program, accelerator).times(part.samples)
-    work = work_of(cycles, program.macs * part.samples, accelerator.macs_per_cycle)
+def offloaded_rows(function: relax.Function) -> list[LayerRow]:
+    """Describe the layers of a program, with their costs by the cycle model."""
+    region, (program, accelerator) = region_of(function), program_of(function)
+    costs: dict[str, Cycles] = {}
+    for layer, cycles in zip(program.layers, predicted_layers(program, accelerator)):
+        costs[layer.name] = costs[layer.name] + cycles if layer.name in costs else cycles
+    macs = {layer.name: layer.macs for layer in program.layers if layer.macs}
+    return [
+        offloaded_row(part, costs[part.name], macs.get(part.name, 0), accelerator)
+        for part in region.layers
+    ]
+
+
+def offloaded_row(
+    part: Offloaded, cycles: Cycles, macs: int, accelerator: Accelerator
+) -> LayerRow:
+    """Describe a layer on the accelerator, with its cost for one sample."""
+    work = work_of(
+        cycles.times(part.samples), macs * part.samples, accelerator.macs_per_cycle
+    )
     row = row_of_pool(part) if part.layer is None else row_of(conv_layer_of(part.call))
     if part.table is not None:
         residual = " + residual" if len(part.operands) > 1 else ""

@@ -10,6 +10,7 @@ from ..accelerator import BUFFERS, Accelerator
 from ..report.figure import new_figure, write_figure
 from ..vta import isa
 from ..vta.cost import timeline
+from ..vta.counters import predicted_layers
 from ..vta.functional import MODULES
 from ..vta.program import Program
 
@@ -19,25 +20,24 @@ if TYPE_CHECKING:
 _COLORS = dict(zip((*BUFFERS, "conv", "pool", "store"), (f"C{i}" for i in range(10))))
 
 
-def draw_timeline(
-    programs: Sequence[tuple[str, Program]], accelerator: Accelerator, path: Path
-) -> Path:
+def draw_timeline(programs: Sequence[Program], accelerator: Accelerator, path: Path) -> Path:
     """Draw programs one after another, by the cycle model; the file's ending gives its format.
 
     Parameters
     ----------
-    programs : sequence of (layer name, Program)
+    programs : sequence of Program
     accelerator : Accelerator
     path : Path
         ``.svg``, ``.png`` or ``.pdf``.
     """
     figure, axis = new_figure(12, 2.6)
     start = 0
-    for name, program in programs:
-        end = _draw_program(axis, program, accelerator, start)
-        axis.axvline(start, color="black", linewidth=0.5)
-        axis.text(start, len(MODULES) - 0.4, name, fontsize=7, rotation=20)
-        start += end
+    for program in programs:
+        _draw_program(axis, program, accelerator, start)
+        for layer, cycles in zip(program.layers, predicted_layers(program, accelerator)):
+            axis.axvline(start, color="black", linewidth=0.5)
+            axis.text(start, len(MODULES) - 0.4, layer.name, fontsize=7, rotation=20)
+            start += cycles.cycles
     axis.set_yticks(range(len(MODULES)), MODULES)
     axis.set_xlim(0, start)
     axis.set_xlabel("cycles")
@@ -48,8 +48,8 @@ def draw_timeline(
     return write_figure(figure, path)
 
 
-def _draw_program(axis: Axes, program: Program, accelerator: Accelerator, start: int) -> int:
-    """Draw one program from a cycle on, and return how long it takes."""
+def _draw_program(axis: Axes, program: Program, accelerator: Accelerator, start: int) -> None:
+    """Draw one program from a cycle on."""
     spans = timeline(program.instructions, accelerator)
     bars: dict[tuple[str, str], list[tuple[int, int]]] = {}
     for span in spans:
@@ -59,7 +59,6 @@ def _draw_program(axis: Axes, program: Program, accelerator: Accelerator, start:
             part.append((start + span.start, span.end - span.start))
     for (module, kind), part in bars.items():
         axis.broken_barh(part, (MODULES.index(module) - 0.35, 0.7), color=_COLORS[kind])
-    return max(span.end for span in spans)
 
 
 def _kind(instruction: isa.Instruction) -> str:

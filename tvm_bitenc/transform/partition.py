@@ -1,10 +1,11 @@
-"""What the accelerator supports is cut out, for its code generator.
+"""What the accelerator supports is cut out, for its code generator: as much at a time as hangs together.
 
 Before::
 
     def main(planes, residual):
         codes = bitenc.packed_conv2d(planes, w, o, t, d)
-        out = bitenc.packed_lookup(codes, residual, table)
+        sums = bitenc.packed_lookup(codes, residual, table)
+        out = bitenc.packed_max_pool2d(sums)
 
 After::
 
@@ -12,13 +13,16 @@ After::
         def composite(planes, residual):  # Composite="bitenc_vta.residual"
             codes = bitenc.packed_conv2d(planes, w, o, t, d)
             return bitenc.packed_lookup(codes, residual, table)
-        return composite(planes, residual)
+        def composite1(sums):  # Composite="bitenc_vta.max_pool2d"
+            return bitenc.packed_max_pool2d(sums)
+        return composite1(composite(planes, residual))
 
     def main(planes, residual):
         out = fused(planes, residual)
 
-The function has its finished program, as text, in the attribute ``program``. A convolution or
-pooling that stays keeps the reason in its attribute ``cpu_reason``.
+Concatenation, repetition and interleaving of planes between layers belong to them. The function has
+its finished program, as text, in the attribute ``program``. A convolution or pooling that stays
+keeps the reason in its attribute ``cpu_reason``.
 """
 
 from __future__ import annotations
@@ -27,26 +31,34 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import tvm
 from tvm import relax
 from tvm.relax.backend.utils import has_leaking_intermediate_variables
-from tvm.relax.dpl import DFPattern, is_const, is_op, wildcard
+from tvm.relax.dpl import DFPattern, is_const, is_op, is_tuple, wildcard
 from tvm.relax.transform import PatternCheckContext
 
 from ..accelerator import Accelerator
 from ..errors import UnsupportedError
+from ..op.interleave import interleave_op
 from ..op.lookup import packed_lookup_op
 from ..op.packed import packed_conv2d_op, packed_max_pool2d_op
-from ..op.registration import is_call_to, with_attributes
+from ..op.packed_channels import packed_concat_op
+from ..op.registration import is_call_to, required_constant, with_attributes
 from ..strategy import AUTO, OTHERS, by_layer
 from ..target import Target
 from ..vta.binary import dumps
 from ..vta.codegen import NAME
-from ..vta.offloaded import PROGRAM, Offloaded, fused_lookup, offloaded
-from ..vta.program import Program
+from ..vta.link import Piece
+from ..vta.network import compile_network
+from ..vta.offloaded import PROGRAM, Offloaded, fused_lookup
+from ..vta.region import MOVE, Region, region_of
 from .rewrite import Graph, is_external, rewrite_calls
 
 REASON = "cpu_reason"
+MAX_PARTS = 8  # Of a concatenation that joins whole words.
+MAX_REPEATS = 16  # Of a row or column; pixels lie so far apart at most.
+PIXELS, WORDS = (1, 2), 4  # Axes of planes (N, H, W, bits, words).
 NUMBER = "number"  # Of a call that an accelerator might run.
 
 
@@ -89,28 +101,48 @@ class Partition:
             return call if reason else with_attributes(call, **{REASON: programs.refusal(call)})
 
         mod = rewrite_calls(mod, decide)
-        mod = relax.transform.FuseOpsByPattern(patterns(programs), annotate_codegen=True)(mod)
+        mod = relax.transform.FuseOpsByPattern(patterns(programs))(mod)
+        mod = _without_lone_moves(relax.transform.MergeCompositeFunctions()(mod))
         for global_var, function in list(mod.functions_items()):
             if isinstance(function, relax.Function) and is_external(function):
-                text = programs.text(offloaded(function))
+                text = programs.text(region_of(function))
                 mod[global_var] = function.with_attr(PROGRAM, text)
         return mod
 
 
+def _without_lone_moves(mod: tvm.IRModule) -> tvm.IRModule:
+    """Give functions back to the CPU that would only move planes."""
+    moves = {
+        var: function
+        for var, function in mod.functions_items()
+        if isinstance(function, relax.Function)
+        and is_external(function)
+        and not region_of(function).layers
+    }
+    if not moves:
+        return mod
+    for var, function in mod.functions_items():
+        if isinstance(function, relax.Function) and not is_external(function):
+            mod[var] = function.inline_functions(moves)
+    for var in moves:
+        del mod[var]
+    return mod
+
+
 @dataclass(frozen=True, eq=False)
 class _Programs:
-    """What was compiled in one run of the pass: each program once.
+    """What was compiled in one run of the pass: each layer once.
 
     Parameters
     ----------
     accelerator : Accelerator
     made : dict
-        Programs, or why there is none, by the number of their call and whether a table follows.
+        Layers, or why there is none, by the number of their call and whether a table follows.
     numbers : iterator of int
     """
 
     accelerator: Accelerator
-    made: dict[tuple[int, bool], Program | UnsupportedError] = field(default_factory=dict)
+    made: dict[tuple[int, bool], Piece | UnsupportedError] = field(default_factory=dict)
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def new_number(self) -> int:
@@ -123,21 +155,24 @@ class _Programs:
         return f"{found.cause}. {found.cure}" if isinstance(found, UnsupportedError) else ""
 
     def fits(self, part: Offloaded) -> bool:
-        """Whether there is a program."""
+        """Whether it can run on the accelerator."""
         return not isinstance(self._made(part), UnsupportedError)
 
-    def text(self, part: Offloaded) -> str:
+    def text(self, region: Region) -> str:
         """Return the program of a function that was cut out."""
+        return dumps(compile_network(region, self.accelerator, self._piece), self.accelerator)
+
+    def _piece(self, part: Offloaded) -> Piece:
         made = self._made(part)
         if isinstance(made, UnsupportedError):
             raise made
-        return dumps(made, self.accelerator)
+        return made
 
-    def _made(self, part: Offloaded) -> Program | UnsupportedError:
+    def _made(self, part: Offloaded) -> Piece | UnsupportedError:
         key = int(part.call.attrs[NUMBER]), part.table is not None
         if key not in self.made:
             try:
-                self.made[key] = part.program(self.accelerator)
+                self.made[key] = part.piece(self.accelerator)
             except UnsupportedError as error:
                 self.made[key] = error
         return self.made[key]
@@ -164,7 +199,38 @@ def patterns(
         (f"{NAME}.table", lookup(convolution()), {}, fits),
         (f"{NAME}.conv2d", convolution(), {}, _is_supported),
         (f"{NAME}.max_pool2d", pool, {}, _is_supported),
+        *((f"{NAME}.{MOVE}", pattern, {}, is_move) for pattern, is_move in _moves()),
     ]
+
+
+def _moves() -> list[tuple[DFPattern, Callable[[PatternCheckContext], bool]]]:
+    """Ops that only move planes, and whether views of the accelerator do so."""
+
+    def is_of_planes(context: PatternCheckContext) -> bool:
+        return str(context.matched_expr.ty.dtype) == "uint64"
+
+    def joins_channels(context: PatternCheckContext) -> bool:
+        return is_of_planes(context) and int(context.matched_expr.attrs.axis) == WORDS
+
+    joined = (is_tuple([wildcard() for _ in range(count)]) for count in range(2, MAX_PARTS + 1))
+    return [
+        (is_op(packed_concat_op.name)(wildcard(), varg_default_wildcard=True), is_of_planes),
+        *((is_op("relax.concat")(parts), joins_channels) for parts in joined),
+        (is_op(interleave_op.name)(wildcard(), varg_default_wildcard=True), is_of_planes),
+        (is_op("relax.take")(wildcard(), is_const()), _repeats_pixels),
+    ]
+
+
+def _repeats_pixels(context: PatternCheckContext) -> bool:
+    """Whether a `take` repeats every row or every column equally often."""
+    call = context.matched_expr
+    if str(call.ty.dtype) != "uint64" or call.attrs.axis is None or int(call.attrs.axis) not in PIXELS:
+        return False
+    indices, size = required_constant(call.args[1]), call.args[0].ty.shape[int(call.attrs.axis)]
+    if indices.ndim != 1 or not len(indices) or len(indices) % int(size):
+        return False
+    times = len(indices) // int(size)
+    return times <= MAX_REPEATS and np.array_equal(indices, np.arange(len(indices)) // times)
 
 
 def _is_supported(context: PatternCheckContext) -> bool:

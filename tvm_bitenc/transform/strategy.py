@@ -30,7 +30,7 @@ from ..records.file import NO_RECORDS, Records
 from ..schedule import strategy_costs
 from ..strategy import AUTO, CODEBOOK, OTHERS, by_layer
 from ..target import Target
-from ..vta.offloaded import offloaded
+from ..vta.region import region_of
 from .rewrite import Graph, is_external, rewrite_calls
 
 
@@ -69,7 +69,7 @@ class Strategy:
 
         def choose(call: relax.Call, _graph: Graph) -> relax.Expr | None:
             if isinstance(call.op, tvm.ir.GlobalVar) and is_external(mod[call.op]):
-                names.add(offloaded(mod[call.op]).name)  # An accelerator has no choice.
+                names.update(part.name for part in region_of(mod[call.op]).layers)  # An accelerator has no choice.
             if not is_call_to(call, packed_conv2d_op):
                 return None
             name = str(call.attrs["layer"])

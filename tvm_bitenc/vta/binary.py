@@ -2,7 +2,8 @@
 
 ::
 
-    "VTA" and version | sizes of the accelerator | sizes of the program | instructions | constants
+    "VTA" and version | sizes of the accelerator | counts | layers | inputs | outputs | names
+    | instructions | constants
 """
 
 from __future__ import annotations
@@ -16,22 +17,32 @@ import numpy as np
 from ..accelerator import Accelerator
 from ..errors import LibraryError
 from . import isa
-from .program import Program
+from .program import Input, Layer, Output, Program
 from .window_packing import SIZES, decode, encode
 
-MAGIC = 0x0002_0041_5456  # "VTA" in the lowest bytes, version 2 above.
+MAGIC = 0x0003_0041_5456  # "VTA" in the lowest bytes, version 3 above.
 _WORD = np.dtype("<u8")
 _SIZES = len(fields(Accelerator))
 
 
 def dumps(program: Program, accelerator: Accelerator) -> str:
     """Return a program, and the accelerator that it is for, as text."""
-    instructions = [isa.encode(x) for x in program.instructions]
-    words_of = (program.constants.size, program.input_words, program.output_words)
-    counts = (program.macs, program.copies, program.narrow)
-    sizes = (len(instructions), *words_of, *counts, *encode(program.packing))
-    header = np.array([MAGIC, *astuple(accelerator), *sizes], _WORD)
-    words = np.concatenate([header, *instructions, program.constants])
+    names = [layer.name.encode() for layer in program.layers]
+    text = b"".join(names)
+    text += bytes(-len(text) % _WORD.itemsize)
+    parts = [list[int](), list[int](), list[int]()]
+    for layer, name in zip(program.layers, names):
+        parts[0] += [layer.instructions, layer.macs, len(name)]
+    for each in program.inputs:
+        parts[1] += [each.operand, each.address, each.words, *encode(each.packing)]
+    for output in program.outputs:
+        numbers = output.address, output.words, output.is_accumulators, output.copies
+        parts[2] += [*numbers, output.narrow, len(output.layout), *sum(output.layout, ())]
+    counts = len(program.instructions), program.constants.size, program.tensor_words
+    lengths = len(program.layers), len(program.inputs), len(program.outputs)
+    header = [MAGIC, *astuple(accelerator), *counts, *lengths, *map(len, parts), len(text)]
+    numbers = np.array([*header, *sum(parts, [])], _WORD)
+    words = np.concatenate([numbers, np.frombuffer(text, _WORD), program.code])
     return base64.b64encode(words.astype(_WORD).tobytes()).decode("ascii")
 
 
@@ -47,20 +58,51 @@ def loads(text: str) -> tuple[Program, Accelerator]:
         words = np.frombuffer(base64.b64decode(text, validate=True), _WORD).astype(np.uint64)
     except (binascii.Error, ValueError):
         raise _damaged("isn't base64 of 64-bit words") from None
-    head = 1 + _SIZES + 7 + SIZES
+    head = 1 + _SIZES + 10
     if len(words) < head or words[0] != MAGIC:
         raise _damaged("isn't a program of this version")
     accelerator = Accelerator(*map(int, words[1 : 1 + _SIZES]))
-    sizes = tuple(map(int, words[1 + _SIZES : head]))
-    count, constants, read, written, macs, copies, narrow = sizes[:-SIZES]
-    end = head + count * isa.INSTRUCTION_WORDS
-    if len(words) != end + constants:
+    *counts, text_bytes = map(int, words[1 + _SIZES : head])
+    lengths = *counts[6:9], text_bytes // _WORD.itemsize, counts[0] * isa.INSTRUCTION_WORDS
+    if len(words) != head + sum(lengths) + counts[1]:
         raise _damaged("is truncated")
-    lines = words[head:end].reshape(count, isa.INSTRUCTION_WORDS)
-    instructions = tuple(isa.decode(line) for line in lines)
-    packing = decode(sizes[-SIZES:])
-    numbers = read, written, macs, copies, bool(narrow)
-    return Program(instructions, words[end:], *numbers, packing), accelerator
+    layers, inputs, outputs, names, code, constants = np.split(words, np.cumsum([head, *lengths]))[1:]
+    lines = code.reshape(-1, isa.INSTRUCTION_WORDS)
+    try:
+        program = Program(
+            tuple(isa.decode(line) for line in lines),
+            *(constants, counts[2]),
+            _layers(layers, names.astype(_WORD).tobytes()),
+            _inputs(inputs),
+            _outputs(outputs),
+        )
+    except (ValueError, IndexError):
+        raise _damaged("has a damaged header") from None
+    return program, accelerator
+
+
+def _layers(words: np.ndarray, text: bytes) -> tuple[Layer, ...]:
+    found, at = [], 0
+    for instructions, macs, length in words.reshape(-1, 3).tolist():
+        found.append(Layer(text[at : at + length].decode(), instructions, macs))
+        at += length
+    return tuple(found)
+
+
+def _inputs(words: np.ndarray) -> tuple[Input, ...]:
+    lines = words.reshape(-1, 3 + SIZES).tolist()
+    return tuple(Input(*line[:3], decode(tuple(line[3:]))) for line in lines)
+
+
+def _outputs(words: np.ndarray) -> tuple[Output, ...]:
+    found, rest = [], words.tolist()
+    while rest:
+        address, size, is_accumulators, copies, narrow, segments, *rest = rest
+        layout = tuple((rest[2 * i], rest[2 * i + 1]) for i in range(segments))
+        rest = rest[2 * segments :]
+        flags = bool(is_accumulators), copies, bool(narrow)
+        found.append(Output(address, size, layout, *flags))
+    return tuple(found)
 
 
 def _damaged(cause: str) -> LibraryError:

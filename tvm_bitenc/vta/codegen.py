@@ -13,7 +13,7 @@ import tvm
 from tvm import relax, te, tirx
 
 from ..target import Target
-from .offloaded import PROGRAM, offloaded
+from .offloaded import PROGRAM
 from .runtime import RUN
 
 NAME = "bitenc_vta"
@@ -45,16 +45,16 @@ def codegen(
 
 
 def _host_function(function: relax.Function, simulator: str) -> tvm.runtime.Module:
-    part, symbol = offloaded(function), str(function.attrs["global_symbol"])
-    strings = part.name, simulator, str(function.attrs[PROGRAM])
+    symbol, text = str(function.attrs["global_symbol"]), str(function.attrs[PROGRAM])
     inputs = [te.placeholder(list(x.ty.shape), str(x.ty.dtype), x.name) for x in function.params]
+    results = function.ret_ty.fields if isinstance(function.ret_ty, relax.TupleType) else None
+    types = [function.ret_ty] if results is None else list(results)
 
     def call(ins: Sequence[tirx.Buffer], outs: Sequence[tirx.Buffer]) -> tirx.Expr:
-        operands = [ins[position] for position in part.operands]
-        return tirx.call_packed(RUN, *operands, *strings, outs[0])
+        return tirx.call_packed(RUN, *ins, simulator, text, *outs)
 
-    output = te.extern(
-        list(function.ret_ty.shape), inputs, call, dtype=str(function.ret_ty.dtype), name="output"
-    )
-    host = te.create_prim_func([*inputs, output]).with_attr("global_symbol", symbol)
+    shapes, dtypes = [list(x.shape) for x in types], [str(x.dtype) for x in types]
+    made = te.extern(shapes, inputs, call, dtype=dtypes, name="output")
+    outputs = [made] if len(types) == 1 else list(made)
+    host = te.create_prim_func([*inputs, *outputs]).with_attr("global_symbol", symbol)
     return tvm.compile(tvm.IRModule({symbol: host}), target="llvm").mod

@@ -1,8 +1,6 @@
-"""One convolution, and a residual that is added to it, to a program for the accelerator."""
+"""One convolution, and a residual that is added to it, to instructions of the accelerator."""
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import numpy as np
 
@@ -14,8 +12,10 @@ from ..layer import ConvLayer
 from . import isa
 from .constants import Constants, other_factors, with_binary_weights
 from .functional import FACTOR_BITS, ONES_BITS
-from .program import Program
-from .stream import Stream
+from .link import Piece, link_layer
+from .program import Output, Program
+from .stream import CONSTANTS, Stream
+from .tensor import View
 from .tiling import ACCUMULATOR_BITS, NARROW_BITS, Tiling, lacking, tile
 
 
@@ -37,23 +37,47 @@ def compile_conv(
         For groups, float steps, branches whose coefficients aren't powers of two, dynamic batches,
         and layers that don't fit the buffers or the instructions' fields.
     """
+    return link_layer(conv_piece(layer, accelerator, table))
+
+
+def conv_piece(
+    layer: ConvLayer,
+    accelerator: Accelerator,
+    table: np.ndarray | None = None,
+    source: View | None = None,
+) -> Piece:
+    """Compile a layer, whose places in memory are still to be given.
+
+    Parameters
+    ----------
+    layer, accelerator, table
+        As for `compile_conv`.
+    source : View, optional
+        What it reads of tensors that are in the accelerator's memory; None for what the CPU hands
+        over, which it may pack.
+    """
     if layer.steps:
         raise UnsupportedError(layer.name, "it ends in float arithmetic", "Run it on the CPU")
     if layer.channel_rows:
         layer = layer.expanded
-    constants = _constants(layer, table, accelerator)
+    constants = _constants(layer, table, accelerator, source)
     _check(constants, accelerator)
     stream = ConvStream(constants, tile(constants.window, accelerator))
-    macs = layer.macs // layer.copies * constants.branches
-    return replace(
-        stream.program(macs),
-        copies=layer.copies if layer.thresholds is None else 1,
+    fragment = stream.fragment(layer.macs // layer.copies * constants.branches)
+    is_accumulators = layer.thresholds is None
+    output = Output(
+        0,
+        fragment.output_words,
+        is_accumulators=is_accumulators,
+        copies=layer.copies if is_accumulators else 1,
         narrow=constants.window.out_bits == NARROW_BITS,
-        packing=constants.packing,
     )
+    return Piece(fragment, output, constants.packing)
 
 
-def _constants(layer: ConvLayer, table: np.ndarray | None, accelerator: Accelerator) -> Constants:
+def _constants(
+    layer: ConvLayer, table: np.ndarray | None, accelerator: Accelerator, source: View | None
+) -> Constants:
     """Choose how many output channels share each sum: as many as the accelerator can.
 
     It ends a sum in several codes, if copies of DM channels lie equally in their words, and writes
@@ -64,24 +88,25 @@ def _constants(layer: ConvLayer, table: np.ndarray | None, accelerator: Accelera
         low, high = layer.accumulator_range
         fits = low.min() >= -(1 << NARROW_BITS - 1) and high.max() < 1 << NARROW_BITS - 1
         is_narrow = fits and accelerator.channels * NARROW_BITS >= WORD_BITS
-        return Constants(layer.distinct, table, NARROW_BITS if is_narrow else ACCUMULATOR_BITS)
+        bits = NARROW_BITS if is_narrow else ACCUMULATOR_BITS
+        return Constants(layer.distinct, table, bits, source)
     for copies in (count for count in range(layer.copies, 1, -1) if layer.copies % count == 0):
         channels = layer.out_channels // copies
         is_aligned = channels % WORD_BITS == 0 or WORD_BITS % channels == 0
         is_aligned &= channels % accelerator.channels == 0
-        constants = Constants(layer.with_copies(copies), table)
+        constants = Constants(layer.with_copies(copies), table, source=source)
         can_copy = copies <= isa.MAX_COPIES and not constants.window.residual_bits
         if is_aligned and can_copy and not lacking(Tiling(constants.window, accelerator, 1)):
             return constants
-    return Constants(layer.expanded, table)
+    return Constants(layer.expanded, table, source=source)
 
 
 def output_of(layer: ConvLayer, program: Program, words: np.ndarray) -> np.ndarray:
     """Shape a program's output: uint64 (N, H, W, bits, words), or int32 (N, H, W, channels)."""
     shape = (layer.input_shape[0], *layer.output_size)
-    if layer.thresholds is not None:
-        return words.reshape(*shape, layer.out_bits, -1)
-    return program.accumulators(words, (*shape, layer.out_channels))
+    if layer.thresholds is None:
+        return program.outputs[0].shaped(words, (*shape, layer.out_channels))
+    return words.reshape(*shape, layer.out_bits, -1)
 
 
 def _check(constants: Constants, accelerator: Accelerator) -> None:
@@ -123,7 +148,8 @@ class ConvStream(Stream):
 
     def __init__(self, constants: Constants, tiling: Tiling):
         channels = len(constants.layer.weight_codes)
-        super().__init__(tiling, -(-channels // tiling.accelerator.channels))
+        groups = -(-channels // tiling.accelerator.channels)
+        super().__init__(tiling, groups, constants.source)
         self.operands = constants
         self.addresses: list[int] = []
         self.word_firsts: list[int] = []  # Computations before each word of output channels.
@@ -154,6 +180,7 @@ class ConvStream(Stream):
         codes = layer.weight_codes[channels].transpose(0, 2, 3, 1)
         if self.operands.packing is not None:
             codes = codes.reshape(len(codes), 1, 1, -1)
+        codes = self.operands.in_words(codes)
         numbers = np.array(self.operands.weight_planes)
         inverted = numbers >= layer.weight_bits
         bits = codes[..., None, :] >> numbers[:, None] % layer.weight_bits & 1 ^ inverted[:, None]
@@ -194,7 +221,7 @@ class ConvStream(Stream):
         )
         for buffer, count, words, dram in sizes:
             self.add_load(
-                "constants",
+                CONSTANTS,
                 buffer,
                 sram=self.half(buffer, self.computed),
                 dram=dram,
@@ -214,10 +241,10 @@ class ConvStream(Stream):
         (height, width), words = self.layer.output_size, -(-self.groups // self.groups_per_store)
         pixel = (image * height + first_row) * width
         self.add_load(
-            "input",
+            self.residual,
             "residual",
             sram=self.half("residual", self.stores),
-            dram=self.plane_words + pixel * bits * words + word,
+            dram=pixel * bits * words + word,
             rows=self.band_rows(first_row) * width,
             row_words=bits * words,
             pixels=bits,

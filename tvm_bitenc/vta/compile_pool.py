@@ -1,12 +1,16 @@
-"""One max pooling of codes to a program for the accelerator."""
+"""One max pooling of codes to instructions of the accelerator."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from ..accelerator import Accelerator
 from ..encoding import WORD_BITS
 from . import isa
-from .program import Program
+from .link import Piece, link_layer
+from .program import Output, Program
 from .stream import Stream
+from .tensor import View
 from .tiling import Tiling, Window, tile
 
 
@@ -18,15 +22,23 @@ def compile_pool(window: Window, accelerator: Accelerator) -> Program:
     UnsupportedError
         If it doesn't fit the buffers or the instructions' fields.
     """
-    return PoolStream(tile(window, accelerator)).program()
+    return link_layer(pool_piece(window, accelerator))
+
+
+def pool_piece(window: Window, accelerator: Accelerator, source: View | None = None) -> Piece:
+    """Compile a pooling of a view, whose places in memory are still to be given."""
+    if source is not None:
+        window = replace(window, words=source.words)
+    fragment = PoolStream(tile(window, accelerator), source).fragment()
+    return Piece(fragment, Output(0, fragment.output_words))
 
 
 class PoolStream(Stream):
     """DM channels are one part of an input word, and the same part of the output word."""
 
-    def __init__(self, tiling: Tiling):
+    def __init__(self, tiling: Tiling, source: View | None = None):
         parts = WORD_BITS // tiling.accelerator.channels
-        super().__init__(tiling, tiling.layer.words * parts)
+        super().__init__(tiling, tiling.layer.words * parts, source)
 
     def passes(self) -> list[dict[str, int]]:
         """Planes of an input word, from the highest down."""

@@ -9,9 +9,11 @@ import numpy as np
 
 from ..bounds import INT32_MAX
 from ..branches import BranchGeometry
+from ..encoding import WORD_BITS
 from ..layer import ConvLayer
 from . import isa
 from .passes import is_power_of_two, passes_of, planes_of
+from .tensor import View
 from .tiling import ACCUMULATOR_BITS, Window
 from .window_packing import WindowPacking, packing_of
 
@@ -34,11 +36,14 @@ class Constants:
         See `compile_conv`.
     accumulator_bits : int
         Of accumulators that go to memory.
+    source : View, optional
+        Where its input lies in the accelerator's memory; None if the CPU hands it over.
     """
 
     layer: ConvLayer
     table: np.ndarray | None = None
     accumulator_bits: int = ACCUMULATOR_BITS
+    source: View | None = None
 
     @cached_property
     def weight_planes(self) -> list[int]:
@@ -102,7 +107,22 @@ class Constants:
     @cached_property
     def packing(self) -> WindowPacking | None:
         """How the CPU packs the bits under each window, where it does."""
-        return packing_of(self.layer)
+        return packing_of(self.layer) if self.source is None else None
+
+    @property
+    def words(self) -> int:
+        """Words of a pixel and plane, as the array reads them."""
+        if self.source is not None:
+            return self.source.words
+        return self.layer.words if self.packing is None else self.packing.words
+
+    def in_words(self, codes: np.ndarray) -> np.ndarray:
+        """Weights (..., channels) where the input has its channels, 0 between them."""
+        if self.source is None or self.source.is_dense:
+            return codes
+        spread = np.zeros((*codes.shape[:-1], WORD_BITS * self.words), codes.dtype)
+        spread[..., self.source.positions] = codes
+        return spread
 
     @cached_property
     def window(self) -> Window:
@@ -120,7 +140,7 @@ class Constants:
             layer.output_size,
             kernel,
             geometry,
-            layer.words if self.packing is None else self.packing.words,
+            self.words,
             layer.act_bits,
             len(self.weight_planes),
             self.out_bits,

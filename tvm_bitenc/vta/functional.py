@@ -185,7 +185,7 @@ class FunctionalSimulator:
         _check_range(where, "memory", address.max(), self.memory.size)
         values = self.memory[address]
         if name == "act":
-            index = x.first_pixel + row * x.row_pixels + pixel
+            index = x.first_pixel + row * x.row_pixels + pixel * (1 + x.pixel_step)
             line = x.sram + index // self.accelerator.pixels + word * x.word_rows
             _check_range(where, "act", line.max(), self.accelerator.act_rows)
             self.act[line, np.broadcast_to(index % self.accelerator.pixels, line.shape)] = values

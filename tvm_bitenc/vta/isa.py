@@ -70,6 +70,8 @@ class Load(Instruction):
         ``act`` only: index of the first pixel, and from one row to the next.
     word_rows : int
         ``act`` only: buffer rows from one word of a pixel to the next.
+    pixel_step : int
+        ``act`` only: index from one pixel to the next, less 1.
     """
 
     name = "load"
@@ -87,6 +89,7 @@ class Load(Instruction):
     first_pixel: int = _bits(16)
     row_pixels: int = _bits(14)
     word_rows: int = _bits(14)
+    pixel_step: int = _bits(4)
 
 
 @dataclass(frozen=True, kw_only=True)

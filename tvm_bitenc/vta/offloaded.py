@@ -1,4 +1,4 @@
-"""A function that `transform.partition` cut out: what it computes, as the compiler takes it."""
+"""A layer that `transform.partition` cut out: what it computes, as the compiler takes it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from ..op.lookup import packed_lookup_op
 from ..op.packed import conv_layer_of, packed_conv2d_op
 from ..op.registration import is_call_to, required_constant
 from .binary import loads
-from .compile_layer import compile_conv
-from .compile_pool import compile_pool
+from .compile_layer import conv_piece
+from .compile_pool import pool_piece
+from .link import Piece, link_layer
 from .program import Program
+from .tensor import View
 from .tiling import Window
 
 COMPOSITE = "Composite"  # TVM's attribute of the inner function, which holds the ops themselves.
@@ -62,8 +64,14 @@ class Offloaded:
         batch = self.call.args[0].ty.shape[0]
         return int(batch) if isinstance(batch, tvm.tirx.IntImm) else 1
 
-    def program(self, accelerator: Accelerator) -> Program:
+    def piece(self, accelerator: Accelerator, source: View | None = None) -> Piece:
         """Compile it for one sample.
+
+        Parameters
+        ----------
+        accelerator : Accelerator
+        source : View, optional
+            What it reads in the accelerator's memory; None for what the CPU hands over.
 
         Raises
         ------
@@ -72,8 +80,12 @@ class Offloaded:
         """
         layer = self.layer
         if layer is None:
-            return compile_pool(window_of(self.call), accelerator)
-        return compile_conv(layer, accelerator, self.table)
+            return pool_piece(window_of(self.call), accelerator, source)
+        return conv_piece(layer, accelerator, self.table, source)
+
+    def program(self, accelerator: Accelerator) -> Program:
+        """Compile it by itself, as `piece` does."""
+        return link_layer(self.piece(accelerator))
 
 
 def program_of(function: relax.Function) -> tuple[Program, Accelerator]:
@@ -99,18 +111,10 @@ def window_of(call: relax.Call) -> Window:
     )
 
 
-def offloaded(function: relax.Function) -> Offloaded:
-    """Read a function that was cut out."""
-    composites: list[relax.Function] = []
-
-    def note(expr: relax.Expr) -> None:
-        if isinstance(expr, relax.Function) and expr.attrs and COMPOSITE in expr.attrs:
-            composites.append(expr)
-
-    relax.analysis.post_order_visit(function.body, note)
-    (inner,) = composites
-    bound = {each.var: each.value for block in inner.body.blocks for each in block.bindings}
-    params = list(inner.params)
+def offloaded(composite: relax.Function) -> Offloaded:
+    """Read a composite of a layer; operands are positions of its parameters."""
+    bound = {each.var: each.value for block in composite.body.blocks for each in block.bindings}
+    params = list(composite.params)
     calls = [value for value in bound.values() if isinstance(value, relax.Call)]
     lookup = next((call for call in calls if is_call_to(call, packed_lookup_op)), None)
     if lookup is None:

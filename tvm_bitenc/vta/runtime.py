@@ -43,38 +43,31 @@ def run(*arguments) -> None:
     Parameters
     ----------
     *arguments
-        Planes (N, ...) of each operand, name of the layer, name of the simulator, the program as
-        text, and the tensor to write, uint64 planes (N, H, W, bits, words) or int32 accumulators
-        (N, H, W, channels).
+        Planes (N, ...) of each operand, name of the simulator, the program as text, and the tensors
+        to write, uint64 planes (N, H, W, bits, words) or int32 accumulators (N, H, W, channels).
     """
-    *operands, layer, simulator, text, out = arguments
+    place = next(i for i, each in enumerate(arguments) if isinstance(each, str))
+    operands, (simulator, text, *results) = arguments[:place], arguments[place:]
     program, accelerator = _loads(str(text))
     batches = [tensor.numpy() for tensor in operands]
-    results = [
-        SIMULATORS[str(simulator)](str(layer), program, accelerator, np.concatenate(sample))
-        for sample in zip(*([x.reshape(-1) for x in batch] for batch in batches))
-    ]
-    words, is_planes = np.stack(results), str(out.dtype) == "uint64"
-    out.copyfrom(words.reshape(out.shape) if is_planes else program.accumulators(words, out.shape))
+    found = []
+    for sample in zip(*([x.reshape(-1) for x in batch] for batch in batches)):
+        memory = program.image(np.concatenate(sample))
+        SIMULATORS[str(simulator)](program, accelerator, memory)
+        found.append(program.results(memory))
+    for output, result, words in zip(program.outputs, results, zip(*found)):
+        result.copyfrom(output.shaped(np.stack(words), result.shape))
 
 
-def _functional(
-    _layer: str, program: Program, accelerator: Accelerator, operands: np.ndarray
-) -> np.ndarray:
-    memory = program.image(operands)
+def _functional(program: Program, accelerator: Accelerator, memory: np.ndarray) -> None:
     FunctionalSimulator(accelerator, memory).run(program.instructions)
-    return memory[program.output_address :]
 
 
-def _verilog(
-    layer: str, program: Program, accelerator: Accelerator, operands: np.ndarray
-) -> np.ndarray:
-    memory = program.image(operands)
-    cycles = VerilatorSimulator(accelerator, memory).run_words(len(program.instructions))
+def _verilog(program: Program, accelerator: Accelerator, memory: np.ndarray) -> None:
+    counted = VerilatorSimulator(accelerator, memory).run_layers(program)
     runs = _runs.get()
-    if runs is not None:
-        runs[layer] = runs[layer] + cycles if layer in runs else cycles
-    return memory[program.output_address :]
+    for layer, cycles in counted if runs is not None else ():
+        runs[layer.name] = runs[layer.name] + cycles if layer.name in runs else cycles
 
 
 SIMULATORS = {"functional": _functional, "verilog": _verilog}

@@ -1,4 +1,4 @@
-"""The instruction stream of one layer: loads, computations and stores, with their tokens.
+"""The instructions of one layer: loads, computations and stores, with their tokens.
 
 Bands of output rows are the outer loop, groups of DM output channels the inner one. A group's
 constants are loaded once per band while the group before it computes; a word of output channels is
@@ -8,7 +8,9 @@ stored while the next one computes.
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import lcm
 
 import numpy as np
 
@@ -16,8 +18,43 @@ from ..accelerator import BUFFERS
 from ..encoding import WORD_BITS
 from ..errors import UnsupportedError
 from . import isa
-from .program import Program
-from .tiling import NARROW_BITS, Tiling
+from .tensor import Segment, Tensor, View, whole
+from .tiling import NARROW_BITS, Phase, Tiling
+
+CONSTANTS = "constants"
+INPUT, RESIDUAL, OUTPUT = "input", "residual", "output"  # Tensors of a layer by itself.
+
+
+@dataclass(frozen=True, eq=False)
+class Fragment:
+    """A layer's instructions, which still have to be given places in memory.
+
+    Parameters
+    ----------
+    name : str
+        Of the layer.
+    instructions : tuple of Instruction
+        The last one is `Finish`.
+    constants : ndarray of uint64
+    relative : dict of int to str
+        Per instruction with an address, what it counts from: `CONSTANTS`, or a tensor by name.
+    source : View
+        What it reads.
+    residual : Tensor, optional
+    output_words : int
+        That it writes.
+    macs : int
+        Binary multiply-accumulates that it needs.
+    """
+
+    name: str
+    instructions: tuple[isa.Instruction, ...]
+    constants: np.ndarray
+    relative: dict[int, str]
+    source: View
+    residual: Tensor | None
+    output_words: int
+    macs: int
 
 
 class Stream:
@@ -28,11 +65,16 @@ class Stream:
     tiling : Tiling
     groups : int
         Of DM output channels.
+    source : View, optional
+        What it reads; by default a tensor of its own.
     """
 
-    def __init__(self, tiling: Tiling, groups: int):
+    def __init__(self, tiling: Tiling, groups: int, source: View | None = None):
         self.tiling, self.layer, self.accelerator = tiling, tiling.layer, tiling.accelerator
         self.groups = groups
+        self.source = source or _own_source(tiling)
+        self.residual = RESIDUAL
+        self.output = OUTPUT
         parts = WORD_BITS // self.accelerator.channels
         self.groups_per_store = parts if self.layer.is_codes else 1
         self.words_per_store, self.word_step = 1, 1
@@ -62,8 +104,8 @@ class Stream:
         """Compute a group."""
         raise NotImplementedError
 
-    def program(self, macs: int = 0) -> Program:
-        """Emit the whole layer and put everything at its place in memory.
+    def fragment(self, macs: int = 0) -> Fragment:
+        """Emit the whole layer.
 
         Raises
         ------
@@ -72,32 +114,29 @@ class Stream:
         """
         self._emit()
         height, width = self.layer.output_size
-        program = Program(
+        pixels = self.layer.input_shape[0] * height * width
+        fragment = Fragment(
+            self.layer.name,
             tuple(self._with_tokens()),
             np.concatenate(self.constants),
-            self.plane_words + self.residual_words,
-            self.layer.input_shape[0] * height * width * self._out_pixel_words(),
+            self.relative,
+            self.source,
+            self._residual_tensor(),
+            pixels * self._out_pixel_words(),
             macs,
-        ).linked(self.relative)
-        for instruction in program.instructions:
+        )
+        for instruction in fragment.instructions:
             try:
                 isa.encode(instruction)
             except isa.InstructionError as error:
                 raise UnsupportedError(self.layer.name, error.cause, "Run it on the CPU") from None
-        return program
+        return fragment
 
-    @property
-    def plane_words(self) -> int:
-        """Words of the input's planes."""
-        batch, height, width, _ = self.layer.input_shape
-        return batch * height * width * self.tiling.words
-
-    @property
-    def residual_words(self) -> int:
-        """Words of the residual's planes, which follow those of the input."""
-        height, width = self.layer.output_size
-        words = -(-self.groups // self.groups_per_store) * self.layer.residual_bits
-        return self.layer.input_shape[0] * height * width * words
+    def _residual_tensor(self) -> Tensor | None:
+        (height, width), bits = self.layer.output_size, self.layer.residual_bits
+        words = -(-self.groups // self.groups_per_store)
+        rows = self.layer.input_shape[0] * height
+        return Tensor(self.residual, rows, width, bits, words) if bits else None
 
     def _with_tokens(self) -> list[isa.Instruction]:
         """Let those computations give tokens to the load module that it waits for."""
@@ -154,7 +193,7 @@ class Stream:
                 cause = f"{len(words)} lines don't fit the {buffer} table"
                 raise UnsupportedError(self.layer.name, cause, "Raise its size")
             address = self.constant(words)
-            self.add_load("constants", buffer, dram=address, rows=1, pixels=1, words=len(words))
+            self.add_load(CONSTANTS, buffer, dram=address, rows=1, pixels=1, words=len(words))
 
     def _copies(self) -> None:
         """Tell the compute module of copies, where there are any."""
@@ -184,29 +223,58 @@ class Stream:
     def load_band(self, band: int, image: int, first_row: int) -> None:
         """Load the input rows of a band, phase by phase."""
         layer, tiling = self.layer, self.tiling
-        _, height, width, _ = layer.input_shape
-        (stride_y, stride_x), words = layer.geometry.strides, tiling.words
+        height, stride_y = layer.input_shape[1], layer.geometry.strides[0]
         for phase in tiling.phases:
             start = first_row + phase.first_row
             end = start + phase.last_row - phase.first_row + self.band_rows(first_row)
             low, high = max(start, 0), min(end, len(range(phase.row, height, stride_y)))
-            if low >= high or not phase.columns:
-                continue
-            pixel = (image * height + low * stride_y + phase.row) * width + phase.column
-            self.add_load(
-                "input",
-                "act",
-                sram=self.half("act", band),
-                dram=pixel * words,
-                rows=high - low,
-                row_words=stride_y * width * words,
-                pixels=phase.columns,
-                pixel_words=stride_x * words,
-                words=words,
-                first_pixel=tiling.phase_start(phase) + (low - start) * tiling.row_pixels,
-                row_pixels=tiling.row_pixels,
-                word_rows=tiling.word_rows,
-            )
+            if low < high and phase.columns:
+                first_pixel = tiling.phase_start(phase) + (low - start) * tiling.row_pixels
+                self._load_rows(phase, image * height, range(low, high), band, first_pixel)
+
+    def _load_rows(
+        self, phase: Phase, image: int, rows: range, band: int, first_pixel: int
+    ) -> None:
+        """Load rows of a phase, all segments of their pixels.
+
+        Parameters
+        ----------
+        phase : Phase
+        image : int
+            Row of the input with which the image begins.
+        rows : range
+            Of the phase.
+        band : int
+        first_pixel : int
+            Index in the buffer of the first row's first pixel.
+        """
+        tiling, (stride_y, stride_x) = self.tiling, self.layer.geometry.strides
+        columns, sram = range(phase.columns), self.half("act", band)
+        for segment, plane, word, words in _runs(self.source):
+            (grid_y, grid_x) = segment.steps
+            # So many rows and columns further the same tensor's turn comes again.
+            turn_y, turn_x = lcm(stride_y, grid_y) // stride_y, lcm(stride_x, grid_x) // stride_x
+            firsts = range(min(turn_y, len(rows))), range(min(turn_x, len(columns)))
+            for i, j in itertools.product(*firsts):
+                y, x = stride_y * rows[i] + phase.row, stride_x * columns[j] + phase.column
+                tensor = segment.grid[y % grid_y][x % grid_x]
+                pixel = (image + y) // grid_y * tensor.width + x // grid_x
+                row_words = stride_y * turn_y // grid_y * tensor.width * tensor.pixel_words
+                self.add_load(
+                    tensor.name,
+                    "act",
+                    sram=sram + word * tiling.word_rows,
+                    dram=pixel * tensor.pixel_words + plane * tensor.words + segment.first_word,
+                    rows=len(rows[i::turn_y]),
+                    row_words=row_words,
+                    pixels=len(columns[j::turn_x]),
+                    pixel_words=stride_x * turn_x // grid_x * tensor.pixel_words,
+                    words=words,
+                    first_pixel=first_pixel + i * tiling.row_pixels + j,
+                    row_pixels=turn_y * tiling.row_pixels,
+                    word_rows=tiling.word_rows,
+                    pixel_step=turn_x - 1,
+                )
 
     def add_compute(
         self,
@@ -261,7 +329,7 @@ class Stream:
         is_codes, pixel_words = self.layer.is_codes, self._out_pixel_words()
         words = 1 if is_codes else self.layer.channel_words(self.accelerator.channels)
         for i in range(self.words_per_store):
-            self.relative[len(self.instructions)] = "output"
+            self.relative[len(self.instructions)] = self.output
             self.instructions.append(
                 isa.Store(
                     pop_prev=int(i == 0),
@@ -274,3 +342,22 @@ class Stream:
                 )
             )
         self.stores += 1
+
+
+def _own_source(tiling: Tiling) -> View:
+    layer = tiling.layer
+    batch, height, width, channels = layer.input_shape
+    return whole(Tensor(INPUT, batch * height, width, layer.act_bits, layer.words), channels)
+
+
+def _runs(view: View) -> Iterator[tuple[Segment, int, int, int]]:
+    """Contiguous words of a pixel: segment, plane, place among the view's words, how many."""
+    tensor = view.segments[0].tensor
+    if len(view.segments) == 1 and view.words == tensor.words:
+        yield view.segments[0], 0, 0, tensor.pixel_words  # All planes.
+        return
+    before = 0
+    for segment in view.segments:
+        for plane in range(tensor.bits):
+            yield segment, plane, plane * view.words + before, segment.words
+        before += segment.words

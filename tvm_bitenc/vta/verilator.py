@@ -21,6 +21,7 @@ from ..data import data_folder
 from ..errors import LibraryError
 from . import isa
 from .functional import AcceleratorError
+from .program import Layer, Program
 from .work import Cycles
 
 ERRORS = {
@@ -63,7 +64,20 @@ class VerilatorSimulator:
         AcceleratorError
             If the accelerator raises its error flag.
         """
-        counters = np.zeros(len(_COUNTERS), np.uint64)
+        return self._counted(count, max_cycles, 0)[0]
+
+    def run_layers(self, program: Program, max_cycles: int = 10**9) -> list[tuple[Layer, Cycles]]:
+        """Run a program that lies in the memory, and count for each of its layers.
+
+        What is loaded for a layer before the one in front of it ends counts there.
+        """
+        _, *ends = self._counted(len(program.instructions), max_cycles, len(program.layers))
+        starts = [Cycles(*[0] * len(_COUNTERS)), *ends]
+        return [(x, end - start) for x, start, end in zip(program.layers, starts, ends)]
+
+    def _counted(self, count: int, max_cycles: int, layers: int) -> list[Cycles]:
+        """Counters at the end, and at the ends of so many layers."""
+        counters = np.zeros((1 + layers, len(_COUNTERS)), np.uint64)
         error = self._run(
             self.memory.ctypes.data_as(ctypes.c_void_p),
             ctypes.c_uint32(self.memory.size),
@@ -71,12 +85,14 @@ class VerilatorSimulator:
             ctypes.c_uint32(self.accelerator.latency),
             ctypes.c_uint64(max_cycles),
             counters.ctypes.data_as(ctypes.c_void_p),
+            counters[1:].ctypes.data_as(ctypes.c_void_p),
+            ctypes.c_uint32(layers),
         )
         if error:
             raise AcceleratorError(
                 "accelerator", ERRORS[error], "The functional simulator says which instruction"
             )
-        return Cycles(*map(int, counters))
+        return [Cycles(*line) for line in counters.tolist()]
 
 
 def parameters(accelerator: Accelerator) -> dict[str, int]:

@@ -44,6 +44,9 @@ class Cycles:
     def __add__(self, other: Cycles) -> Cycles:
         return Cycles(*(a + b for a, b in zip(astuple(self), astuple(other))))
 
+    def __sub__(self, other: Cycles) -> Cycles:
+        return Cycles(*(a - b for a, b in zip(astuple(self), astuple(other))))
+
     def utilization(self, macs: int, accelerator: Accelerator) -> float:
         """Binary multiply-accumulates that were needed, of all that the array could do."""
         return macs / (self.cycles * accelerator.macs_per_cycle)

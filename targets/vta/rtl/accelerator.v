@@ -35,7 +35,8 @@ module accelerator #(
     output wire        load_active,
     output wire        compute_active,
     output wire        store_active,
-    output wire        array_step
+    output wire        array_step,
+    output wire        ends_layer
 );
     localparam ILLEGAL = 3'd1, MEMORY_RANGE = 3'd2, BUFFER_RANGE = 3'd3, TOKEN_OVERFLOW = 3'd4,
         DEADLOCK = 3'd5, UNFINISHED = 3'd6;
@@ -181,7 +182,7 @@ module accelerator #(
         .threshold_data(threshold_data), .residual_row(residual_row),
         .residual_data(residual_data),
         .out_write(out_write), .out_row(out_write_row), .out_data(out_write_data),
-        .step(array_step), .illegal(compute_illegal), .buffer_range(compute_buffer)
+        .step(array_step), .ends_layer(ends_layer), .illegal(compute_illegal), .buffer_range(compute_buffer)
     );
 
     genvar i;

@@ -50,6 +50,7 @@ module compute #(
     output wire [$clog2(OUT_ROWS)-1:0]      out_row,
     output wire [63:0]                      out_data,
     output wire                             step,  // for counting cycles of work
+    output wire                             ends_layer,  // so is the end of what was stored
     output wire                             illegal,
     output wire                             buffer_range
 );
@@ -83,6 +84,8 @@ module compute #(
     assign give_next = (done && x[`CONV_PUSH_NEXT])
         || (start && !is_conv && instruction[`CONV_PUSH_NEXT]);
     assign finish = start && instruction[3:0] == `OP_FINISH;
+    assign ends_layer = finish || (start && instruction[3:0] == `OP_WAIT
+        && instruction[`WAIT_POP_NEXT] && instruction[`WAIT_PUSH_PREV]);
 
     // Copies of all convolutions to come.
     reg [4:0] copies;

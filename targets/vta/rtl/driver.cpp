@@ -1,4 +1,5 @@
 // Runs the accelerator on a memory that the caller owns.
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -21,9 +22,10 @@ enum Counter { kCycles, kLoad, kCompute, kStore, kSteps, kReads, kWrites, kCount
 // More cycles without a request or a step of the array than any instruction needs.
 constexpr uint64_t kQuiet = 2048;
 
-// Returns the error of the accelerator, -1 if it isn't done after `max_cycles`, or -2 if it hangs.
+// Copies the counters to `layers` at the end of each layer, up to so many. Returns the error of the accelerator, -1 if it isn't done after `max_cycles`, or -2 if it hangs.
 extern "C" int vta_run(uint64_t* memory, uint32_t memory_words, uint32_t instructions,
-                       uint32_t latency, uint64_t max_cycles, uint64_t* counters) {
+                       uint32_t latency, uint64_t max_cycles, uint64_t* counters,
+                       uint64_t* layers, uint32_t layer_count) {
   VerilatedContext context;
   Vaccelerator top(&context);
   std::vector<Response> line(latency);
@@ -61,6 +63,10 @@ extern "C" int vta_run(uint64_t* memory, uint32_t memory_words, uint32_t instruc
     counters[kStore] += top.store_active;
     counters[kSteps] += top.array_step;
     ++counters[kCycles];
+    if (top.ends_layer && layer_count) {
+      layers = std::copy(counters, counters + kCounters, layers);
+      --layer_count;
+    }
     if (top.request || top.array_step || response.valid) busy_cycle = cycle;
     if (cycle - busy_cycle > kQuiet + latency) return -2;
     top.clk = 1;

@@ -56,7 +56,7 @@ module load #(
     // The response to come.
     reg [11:0] r_word;
     reg [13:0] r_pixel, r_row;
-    reg [31:0] r_row_index, r_line, r_count;
+    reg [31:0] r_row_index, r_pixel_index, r_line, r_count;
 
     wire [2:0] buffer = x[`LOAD_BUFFER];
     wire [11:0] words = x[`LOAD_WORDS];
@@ -96,7 +96,7 @@ module load #(
     assign memory_range = request && address >= memory_words;
 
     // Where a response goes. For act: word r_word of pixel `index`; else simply the next place.
-    wire [31:0] index = r_row_index + {18'd0, r_pixel};
+    wire [31:0] index = r_row_index + r_pixel_index;
     wire [31:0] line = is_act ? r_line + (index >> LANE_BITS)
         : is_weight ? r_count >> CHANNEL_BITS
         : is_param ? r_count >> (CHANNEL_BITS - 1) : r_count;
@@ -145,6 +145,7 @@ module load #(
             pixel_address <= instruction[`LOAD_DRAM];
             {r_word, r_pixel, r_row} <= 0;
             r_row_index <= {16'd0, instruction[`LOAD_FIRST_PIXEL]};
+            r_pixel_index <= 0;
             r_line <= next_sram;
             r_count <= next_buffer == `BUFFER_WEIGHT ? next_sram << CHANNEL_BITS
                 : next_buffer == `BUFFER_PARAM ? next_sram << (CHANNEL_BITS - 1) : next_sram;
@@ -168,6 +169,8 @@ module load #(
             r_line <= r_last_word ? {18'd0, x[`LOAD_SRAM]} : r_line + {18'd0, x[`LOAD_WORD_ROWS]};
             if (r_last_word) begin
                 r_pixel <= r_last_pixel ? 14'd0 : r_pixel + 1'b1;
+                r_pixel_index <= r_last_pixel ? 32'd0
+                    : r_pixel_index + {28'd0, x[`LOAD_PIXEL_STEP]} + 32'd1;
                 if (r_last_pixel) begin
                     r_row <= r_row + 1'b1;
                     r_row_index <= r_row_index + {18'd0, x[`LOAD_ROW_PIXELS]};
