@@ -96,7 +96,7 @@ def network_row(title: str, report: Report) -> list[str]:
         title,
         f"{report.cycles:,}",
         f"{100 * report.utilization:.1f} %",
-        str(len(on_it)),
+        str(report.programs),
         f"{100 * share:.1f} %",
         f"{largest.name} {100 * part:.0f} %",
     ]

@@ -35,6 +35,9 @@ class Accelerator:
         Cycles from a read's address to its data.
     instruction_queue, token_queue : int
         Entries of each queue.
+    outstanding : int
+        Reads that the memory may owe an answer, and as many writes: latency is hidden where they
+        are more than its cycles.
     """
 
     channels: Rows = 8
@@ -46,9 +49,10 @@ class Accelerator:
     pass_rows: Rows = 64
     residual_rows: Rows = 4096
     out_rows: Rows = 4096
-    latency: Rows = 16
+    latency: Rows = 100
     instruction_queue: Rows = 8
     token_queue: Rows = 8
+    outstanding: Rows = 128
 
     def __post_init__(self):
         for name, value in asdict(self).items():
@@ -94,6 +98,7 @@ class Memory(Document, frozen=True):
 
     bus_bytes: Literal[8]
     latency: Rows
+    outstanding: Rows = 128
 
 
 class Queues(Document, frozen=True):
@@ -122,6 +127,7 @@ class AcceleratorFile(Document, frozen=True):
             self.array.DN,
             **{f"{name.rstrip('_')}_rows": rows for name, rows in buffers.items()},
             latency=self.memory.latency,
+            outstanding=self.memory.outstanding,
             instruction_queue=self.queues.instructions,
             token_queue=self.queues.tokens,
         )

@@ -20,7 +20,7 @@ from . import isa
 from .program import Input, Layer, Output, Program
 from .window_packing import SIZES, decode, encode
 
-MAGIC = 0x0003_0041_5456  # "VTA" in the lowest bytes, version 3 above.
+MAGIC = 0x0004_0041_5456  # "VTA" in the lowest bytes, version 4 above.
 _WORD = np.dtype("<u8")
 _SIZES = len(fields(Accelerator))
 

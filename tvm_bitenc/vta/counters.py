@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..accelerator import Accelerator
 from . import isa
-from .cost import durations, timeline
+from .cost import Span, cycles, timeline, words_of
 from .functional import MODULES
 from .program import Program
 from .work import Cycles
@@ -20,33 +20,44 @@ def predicted(program: Program, accelerator: Accelerator) -> Cycles:
 
 def predicted_layers(program: Program, accelerator: Accelerator) -> list[Cycles]:
     """Counters of each layer in one run: its cycles are those behind the end of the layer before."""
-    spans = sorted(timeline(program.instructions, accelerator), key=lambda span: span.index)
-    lengths = durations(program.instructions, accelerator)
+    instructions = program.instructions
+    spans = sorted(timeline(instructions, accelerator), key=lambda span: span.index)
     found, first, before = [], 0, 0
     for layer in program.layers:
         last = first + layer.instructions
-        end = max([before, *(span.end for span in spans[first:last])])
-        parts = zip(program.instructions[first:last], lengths[first:last])
-        found.append(_counted(list(parts), end - before, accelerator))
+        own = spans[first:last]
+        end = max([before, *(span.end for span in own)])
+        if last == len(instructions):
+            end = cycles(instructions, accelerator)
+        found.append(_counted(instructions[first:last], own, end - before, accelerator))
         first, before = last, end
     return found
 
 
 def _counted(
-    parts: Sequence[tuple[isa.Instruction, int]], cycles: int, accelerator: Accelerator
+    instructions: Sequence[isa.Instruction],
+    spans: Sequence[Span],
+    cycles: int,
+    accelerator: Accelerator,
 ) -> Cycles:
-    """Counters of instructions with their durations, of so many cycles in all."""
-    busy = dict.fromkeys(MODULES, 0)
-    for instruction, duration in parts:
-        busy[instruction.module] += duration
-    loads = [x for x, _ in parts if isinstance(x, isa.Load)]
+    """Counters of a part of a program, of so many cycles."""
+    loads = [x for x in instructions if isinstance(x, isa.Load)]
     return Cycles(
         cycles=cycles,
-        **busy,
-        steps=sum(steps_of(x, accelerator) for x, _ in parts if isinstance(x, isa.Conv)),
-        reads=isa.INSTRUCTION_WORDS * len(parts) + sum(x.rows * x.pixels * x.words for x in loads),
-        writes=sum(x.rows * x.words for x, _ in parts if isinstance(x, isa.Store)),
+        **{module: _busy([x for x in spans if x.module == module]) for module in MODULES},
+        steps=sum(steps_of(x, accelerator) for x in instructions if isinstance(x, isa.Conv)),
+        reads=isa.INSTRUCTION_WORDS * len(instructions) + sum(map(words_of, loads)),
+        writes=sum(words_of(x) for x in instructions if isinstance(x, isa.Store)),
     )
+
+
+def _busy(spans: list[Span]) -> int:
+    """Cycles in which any of a module's instructions, in order, is under way."""
+    cycles, end = 0, 0
+    for span in spans:
+        cycles += max(span.end - max(span.start, end), 0)
+        end = max(span.end, end)
+    return cycles
 
 
 def steps_of(conv: isa.Conv, accelerator: Accelerator) -> int:

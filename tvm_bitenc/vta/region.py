@@ -128,15 +128,12 @@ def _part(composite: relax.Function) -> tuple[Offloaded | relax.Call, tuple[int,
     if kind != MOVE:
         part = offloaded(composite)
         return part, part.operands
+    bound = {each.var: each.value for block in composite.body.blocks for each in block.bindings}
+    (call,) = (value for value in bound.values() if isinstance(value, relax.Call))
+    first = bound.get(call.args[0], call.args[0])
+    read = first.fields if isinstance(first, relax.Tuple) else call.args
     params = list(composite.params)
-    (call,) = (
-        binding.value
-        for block in composite.body.blocks
-        for binding in block.bindings
-        if isinstance(binding.value, relax.Call)
-    )
-    read = call.args[0].fields if isinstance(call.args[0], relax.Tuple) else call.args
-    return call, tuple(params.index(each) for each in read if not isinstance(each, relax.Constant))
+    return call, tuple(params.index(each) for each in read if isinstance(each, relax.Var))
 
 
 MOVE = "move"  # Composites of this kind only move planes.
