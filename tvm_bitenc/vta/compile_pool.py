@@ -26,13 +26,14 @@ class PoolStream(Stream):
 
     def __init__(self, tiling: Tiling):
         parts = WORD_BITS // tiling.accelerator.channels
-        super().__init__(tiling, tiling.layer.words * parts)
+        self.input_words = tiling.layer.words // tiling.layer.act_bits  # Of a pixel and plane.
+        super().__init__(tiling, self.input_words * parts)
 
     def passes(self) -> list[dict[str, int]]:
         """Planes of an input word, from the highest down."""
-        plane_rows = self.layer.words * self.tiling.word_rows
-        planes = reversed(range(self.layer.act_bits))
-        return [dict(act=k * plane_rows, weight=0, shift=0, ones=0) for k in planes]
+        plane_rows = self.input_words * self.tiling.word_rows
+        line = dict(weight=0, shift=0, ones=0, **isa.ONE_WORD)
+        return [dict(act=k * plane_rows, **line) for k in reversed(range(self.layer.act_bits))]
 
     def load_band(self, band: int, image: int, first_row: int) -> None:
         """Load a band, and tell the compute module with the last load of it."""
@@ -47,6 +48,7 @@ class PoolStream(Stream):
     def compute(self, band: tuple[int, int, int], group: int) -> None:
         """Compute one part of a word."""
         word = group // self.groups_per_store
+        self.set_up(self.passes())
         self.add_compute(
             isa.Pool,
             band,
@@ -54,5 +56,4 @@ class PoolStream(Stream):
             pop_prev=int(group == 0),
             act=self.half("act", band[0]) + word * self.tiling.word_rows,
             passes=self.layer.act_bits,
-            words=1,
         )

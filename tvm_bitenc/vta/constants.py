@@ -9,9 +9,10 @@ import numpy as np
 
 from ..bounds import INT32_MAX
 from ..branches import BranchGeometry
+from ..encoding import WORD_BITS
 from ..layer import ConvLayer
 from . import isa
-from .passes import is_power_of_two, passes_of, planes_of
+from .passes import Pass, PlaneLayout, Span, is_power_of_two, passes_of, planes_of
 from .tiling import ACCUMULATOR_BITS, Window
 from .window_packing import WindowPacking, packing_of
 
@@ -64,10 +65,53 @@ class Constants:
             return len(self.weight_planes) * self.layer.act_bits
         return self.layer.geometry.branch_count
 
+    def _passes(self, together: int) -> list[Pass]:
+        """Passes where so many planes of a window lie side by side."""
+        return passes_of(self.layer, self.weight_planes, together > 1, bool(self.factor.any()))
+
     @cached_property
-    def passes(self) -> list[tuple[int, int, bool, bool]]:
+    def passes(self) -> list[Pass]:
         """See `passes_of`."""
-        return passes_of(self.layer, self.weight_planes)
+        return self._passes(self.layout.together)
+
+    @property
+    def layout(self) -> PlaneLayout:
+        """Where the planes of the input lie."""
+        if self.packing is not None:
+            return self.packing.layout
+        return PlaneLayout(self.layer.act_bits, self.layer.input_shape[3])
+
+    def channels_read(self, first: int) -> range:
+        """Input channels of the group in which an output channel lies."""
+        if self.packing is not None:
+            return range(self.packing.window_bits)
+        size, groups = self.layer.weight_codes.shape[1], self.layer.geometry.groups
+        group = first // (len(self.layer.weight_codes) // groups)
+        return range(group * size, (group + 1) * size)
+
+    @cached_property
+    def spans(self) -> dict[int, list[Span]]:
+        """Where the passes lie, for each bit of a word at which some group's channels begin."""
+        read = {self.channels_read(first) for first in range(len(self.layer.weight_codes))}
+        bits = sorted({channels.start % WORD_BITS for channels in read})
+        size = len(self.channels_read(0))
+        return {
+            bit: [self.layout.span(run, range(bit, bit + size)) for run in self.passes]
+            for bit in bits
+        }
+
+    def weight_rows(self, bit: int) -> dict[Span, int]:
+        """Words of weights, of each tap, in front of those of a pass; equal ones lie there once.
+
+        Passes with the same weights have spans that differ in their first word alone.
+        """
+        rows, end = {}, 0
+        for span in self.spans[bit]:
+            weights = replace(span, word=0)
+            if weights not in rows:
+                rows[weights] = end
+                end += span.words
+        return rows
 
     def _constant_bit(self, plane: int) -> int | None:
         bits = self.layer.weight_codes >> plane & 1
@@ -101,8 +145,18 @@ class Constants:
 
     @cached_property
     def packing(self) -> WindowPacking | None:
-        """How the CPU packs the bits under each window, where it does."""
-        return packing_of(self.layer)
+        """How the CPU packs the bits under each window, where it does: in the fewest steps."""
+        found = packing_of(self.layer)
+        if found is None:
+            return None
+        ways = [replace(found, together=count) for count in range(1, self.layer.act_bits + 1)]
+
+        def words(way: WindowPacking) -> tuple[int, int]:
+            passes, all_bits = self._passes(way.together), range(way.window_bits)
+            steps = sum(way.layout.span(run, all_bits).words for run in passes)
+            return steps, way.layout.words
+
+        return min(ways, key=words)
 
     @cached_property
     def window(self) -> Window:
@@ -120,9 +174,9 @@ class Constants:
             layer.output_size,
             kernel,
             geometry,
-            layer.words if self.packing is None else self.packing.words,
+            self.layout.words,
             layer.act_bits,
-            len(self.weight_planes),
+            max(sum(span.words for span in self.weight_rows(bit)) for bit in self.spans),
             self.out_bits,
             residual_bits,
             layer.copies,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..accelerator import Accelerator
 from . import isa
 from .cost import durations, timeline
@@ -21,13 +23,19 @@ def predicted(program: Program, accelerator: Accelerator) -> Cycles:
     return Cycles(
         cycles=max(span.end for span in spans),
         **busy,
-        steps=sum(steps_of(x, accelerator) for x in instructions if isinstance(x, isa.Conv)),
+        steps=sum(steps_of(instructions, accelerator)),
         reads=isa.INSTRUCTION_WORDS * len(instructions)
         + sum(x.rows * x.pixels * x.words for x in loads),
         writes=sum(x.rows * x.words for x in instructions if isinstance(x, isa.Store)),
     )
 
 
-def steps_of(conv: isa.Conv, accelerator: Accelerator) -> int:
-    """Cycles in which the array counts bits."""
-    return -(-conv.pixels // accelerator.pixels) * conv.passes * conv.taps * conv.words
+def steps_of(instructions: Sequence[isa.Instruction], accelerator: Accelerator) -> list[int]:
+    """Cycles in which the array counts bits, of each computation."""
+    found, words = [], 0
+    for x in instructions:
+        if isinstance(x, isa.Setup):
+            words = x.words
+        if isinstance(x, isa.Conv):
+            found.append(-(-x.pixels // accelerator.pixels) * x.taps * words)
+    return found

@@ -8,6 +8,7 @@ stored while the next one computes.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -46,6 +47,7 @@ class Stream:
         self.stores = 0
         self.freed: list[int] = []  # Counts of computations that loads wait for, rising.
         self.must_pop = False  # Whether the next load takes a token.
+        self.setup: isa.Setup | None = None
         self.stored = 0  # How many stores the compute module has seen done.
 
     def passes(self) -> list[dict[str, int]]:
@@ -90,7 +92,7 @@ class Stream:
     def plane_words(self) -> int:
         """Words of the input's planes."""
         batch, height, width, _ = self.layer.input_shape
-        return batch * height * width * self.tiling.words
+        return batch * height * width * self.layer.words
 
     @property
     def residual_words(self) -> int:
@@ -111,7 +113,6 @@ class Stream:
 
     def _emit(self) -> None:
         self._tables()
-        self._copies()
         self.prepare_groups()
         batch, height = self.layer.input_shape[0], self.layer.output_size[0]
         bands = itertools.product(range(batch), range(0, height, self.tiling.band_rows))
@@ -156,11 +157,27 @@ class Stream:
             address = self.constant(words)
             self.add_load("constants", buffer, dram=address, rows=1, pixels=1, words=len(words))
 
-    def _copies(self) -> None:
-        """Tell the compute module of copies, where there are any."""
-        if self.layer.copies > 1:
-            parts, rows = self.groups_per_store, self.tiling.word_out_rows
-            self.instructions.append(isa.Copies(count=self.layer.copies, parts=parts, rows=rows))
+    def set_up(self, passes: Sequence[dict[str, int]], first_pass: int = 0) -> None:
+        """Tell the compute module what computations share, where it isn't what they shared before.
+
+        Parameters
+        ----------
+        passes : sequence of dict
+            Lines of the pass table that they take.
+        first_pass : int
+            The first of them.
+        """
+        copies, words = self.layer.copies, sum(line["words"] for line in passes)
+        setup = isa.Setup(
+            copies=copies,
+            copy_parts=self.groups_per_store if copies > 1 else 0,
+            copy_rows=self.tiling.word_out_rows if copies > 1 else 0,
+            first_pass=first_pass,
+            words=words,
+        )
+        if setup != self.setup:
+            self.instructions.append(setup)
+            self.setup = setup
 
     def free(self, computed: int) -> None:
         """Make the next load wait until so many computations are done."""
@@ -185,7 +202,7 @@ class Stream:
         """Load the input rows of a band, phase by phase."""
         layer, tiling = self.layer, self.tiling
         _, height, width, _ = layer.input_shape
-        (stride_y, stride_x), words = layer.geometry.strides, tiling.words
+        (stride_y, stride_x), words = layer.geometry.strides, layer.words
         for phase in tiling.phases:
             start = first_row + phase.first_row
             end = start + phase.last_row - phase.first_row + self.band_rows(first_row)
