@@ -21,7 +21,9 @@ from tvm_bitenc.transform.pipeline import default_pipeline
 from tvm_bitenc.transform.rewrite import is_external
 from tvm_bitenc.transform.visit import visit_calls
 from tvm_bitenc.vta.binary import dumps
-from tvm_bitenc.vta.offloaded import PROGRAM, offloaded
+from tvm_bitenc.vta.network import compile_network
+from tvm_bitenc.vta.offloaded import PROGRAM
+from tvm_bitenc.vta.region import region_of
 
 rng = np.random.default_rng(0)
 TARGET = load_target("vta")
@@ -141,7 +143,7 @@ def test_golden(assert_same_ir):
     @I.ir_module
     class After:
         @R.function
-        def fused_bitenc_packed_conv2d_bitenc_packed_lookup_bitenc_vta(
+        def fused_bitenc_packed_conv2d_bitenc_packed_lookup1_bitenc_vta(
             planes: R.Tensor((1, 4, 4, 2, 1), "uint64"),
             residual: R.Tensor((1, 4, 4, 2, 1), "uint64"),
         ) -> R.Tensor((1, 4, 4, 2, 1), "uint64"):
@@ -169,7 +171,7 @@ def test_golden(assert_same_ir):
         ):
             cls = After
             with R.dataflow():
-                out = cls.fused_bitenc_packed_conv2d_bitenc_packed_lookup_bitenc_vta(
+                out = cls.fused_bitenc_packed_conv2d_bitenc_packed_lookup1_bitenc_vta(
                     planes, residual
                 )
                 R.output(out)
@@ -178,9 +180,10 @@ def test_golden(assert_same_ir):
     partitioned = Partition(TARGET)(Before)
     (name,) = [var for var, f in partitioned.functions_items() if is_external(f)]
     function = partitioned[name]
-    part, program = offloaded(function), str(function.attrs[PROGRAM])
-    assert part.name == "only" and part.samples == 1
-    assert program == dumps(part.program(TARGET.accelerator), TARGET.accelerator)
+    region, program = region_of(function), str(function.attrs[PROGRAM])
+    assert [(part.name, part.samples) for part in region.layers] == [("only", 1)]
+    accelerator = TARGET.accelerator
+    assert program == dumps(compile_network(region, accelerator), accelerator)
     partitioned[name] = function.without_attr(PROGRAM)
     assert_same_ir(partitioned, After)
 

@@ -25,7 +25,7 @@ def test_programs_are_read_back(program):
     assert accelerator == ACCELERATOR
     assert found.instructions == program.instructions
     assert np.array_equal(found.constants, program.constants)
-    for name in ("input_words", "output_words", "macs", "memory_words", "copies", "narrow"):
+    for name in ("tensor_words", "layers", "inputs", "outputs"):
         assert getattr(found, name) == getattr(program, name)
 
 

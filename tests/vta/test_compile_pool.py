@@ -25,7 +25,7 @@ def window_of(codes, bits, kernel, strides=(1, 1), padding=(0, 0, 0, 0), dilatio
     _, height, width, channels = codes.shape
     geometry = BranchGeometry((), (), 0, strides, padding, dilation)
     size = (geometry.out_size(height, kernel[0], 0), geometry.out_size(width, kernel[1], 1))
-    words = -(-channels // 64)
+    words = -(-channels // 64) * bits
     return Window("pool", codes.shape, size, kernel, geometry, words, bits, 0, bits)
 
 

@@ -13,15 +13,16 @@ from tvm_bitenc.vta.functional import AcceleratorError, FunctionalSimulator
 
 ACCELERATOR = Accelerator()
 CONV = dict(
-    passes=1, taps=1, words=1, pixels=1, out_width=1, stride_y=1, stride_x=1, row_pixels=1,
+    passes=1, taps=1, pixels=1, out_width=1, stride_y=1, stride_x=1, row_pixels=1,
     row_high=1, column_high=1,
 )  # fmt: skip
 
 
 def run(*program):
-    FunctionalSimulator(ACCELERATOR, np.zeros(64, np.uint64)).run(
-        [*program, isa.Finish()], order=("load", "store", "compute")
-    )
+    simulator = FunctionalSimulator(ACCELERATOR, np.zeros(64, np.uint64))
+    line = dict(act=0, weight=0, shift=0, ones=0, **isa.ONE_WORD)
+    simulator.passes[0] = isa.encode_line(line, isa.PASS_FIELDS)
+    simulator.run([*program, isa.Finish()], order=("load", "store", "compute"))
 
 
 WRONG = {

@@ -12,7 +12,7 @@ from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.errors import UnsupportedError
 from tvm_bitenc.vta.compile_layer import compile_conv, output_of
 from tvm_bitenc.vta.functional import FunctionalSimulator
-from tvm_bitenc.vta.passes import Branch, passes_of, without_gaps
+from tvm_bitenc.vta.passes import Branch, Pass, passes_of, without_gaps
 from tvm_bitenc.vta.verilator import VerilatorSimulator
 
 ACCELERATOR = Accelerator()
@@ -22,10 +22,21 @@ DIAGONAL = np.diag(2 ** np.arange(8))
 def test_passes_fall_to_the_coefficient_one(random_layer, conv_layer):
     layer = conv_layer(random_layer(0, Encoding.signed(2), Encoding.unsigned(2)))
     assert passes_of(layer) == [
-        (1, 1, False, False),
-        (0, 1, True, True),
-        (1, 0, False, False),
-        (0, 0, True, True),
+        Pass(1, (1,), False, False),
+        Pass(1, (0,), True, True),
+        Pass(0, (1,), False, False),
+        Pass(0, (0,), True, True),
+    ]
+    assert passes_of(layer, side_by_side=True) == [
+        Pass(1, (1,), False, False),
+        Pass(0, (1,), True, False),
+        Pass(1, (0,), False, True),
+        Pass(0, (0,), True, True),
+    ]
+    assert passes_of(layer, side_by_side=True, needs_ones=False) == [
+        Pass(1, (1,), False, False),
+        Pass(0, (1, 0), True, False),
+        Pass(0, (0,), True, False),
     ]
 
 
@@ -115,5 +126,5 @@ def test_other_coefficients_are_refused(random_layer, conv_layer):
     with pytest.raises(UnsupportedError, match=r"coefficients \[-3, 5\] of its branches"):
         compile_conv(conv_layer(layer), ACCELERATOR)
     far = conv_layer(random_layer(0, *encodings, branches=[[1, 0], [0, 16]]))
-    with pytest.raises(UnsupportedError, match="6 passes of 4"):
+    with pytest.raises(UnsupportedError, match="5 passes of 4"):
         compile_conv(far, replace(ACCELERATOR, pass_rows=4))

@@ -13,6 +13,7 @@ from tvm_bitenc.vta.functional import FunctionalSimulator
 from tvm_bitenc.vta.verilator import VerilatorSimulator
 
 ACCELERATOR = Accelerator()
+PASS = dict(act=0, weight=0, shift=0, ones=0, **isa.ONE_WORD)
 
 
 class Memory:
@@ -41,6 +42,7 @@ class Memory:
         program = [
             *loads,
             isa.Load(**(vars(last) | dict(push_next=1))),
+            isa.Setup(copies=1, words=instruction.passes),
             type(instruction)(**(vars(instruction) | dict(pop_prev=1, push_next=1))),
             isa.Store(pop_prev=1, push_prev=1, dram=self.end, rows=1, words=rows),
             isa.Finish(pop_next=1),
@@ -102,11 +104,11 @@ def test_max_pool(memory, bits, stride):
             row = dy // stride + 1 + phase * phase_rows
             taps.append(dict(offset=row * pixels + dx // stride, dy=dy, dx=dx))
     machine.table("tap", taps)
-    lines = [dict(act=k * word_rows, weight=0, shift=0, ones=0) for k in reversed(range(bits))]
+    lines = [{**PASS, "act": k * word_rows} for k in reversed(range(bits))]
     machine.table("pass", lines)
     for part in range(64 // ACCELERATOR.channels):
         instruction = isa.Pool(
-            passes=bits, taps=9, words=1, pixels=out_height * out_width, out_width=out_width,
+            passes=bits, taps=9, pixels=out_height * out_width, out_width=out_width,
             in_height=height, in_width=width, stride_y=stride, stride_x=stride, row_pixels=pixels,
             word_rows=word_rows, bits=bits, sub_word=part,
         )  # fmt: skip
@@ -146,9 +148,9 @@ def test_residual(memory, bits, residual_bits):
     if residual_bits:
         machine.load("residual", pack(residual, residual_bits))
     machine.table("tap", [dict(offset=0, dy=0, dx=0)])
-    machine.table("pass", [dict(act=0, weight=0, shift=0, ones=0)])
+    machine.table("pass", [PASS])
     instruction = isa.Conv(
-        passes=1, taps=1, words=1, pixels=pixels, out_width=pixels, in_height=1, in_width=pixels,
+        passes=1, taps=1, pixels=pixels, out_width=pixels, in_height=1, in_width=pixels,
         stride_y=1, stride_x=1, row_pixels=row_pixels(pixels, pixels), row_high=1,
         column_high=pixels, thresholds=3, bits=bits, residual_bits=residual_bits, sub_word=part,
     )  # fmt: skip
@@ -175,9 +177,9 @@ def test_accumulators(memory, narrow):
     machine.load("weight", pack(weight, 1))
     machine.load("param", constants)
     machine.table("tap", [dict(offset=0, dy=0, dx=0)])
-    machine.table("pass", [dict(act=0, weight=0, shift=0, ones=0)])
+    machine.table("pass", [PASS])
     instruction = isa.Conv(
-        passes=1, taps=1, words=1, pixels=pixels, out_width=pixels, in_height=1, in_width=pixels,
+        passes=1, taps=1, pixels=pixels, out_width=pixels, in_height=1, in_width=pixels,
         stride_y=1, stride_x=1, row_pixels=width, row_high=1, column_high=pixels, narrow=narrow,
     )  # fmt: skip
     found = machine.run(instruction, expected.nbytes // 8)

@@ -103,5 +103,5 @@ def test_no_plane_is_skipped_that_others_need(random_layer, conv_layer):
         found = replace(layer, act=act, weight_codes=weights.astype(np.uint8))
         constants = Constants(conv_layer(found))
         assert constants.weight_planes == kept
-        shifts = sum(shift for *_, shift, _ in passes_of(constants.layer, kept))
+        shifts = sum(run.shift for run in passes_of(constants.layer, kept))
         assert shifts == act.bits + 1

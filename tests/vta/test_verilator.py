@@ -102,10 +102,11 @@ def _error_of(memory: np.ndarray, count: int, max_cycles: int) -> str:
 
 
 CONV = dict(
-    passes=1, taps=1, words=1, pixels=1, out_width=1, stride_y=1, stride_x=1, row_pixels=1,
+    passes=1, taps=1, pixels=1, out_width=1, stride_y=1, stride_x=1, row_pixels=1,
     row_high=1, column_high=1,
 )  # fmt: skip
 INSIDE = dict(in_height=1, in_width=1)
+PASS = isa.Load(buffer=4, dram=63, rows=1, pixels=1, words=1, push_next=1)
 WRONG = [
     (2, isa.Load(dram=60, rows=1, pixels=1, words=50, push_next=1)),
     (3, isa.Load(sram=1023, rows=1, pixels=9, pixel_words=1, words=1, push_next=1)),
@@ -121,25 +122,35 @@ WRONG = [
     (3, isa.Conv(**CONV, **INSIDE, param=1023)),
     (3, isa.Conv(**CONV, **INSIDE, out=4096)),
     (1, isa.Conv(**CONV, bits=1, narrow=1)),
-    (1, isa.Copies(count=17)),
-    (1, isa.Copies(count=1, parts=9)),
+    (1, isa.Setup(copies=0)),
+    (1, isa.Setup(copies=17)),
+    (1, isa.Setup(copies=1, copy_parts=9)),
     (5, isa.Wait(pop_next=1)),
 ]
 
 
 @pytest.mark.parametrize("code, wrong", WRONG, ids=lambda value: str(getattr(value, "name", value)))
-def test_wrong_programs_raise_the_flag(code, wrong):
+def test_wrong_programs_raise_the_flag(code, wrong, line=isa.ONE_WORD):
     """The functional simulator refuses them too."""
     needs_token = code not in (5, 6) and isinstance(wrong, isa.Load)
     program = [wrong, *([isa.Wait(pop_prev=1)] if needs_token or code == 5 else []), isa.Finish()]
     if code == 6:
         program = [isa.Load(push_next=1), isa.Finish()]
+    if isinstance(wrong, isa.Conv):
+        program = [PASS, isa.Wait(pop_prev=1), *program]
     memory = np.zeros(64, np.uint64)
+    memory[63] = isa.encode_line(dict(act=0, weight=0, shift=0, ones=0, **line), isa.PASS_FIELDS)
     encoded = np.concatenate([isa.encode(x) for x in program])
     memory[: encoded.size] = encoded
     assert _error_of(memory.copy(), len(program), 100_000) == ERRORS[code]
     with pytest.raises(AcceleratorError):
         FunctionalSimulator(ACCELERATOR, memory).run_words(0, len(program))
+
+
+@pytest.mark.parametrize("kind, words", [(isa.Conv, 0), (isa.Pool, 0), (isa.Pool, 2)])
+def test_wrong_passes_raise_the_flag(kind, words):
+    program = kind(**CONV, **INSIDE, bits=1)
+    test_wrong_programs_raise_the_flag(1, program, isa.ONE_WORD | dict(words=words))
 
 
 def test_illegal_opcode_raises_the_flag():

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.vta.cases import both
+from tests.vta.cases import both, needs_verilator
 from tvm_bitenc.accelerator import Accelerator
 from tvm_bitenc.encoding import Encoding, pack, unpack
 from tvm_bitenc.vta import isa
@@ -13,9 +13,27 @@ from tvm_bitenc.vta.binary import dumps, loads
 from tvm_bitenc.vta.compile_layer import compile_conv, output_of
 from tvm_bitenc.vta.functional import FunctionalSimulator
 from tvm_bitenc.vta.verilator import VerilatorSimulator
-from tvm_bitenc.vta.window_packing import WindowPacking, packing_of
+from tvm_bitenc.vta.window_packing import WindowPacking
 
 ACCELERATOR = Accelerator()
+
+
+@pytest.fixture(scope="module")
+def check(conv_layer, expected, planes):
+    def check(layer, out_bits, verilog=False):
+        static = conv_layer(layer, out_bits)
+        program, _ = loads(dumps(compile_conv(static, ACCELERATOR), ACCELERATOR))
+        memory = program.image(planes(layer))
+        assert planes(layer).size == program.operand_words >= program.input_words
+        if verilog:
+            VerilatorSimulator(ACCELERATOR, memory).run_words(len(program.instructions))
+        else:
+            FunctionalSimulator(ACCELERATOR, memory).run(program.instructions)
+        found = output_of(static, program, memory[program.output_address :])
+        assert np.array_equal(found, expected(layer, static))
+        return program
+
+    return check
 
 
 @settings(max_examples=60, deadline=None)
@@ -32,10 +50,16 @@ def test_every_bit_under_a_window_has_its_place(data):
     # The image ends inside the last window, or behind it.
     height, width = (max(e - p + draw(-2, 2), 1) for e, p in zip(ends, padding))
     packing = WindowPacking(
-        batch, height, width, channels, bits, *kernel, *stride, *dilation, *padding, *windows
+        *(batch, height, width, channels, bits, *kernel, *stride, *dilation, *padding, *windows),
+        together=draw(1, bits),
     )
     codes = np.random.default_rng(0).integers(0, 2**bits, (batch, height, width, channels))
-    found = unpack(packing.packed(pack(codes.astype(np.uint8), bits)), packing.window_bits)
+    words = packing.packed(pack(codes.astype(np.uint8), bits))
+    assert words.size == packing.packed_words
+    found, size = unpack(words[..., None, :], 64 * words.shape[-1]), packing.window_bits
+    places = [packing.layout.place(k) for k in range(bits)]
+    assert found.sum() == sum(found[..., place : place + size].sum() for place in places)
+    found = sum(found[..., place : place + size] << k for k, place in enumerate(places))
     around = [(0, 0), *((p, max(e - p, 0)) for e, p in zip(ends, padding)), (0, 0)]
     padded = np.pad(codes, around)
     for y, x in np.ndindex(windows):
@@ -48,34 +72,65 @@ def test_every_bit_under_a_window_has_its_place(data):
 
 @pytest.mark.parametrize("out_bits", [0, 2])
 @pytest.mark.parametrize(
-    "channels, window, words",
+    "channels, window, words, symmetric_steps",
     [
-        (3, dict(padding=1), 1),
-        (3, dict(kernel=7, padding=3, stride=2, size=(14, 12)), 3),
-        (1, dict(kernel=5, padding=(2, 0, 1, 3), dilation=(1, 2), size=(9, 11)), 1),
-        (8, dict(stride=2, padding=1, batch=2), 2),
-        (8, dict(padding=1), 0),  # It would take twice the memory.
-        (16, dict(stride=2, padding=1), 0),  # Three words for nine are no gain.
+        (3, dict(padding=1), 2, 5),
+        (3, dict(kernel=7, padding=3, stride=2, size=(14, 12)), 7, 16),
+        (1, dict(kernel=5, padding=(2, 0, 1, 3), dilation=(1, 2), size=(9, 11)), 2, 5),
+        (8, dict(stride=2, padding=1, batch=2), 4, 10),
+        (8, dict(padding=1), 0, 54),  # It would take twice the memory.
+        (16, dict(stride=2, padding=1), 0, 54),  # Three words for nine are no gain.
     ],
 )
 @both
 def test_layers_on_images(
-    channels, window, words, out_bits, verilog, random_layer, conv_layer, expected, planes
+    channels, window, words, symmetric_steps, out_bits, verilog, random_layer, check
 ):
-    encodings = Encoding.signed(2), Encoding.unsigned(3)
-    layer = random_layer(0, *encodings, channels=channels, out_channels=13, **window)
-    static = conv_layer(layer, out_bits)
-    packing, program = packing_of(static), compile_conv(static, ACCELERATOR)
-    assert (packing.words if packing else 0) == words
+    """Where no weight offset needs ones, planes of all pairs of an equal sum share words."""
+    options = dict(channels=channels, out_channels=13, **window)
+    for weight in (Encoding.signed(2), Encoding.symmetric(2)):
+        layer = random_layer(0, weight, Encoding.unsigned(3), **options)
+        program = check(layer, out_bits, verilog)
+        assert (program.inputs[0].packing.layout.words if program.inputs[0].packing else 0) == words
+    assert steps_of(program) == symmetric_steps
+
+
+def steps_of(program) -> int:
+    """Steps of a tile."""
     conv = next(x for x in program.instructions if isinstance(x, isa.Conv))
-    taps = np.prod(layer.weight_codes.shape[2:])
-    assert conv.taps * conv.words == (words or taps)
-    program, _ = loads(dumps(program, ACCELERATOR))
-    memory = program.image(planes(layer))
-    assert planes(layer).size == program.operand_words >= program.input_words
-    if verilog:
-        VerilatorSimulator(ACCELERATOR, memory).run_words(len(program.instructions))
-    else:
-        FunctionalSimulator(ACCELERATOR, memory).run(program.instructions)
-    found = output_of(static, program, memory[program.output_address :])
-    assert np.array_equal(found, expected(layer, static))
+    setup = next(x for x in program.instructions if isinstance(x, isa.Setup))
+    return conv.taps * setup.words
+
+
+@pytest.mark.parametrize("weight, steps", [(Encoding.signed, 162), (Encoding.symmetric, 157)])
+def test_first_layer_of_resnet(weight, steps, random_layer, check):
+    """147 bits in eight planes for eight: 147 steps at least, 192 where each plane has words."""
+    options = dict(channels=3, kernel=7, padding=3, stride=2, size=(20, 24))
+    layer = random_layer(0, weight(8), Encoding.unsigned(8), **options)
+    program = check(layer, 2)
+    assert steps_of(program) == steps and program.inputs[0].packing.layout.words == 19
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_any_planes_side_by_side(data, random_layer, kinds, check):
+    def draw(low, high):
+        return data.draw(st.integers(low, high))
+
+    def encoding():
+        return kinds[data.draw(st.sampled_from(sorted(kinds)))](draw(1, 8))
+
+    layer = random_layer(
+        draw(0, 99), encoding(), encoding(), channels=draw(1, 9), kernel=draw(2, 5),
+        stride=draw(1, 3), padding=draw(0, 2), size=(draw(5, 9), draw(5, 9)), out_channels=9,
+    )  # fmt: skip
+    check(layer, draw(0, 3))
+
+
+@needs_verilator
+@settings(max_examples=12, deadline=None)
+@given(data=st.data())
+def test_planes_side_by_side_on_the_verilog(data, random_layer, kinds, check):
+    kind, bits = data.draw(st.sampled_from(sorted(kinds))), data.draw(st.integers(1, 8))
+    options = dict(channels=data.draw(st.integers(1, 7)), padding=1)
+    check(random_layer(0, kinds[kind](bits), Encoding.unsigned(8), **options), 2, True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from ..accelerator import Accelerator
@@ -13,6 +15,7 @@ from . import isa
 from .constants import Constants, other_factors, with_binary_weights
 from .functional import FACTOR_BITS, ONES_BITS
 from .link import Piece, link_layer
+from .passes import Span
 from .program import Output, Program
 from .stream import CONSTANTS, Stream
 from .tensor import View
@@ -125,9 +128,10 @@ def _check(constants: Constants, accelerator: Accelerator) -> None:
             f"coefficients {others} of its branches aren't powers of two",
             "Let neighbouring levels lie 1, 2, 4, ... times a number apart, or run it on the CPU",
         )
-    if len(constants.passes) > accelerator.pass_rows:
-        refuse(f"its branches take {len(constants.passes)} passes of {accelerator.pass_rows}")
-    counted = {act for _, act, _, counts_ones in constants.passes if counts_ones}
+    lines = sum(map(len, constants.spans.values()))
+    if lines > accelerator.pass_rows:
+        refuse(f"its branches take {lines} passes of {accelerator.pass_rows}")
+    counted = {act for run in constants.passes if run.ones for act in run.acts}
     missing = {k for k, kappa in enumerate(layer.geometry.act_coefficients) if kappa} - counted
     if constants.factor.any() and missing:
         refuse(f"weight offsets count activation planes {sorted(missing)} otherwise than branches")
@@ -153,20 +157,25 @@ class ConvStream(Stream):
         self.operands = constants
         self.addresses: list[int] = []
         self.word_firsts: list[int] = []  # Computations before each word of output channels.
+        self.lines = {bit: self._lines(bit) for bit in constants.spans}
 
     def passes(self) -> list[dict[str, int]]:
-        """Pairs of planes, from the highest coefficient down."""
-        planes = self.operands.weight_planes
-        plane_rows = self.layer.words * self.tiling.word_rows
-        weight_rows = self.tiling.weight_rows // len(planes)
+        """Passes from the highest coefficient down, once for each bit where channels begin."""
+        return [line for lines in self.lines.values() for line in lines]
+
+    def _lines(self, bit: int) -> list[dict[str, int]]:
+        rows, taps = self.operands.weight_rows(bit), len(self.tiling.taps)
         return [
             dict(
-                act=k * plane_rows,
-                weight=planes.index(m) * weight_rows,
-                shift=int(shift),
-                ones=int(ones),
+                act=span.word * self.tiling.word_rows,
+                weight=rows[replace(span, word=0)] * taps,
+                shift=int(run.shift),
+                ones=int(run.ones),
+                words=span.words,
+                first=span.first,
+                last=span.last,
             )
-            for m, k, shift, ones in self.operands.passes
+            for run, span in zip(self.operands.passes, self.operands.spans[bit])
         ]
 
     def prepare_groups(self) -> None:
@@ -177,22 +186,30 @@ class ConvStream(Stream):
 
     def _group(self, channels: slice) -> int:
         layer = self.operands.layer
-        codes = layer.weight_codes[channels].transpose(0, 2, 3, 1)
+        codes = layer.weight_codes[channels].transpose(2, 3, 0, 1)  # (i, j, channel, input)
         if self.operands.packing is not None:
-            codes = codes.reshape(len(codes), 1, 1, -1)
-        codes = self.operands.in_words(codes)
-        numbers = np.array(self.operands.weight_planes)
-        inverted = numbers >= layer.weight_bits
-        bits = codes[..., None, :] >> numbers[:, None] % layer.weight_bits & 1 ^ inverted[:, None]
-        words = pack(bits.astype(np.uint8), 1)[..., 0, :]
-        words = np.moveaxis(words, (0, 3), (4, 0))  # (plane, i, j, word, channel)
-        missing = self.accelerator.channels - len(codes)
-        address = self.constant(np.pad(words, [(0, 0)] * 4 + [(0, missing)]))
+            codes = codes.transpose(2, 0, 1, 3).reshape(1, 1, codes.shape[2], -1)
+        read = self.operands.bits_read(channels.start)
+        bit, offsets = int(read[0]) % WORD_BITS, read - read[0]
+        missing = self.accelerator.channels - codes.shape[2]
+        parts = [self._weights(codes, offsets, span) for span in self.operands.weight_rows(bit)]
+        words = np.concatenate([part.reshape(-1, codes.shape[2]) for part in parts])
+        rest = self.tiling.weight_rows - len(words)  # Of channels that begin at other bits.
+        address = self.constant(np.pad(words, [(0, rest), (0, missing)]))
         constants, thresholds = self._parameters(channels)
         # Channels that don't exist reach no threshold, so that their bits are 0.
         never = np.pad(thresholds, [(0, 0), (0, missing)], constant_values=INT32_MAX)
         self.constant(np.concatenate([np.pad(constants, [(0, 0), (0, missing)]), never]))
         return address
+
+    def _weights(self, codes: np.ndarray, offsets: np.ndarray, span: Span) -> np.ndarray:
+        """Words that a pass meets, uint64 (i, j, word, channel)."""
+        planes = self.operands.layer.weight_bits
+        bits = np.zeros((*codes.shape[:3], span.words * WORD_BITS), np.uint8)
+        for number, place in span.weights:
+            is_inverted = number >= planes
+            bits[..., place + offsets] = codes >> number % planes & 1 ^ is_inverted
+        return pack(bits, 1)[..., 0, :].swapaxes(2, 3)
 
     def _parameters(self, channels: slice) -> tuple[np.ndarray, np.ndarray]:
         """Rows of int32: factor of the ones, signs and border classes; and thresholds.
@@ -255,18 +272,21 @@ class ConvStream(Stream):
     def compute(self, band: tuple[int, int, int], group: int) -> None:
         """Compute DM channels of a band."""
         row_low, row_high, column_low, column_high = self.tiling.edges
+        read = self.operands.channels_read(group * self.accelerator.channels)
+        word, bit = divmod(read.start, WORD_BITS)
+        number = [*self.lines].index(bit)
+        self.set_up(self.lines[bit], number * len(self.operands.passes))
         self.add_compute(
             isa.Conv,
             band,
             group,
             pop_prev=1,
-            act=self.half("act", band[0]),
+            act=self.half("act", band[0]) + word * self.tiling.word_rows,
             weight=self.half("weight", self.computed),
             param=self.half("param", self.computed),
             residual=self.half("residual", self.stores),
             residual_bits=self.layer.residual_bits,
             passes=len(self.operands.passes),
-            words=self.layer.words,
             row_low=row_low,
             row_high=row_high,
             column_low=column_low,

@@ -28,7 +28,7 @@ def compile_pool(window: Window, accelerator: Accelerator) -> Program:
 def pool_piece(window: Window, accelerator: Accelerator, source: View | None = None) -> Piece:
     """Compile a pooling of a view, whose places in memory are still to be given."""
     if source is not None:
-        window = replace(window, words=source.words)
+        window = replace(window, words=source.words * window.act_bits)
     fragment = PoolStream(tile(window, accelerator), source).fragment()
     return Piece(fragment, Output(0, fragment.output_words))
 
@@ -38,13 +38,15 @@ class PoolStream(Stream):
 
     def __init__(self, tiling: Tiling, source: View | None = None):
         parts = WORD_BITS // tiling.accelerator.channels
-        super().__init__(tiling, tiling.layer.words * parts, source)
+        # Of a pixel and plane.
+        self.input_words = tiling.layer.words // tiling.layer.act_bits
+        super().__init__(tiling, self.input_words * parts, source)
 
     def passes(self) -> list[dict[str, int]]:
         """Planes of an input word, from the highest down."""
-        plane_rows = self.layer.words * self.tiling.word_rows
-        planes = reversed(range(self.layer.act_bits))
-        return [dict(act=k * plane_rows, weight=0, shift=0, ones=0) for k in planes]
+        plane_rows = self.input_words * self.tiling.word_rows
+        line = dict(weight=0, shift=0, ones=0, **isa.ONE_WORD)
+        return [dict(act=k * plane_rows, **line) for k in reversed(range(self.layer.act_bits))]
 
     def load_band(self, band: int, image: int, first_row: int) -> None:
         """Load a band, and tell the compute module with the last load of it."""
@@ -59,6 +61,7 @@ class PoolStream(Stream):
     def compute(self, band: tuple[int, int, int], group: int) -> None:
         """Compute one part of a word."""
         word = group // self.groups_per_store
+        self.set_up(self.passes())
         self.add_compute(
             isa.Pool,
             band,
@@ -66,5 +69,4 @@ class PoolStream(Stream):
             pop_prev=int(group == 0),
             act=self.half("act", band[0]) + word * self.tiling.word_rows,
             passes=self.layer.act_bits,
-            words=1,
         )

@@ -12,7 +12,7 @@ from ..branches import BranchGeometry
 from ..encoding import WORD_BITS
 from ..layer import ConvLayer
 from . import isa
-from .passes import is_power_of_two, passes_of, planes_of
+from .passes import Pass, PlaneLayout, Span, is_power_of_two, passes_of, planes_of
 from .tensor import View
 from .tiling import ACCUMULATOR_BITS, Window
 from .window_packing import WindowPacking, packing_of
@@ -69,10 +69,68 @@ class Constants:
             return len(self.weight_planes) * self.layer.act_bits
         return self.layer.geometry.branch_count
 
+    def _passes(self, together: int) -> list[Pass]:
+        """Passes where so many planes of a window lie side by side."""
+        return passes_of(self.layer, self.weight_planes, together > 1, bool(self.factor.any()))
+
     @cached_property
-    def passes(self) -> list[tuple[int, int, bool, bool]]:
+    def passes(self) -> list[Pass]:
         """See `passes_of`."""
-        return passes_of(self.layer, self.weight_planes)
+        return self._passes(self.layout.together)
+
+    @property
+    def layout(self) -> PlaneLayout:
+        """Where the planes of the input lie."""
+        if self.packing is not None:
+            return self.packing.layout
+        if self.source is not None:
+            return PlaneLayout(self.layer.act_bits, WORD_BITS * self.source.words)
+        return PlaneLayout(self.layer.act_bits, self.layer.input_shape[3])
+
+    @cached_property
+    def positions(self) -> np.ndarray:
+        """Bit of each input channel in the words of a plane, or of each bit of packed windows."""
+        if self.source is not None:
+            return self.source.positions
+        count = self.layer.input_shape[3] if self.packing is None else self.packing.window_bits
+        return np.arange(count)
+
+    def bits_read(self, first: int) -> np.ndarray:
+        """Bits of the input channels that an output channel reads: those of its group."""
+        if self.packing is not None:
+            return self.positions
+        size, groups = self.layer.weight_codes.shape[1], self.layer.geometry.groups
+        group = first // (len(self.layer.weight_codes) // groups)
+        return self.positions[group * size : (group + 1) * size]
+
+    def channels_read(self, first: int) -> range:
+        """Range of `bits_read`."""
+        bits = self.bits_read(first)
+        return range(int(bits[0]), int(bits[-1]) + 1)
+
+    @cached_property
+    def spans(self) -> dict[int, list[Span]]:
+        """Where the passes lie, for each bit of a word at which some group's channels begin."""
+        read = {self.channels_read(first) for first in range(len(self.layer.weight_codes))}
+        bits = sorted({channels.start % WORD_BITS for channels in read})
+        size = len(self.channels_read(0))
+        return {
+            bit: [self.layout.span(run, range(bit, bit + size)) for run in self.passes]
+            for bit in bits
+        }
+
+    def weight_rows(self, bit: int) -> dict[Span, int]:
+        """Words of weights, of each tap, in front of those of a pass; equal ones lie there once.
+
+        Passes with the same weights have spans that differ in their first word alone.
+        """
+        rows, end = {}, 0
+        for span in self.spans[bit]:
+            weights = replace(span, word=0)
+            if weights not in rows:
+                rows[weights] = end
+                end += span.words
+        return rows
 
     def _constant_bit(self, plane: int) -> int | None:
         bits = self.layer.weight_codes >> plane & 1
@@ -106,23 +164,18 @@ class Constants:
 
     @cached_property
     def packing(self) -> WindowPacking | None:
-        """How the CPU packs the bits under each window, where it does."""
-        return packing_of(self.layer) if self.source is None else None
+        """How the CPU packs the bits under each window, where it does: in the fewest steps."""
+        found = packing_of(self.layer) if self.source is None else None
+        if found is None:
+            return None
+        ways = [replace(found, together=count) for count in range(1, self.layer.act_bits + 1)]
 
-    @property
-    def words(self) -> int:
-        """Words of a pixel and plane, as the array reads them."""
-        if self.source is not None:
-            return self.source.words
-        return self.layer.words if self.packing is None else self.packing.words
+        def words(way: WindowPacking) -> tuple[int, int]:
+            passes, all_bits = self._passes(way.together), range(way.window_bits)
+            steps = sum(way.layout.span(run, all_bits).words for run in passes)
+            return steps, way.layout.words
 
-    def in_words(self, codes: np.ndarray) -> np.ndarray:
-        """Weights (..., channels) where the input has its channels, 0 between them."""
-        if self.source is None or self.source.is_dense:
-            return codes
-        spread = np.zeros((*codes.shape[:-1], WORD_BITS * self.words), codes.dtype)
-        spread[..., self.source.positions] = codes
-        return spread
+        return min(ways, key=words)
 
     @cached_property
     def window(self) -> Window:
@@ -140,9 +193,9 @@ class Constants:
             layer.output_size,
             kernel,
             geometry,
-            self.words,
+            self.layout.words,
             layer.act_bits,
-            len(self.weight_planes),
+            max(sum(span.words for span in self.weight_rows(bit)) for bit in self.spans),
             self.out_bits,
             residual_bits,
             layer.copies,

@@ -35,21 +35,21 @@ class Span:
 
 def durations(program: Sequence[isa.Instruction], accelerator: Accelerator) -> list[int]:
     """Cycles of each instruction by itself."""
-    found, copies = [], 1
+    found, setup = [], isa.Setup(copies=1)
     for instruction in program:
-        if isinstance(instruction, isa.Copies):
-            copies = instruction.count
-        found.append(_duration(instruction, accelerator, copies))
+        if isinstance(instruction, isa.Setup):
+            setup = instruction
+        found.append(_duration(instruction, accelerator, setup))
     return found
 
 
-def _duration(x: isa.Instruction, accelerator: Accelerator, copies: int) -> int:
+def _duration(x: isa.Instruction, accelerator: Accelerator, setup: isa.Setup) -> int:
     if isinstance(x, (isa.Load, isa.Store)):
         words = words_of(x)
         return _transfer(words, accelerator) + accelerator.latency + _PORT if words else 1
     if not isinstance(x, isa.Conv):
         return 1
-    return _tiles(x, accelerator, copies)
+    return _tiles(x, accelerator, setup)
 
 
 def words_of(x: isa.Load | isa.Store) -> int:
@@ -67,13 +67,13 @@ def _transfer(words: int, accelerator: Accelerator) -> int:
     return rounds * max(limit, accelerator.latency + _PORT) + rest + 1
 
 
-def _tiles(x: isa.Conv, accelerator: Accelerator, copies: int) -> int:
+def _tiles(x: isa.Conv, accelerator: Accelerator, setup: isa.Setup) -> int:
     """Tiles follow each other as fast as steps, lanes or epilogue allow, whichever is slowest."""
     lanes, tiles = accelerator.pixels, -(-x.pixels // accelerator.pixels)
-    steps = x.passes * x.taps * x.words
+    steps = x.taps * setup.words
     residual = 0 if isinstance(x, isa.Pool) else lanes * x.residual_bits
     words = accelerator.channels // (4 if x.narrow else 2)
-    search = lanes * (copies * x.bits or words)
+    search = lanes * (setup.copies * x.bits or words)
     epilogue = max(residual - lanes, 0) + search
     epilogue += _SETTLE if residual or isinstance(x, isa.Pool) else 0
     interval = max(steps, lanes + 1, epilogue, _IN_ARRAY)

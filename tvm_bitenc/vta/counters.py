@@ -45,7 +45,7 @@ def _counted(
     return Cycles(
         cycles=cycles,
         **{module: _busy([x for x in spans if x.module == module]) for module in MODULES},
-        steps=sum(steps_of(x, accelerator) for x in instructions if isinstance(x, isa.Conv)),
+        steps=sum(steps_of(instructions, accelerator)),
         reads=isa.INSTRUCTION_WORDS * len(instructions) + sum(map(words_of, loads)),
         writes=sum(words_of(x) for x in instructions if isinstance(x, isa.Store)),
     )
@@ -60,6 +60,12 @@ def _busy(spans: list[Span]) -> int:
     return cycles
 
 
-def steps_of(conv: isa.Conv, accelerator: Accelerator) -> int:
-    """Cycles in which the array counts bits."""
-    return -(-conv.pixels // accelerator.pixels) * conv.passes * conv.taps * conv.words
+def steps_of(instructions: Sequence[isa.Instruction], accelerator: Accelerator) -> list[int]:
+    """Cycles in which the array counts bits, of each computation."""
+    found, words = [], 0
+    for x in instructions:
+        if isinstance(x, isa.Setup):
+            words = x.words
+        if isinstance(x, isa.Conv):
+            found.append(-(-x.pixels // accelerator.pixels) * x.taps * words)
+    return found

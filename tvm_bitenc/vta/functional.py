@@ -60,7 +60,7 @@ class FunctionalSimulator:
         self.passes = np.zeros(rows("pass"), np.uint64)
         self.residual = np.zeros(rows("residual"), np.uint64)
         self.out = np.zeros(rows("out"), np.uint64)
-        self.copies = isa.Copies(count=1)
+        self.setup = isa.Setup(copies=1)
         self.tokens = dict.fromkeys([*TAKES.values()], 0)
 
     def run_words(self, first: int, count: int, order: Sequence[str] = MODULES) -> None:
@@ -123,8 +123,8 @@ class FunctionalSimulator:
                 self._pool(where, instruction)
             case isa.Conv():
                 self._conv(where, instruction)
-            case isa.Copies():
-                self._set_copies(where, instruction)
+            case isa.Setup():
+                self._set_up(where, instruction)
             case isa.Store():
                 self._store(where, instruction)
         for name, queue in GIVES.items():
@@ -224,7 +224,7 @@ class FunctionalSimulator:
         column_class += np.maximum(column - x.column_high + 1, 0)
         classes = x.column_low + 1 + x.out_width - x.column_high
         border = x.param + 2 + row_class * classes + column_class
-        last = x.param + x.thresholds + self.copies.count * _threshold_rows(x) - 1 if x.bits else 0
+        last = x.param + x.thresholds + self.setup.copies * _threshold_rows(x) - 1 if x.bits else 0
         _check_range(where, "param", max(last, border.max()), self.accelerator.param_rows)
         factor = _signed(self.param[x.param], FACTOR_BITS)
         ones = ones & (1 << ONES_BITS) - 1
@@ -236,35 +236,35 @@ class FunctionalSimulator:
         for copy, place in enumerate(self._places(x)):
             self._write_codes(place, self._search(where, x, acc, copy))
 
-    def _set_copies(self, where: str, x: isa.Copies) -> None:
-        if not 0 < x.count <= isa.MAX_COPIES or x.parts > WORD_BITS // self.accelerator.channels:
-            cause = f"{x.count} copies, {x.parts} parts of a word apart"
+    def _set_up(self, where: str, x: isa.Setup) -> None:
+        parts = WORD_BITS // self.accelerator.channels
+        if not 0 < x.copies <= isa.MAX_COPIES or x.copy_parts > parts:
+            cause = f"{x.copies} copies, {x.copy_parts} parts of a word apart"
             raise AcceleratorError(where, cause, f"Use 1 to {isa.MAX_COPIES}, and one word at most")
-        self.copies = x
+        self.setup = x
 
     def _places(self, x: isa.Conv) -> list[isa.Conv]:
         """Where each copy's codes go: instructions with other `out` and `sub_word`."""
         parts = WORD_BITS // self.accelerator.channels
-        words = [
-            divmod(x.sub_word + c * self.copies.parts, parts) for c in range(self.copies.count)
-        ]
-        return [replace(x, out=x.out + w * self.copies.rows, sub_word=part) for w, part in words]
+        setup = self.setup
+        words = [divmod(x.sub_word + c * setup.copy_parts, parts) for c in range(setup.copies)]
+        return [replace(x, out=x.out + w * setup.copy_rows, sub_word=part) for w, part in words]
 
     def _pool(self, where: str, x: isa.Pool) -> None:
         self._check_window(where, x)
-        if x.words != 1 or x.passes != x.bits:
-            raise AcceleratorError(where, "words isn't 1, or passes isn't bits", "Set them")
+        if x.passes != x.bits:
+            raise AcceleratorError(where, f"{x.passes} passes for {x.bits} bits", "Give each one")
         channel = np.arange(self.accelerator.channels)
         shift = (channel + x.sub_word * self.accelerator.channels).astype(np.uint64)
         code = np.zeros((), np.int64)
-        for words, *_ in self._planes(where, x):  # (taps, pixels), from the highest plane down
+        for words, _ in self._planes(where, x):  # (taps, pixels), from the highest plane down
             code = 2 * code + (words[..., None] >> shift & np.uint64(1)).astype(np.int64)
         self._write_codes(x, code.max(axis=0))
 
     def _check_window(self, where: str, x: isa.Conv) -> None:
         wrong = [
             name
-            for name in ("passes", "taps", "words", "pixels", "out_width", "stride_y", "stride_x")
+            for name in ("passes", "taps", "pixels", "out_width", "stride_y", "stride_x")
             if not getattr(x, name)
         ]
         if wrong:
@@ -277,25 +277,35 @@ class FunctionalSimulator:
             raise AcceleratorError(where, cause, "Use 0 to 8")
         if x.sub_word >= WORD_BITS // self.accelerator.channels:
             raise AcceleratorError(where, f"sub_word {x.sub_word}", "Use one inside the word")
-        if self.copies.count > 1 and (isinstance(x, isa.Pool) or x.residual_bits or not x.bits):
+        if self.setup.copies > 1 and (isinstance(x, isa.Pool) or x.residual_bits or not x.bits):
             raise AcceleratorError(where, "copies of what isn't codes alone", "Set 1 copy before")
         if x.narrow and (isinstance(x, isa.Pool) or x.bits or self.accelerator.channels < 4):
             raise AcceleratorError(where, "no accumulators to write narrow", "Clear narrow")
         rows = x.pixels * (x.bits or self.accelerator.channels // (4 if x.narrow else 2))
         for place in self._places(x):
             _check_range(where, "out", place.out + rows - 1, self.accelerator.out_rows)
-        _check_range(where, "tap table", x.taps - 1, self.accelerator.tap_rows)
-        _check_range(where, "pass table", x.passes - 1, self.accelerator.pass_rows)
+        last_tap, last_pass = self.setup.first_tap + x.taps, self.setup.first_pass + x.passes
+        _check_range(where, "tap table", last_tap - 1, self.accelerator.tap_rows)
+        _check_range(where, "pass table", last_pass - 1, self.accelerator.pass_rows)
 
-    def _planes(self, where: str, x: isa.Conv) -> Iterator[tuple[np.ndarray, int, bool, bool]]:
+    def _passes(self, where: str, x: isa.Conv) -> list[dict[str, int]]:
+        """Lines of the pass table."""
+        first = self.setup.first_pass
+        table = isa.decode_lines(self.passes[first : first + x.passes], isa.PASS_FIELDS)
+        if not table["words"].all() or (isinstance(x, isa.Pool) and table["words"].max() > 1):
+            raise AcceleratorError(where, "a pass of no word, or of many in a pool", "Use 1")
+        return [dict(zip(table, map(int, line))) for line in zip(*table.values())]
+
+    def _planes(self, where: str, x: isa.Conv) -> Iterator[tuple[np.ndarray, dict[str, int]]]:
         """Per pass the words under each window, (taps x words, pixels), and the pass's fields.
 
         Pixels are innermost: numpy sums along the first axis many times faster than the last.
         """
         y, column = np.divmod(np.arange(x.pixels), x.out_width)
         index = y * x.row_pixels + column
-        tap = isa.decode_lines(self.tap[: x.taps], isa.TAP_FIELDS)
-        table = isa.decode_lines(self.passes[: x.passes], isa.PASS_FIELDS)
+        first_tap = self.setup.first_tap
+        tap = isa.decode_lines(self.tap[first_tap : first_tap + x.taps], isa.TAP_FIELDS)
+        passes = self._passes(where, x)
         _check_range(where, "act, in pixels,", int(index.max()), self.act.size)
         if tap["offset"].min() < -self.act.size or tap["offset"].max() >= self.act.size:
             raise AcceleratorError(where, "a tap's offset leaves act", "Stay inside")
@@ -305,34 +315,34 @@ class FunctionalSimulator:
         index = np.where(inside, index[:, None] + tap["offset"], 0)
         _check_range(where, "act", -int(index.min()), 1)
         line = x.act + index // self.accelerator.pixels
-        line = line[..., None] + np.arange(x.words) * x.word_rows
-        bank = np.broadcast_to((index % self.accelerator.pixels)[..., None], line.shape)
-        used = np.broadcast_to(inside[..., None], line.shape)
-        last = int(np.where(used, line, 0).max() + table["act"].max())
+        bank = (index % self.accelerator.pixels)[..., None]
+        last = max(each["act"] + (each["words"] - 1) * x.word_rows for each in passes)
+        last += int(np.where(inside, line, 0).max())
         _check_range(where, "act", last if inside.any() else 0, self.accelerator.act_rows)
-        planes: dict[int, np.ndarray] = {}
-        for act, weight, shift, counts_ones in zip(*table.values()):
-            if act not in planes:
-                rows = np.where(used, line + act, 0)
-                words = np.where(used, self.act[rows, bank], np.uint64(0))
-                planes[act] = np.ascontiguousarray(words.reshape(x.pixels, -1).T)
-            yield planes[act], weight, shift, counts_ones
+        runs: dict[tuple[int, ...], np.ndarray] = {}
+        for each in passes:
+            words, key = each["words"], (each["act"], each["words"], each["first"], each["last"])
+            if key not in runs:
+                rows = line[..., None] + each["act"] + np.arange(words) * x.word_rows
+                found = self.act[np.where(inside[..., None], rows, 0), bank]
+                found = np.where(inside[..., None], found & _mask(*key[1:]), np.uint64(0))
+                runs[key] = np.ascontiguousarray(found.reshape(x.pixels, -1).T)
+            yield runs[key], each
 
     def _count(self, where: str, x: isa.Conv) -> tuple[np.ndarray, np.ndarray]:
         """Differing bits (pixels, DM) and ones (pixels,), in Horner's order of planes."""
-        steps, size = x.taps * x.words, self.accelerator.weight_rows
-        _check_range(where, "weight", x.weight + steps - 1, size)
+        size = self.accelerator.weight_rows
         differing = np.zeros((x.pixels, self.accelerator.channels), np.int64)
         ones = np.zeros(x.pixels, np.int64)
-        for words, weight, shift, counts_ones in self._planes(where, x):
-            first = x.weight + int(weight)
+        for words, each in self._planes(where, x):
+            first, steps = x.weight + each["weight"], len(words)
             _check_range(where, "weight", first + steps - 1, size)
-            differing <<= shift
-            ones <<= shift
+            differing <<= each["shift"]
+            ones <<= each["shift"]
             weights = self.weight[first : first + steps, :, None]
             counts = np.bitwise_count(words[:, None] ^ weights)
             differing += counts.sum(axis=0, dtype=np.int64).T
-            if counts_ones:
+            if each["ones"]:
                 ones += np.bitwise_count(words).sum(axis=0, dtype=np.int64)
         return differing, ones
 
@@ -380,6 +390,14 @@ class FunctionalSimulator:
 def _signed(values: np.ndarray, bits: int) -> np.ndarray:
     """Lowest bits of integers, as two's complement."""
     return ((values.astype(np.int64) + (1 << bits - 1)) & (1 << bits) - 1) - (1 << bits - 1)
+
+
+def _mask(words: int, first: int, last: int) -> np.ndarray:
+    """Bits of a run of words that count: from one nibble of the first word to one of the last."""
+    mask = np.full(words, ~np.uint64(0))
+    mask[0] &= ~np.uint64(0) << np.uint64(isa.NIBBLE_BITS * first)
+    mask[-1] &= ~np.uint64(0) >> np.uint64(isa.NIBBLE_BITS * (isa.NIBBLES - 1 - last))
+    return mask
 
 
 def _threshold_rows(x: isa.Conv) -> int:

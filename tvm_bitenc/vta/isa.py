@@ -117,8 +117,8 @@ class Conv(Instruction):
         First rows of the operands in their buffers.
     word_rows : int
         Rows of ``act`` from one word of a pixel to the next.
-    passes, taps, words : int
-        Lines of the pass table and the tap table, and words per tap and plane.
+    passes, taps : int
+        Lines of the pass table and the tap table, from those on that `Setup` says.
     pixels : int
         Output pixels, row by row from column 0 of `first_row`.
     first_row, out_width : int
@@ -155,7 +155,6 @@ class Conv(Instruction):
     out: int = _bits(14)
     passes: int = _bits(7)
     taps: int = _bits(9)
-    words: int = _bits(8)
     pixels: int = _bits(14)
     first_row: int = _bits(11)
     out_width: int = _bits(11)
@@ -181,8 +180,8 @@ class Pool(Conv):
     """Largest code under each window, of DM channels: part `sub_word` of an input word.
 
     Fields are those of `Conv`, and what has to do with weights and thresholds is ignored. The pass
-    table holds the planes from the highest down, as many as `bits`; `words` is 1. Taps outside the
-    image read code 0, which never wins.
+    table holds the planes from the highest down, as many as `bits`, of one word each. Taps outside
+    the image read code 0, which never wins.
     """
 
     name = "pool"
@@ -199,31 +198,40 @@ class Wait(Instruction):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Copies(Instruction):
-    """How often the convolutions behind it, up to the next such instruction, end in codes.
+class Setup(Instruction):
+    """What convolutions and pools behind it share, up to the next such instruction.
 
-    Copy c compares the same accumulators with thresholds of its own, which lie behind those of the
-    copy before, and its codes fall where bit c of the channel's signs is 1. With more than one,
-    convolutions have no residual and don't end in accumulators, and there are no pools.
+    Copy c of a convolution compares the same accumulators with thresholds of its own, which lie
+    behind those of the copy before, and its codes fall where bit c of the channel's signs is 1.
+    With more than one, convolutions have no residual and don't end in accumulators, and there are
+    no pools.
 
     Parameters
     ----------
-    count : int
-        1 to `MAX_COPIES`; 1 at the start of a program.
-    parts : int
+    copies : int
+        In how many codes each sum ends, 1 to `MAX_COPIES`; 1 at the start of a program.
+    copy_parts : int
         DM bits of an output word from one copy to the next, at most a word.
-    rows : int
+    copy_rows : int
         Rows of ``out`` from one word to the next: where a copy lies beyond the word of the one
-        before, as it does where `parts` are a word.
+        before, as it does where `copy_parts` are a word.
+    first_tap, first_pass : int
+        Lines of the tables where theirs begin; 0 at the start of a program.
+    words : int
+        Of all passes together. The machine finds them in the pass table; the cycle model, which
+        knows no data, counts by this number.
     """
 
-    name = "copies"
+    name = "setup"
     opcode = 6
     module = "compute"
 
-    count: int = _bits(5)
-    parts: int = _bits(6)
-    rows: int = _bits(14)
+    copies: int = _bits(5)
+    copy_parts: int = _bits(6)
+    copy_rows: int = _bits(14)
+    first_tap: int = _bits(14)
+    first_pass: int = _bits(14)
+    words: int = _bits(16)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,12 +243,25 @@ class Finish(Instruction):
     module = "compute"
 
 
-INSTRUCTIONS = {kind.opcode: kind for kind in (Load, Store, Conv, Wait, Pool, Copies, Finish)}
+INSTRUCTIONS = {kind.opcode: kind for kind in (Load, Store, Conv, Wait, Pool, Setup, Finish)}
 _BY_NAME = {kind.name: kind for kind in INSTRUCTIONS.values()}
 
 # Lines of the tables: fields of one 64-bit word, lowest first. Signed ones are two's complement.
 TAP_FIELDS = (("offset", 20, True), ("dy", 14, True), ("dx", 14, True))
-PASS_FIELDS = (("act", 14, False), ("weight", 14, False), ("shift", 1, False), ("ones", 1, False))
+# A pass reads `words` words; in the first one, nibbles in front of `first` are taken as 0, and in
+# the last one those behind `last`.
+PASS_FIELDS = (
+    ("act", 14, False),
+    ("weight", 14, False),
+    ("shift", 1, False),
+    ("ones", 1, False),
+    ("words", 8, False),
+    ("first", 4, False),
+    ("last", 4, False),
+)
+NIBBLE_BITS = 4
+NIBBLES = WORD_BITS // NIBBLE_BITS
+ONE_WORD = {"words": 1, "first": 0, "last": NIBBLES - 1}  # Of a pass that reads all of it.
 
 
 def layout(kind: type[Instruction]) -> list[tuple[str, int, int]]:

@@ -71,10 +71,7 @@ def link(
     """
     lists = [list(fragment.instructions) for fragment in fragments]
     for before, after in zip(lists, lists[1:]):
-        ends = [isa.Wait(pop_next=1, push_prev=1)]
-        if any(isinstance(x, isa.Copies) for x in before):
-            ends.append(isa.Copies(count=1))  # As at the start of a program.
-        before[-1:] = ends
+        before[-1] = isa.Wait(pop_next=1, push_prev=1)
         first = next(i for i, x in enumerate(after) if isinstance(x, isa.Load))
         after[first] = replace(after[first], pop_next=1)
     first_constant = isa.INSTRUCTION_WORDS * sum(map(len, lists))

@@ -149,7 +149,7 @@ class _Network:
         window = Window(
             *(name, (1, height, width, WORD_BITS * view.words), (height, width), (1, 1)),
             BranchGeometry((), (), 0, (1, 1), (0, 0, 0, 0), (1, 1)),
-            *(view.words, bits, 0, bits),
+            *(view.words * bits, bits, 0, bits),
         )
         piece = pool_piece(window, self.accelerator, view)
         tensor = Tensor(self._new_name(), height, width, bits, view.words)

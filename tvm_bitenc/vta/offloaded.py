@@ -104,9 +104,9 @@ def window_of(call: relax.Call) -> Window:
         height_width(attrs["out_size"]),
         height_width(attrs["pool_size"]),
         BranchGeometry((), (), 0, strides, four_sides(attrs["padding"]), dilation),
-        words=int(words),
+        words=int(words) * int(bits),
         act_bits=int(bits),
-        weight_bits=0,
+        weight_words=0,
         out_bits=int(bits),
     )
 

@@ -8,6 +8,10 @@ no branch has some power of two, one of the next higher is split:
 
 A branch that is subtracted takes the weight plane with all bits inverted, which differs where the
 plane itself doesn't. Number m + M stands for the inverted plane m of M.
+
+Where the activation planes of a pixel lie side by side in its words, a pass is a run of
+neighbouring planes: those of the same power of two, each with a weight plane of its own. So a plane
+that fills half of a word leaves no half of it idle.
 """
 
 from __future__ import annotations
@@ -15,7 +19,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from ..encoding import WORD_BITS
 from ..layer import ConvLayer
+from .isa import NIBBLE_BITS
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,108 @@ class Branch:
     act: int
 
 
+@dataclass(frozen=True)
+class Pass:
+    """Neighbouring activation planes, each with the weight plane that it meets.
+
+    Parameters
+    ----------
+    act : int
+        The first activation plane.
+    weights : tuple of int
+        Weight planes that meet activation planes `act`, `act` + 1, and so on.
+    shift : bool
+        Whether all that was summed is doubled first.
+    ones : bool
+        Whether the ones of these activation planes are counted.
+    """
+
+    act: int
+    weights: tuple[int, ...]
+    shift: bool
+    ones: bool
+
+    @property
+    def acts(self) -> range:
+        """Its activation planes."""
+        return range(self.act, self.act + len(self.weights))
+
+
+@dataclass(frozen=True)
+class Span:
+    """Where a pass lies in the words of a pixel.
+
+    Parameters
+    ----------
+    word, words : int
+        The first one that it reads, and how many.
+    first, last : int
+        The first nibble of the first word, and the last one of the last word, that count.
+    weights : tuple of (int, int)
+        Each weight plane, and the bit of these words that its first channel meets.
+    """
+
+    word: int
+    words: int
+    first: int
+    last: int
+    weights: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class PlaneLayout:
+    """Where the activation planes of a pixel lie in its words.
+
+    Parameters
+    ----------
+    planes : int
+        How many there are.
+    bits : int
+        Channels of each.
+    together : int
+        How many planes lie side by side, each from a nibble on, before a word begins anew.
+    """
+
+    planes: int
+    bits: int
+    together: int = 1
+
+    @property
+    def stride(self) -> int:
+        """Bits from a plane to the next."""
+        return -(-self.bits // NIBBLE_BITS) * NIBBLE_BITS
+
+    @property
+    def string_words(self) -> int:
+        """Words of planes that lie side by side."""
+        return -(-self.together * self.stride // WORD_BITS)
+
+    @property
+    def words(self) -> int:
+        """Words of all planes."""
+        whole, rest = divmod(self.planes, self.together)
+        return whole * self.string_words + -(-rest * self.stride // WORD_BITS)
+
+    def place(self, plane: int) -> int:
+        """Bit of a pixel's words where a plane begins."""
+        string, position = divmod(plane, self.together)
+        return string * self.string_words * WORD_BITS + position * self.stride
+
+    def span(self, run: Pass, channels: range) -> Span:
+        """Where a pass meets some of the channels; more than one plane meets all of them."""
+        first = self.place(run.acts[0]) + channels.start
+        last = self.place(run.acts[-1]) + channels.stop - 1
+        word = first // WORD_BITS
+        places = (self.place(k) + channels.start - word * WORD_BITS for k in run.acts)
+        return Span(
+            word,
+            last // WORD_BITS - word + 1,
+            first % WORD_BITS // NIBBLE_BITS,
+            last % WORD_BITS // NIBBLE_BITS,
+            tuple(zip(run.weights, places)),
+        )
+
+
 def is_power_of_two(value: int) -> bool:
     """Whether a coefficient is a power of two."""
     return value > 0 and value & (value - 1) == 0
@@ -52,9 +160,12 @@ def planes_of(layer: ConvLayer) -> list[int]:
 
 
 def passes_of(
-    layer: ConvLayer, weight_planes: Sequence[int] | None = None
-) -> list[tuple[int, int, bool, bool]]:
-    """(weight plane, activation plane, shift first, count ones), highest coefficient first.
+    layer: ConvLayer,
+    weight_planes: Sequence[int] | None = None,
+    side_by_side: bool = False,
+    needs_ones: bool = True,
+) -> list[Pass]:
+    """Return passes, the highest coefficient first.
 
     The ones of an activation plane are counted in the first pass that has its own coefficient.
 
@@ -64,17 +175,42 @@ def passes_of(
         All coefficients of its branches are powers of two, or such negated.
     weight_planes : sequence of int, optional
         Those that are computed, by default all.
+    side_by_side : bool
+        Whether neighbouring activation planes share a pass; else each branch has one.
+    needs_ones : bool
+        Whether ones are counted. Then planes that count have a pass apart from others.
     """
     planes = range(2 * layer.weight_bits) if weight_planes is None else weight_planes
-    branches = sorted(without_gaps(_branches(layer, planes)), key=lambda branch: -branch.exponent)
-    passes, counted, before = [], set[int](), branches[0].exponent
-    for branch in branches:
-        is_own = 1 << branch.exponent == layer.geometry.act_coefficients[branch.act]
-        counts_ones = is_own and branch.act not in counted
-        counted |= {branch.act} if counts_ones else set()
-        passes.append((branch.weight, branch.act, branch.exponent < before, counts_ones))
-        before = branch.exponent
+    branches = without_gaps(_branches(layer, planes))
+    top = max(branch.exponent for branch in branches)
+    coefficients = layer.geometry.act_coefficients if needs_ones else ()
+    passes, counted = [], set[int]()
+    for exponent in range(top, -1, -1):
+        level = [branch for branch in branches if branch.exponent == exponent]
+        own = {k for k, kappa in enumerate(coefficients) if kappa == 1 << exponent}
+        runs = _runs(level, own) if side_by_side else [[branch] for branch in level]
+        for run in runs:
+            acts = {branch.act for branch in run}
+            counts = acts <= own - counted
+            counted |= acts if counts else set()
+            shift = exponent < top and run is runs[0]
+            passes.append(Pass(run[0].act, tuple(b.weight for b in run), shift, counts))
     return passes
+
+
+def _runs(branches: list[Branch], own: set[int]) -> list[list[Branch]]:
+    """Branches of neighbouring activation planes, those in `own` apart from others."""
+    left, runs = sorted(branches, key=lambda branch: branch.act), []
+    while left:
+        run, rest = left[:1], left[1:]
+        others: list[Branch] = []
+        for branch in rest:
+            is_next = branch.act == run[-1].act + 1
+            belongs = is_next and (branch.act in own) == (run[0].act in own)
+            (run if belongs else others).append(branch)
+        runs.append(run)
+        left = others
+    return runs
 
 
 def _branches(layer: ConvLayer, planes: Iterable[int]) -> list[Branch]:

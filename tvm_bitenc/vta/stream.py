@@ -8,7 +8,7 @@ stored while the next one computes.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import lcm
 
@@ -88,6 +88,7 @@ class Stream:
         self.stores = 0
         self.freed: list[int] = []  # Counts of computations that loads wait for, rising.
         self.must_pop = False  # Whether the next load takes a token.
+        self.setup: isa.Setup | None = None
         self.stored = 0  # How many stores the compute module has seen done.
 
     def passes(self) -> list[dict[str, int]]:
@@ -150,7 +151,6 @@ class Stream:
 
     def _emit(self) -> None:
         self._tables()
-        self._copies()
         self.prepare_groups()
         batch, height = self.layer.input_shape[0], self.layer.output_size[0]
         bands = itertools.product(range(batch), range(0, height, self.tiling.band_rows))
@@ -195,11 +195,27 @@ class Stream:
             address = self.constant(words)
             self.add_load(CONSTANTS, buffer, dram=address, rows=1, pixels=1, words=len(words))
 
-    def _copies(self) -> None:
-        """Tell the compute module of copies, where there are any."""
-        if self.layer.copies > 1:
-            parts, rows = self.groups_per_store, self.tiling.word_out_rows
-            self.instructions.append(isa.Copies(count=self.layer.copies, parts=parts, rows=rows))
+    def set_up(self, passes: Sequence[dict[str, int]], first_pass: int = 0) -> None:
+        """Tell the compute module what computations share, where it isn't what they shared before.
+
+        Parameters
+        ----------
+        passes : sequence of dict
+            Lines of the pass table that they take.
+        first_pass : int
+            The first of them.
+        """
+        copies, words = self.layer.copies, sum(line["words"] for line in passes)
+        setup = isa.Setup(
+            copies=copies,
+            copy_parts=self.groups_per_store if copies > 1 else 0,
+            copy_rows=self.tiling.word_out_rows if copies > 1 else 0,
+            first_pass=first_pass,
+            words=words,
+        )
+        if setup != self.setup:
+            self.instructions.append(setup)
+            self.setup = setup
 
     def free(self, computed: int) -> None:
         """Make the next load wait until so many computations are done."""
@@ -347,7 +363,10 @@ class Stream:
 def _own_source(tiling: Tiling) -> View:
     layer = tiling.layer
     batch, height, width, channels = layer.input_shape
-    return whole(Tensor(INPUT, batch * height, width, layer.act_bits, layer.words), channels)
+    if layer.words % layer.act_bits:  # Planes of packed windows lie side by side.
+        return whole(Tensor(INPUT, batch * height, width, 1, layer.words), channels)
+    words = layer.words // layer.act_bits
+    return whole(Tensor(INPUT, batch * height, width, layer.act_bits, words), channels)
 
 
 def _runs(view: View) -> Iterator[tuple[Segment, int, int, int]]:

@@ -30,9 +30,11 @@ class Window:
     output_size, kernel_size : (height, width)
     geometry : BranchGeometry
     words : int
-        64-bit words per pixel and plane of the input.
-    act_bits, weight_bits : int
-        Planes of the input, and of the weights where there are any.
+        64-bit words of a pixel of the input, in all planes.
+    act_bits : int
+        Planes of the input.
+    weight_words : int
+        Words of an output channel's weights, of each tap; 0 where there are none.
     out_bits : int
         Of the codes it ends in; for accumulators `ACCUMULATOR_BITS`, or `NARROW_BITS` where they
         fit.
@@ -51,7 +53,7 @@ class Window:
     geometry: BranchGeometry
     words: int
     act_bits: int
-    weight_bits: int
+    weight_words: int
     out_bits: int
     residual_bits: int = 0
     copies: int = 1
@@ -162,20 +164,15 @@ class Tiling:
         return -(-pixels // self.accelerator.pixels)
 
     @property
-    def words(self) -> int:
-        """Words of a pixel in all planes."""
-        return self.layer.words * self.layer.act_bits
-
-    @property
     def act_rows(self) -> int:
         """Buffer rows of a band."""
-        return self.word_rows * self.words
+        return self.word_rows * self.layer.words
 
     @property
     def weight_rows(self) -> int:
         """Buffer rows of DM channels' weights."""
         height, width = self.layer.kernel_size
-        return height * width * self.layer.words * self.layer.weight_bits
+        return height * width * self.layer.weight_words
 
     @property
     def channels(self) -> int:

@@ -3,7 +3,8 @@
 A pixel of three channels fills three bits of a word of its own, which the array would count like a
 full one for each tap of a kernel. Side by side, the 27 bits under a window of 3 x 3 take one word,
 and the layer is one of 1 x 1 windows. Taps outside the image are code 0, as they are where the
-accelerator finds them itself; the border constants of the layer don't change.
+accelerator finds them itself; the border constants of the layer don't change. Planes of a window
+may lie side by side as well: two of 27 bits in a word.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 
 from ..encoding import WORD_BITS
 from ..layer import ConvLayer
+from .passes import PlaneLayout
 
 LEAST_GAIN = 4  # In words per window: below it the CPU's work isn't worth while.
 
@@ -31,6 +33,8 @@ class WindowPacking:
         Padding in front of the image.
     out_height, out_width : int
         Windows on it.
+    together : int
+        How many planes of a window lie side by side, see `PlaneLayout`.
     """
 
     batch: int
@@ -48,6 +52,7 @@ class WindowPacking:
     left: int
     out_height: int
     out_width: int
+    together: int = 1
 
     @property
     def window_bits(self) -> int:
@@ -55,9 +60,9 @@ class WindowPacking:
         return self.kernel_h * self.kernel_w * self.channels
 
     @property
-    def words(self) -> int:
-        """Words of a window in each plane."""
-        return -(-self.window_bits // WORD_BITS)
+    def layout(self) -> PlaneLayout:
+        """Where the planes of a window lie in its words."""
+        return PlaneLayout(self.bits, self.window_bits, self.together)
 
     @property
     def image_words(self) -> int:
@@ -67,25 +72,25 @@ class WindowPacking:
     @property
     def packed_words(self) -> int:
         """Words of all windows."""
-        return self.batch * self.out_height * self.out_width * self.bits * self.words
+        return self.batch * self.out_height * self.out_width * self.layout.words
 
     @property
     def is_worth_while(self) -> bool:
         """Whether windows take a fraction of the words to count, and no more memory."""
-        is_less = LEAST_GAIN * self.words <= self.kernel_h * self.kernel_w
+        is_less = LEAST_GAIN * self.layout.words <= self.kernel_h * self.kernel_w * self.bits
         return is_less and self.packed_words <= self.image_words
 
     def packed(self, planes: np.ndarray) -> np.ndarray:
-        """Pack planes uint64 (N, H, W, bits, 1), of any shape: (N, out_h, out_w, bits, words)."""
+        """Pack planes uint64 (N, H, W, bits, 1), of any shape: (N, out_h, out_w, words)."""
         shape = (self.batch, self.height, self.width, self.bits)
         padded = np.pad(planes.reshape(shape), [(0, 0), *self._padding, (0, 0)])
         padded &= np.uint64((1 << self.channels) - 1)
-        windows = (self.batch, self.out_height, self.out_width, self.bits, self.words)
+        windows = (self.batch, self.out_height, self.out_width, self.layout.words)
         found = np.zeros(windows, np.uint64)
-        for tap in range(self.kernel_h * self.kernel_w):
+        for tap, plane in np.ndindex(self.kernel_h * self.kernel_w, self.bits):
             i, j = divmod(tap, self.kernel_w)
-            word, shift = divmod(tap * self.channels, WORD_BITS)
-            bits = padded[:, self._under(0, i), self._under(1, j)]
+            bits = padded[:, self._under(0, i), self._under(1, j), plane]
+            word, shift = divmod(self.layout.place(plane) + tap * self.channels, WORD_BITS)
             found[..., word] |= bits << np.uint64(shift)
             if shift + self.channels > WORD_BITS:
                 found[..., word + 1] |= bits >> np.uint64(WORD_BITS - shift)

@@ -3,7 +3,7 @@
 //   issue   counters, tap table, pass table
 //   stage 1 input position of every lane: is it inside the image, where is it in the buffer
 //   stage 2 act banks and weight rows are read
-//   stage 3 words turn to their lanes; outside the image they are 0
+//   stage 3 words turn to their lanes; outside the image, and of the run of a pass, they are 0
 //   then    array or pool, epilogue; the next tile steps while they work on this one
 `include "isa.vh"
 
@@ -67,11 +67,12 @@ module compute #(
     wire is_pool_next = instruction[3:0] == `OP_POOL;
     wire is_conv = instruction[3:0] == `OP_CONV || is_pool_next;
     wire is_pool = x[3:0] == `OP_POOL;
-    wire is_copies = instruction[3:0] == `OP_COPIES;
+    wire is_setup = instruction[3:0] == `OP_SETUP;
     wire has_tokens = (!instruction[`CONV_POP_PREV] || token_prev)
         && (!instruction[`CONV_POP_NEXT] || token_next);
     wire start = !active && valid && has_tokens;
-    wire start_conv = start && is_conv && !illegal;
+    wire cannot_start, is_wrong_pass;
+    wire start_conv = start && is_conv && !cannot_start;
     wire done;
 
     assign idle = !active;
@@ -87,18 +88,25 @@ module compute #(
     assign ends_layer = finish || (start && instruction[3:0] == `OP_WAIT
         && instruction[`WAIT_POP_NEXT] && instruction[`WAIT_PUSH_PREV]);
 
-    // Copies of all convolutions to come.
+    // What all convolutions to come share.
     reg [4:0] copies;
     reg [5:0] copy_parts;
-    reg [13:0] copy_rows;
-    wire is_wrong_copies = instruction[`COPIES_COUNT] == 0 || instruction[`COPIES_COUNT] > 16
-        || {26'd0, instruction[`COPIES_PARTS]} > 64 / DM;
+    reg [13:0] copy_rows, first_tap, first_pass;
+    wire is_wrong_setup = instruction[`SETUP_COPIES] == 0 || instruction[`SETUP_COPIES] > 16
+        || {26'd0, instruction[`SETUP_COPY_PARTS]} > 64 / DM;
     always @(posedge clk) begin
-        if (reset) copies <= 1;
-        else if (start && is_copies) copies <= instruction[`COPIES_COUNT];
-        if (start && is_copies) begin
-            copy_parts <= instruction[`COPIES_PARTS];
-            copy_rows <= instruction[`COPIES_ROWS];
+        if (reset) begin
+            copies <= 1;
+            first_tap <= 0;
+            first_pass <= 0;
+        end else if (start && is_setup) begin
+            copies <= instruction[`SETUP_COPIES];
+            first_tap <= instruction[`SETUP_FIRST_TAP];
+            first_pass <= instruction[`SETUP_FIRST_PASS];
+        end
+        if (start && is_setup) begin
+            copy_parts <= instruction[`SETUP_COPY_PARTS];
+            copy_rows <= instruction[`SETUP_COPY_ROWS];
         end
     end
 
@@ -110,23 +118,23 @@ module compute #(
     wire [17:0] threshold_rows = ((copies_now << bits) - copies_now) << residual_bits;
     wire [17:0] end_threshold = {4'd0, instruction[`CONV_PARAM]}
         + {6'd0, instruction[`CONV_THRESHOLDS]} + threshold_rows;
+    wire [31:0] end_tap = {18'd0, first_tap} + {23'd0, instruction[`CONV_TAPS]};
+    wire [31:0] end_pass = {18'd0, first_pass} + {25'd0, instruction[`CONV_PASSES]};
     wire is_wrong = instruction[`CONV_PASSES] == 0 || instruction[`CONV_TAPS] == 0
-        || instruction[`CONV_WORDS] == 0 || instruction[`CONV_PIXELS] == 0
-        || instruction[`CONV_OUT_WIDTH] == 0 || instruction[`CONV_STRIDE_Y] == 0
+        || instruction[`CONV_PIXELS] == 0 || instruction[`CONV_OUT_WIDTH] == 0 || instruction[`CONV_STRIDE_Y] == 0
         || instruction[`CONV_STRIDE_X] == 0 || skew[LANE_BITS-1:0] != 0
         || bits > 8 || residual_bits > 8 || {27'd0, instruction[`CONV_SUB_WORD]} >= 64 / DM
-        || {23'd0, instruction[`CONV_TAPS]} > TAP_ROWS
-        || {25'd0, instruction[`CONV_PASSES]} > PASS_ROWS
+        || end_tap > TAP_ROWS || end_pass > PASS_ROWS
         || (instruction[`CONV_NARROW] && (is_pool_next || bits != 0 || DM < 4))
         || (has_copies && (is_pool_next || bits == 0 || residual_bits != 0));
     wire is_wrong_conv = instruction[`CONV_COLUMN_HIGH] > instruction[`CONV_OUT_WIDTH]
         || {5'd0, instruction[`CONV_ROW_LOW]} >= instruction[`CONV_ROW_HIGH]
         || {5'd0, instruction[`CONV_COLUMN_LOW]} >= instruction[`CONV_COLUMN_HIGH]
         || (bits == 0 ? residual_bits != 0 : {14'd0, end_threshold} > PARAM_ROWS);
-    wire is_wrong_pool = instruction[`CONV_WORDS] != 1
-        || instruction[`CONV_PASSES] != {3'd0, bits};
-    assign illegal = start && (is_copies ? is_wrong_copies
+    wire is_wrong_pool = instruction[`CONV_PASSES] != {3'd0, bits};
+    assign cannot_start = start && (is_setup ? is_wrong_setup
         : is_conv && (is_wrong || (is_pool_next ? is_wrong_pool : is_wrong_conv)));
+    assign illegal = cannot_start || is_wrong_pass;
 
     // Tiles of DN pixels: `next` is made by the lanes, the other one is computed.
     reg setting_up, has_tile;
@@ -158,7 +166,8 @@ module compute #(
     // The epilogue takes a tile every so many cycles: the last step of the next one waits for it.
     reg [HOLD_BITS-1:0] interval, hold;
     reg is_in_array;      // between a tile's last step and its epilogue
-    wire last_word = word + 1'b1 == x[`CONV_WORDS];
+    wire [7:0] words = pass_data[`PASS_WORDS];
+    wire last_word = word + 1'b1 == words;
     wire last_tap = tap + 1'b1 == x[`CONV_TAPS];
     wire last_pass = pass + 1'b1 == x[`CONV_PASSES];
     wire last_step = last_word && last_tap && last_pass;
@@ -169,8 +178,10 @@ module compute #(
 
     assign step = has_tile && !(last_step && (hold != 0 || is_in_array));
     assign ends_tile = step && last_step;
-    assign tap_row = tap[$clog2(TAP_ROWS)-1:0];
-    assign pass_row = pass[$clog2(PASS_ROWS)-1:0];
+    assign is_wrong_pass = step && (words == 0 || (is_pool && words != 1));
+    wire [13:0] tap_line = first_tap + {5'd0, tap}, pass_line = first_pass + {7'd0, pass};
+    assign tap_row = tap_line[$clog2(TAP_ROWS)-1:0];
+    assign pass_row = pass_line[$clog2(PASS_ROWS)-1:0];
 
     // Rounds of the epilogue: planes of the residual, then those of the codes of all copies, or
     // words. Two cycles more keep the second unit from the first one's tables, or a pool's planes.
@@ -231,6 +242,8 @@ module compute #(
 
     // Stage 1. An index has two bits more, so that what lies outside the buffer is seen.
     reg valid1, first1, shift1, ones1, last1;
+    reg begins1, ends1;  // the run of words of a pass
+    reg [3:0] first_nibble1, last_nibble1;
     reg [2:0] plane1;
     reg half1;
     reg [22:0] row1;
@@ -265,6 +278,8 @@ module compute #(
         shift1 <= begins_pass && pass_data[`PASS_SHIFT];
         ones1 <= pass_data[`PASS_ONES];
         last1 <= last_step;
+        {begins1, ends1} <= {word == 0, last_word};
+        {first_nibble1, last_nibble1} <= {pass_data[`PASS_FIRST], pass_data[`PASS_LAST]};
         plane1 <= pass[2:0];
         half1 <= half;
         in_image1 <= in_image;
@@ -276,6 +291,7 @@ module compute #(
 
     // Stage 2: lane j reads bank (j + turn) mod DN.
     reg valid2, first2, shift2, ones2, last2;
+    reg [15:0] nibbles2;  // which of them count
     reg [2:0] plane2;
     reg half2;
     reg [DN-1:0] in_image2;
@@ -307,6 +323,8 @@ module compute #(
         shift2 <= shift1;
         ones2 <= ones1;
         last2 <= last1;
+        nibbles2 <= (16'hffff << (begins1 ? first_nibble1 : 4'd0))
+            & (16'hffff >> (ends1 ? ~last_nibble1 : 4'd0));
         plane2 <= plane1;
         half2 <= half1;
         in_image2 <= in_image1;
@@ -321,14 +339,19 @@ module compute #(
     reg [DM*64-1:0] weight3;
 
     wire [DN*64-1:0] turned;
+    wire [63:0] mask;
 
     rotate #(.WIDTH(64), .LANES(DN)) to_lanes (
         .values(act_data), .turn(turn2), .turned(turned)
     );
 
     generate
-        for (i = 0; i < DN; i = i + 1) begin : words
-            always @(posedge clk) act3[i*64 +: 64] <= in_image2[i] ? turned[i*64 +: 64] : 64'd0;
+        for (i = 0; i < 16; i = i + 1) begin : nibbles
+            assign mask[i*4 +: 4] = {4{nibbles2[i]}};
+        end
+        for (i = 0; i < DN; i = i + 1) begin : lane_words
+            always @(posedge clk)
+                act3[i*64 +: 64] <= in_image2[i] ? turned[i*64 +: 64] & mask : 64'd0;
         end
     endgenerate
 

@@ -36,14 +36,14 @@ module fetch #(
     wire [3:0] opcode = word[3:0];
     wire is_load = opcode == `OP_LOAD;
     wire is_store = opcode == `OP_STORE;
-    wire is_compute = opcode == `OP_CONV || opcode == `OP_POOL || opcode == `OP_COPIES
+    wire is_compute = opcode == `OP_CONV || opcode == `OP_POOL || opcode == `OP_SETUP
         || opcode == `OP_WAIT || opcode == `OP_FINISH;
     wire complete = received == 4;
     wire full = is_load ? full_load : is_store ? full_store : full_compute;
     wire dispatch = complete && !full && !illegal;
     wire has_rest = is_load ? |word[255:`LOAD_END] : is_store ? |word[255:`STORE_END]
-        : opcode == `OP_CONV || opcode == `OP_POOL ? 1'b0  // They take all bits.
-        : opcode == `OP_COPIES ? |word[255:`COPIES_END] : |word[255:`WAIT_END];
+        : opcode == `OP_CONV || opcode == `OP_POOL ? |word[255:`CONV_END]
+        : opcode == `OP_SETUP ? |word[255:`SETUP_END] : |word[255:`WAIT_END];
 
     wire has_next = next_word[33:2] != instructions;
     wire in_range = next_word < {2'd0, memory_words};
