@@ -34,7 +34,7 @@ class Stream:
     def __init__(self, tiling: Tiling, groups: int):
         self.tiling, self.layer, self.accelerator = tiling, tiling.layer, tiling.accelerator
         self.groups = groups
-        parts = WORD_BITS // self.accelerator.channels
+        self.parts = parts = WORD_BITS // self.accelerator.channels
         self.groups_per_store = parts if self.layer.is_codes else 1
         self.words_per_store, self.word_step = 1, 1
         if self.layer.copies > 1:  # Words of all copies, or of all groups where they are few.
@@ -259,7 +259,8 @@ class Stream:
                 row_pixels=tiling.row_pixels,
                 bits=layer.out_bits if layer.is_codes else 0,
                 narrow=int(layer.out_bits == NARROW_BITS),
-                sub_word=part if layer.is_codes else 0,
+                # Of accumulators it only says which part depthwise layers read.
+                sub_word=part if layer.is_codes else group % self.parts,
                 **fields,
             )
         )
