@@ -154,8 +154,13 @@ def test_weights_are_loaded_once_per_band(random_layer, check):
 
 def test_refusals(random_layer, conv_layer):
     encodings = Encoding.signed(2), Encoding.unsigned(2)
-    with pytest.raises(UnsupportedError, match="grouped"):
-        compile_conv(conv_layer(random_layer(0, *encodings, groups=2)), ACCELERATOR)
+    for channels, groups, cause in (
+        (6, 2, "groups read 3"),
+        (32, 8, "read 4 channels and write 2"),
+    ):
+        layer = random_layer(0, *encodings, channels=channels, out_channels=16, groups=groups)
+        with pytest.raises(UnsupportedError, match=cause):
+            compile_conv(conv_layer(layer), ACCELERATOR)
     with pytest.raises(UnsupportedError, match=r"coefficients \[3, 6\] of its branches"):
         act = Encoding(2, 1.0, 0.0, coefficients=(1, 3))
         compile_conv(conv_layer(random_layer(0, encodings[0], act)), ACCELERATOR)

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
 from ..accelerator import Accelerator
 from ..bounds import INT32_MAX
-from ..encoding import WORD_BITS, pack
+from ..encoding import WORD_BITS
 from ..errors import UnsupportedError
 from ..layer import ConvLayer
 from . import isa
-from .constants import Constants, other_factors, with_binary_weights
+from .constants import (
+    Constants,
+    DepthwiseConstants,
+    is_depthwise,
+    other_factors,
+    with_binary_weights,
+)
 from .functional import FACTOR_BITS, ONES_BITS
 from .link import Piece, link_layer
-from .passes import Span
 from .program import Output, Program
 from .stream import CONSTANTS, Stream
 from .tensor import View
@@ -37,8 +43,8 @@ def compile_conv(
     Raises
     ------
     UnsupportedError
-        For groups, float steps, branches whose coefficients aren't powers of two, dynamic batches,
-        and layers that don't fit the buffers or the instructions' fields.
+        For groups of few channels, float steps, branches whose coefficients aren't powers of two,
+        dynamic batches, and layers that don't fit the buffers or the instructions' fields.
     """
     return link_layer(conv_piece(layer, accelerator, table))
 
@@ -63,6 +69,9 @@ def conv_piece(
         raise UnsupportedError(layer.name, "it ends in float arithmetic", "Run it on the CPU")
     if layer.channel_rows:
         layer = layer.expanded
+    if layer.geometry.groups > 1 and source is not None and not source.is_dense:
+        cause = "its groups' channels don't lie side by side"
+        raise UnsupportedError(layer.name, cause, "Run it on the CPU")
     constants = _constants(layer, table, accelerator, source)
     _check(constants, accelerator)
     stream = ConvStream(constants, tile(constants.window, accelerator))
@@ -87,21 +96,22 @@ def _constants(
     accumulators once, with 16 bits where these hold them.
     """
     layer = with_binary_weights(layer)
+    made = DepthwiseConstants if is_depthwise(layer) else Constants
     if layer.thresholds is None:
         low, high = layer.accumulator_range
         fits = low.min() >= -(1 << NARROW_BITS - 1) and high.max() < 1 << NARROW_BITS - 1
         is_narrow = fits and accelerator.channels * NARROW_BITS >= WORD_BITS
         bits = NARROW_BITS if is_narrow else ACCUMULATOR_BITS
-        return Constants(layer.distinct, table, bits, source)
+        return made(layer.distinct, table, bits, source)
     for copies in (count for count in range(layer.copies, 1, -1) if layer.copies % count == 0):
         channels = layer.out_channels // copies
         is_aligned = channels % WORD_BITS == 0 or WORD_BITS % channels == 0
         is_aligned &= channels % accelerator.channels == 0
-        constants = Constants(layer.with_copies(copies), table, source=source)
+        constants = made(layer.with_copies(copies), table, source=source)
         can_copy = copies <= isa.MAX_COPIES and not constants.window.residual_bits
         if is_aligned and can_copy and not lacking(Tiling(constants.window, accelerator, 1)):
             return constants
-    return Constants(layer.expanded, table, source=source)
+    return made(layer.expanded, table, source=source)
 
 
 def output_of(layer: ConvLayer, program: Program, words: np.ndarray) -> np.ndarray:
@@ -118,11 +128,10 @@ def _check(constants: Constants, accelerator: Accelerator) -> None:
     def refuse(cause: str, cure: str = "Run it on the CPU") -> None:
         raise UnsupportedError(layer.name, cause, cure)
 
-    if layer.geometry.groups != 1:
-        refuse("the accelerator has no grouped convolutions")
     if layer.has_dynamic_batch:
         refuse("its batch isn't fixed")
-    others = other_factors(layer.geometry)
+    _check_groups(constants, accelerator, refuse)
+    others = other_factors(layer.geometry, constants.is_depthwise)
     if others:
         refuse(
             f"coefficients {others} of its branches aren't powers of two",
@@ -139,6 +148,24 @@ def _check(constants: Constants, accelerator: Accelerator) -> None:
     widest = int(np.abs(constants.factor).max())
     if widest >> FACTOR_BITS - 1 or (widest and ones >> ONES_BITS):
         refuse(f"weight offset {widest // 2} or {ones} ones don't fit the multiplier")
+
+
+def _check_groups(
+    constants: Constants, accelerator: Accelerator, refuse: Callable[[str], None]
+) -> None:
+    """Refuse groups that DM output channels, or a mask of nibbles, can't tell apart."""
+    layer, groups = constants.layer, constants.layer.geometry.groups
+    if constants.is_depthwise:
+        highest = (1 << isa.LOOKUP_BITS) - 2  # Of the difference of two numbers.
+        if np.abs(layer.weight_integers).max() > highest:
+            refuse(f"its weights are more than {highest} times their unit")
+    elif groups > 1:
+        reads, writes = layer.weight_codes.shape[1], len(layer.weight_codes) // groups
+        if reads % isa.NIBBLE_BITS or writes % accelerator.channels:
+            refuse(
+                f"groups read {reads} channels and write {writes}, which aren't multiples of "
+                f"{isa.NIBBLE_BITS} and {accelerator.channels}"
+            )
 
 
 class ConvStream(Stream):
@@ -185,15 +212,8 @@ class ConvStream(Stream):
             self.addresses.append(self._group(slice(first, first + self.accelerator.channels)))
 
     def _group(self, channels: slice) -> int:
-        layer = self.operands.layer
-        codes = layer.weight_codes[channels].transpose(2, 3, 0, 1)  # (i, j, channel, input)
-        if self.operands.packing is not None:
-            codes = codes.transpose(2, 0, 1, 3).reshape(1, 1, codes.shape[2], -1)
-        read = self.operands.bits_read(channels.start)
-        bit, offsets = int(read[0]) % WORD_BITS, read - read[0]
-        missing = self.accelerator.channels - codes.shape[2]
-        parts = [self._weights(codes, offsets, span) for span in self.operands.weight_rows(bit)]
-        words = np.concatenate([part.reshape(-1, codes.shape[2]) for part in parts])
+        words = self.operands.weight_words(channels)
+        missing = self.accelerator.channels - words.shape[1]
         rest = self.tiling.weight_rows - len(words)  # Of channels that begin at other bits.
         address = self.constant(np.pad(words, [(0, rest), (0, missing)]))
         constants, thresholds = self._parameters(channels)
@@ -201,15 +221,6 @@ class ConvStream(Stream):
         never = np.pad(thresholds, [(0, 0), (0, missing)], constant_values=INT32_MAX)
         self.constant(np.concatenate([np.pad(constants, [(0, 0), (0, missing)]), never]))
         return address
-
-    def _weights(self, codes: np.ndarray, offsets: np.ndarray, span: Span) -> np.ndarray:
-        """Words that a pass meets, uint64 (i, j, word, channel)."""
-        planes = self.operands.layer.weight_bits
-        bits = np.zeros((*codes.shape[:3], span.words * WORD_BITS), np.uint8)
-        for number, place in span.weights:
-            is_inverted = number >= planes
-            bits[..., place + offsets] = codes >> number % planes & 1 ^ is_inverted
-        return pack(bits, 1)[..., 0, :].swapaxes(2, 3)
 
     def _parameters(self, channels: slice) -> tuple[np.ndarray, np.ndarray]:
         """Rows of int32: factor of the ones, signs and border classes; and thresholds.
@@ -287,6 +298,7 @@ class ConvStream(Stream):
             residual=self.half("residual", self.stores),
             residual_bits=self.layer.residual_bits,
             passes=len(self.operands.passes),
+            depthwise=int(self.operands.is_depthwise),
             row_low=row_low,
             row_high=row_high,
             column_low=column_low,

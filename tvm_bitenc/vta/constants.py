@@ -9,10 +9,18 @@ import numpy as np
 
 from ..bounds import INT32_MAX
 from ..branches import BranchGeometry
-from ..encoding import WORD_BITS
+from ..encoding import WORD_BITS, pack
 from ..layer import ConvLayer
 from . import isa
-from .passes import Pass, PlaneLayout, Span, is_power_of_two, passes_of, planes_of
+from .passes import (
+    Pass,
+    PlaneLayout,
+    Span,
+    is_power_of_two,
+    passes_of,
+    passes_of_planes,
+    planes_of,
+)
 from .tensor import View
 from .tiling import ACCUMULATOR_BITS, Window
 from .window_packing import WindowPacking, packing_of
@@ -44,6 +52,11 @@ class Constants:
     table: np.ndarray | None = None
     accumulator_bits: int = ACCUMULATOR_BITS
     source: View | None = None
+
+    @property
+    def is_depthwise(self) -> bool:
+        """Whether bits of the activations choose numbers, see `DepthwiseConstants`."""
+        return False
 
     @cached_property
     def weight_planes(self) -> list[int]:
@@ -178,9 +191,34 @@ class Constants:
         return min(ways, key=words)
 
     @cached_property
+    def border(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """As `ConvLayer.border`, of what the array counts."""
+        table, *classes = self.layer.border
+        return (table + np.int32(self._skipped[1]), *classes)
+
+    def weight_words(self, channels: slice) -> np.ndarray:
+        """Weights of some output channels as their passes meet them, uint64 (rows, channels)."""
+        codes = self.layer.weight_codes[channels].transpose(2, 3, 0, 1)  # (i, j, channel, input)
+        if self.packing is not None:
+            codes = codes.transpose(2, 0, 1, 3).reshape(1, 1, codes.shape[2], -1)
+        read = self.bits_read(channels.start)
+        bit, offsets = int(read[0]) % WORD_BITS, read - read[0]
+        parts = [self._weight_words(codes, offsets, span) for span in self.weight_rows(bit)]
+        return np.concatenate([part.reshape(-1, codes.shape[2]) for part in parts])
+
+    def _weight_words(self, codes: np.ndarray, offsets: np.ndarray, span: Span) -> np.ndarray:
+        """Words that a pass meets, uint64 (i, j, word, channel)."""
+        planes = self.layer.weight_bits
+        bits = np.zeros((*codes.shape[:3], span.words * WORD_BITS), np.uint8)
+        for number, place in span.weights:
+            is_inverted = number >= planes
+            bits[..., place + offsets] = codes >> number % planes & 1 ^ is_inverted
+        return pack(bits, 1)[..., 0, :].swapaxes(2, 3)
+
+    @cached_property
     def window(self) -> Window:
         """What tiling needs to know; of packed windows, which are pixels then."""
-        layer, (table, *classes) = self.layer, self.layer.border
+        layer = self.layer
         residual_bits = 0 if self.table is None else self.table.shape[1].bit_length() - 1
         shape, kernel, geometry = layer.input_shape, layer.kernel_size, layer.geometry
         if self.packing is not None:
@@ -199,7 +237,7 @@ class Constants:
             self.out_bits,
             residual_bits,
             layer.copies,
-            (table + np.int32(self._skipped[1]), *classes),
+            self.border,
         )
 
     @property
@@ -242,8 +280,77 @@ class Constants:
         return layer.direction < 0
 
 
-def other_factors(geometry: BranchGeometry) -> list[int]:
-    """Coefficients of branches that shifts and signs don't give."""
+class DepthwiseConstants(Constants):
+    r"""A layer whose channels have windows of their own.
+
+    A bit of an activation plane chooses between two numbers v0 and v1 for each weight w, so that
+    all planes of the weights count in one step. As -2 v, with the plane c of -1 and +1 they count
+
+    .. math:: c (v_0 - v_1) - (v_0 + v_1), \qquad w = v_0 - v_1
+    """
+
+    @property
+    def is_depthwise(self) -> bool:  # noqa: D102
+        return True
+
+    @cached_property
+    def weight_planes(self) -> list[int]:
+        """One, of numbers."""
+        return [0]
+
+    @property
+    def branches(self) -> int:
+        """How many pairs of planes there are."""
+        return self.layer.geometry.branch_count
+
+    @cached_property
+    def factor(self) -> np.ndarray:
+        """Numbers contain the weights' offsets: int64 zeros, of each output channel."""
+        return np.zeros(len(self.layer.weight_codes), np.int64)
+
+    def _passes(self, together: int) -> list[Pass]:
+        """A pass for each activation plane."""
+        return passes_of_planes(self.layer.geometry.act_coefficients)
+
+    def channels_read(self, first: int) -> range:
+        """Input channels of the word in which that of an output channel lies."""
+        word = first // WORD_BITS * WORD_BITS
+        return range(word, word + WORD_BITS)
+
+    @cached_property
+    def numbers(self) -> np.ndarray:
+        """v0 and v1 of each weight: int64 (2, out_channels, 1, height, width)."""
+        integers = self.layer.weight_integers.astype(np.int64)
+        return np.stack([integers - integers // 2, -(integers // 2)])
+
+    @cached_property
+    def border(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """As `ConvLayer.border`; the planes of a tap outside the image are -1."""
+        layer, (_, *classes) = self.layer, self.layer.border
+        top, inside = sum(layer.geometry.act_coefficients), layer.integers_inside
+        total = layer.weight_integers.sum(axis=(1, 2, 3), dtype=np.int64)
+        outside = total - inside + self.numbers.sum(axis=(0, 2, 3, 4))
+        table = layer.geometry.act_offset * inside + top * outside
+        return (table.astype(np.int32), *classes)
+
+    def weight_words(self, channels: slice) -> np.ndarray:
+        """Both numbers of each weight: uint64 (taps, channels)."""
+        mask = (1 << isa.LOOKUP_BITS) - 1
+        first, second = self.numbers[:, channels] & mask
+        words = first | second << isa.LOOKUP_BITS
+        return words.reshape(words.shape[0], -1).T.astype(np.uint64)
+
+
+def is_depthwise(layer: ConvLayer) -> bool:
+    """Whether each output channel reads the input channel of its own number alone."""
+    channels = len(layer.weight_codes) == layer.geometry.groups == layer.input_shape[3]
+    return channels and layer.geometry.groups > 1 and layer.geometry.is_product
+
+
+def other_factors(geometry: BranchGeometry, is_depthwise: bool = False) -> list[int]:
+    """Coefficients of branches that shifts and signs don't give; of activations if depthwise."""
+    if is_depthwise:
+        return sorted(x for x in {*geometry.act_coefficients} if not is_power_of_two(x))
     factors = {factor for row in geometry.branch_matrix for factor in row if factor}
     return sorted(factor for factor in factors if not is_power_of_two(abs(factor)))
 

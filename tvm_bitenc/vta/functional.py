@@ -340,11 +340,24 @@ class FunctionalSimulator:
             differing <<= each["shift"]
             ones <<= each["shift"]
             weights = self.weight[first : first + steps, :, None]
-            counts = np.bitwise_count(words[:, None] ^ weights)
+            counts = (
+                self._looked_up(x, words[:, None], weights)
+                if x.depthwise
+                else (np.bitwise_count(words[:, None] ^ weights))
+            )
             differing += counts.sum(axis=0, dtype=np.int64).T
             if each["ones"]:
                 ones += np.bitwise_count(words).sum(axis=0, dtype=np.int64)
         return differing, ones
+
+    def _looked_up(self, x: isa.Conv, words: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Numbers that single bits of the activations choose: (steps, DM, pixels)."""
+        channel = np.arange(self.accelerator.channels)[:, None]
+        shift = (channel + x.sub_word * self.accelerator.channels).astype(np.uint64)
+        numbers = [
+            _signed(weights >> np.uint64(isa.LOOKUP_BITS * i), isa.LOOKUP_BITS) for i in (0, 1)
+        ]
+        return np.where(words >> shift & np.uint64(1), *numbers[::-1])
 
     def _search(self, where: str, x: isa.Conv, acc: np.ndarray, copy: int) -> np.ndarray:
         """Binary search among the thresholds of a copy: codes (pixels, DM)."""

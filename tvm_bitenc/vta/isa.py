@@ -17,6 +17,7 @@ from ..errors import BitencError
 
 INSTRUCTION_WORDS = 4
 _OPCODE_BITS = 4
+LOOKUP_BITS = 9  # See `Conv.depthwise`.
 MAX_COPIES = 16  # As many signs a channel has.
 
 
@@ -142,6 +143,10 @@ class Conv(Instruction):
         output is any function of both that rises with the accumulator.
     narrow : int
         With `bits` = 0: 1 writes the lowest 16 bits of each accumulator, four a word.
+    depthwise : int
+        1 counts per word of channel i one of two signed numbers of `LOOKUP_BITS` in place of
+        differing bits: the lowest ones of its weight word, the second where bit i of part
+        `sub_word` of the word from ``act`` is 1.
     """
 
     name = "conv"
@@ -173,6 +178,7 @@ class Conv(Instruction):
     residual: int = _bits(14)
     residual_bits: int = _bits(4)
     narrow: int = _bits(1)
+    depthwise: int = _bits(1)
 
 
 @dataclass(frozen=True, kw_only=True)

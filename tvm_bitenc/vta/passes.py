@@ -198,6 +198,20 @@ def passes_of(
     return passes
 
 
+def passes_of_planes(coefficients: Sequence[int]) -> list[Pass]:
+    """Return passes of activation planes alone, the highest coefficient first.
+
+    Parameters
+    ----------
+    coefficients : sequence of int
+        Powers of two, of each plane.
+    """
+    branches = without_gaps(Branch(exponent_of(each), 0, k) for k, each in enumerate(coefficients))
+    branches.sort(key=lambda branch: -branch.exponent)
+    before = [branches[0].exponent, *(branch.exponent for branch in branches)]
+    return [Pass(x.act, (0,), x.exponent < e, False) for x, e in zip(branches, before)]
+
+
 def _runs(branches: list[Branch], own: set[int]) -> list[list[Branch]]:
     """Branches of neighbouring activation planes, those in `own` apart from others."""
     left, runs = sorted(branches, key=lambda branch: branch.act), []

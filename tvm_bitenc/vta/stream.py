@@ -75,7 +75,7 @@ class Stream:
         self.source = source or _own_source(tiling)
         self.residual = RESIDUAL
         self.output = OUTPUT
-        parts = WORD_BITS // self.accelerator.channels
+        self.parts = parts = WORD_BITS // self.accelerator.channels
         self.groups_per_store = parts if self.layer.is_codes else 1
         self.words_per_store, self.word_step = 1, 1
         if self.layer.copies > 1:  # Words of all copies, or of all groups where they are few.
@@ -326,7 +326,8 @@ class Stream:
                 row_pixels=tiling.row_pixels,
                 bits=layer.out_bits if layer.is_codes else 0,
                 narrow=int(layer.out_bits == NARROW_BITS),
-                sub_word=part if layer.is_codes else 0,
+                # Of accumulators it only says which part depthwise layers read.
+                sub_word=part if layer.is_codes else group % self.parts,
                 **fields,
             )
         )

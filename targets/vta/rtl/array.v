@@ -13,6 +13,8 @@ module array #(
     input  wire                last,
     input  wire [DN*64-1:0]    act,
     input  wire [DM*64-1:0]    weight,
+    input  wire                looks_up,  // numbers of the weights instead of differing bits
+    input  wire [DM*DN-1:0]    choices,   // which of two, of channel i and lane j at j * DM + i
     output reg                 done,   // the sums are of a whole tile
     output wire [DM*DN*31-1:0] sums,   // channel i, lane j at i * DN + j
     output wire [DN*24-1:0]    one_sums
@@ -33,15 +35,16 @@ module array #(
             for (j = 0; j < DN; j = j + 1) begin : lane
                 dot dot (
                     .clk(clk), .act(act[j*64 +: 64]), .weight(weight[i*64 +: 64]),
-                    .counts(1'b1), .valid(valid1), .first(first1), .shift(shift1),
+                    .counts(1'b1), .looks_up(looks_up), .choice(choices[j*DM+i]),
+                    .numbers(weight[i*64 +: 18]), .valid(valid1), .first(first1), .shift(shift1),
                     .sum(sums[(i*DN+j)*31 +: 31])
                 );
             end
         end
         for (j = 0; j < DN; j = j + 1) begin : one_lane
             dot #(.ONES(1), .WIDTH(24)) dot (
-                .clk(clk), .act(act[j*64 +: 64]), .weight(64'd0), .counts(ones), .valid(valid1),
-                .first(first1), .shift(shift1), .sum(one_sums[j*24 +: 24])
+                .clk(clk), .act(act[j*64 +: 64]), .weight(64'd0), .counts(ones),
+                .looks_up(1'b0), .choice(1'b0), .numbers(18'd0), .valid(valid1), .first(first1), .shift(shift1), .sum(one_sums[j*24 +: 24])
             );
         end
     endgenerate

@@ -368,7 +368,7 @@ module compute #(
 
     wire [DM*DN*31-1:0] sums;
     wire [DN*24-1:0] one_sums;
-    wire [DM*DN-1:0] pool_planes;
+    wire [DM*DN-1:0] parts, pool_planes;
     wire [2:0] pool_plane;
     reg half_done, half_read;  // of the tile behind the array, and of the one in the epilogue
     always @(posedge clk) begin
@@ -380,14 +380,14 @@ module compute #(
 
     array #(.DM(DM), .DN(DN)) array (
         .clk(clk), .reset(reset), .valid(valid3), .first(first3), .shift(shift3), .ones(ones3),
-        .last(last3), .act(act3), .weight(weight3), .done(array_done), .sums(sums),
-        .one_sums(one_sums)
+        .last(last3), .act(act3), .weight(weight3), .looks_up(x[`CONV_DEPTHWISE]),
+        .choices(parts), .done(array_done), .sums(sums), .one_sums(one_sums)
     );
 
     pool #(.DM(DM), .DN(DN)) pool (
         .clk(clk), .valid(valid3 && is_pool), .first(first3), .plane(plane3), .half(half3),
-        .part(x[`CONV_SUB_WORD]), .act(act3), .read_plane(pool_plane), .read_half(half_read),
-        .largest(pool_planes)
+        .part(x[`CONV_SUB_WORD]), .act(act3), .parts(parts), .read_plane(pool_plane),
+        .read_half(half_read), .largest(pool_planes)
     );
 
     epilogue #(

@@ -1,6 +1,6 @@
 // One count a cycle, added to a sum a cycle later: of differing bits, or with ONES of ones. Planes come
 // by Horner's rule: `shift` doubles what was summed so far. Sums of differing bits need 31 bits, for
-// they count twice in an accumulator of 32.
+// they count twice in an accumulator of 32. With `looks_up` the count is one of two signed numbers.
 module dot #(
     parameter ONES = 0,
     parameter WIDTH = 31
@@ -9,27 +9,31 @@ module dot #(
     input  wire [63:0]      act,
     input  wire [63:0]      weight,
     input  wire             counts,  // ONES only: whether these ones count
+    input  wire             looks_up,
+    input  wire             choice,  // with the count, like `numbers`
+    input  wire [17:0]      numbers, // the first one lowest
     input  wire             valid,   // of the words a cycle before, like `first` and `shift`
     input  wire             first,
     input  wire             shift,
     output reg  [WIDTH-1:0] sum
 );
     wire [6:0] count;
-    reg [6:0] count1;
+    reg [8:0] count1;
 
     generate
         if (ONES) begin : words
             popcount #(.WIDTH(64), .FIRST(6)) popcount (.bits(act), .count(count));
-            always @(posedge clk) count1 <= counts ? count : 7'd0;
-            wire unused = &{1'b0, weight};
+            always @(posedge clk) count1 <= counts ? {2'd0, count} : 9'd0;
+            wire unused = &{1'b0, weight, looks_up, choice, numbers};
         end else begin : pairs
             popcount #(.WIDTH(64), .FIRST(3)) popcount (.bits(act ^ weight), .count(count));
-            always @(posedge clk) count1 <= count;
+            wire [8:0] number = choice ? numbers[17:9] : numbers[8:0];
+            always @(posedge clk) count1 <= looks_up ? number : {2'd0, count};
             wire unused = counts;
         end
     endgenerate
 
     // The count is the left operand: carries are then wires, not LUTs.
-    always @(posedge clk) if (valid) sum <= {{WIDTH-7{1'b0}}, count1}
+    always @(posedge clk) if (valid) sum <= {{WIDTH-9{count1[8]}}, count1}
         + (first ? {WIDTH{1'b0}} : shift ? {sum[WIDTH-2:0], 1'b0} : sum);
 endmodule

@@ -13,6 +13,7 @@ module pool #(
     input  wire               half,
     input  wire [4:0]         part,     // of each word
     input  wire [DN*64-1:0]   act,
+    output wire [DM*DN-1:0]   parts,    // of the words, channel i of lane j at j * DM + i
     // Planes of the tile before, channel i of lane j at j * DM + i.
     input  wire [2:0]         read_plane,
     input  wire               read_half,
@@ -29,7 +30,7 @@ module pool #(
     generate
         for (j = 0; j < DN; j = j + 1) begin : lane
             wire [63:0] word = act[j*64 +: 64];
-            always @(posedge clk) tap1[j*DM +: DM] <= word[part_at[5:0] +: DM];
+            assign parts[j*DM +: DM] = word[part_at[5:0] +: DM];
         end
     endgenerate
 
@@ -49,6 +50,7 @@ module pool #(
     assign next = (old & ~take) | (tap1 & ~keep);
 
     always @(posedge clk) begin
+        tap1 <= parts;
         valid1 <= valid;
         first1 <= first;
         top1 <= plane == 0;

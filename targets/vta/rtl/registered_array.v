@@ -4,25 +4,26 @@ module registered_array #(
     parameter DN = 4
 ) (
     input  wire                clk,
-    input  wire [4:0]          flags,
+    input  wire [5:0]          flags,
     input  wire [DN*64-1:0]    act,
     input  wire [DM*64-1:0]    weight,
     output wire                done,
     output wire [DM*DN*31-1:0] sums,
     output wire [DN*24-1:0]    one_sums
 );
-    reg valid, first, shift, ones, last;
+    reg looks_up, valid, first, shift, ones, last;
     reg [DN*64-1:0] act1;
     reg [DM*64-1:0] weight1;
 
     always @(posedge clk) begin
-        {valid, first, shift, ones, last} <= flags;
+        {looks_up, valid, first, shift, ones, last} <= flags;
         act1 <= act;
         weight1 <= weight;
     end
 
     array #(.DM(DM), .DN(DN)) array (
         .clk(clk), .reset(1'b0), .valid(valid), .first(first), .shift(shift), .ones(ones),
-        .last(last), .act(act1), .weight(weight1), .done(done), .sums(sums), .one_sums(one_sums)
+        .last(last), .act(act1), .weight(weight1), .looks_up(looks_up), .choices(act1[DM*DN-1:0]),
+        .done(done), .sums(sums), .one_sums(one_sums)
     );
 endmodule
