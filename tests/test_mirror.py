@@ -152,6 +152,7 @@ TOGETHER = {
     "tutorials/*": "the tutorials",
     "vta/test_copies": "layers whose channels share weights, compiled and on both simulators",
     "vta/test_digits": "a network on the accelerator",
+    "vta/test_float_units": "float arithmetic in Verilog",
     "vta/test_networks": "networks on the accelerator",
     "vta/test_pool_and_residual": "programs written by hand, on both simulators",
     "vta/test_rtl": "the Verilog",
