@@ -13,6 +13,7 @@ from ..errors import UnsupportedError
 from ..layer import ConvLayer
 from . import isa
 from .constants import Constants, other_factors, with_binary_weights
+from .floats import arithmetic_of
 from .functional import FACTOR_BITS, ONES_BITS
 from .program import Program
 from .stream import Stream
@@ -20,7 +21,11 @@ from .tiling import ACCUMULATOR_BITS, NARROW_BITS, Tiling, lacking, tile
 
 
 def compile_conv(
-    layer: ConvLayer, accelerator: Accelerator, table: np.ndarray | None = None
+    layer: ConvLayer,
+    accelerator: Accelerator,
+    table: np.ndarray | None = None,
+    float_thresholds: np.ndarray | None = None,
+    writes_floats: bool = True,
 ) -> Program:
     """Compile a layer on packed planes; its output is as `run_conv` shapes it.
 
@@ -30,18 +35,23 @@ def compile_conv(
     accelerator : Accelerator
     table : ndarray of uint8, shape (2^bits of the layer, 2^bits of the residual), optional
         Code of the output for each code of the layer, along which it rises, and of the residual.
+    float_thresholds : ndarray of float32, shape (2^bits - 1,) or (2^bits - 1, channels), optional
+        Of a layer with float steps: it ends in codes, as many as thresholds that a number reaches.
+    writes_floats : bool
+        Of such a layer: whether the numbers themselves follow. Without thresholds they do.
 
     Raises
     ------
     UnsupportedError
-        For groups, float steps, branches whose coefficients aren't powers of two, dynamic batches,
-        and layers that don't fit the buffers or the instructions' fields.
+        For groups, float steps that no unit computes, branches whose coefficients aren't powers of
+        two, dynamic batches, and layers that don't fit the buffers or the instructions' fields.
     """
-    if layer.steps:
-        raise UnsupportedError(layer.name, "it ends in float arithmetic", "Run it on the CPU")
-    if layer.channel_rows:
+    if layer.channel_rows or layer.steps:
         layer = layer.expanded
-    constants = _constants(layer, table, accelerator)
+    if layer.steps:
+        constants = _float_constants(layer, accelerator, float_thresholds, writes_floats)
+    else:
+        constants = _constants(layer, table, accelerator)
     _check(constants, accelerator)
     stream = ConvStream(constants, tile(constants.window, accelerator))
     macs = layer.macs // layer.copies * constants.branches
@@ -50,6 +60,25 @@ def compile_conv(
         copies=layer.copies if layer.thresholds is None else 1,
         narrow=constants.window.out_bits == NARROW_BITS,
         packing=constants.packing,
+    )
+
+
+def _float_constants(
+    layer: ConvLayer,
+    accelerator: Accelerator,
+    thresholds: np.ndarray | None,
+    writes_floats: bool,
+) -> Constants:
+    if not accelerator.float_units:
+        cure = "Give the accelerator float units, or run it on the CPU"
+        raise UnsupportedError(layer.name, "it ends in float arithmetic", cure)
+    arithmetic, layer = arithmetic_of(layer), with_binary_weights(layer)
+    if thresholds is None:
+        return Constants(layer, arithmetic=arithmetic, writes_floats=True)
+    thresholds = thresholds.reshape(len(thresholds), -1)
+    per_channel = np.broadcast_to(thresholds, (len(thresholds), layer.out_channels))
+    return Constants(
+        layer, None, ACCUMULATOR_BITS, arithmetic, per_channel, writes_floats=writes_floats
     )
 
 
@@ -77,10 +106,15 @@ def _constants(layer: ConvLayer, table: np.ndarray | None, accelerator: Accelera
 
 
 def output_of(layer: ConvLayer, program: Program, words: np.ndarray) -> np.ndarray:
-    """Shape a program's output: uint64 (N, H, W, bits, words), or int32 (N, H, W, channels)."""
+    """Shape a program's output.
+
+    It is uint64 (N, H, W, bits, words), or int32 or float32 (N, H, W, channels).
+    """
     shape = (layer.input_shape[0], *layer.output_size)
     if layer.thresholds is not None:
         return words.reshape(*shape, layer.out_bits, -1)
+    if layer.steps:
+        return program.floats(words, (*shape, layer.out_channels))
     return program.accumulators(words, (*shape, layer.out_channels))
 
 
@@ -176,6 +210,8 @@ class ConvStream(Stream):
         falls = operands.falls.reshape(copies, -1)[:, channels].astype(np.int64)
         signs = (falls << np.arange(copies)[:, None]).sum(axis=0, keepdims=True)
         rows = [operands.factor[channels][None], signs, self.tiling.border[:, channels]]
+        if operands.arithmetic is not None:
+            rows.append(operands.arithmetic.rows[:, channels])
         thresholds = operands.thresholds.reshape(-1, copies, self.tiling.channels)[..., channels]
         thresholds = thresholds.swapaxes(0, 1).reshape(-1, thresholds.shape[-1])
         return np.concatenate(rows).astype(np.int32), thresholds
@@ -183,7 +219,7 @@ class ConvStream(Stream):
     def load_group(self, band: tuple[int, int, int], group: int) -> None:
         """Load the residual of a word of channels with its first group, and what each reads."""
         word, part = divmod(group, self.groups_per_store)
-        if part == 0 and self.layer.residual_bits:
+        if part == 0 and (self.layer.residual_bits or self.layer.adds_floats):
             self._load_residual(band, word)
         self.free(self.computed - self.tiling.is_double_buffered("weight"))
         rows, channels = self.tiling.weight_rows, self.accelerator.channels
@@ -213,6 +249,18 @@ class ConvStream(Stream):
         (_, image, first_row), bits = band, self.layer.residual_bits
         (height, width), words = self.layer.output_size, -(-self.groups // self.groups_per_store)
         pixel = (image * height + first_row) * width
+        if self.layer.adds_floats:
+            self.add_load(
+                "input",
+                "residual",
+                sram=self.half("residual", self.stores),
+                dram=self.plane_words + pixel * self.float_words + word * self.tiling.pixel_words,
+                rows=self.band_rows(first_row) * width,
+                row_words=self.float_words,
+                pixels=1,
+                words=self.tiling.pixel_words,
+            )
+            return
         self.add_load(
             "input",
             "residual",
@@ -244,5 +292,5 @@ class ConvStream(Stream):
             row_high=row_high,
             column_low=column_low,
             column_high=column_high,
-            thresholds=2 + len(self.tiling.border),
+            thresholds=self.tiling.threshold_row,
         )

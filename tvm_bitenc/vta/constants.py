@@ -11,6 +11,7 @@ from ..bounds import INT32_MAX
 from ..branches import BranchGeometry
 from ..layer import ConvLayer
 from . import isa
+from .floats import FloatArithmetic, threshold_keys
 from .passes import is_power_of_two, passes_of, planes_of
 from .tiling import ACCUMULATOR_BITS, Window
 from .window_packing import WindowPacking, packing_of
@@ -34,11 +35,20 @@ class Constants:
         See `compile_conv`.
     accumulator_bits : int
         Of accumulators that go to memory.
+    arithmetic : FloatArithmetic, optional
+        Behind the accumulators.
+    float_thresholds : ndarray of float32, shape (2^bits - 1, out_channels), optional
+        Of the codes that numbers become.
+    writes_floats : bool
+        Whether the numbers go to memory, too.
     """
 
     layer: ConvLayer
     table: np.ndarray | None = None
     accumulator_bits: int = ACCUMULATOR_BITS
+    arithmetic: FloatArithmetic | None = None
+    float_thresholds: np.ndarray | None = None
+    writes_floats: bool = False
 
     @cached_property
     def weight_planes(self) -> list[int]:
@@ -127,11 +137,16 @@ class Constants:
             residual_bits,
             layer.copies,
             (table + np.int32(self._skipped[1]), *classes),
+            self.arithmetic is not None,
+            self.arithmetic is not None and self.arithmetic.has_residual,
+            self.writes_floats,
         )
 
     @property
     def out_bits(self) -> int:
         """Bits of the output's codes."""
+        if self.float_thresholds is not None:
+            return len(self.float_thresholds).bit_length()
         if self.layer.thresholds is None:
             return self.accumulator_bits
         if self.table is None:
@@ -146,6 +161,9 @@ class Constants:
         no less than a threshold t, acc isn't as much as 1 - t.
         """
         layer = self.layer
+        if self.float_thresholds is not None:
+            reached = isa.threshold_rows(self.window.out_bits)[0]
+            return threshold_keys(self.float_thresholds[reached - 1])
         if layer.thresholds is None:
             return np.zeros((0, layer.out_channels), np.int32)
         own, limits = layer.thresholds, (INT32_MIN, INT32_MAX)

@@ -12,6 +12,8 @@ from .functional import GIVES, MODULES, TAKES
 
 _IN_ARRAY = 6  # From a tile's last step to that of the next, at least.
 _PIPELINE = 7  # From the issue of a tile's last step to its epilogue.
+_FLOAT_PIPELINE = 23  # From a tile's last accumulator among floats to its number.
+_FLOAT_SETTLE = 4
 _SETTLE = 2  # What the epilogue needs between tiles, where its units use the same tables.
 
 
@@ -28,15 +30,15 @@ class Span:
 
 def durations(program: Sequence[isa.Instruction], accelerator: Accelerator) -> list[int]:
     """Cycles of each instruction by itself."""
-    found, copies = [], 1
+    found, setup = [], isa.Copies(count=1)
     for instruction in program:
         if isinstance(instruction, isa.Copies):
-            copies = instruction.count
-        found.append(_duration(instruction, accelerator, copies))
+            setup = instruction
+        found.append(_duration(instruction, accelerator, setup))
     return found
 
 
-def _duration(x: isa.Instruction, accelerator: Accelerator, copies: int) -> int:
+def _duration(x: isa.Instruction, accelerator: Accelerator, setup: isa.Copies) -> int:
     if isinstance(x, isa.Load):
         words = x.rows * x.pixels * x.words
         return words + accelerator.latency + 1 if words else 1
@@ -44,18 +46,23 @@ def _duration(x: isa.Instruction, accelerator: Accelerator, copies: int) -> int:
         return x.rows * x.words + 1
     if not isinstance(x, isa.Conv):
         return 1
-    return _tiles(x, accelerator, copies)
+    return _tiles(x, accelerator, setup)
 
 
-def _tiles(x: isa.Conv, accelerator: Accelerator, copies: int) -> int:
+def _tiles(x: isa.Conv, accelerator: Accelerator, setup: isa.Copies) -> int:
     """Tiles follow each other as fast as steps, lanes or epilogue allow, whichever is slowest."""
     lanes, tiles = accelerator.pixels, -(-x.pixels // accelerator.pixels)
     steps = x.passes * x.taps * x.words
     residual = 0 if isinstance(x, isa.Pool) else lanes * x.residual_bits
     words = accelerator.channels // (4 if x.narrow else 2)
-    search = lanes * (copies * x.bits or words)
+    search = lanes * (setup.count * x.bits or words)
     epilogue = max(residual - lanes, 0) + search
     epilogue += _SETTLE if residual or isinstance(x, isa.Pool) else 0
+    if setup.is_float:
+        written = lanes * words if setup.writes_floats else 0
+        search, numbers = lanes * x.bits, lanes * accelerator.channels // accelerator.float_units
+        epilogue = max(numbers, written + search) + _FLOAT_SETTLE
+        residual = numbers + _FLOAT_PIPELINE
     interval = max(steps, lanes + 1, epilogue, _IN_ARRAY)
     return lanes + 3 + (tiles - 1) * interval + steps + _PIPELINE + residual + search
 

@@ -212,6 +212,18 @@ class Copies(Instruction):
     rows : int
         Rows of ``out`` from one word to the next: where a copy lies beyond the word of the one
         before, as it does where `parts` are a word.
+    is_float : int
+        1 lets convolutions go on in float32, as `floats.py` says: codes are those of numbers,
+        compared with thresholds, and come with the numbers or not. They have one copy, no residual
+        of codes, and are no pools.
+    adds_residual : int
+        1 adds words of two float32 numbers: those of a pixel's DM channels are at row `residual`
+        + pixel `pixel_words` + `sub_word` DM / 2.
+    writes_floats : int
+        1 writes the numbers, likewise, from row `out` + `float_rows` on.
+    float_rows : int
+    pixel_words : int
+        Rows from one pixel's numbers to the next one's.
     """
 
     name = "copies"
@@ -221,6 +233,11 @@ class Copies(Instruction):
     count: int = _bits(5)
     parts: int = _bits(6)
     rows: int = _bits(14)
+    is_float: int = _bits(1)
+    adds_residual: int = _bits(1)
+    writes_floats: int = _bits(1)
+    float_rows: int = _bits(14)
+    pixel_words: int = _bits(6)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,6 +30,9 @@ class Program:
         Whether accumulators that it writes have 16 bits instead of 32.
     packing : WindowPacking, optional
         How the CPU packs the planes of the input when it hands them over.
+    float_words : int
+        Words of a pixel's float32 numbers, in a residual and in the output, where it ends in codes
+        behind these; 0 without such numbers.
     """
 
     instructions: tuple[isa.Instruction, ...]
@@ -40,6 +43,7 @@ class Program:
     copies: int = 1
     narrow: bool = False
     packing: WindowPacking | None = None
+    float_words: int = 0
 
     @property
     def constants_address(self) -> int:  # noqa: D102
@@ -80,6 +84,17 @@ class Program:
         """
         found = words.view(np.int16 if self.narrow else np.int32).reshape(*shape[:-1], -1)
         return np.tile(found[..., : shape[-1] // self.copies].astype(np.int32), self.copies)
+
+    def residual(self, numbers: np.ndarray) -> np.ndarray:
+        """Words of a float32 residual (..., channels), as the program reads them."""
+        missing = 2 * self.float_words - numbers.shape[-1]
+        padded = np.pad(numbers, [(0, 0)] * (numbers.ndim - 1) + [(0, missing)])
+        return np.ascontiguousarray(padded, np.float32).reshape(-1).view(np.uint64)
+
+    def floats(self, words: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """Float32 numbers of a shape, the last axis the channels', from the end of the output."""
+        own = words[words.size - self.float_words * int(np.prod(shape[:-1])) :]
+        return own.view(np.float32).reshape(*shape[:-1], -1)[..., : shape[-1]]
 
     @property
     def operand_words(self) -> int:

@@ -43,19 +43,30 @@ def run(*arguments) -> None:
     Parameters
     ----------
     *arguments
-        Planes (N, ...) of each operand, name of the layer, name of the simulator, the program as
-        text, and the tensor to write, uint64 planes (N, H, W, bits, words) or int32 accumulators
-        (N, H, W, channels).
+        Planes (N, ...) of each operand, or float32 numbers of a residual, name of the layer, name
+        of the simulator, the program as text, and the tensor to write, uint64 planes (N, H, W,
+        bits, words), int32 accumulators or float32 numbers (N, H, W, channels).
     """
     *operands, layer, simulator, text, out = arguments
     program, accelerator = _loads(str(text))
     batches = [tensor.numpy() for tensor in operands]
     results = [
         SIMULATORS[str(simulator)](str(layer), program, accelerator, np.concatenate(sample))
-        for sample in zip(*([x.reshape(-1) for x in batch] for batch in batches))
+        for sample in zip(*([_words(program, x) for x in batch] for batch in batches))
     ]
-    words, is_planes = np.stack(results), str(out.dtype) == "uint64"
-    out.copyfrom(words.reshape(out.shape) if is_planes else program.accumulators(words, out.shape))
+    words = np.stack(results)
+    if str(out.dtype) == "float32":
+        sample = (1, *out.shape[1:])
+        out.copyfrom(np.concatenate([program.floats(each, sample) for each in results]))
+    elif str(out.dtype) == "uint64":
+        out.copyfrom(words.reshape(out.shape))
+    else:
+        out.copyfrom(program.accumulators(words, out.shape))
+
+
+def _words(program: Program, operand: np.ndarray) -> np.ndarray:
+    """One sample's planes, or float residual, as the program reads them."""
+    return program.residual(operand) if operand.dtype == np.float32 else operand.reshape(-1)
 
 
 def _functional(

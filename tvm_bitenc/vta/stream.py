@@ -76,8 +76,9 @@ class Stream:
             tuple(self._with_tokens()),
             np.concatenate(self.constants),
             self.plane_words + self.residual_words,
-            self.layer.input_shape[0] * height * width * self._out_pixel_words(),
+            self.layer.input_shape[0] * height * width * self._out_pixel_words() + self._own_floats,
             macs,
+            float_words=self.float_words if self.layer.is_float else 0,
         ).linked(self.relative)
         for instruction in program.instructions:
             try:
@@ -94,10 +95,17 @@ class Stream:
 
     @property
     def residual_words(self) -> int:
-        """Words of the residual's planes, which follow those of the input."""
+        """Words of the residual's planes or numbers, which follow those of the input."""
         height, width = self.layer.output_size
+        if self.layer.adds_floats:
+            return self.layer.input_shape[0] * height * width * self.float_words
         words = -(-self.groups // self.groups_per_store) * self.layer.residual_bits
         return self.layer.input_shape[0] * height * width * words
+
+    @property
+    def float_words(self) -> int:
+        """Words of a pixel's float32 numbers in memory."""
+        return -(-self.groups // self.groups_per_store) * self.tiling.pixel_words
 
     def _with_tokens(self) -> list[isa.Instruction]:
         """Let those computations give tokens to the load module that it waits for."""
@@ -157,7 +165,19 @@ class Stream:
             self.add_load("constants", buffer, dram=address, rows=1, pixels=1, words=len(words))
 
     def _copies(self) -> None:
-        """Tell the compute module of copies, where there are any."""
+        """Tell the compute module of copies, or float arithmetic, where there are any."""
+        layer = self.layer
+        if layer.is_float:
+            self.instructions.append(
+                isa.Copies(
+                    count=1,
+                    is_float=1,
+                    adds_residual=int(layer.adds_floats),
+                    writes_floats=int(layer.writes_floats),
+                    float_rows=self.tiling.word_out_rows if layer.is_codes else 0,
+                    pixel_words=self.tiling.pixel_words,
+                )
+            )
         if self.layer.copies > 1:
             parts, rows = self.groups_per_store, self.tiling.word_out_rows
             self.instructions.append(isa.Copies(count=self.layer.copies, parts=parts, rows=rows))
@@ -250,6 +270,18 @@ class Stream:
         if ends_word:
             self._store((image * out_height + first_row) * out_width, pixels, word)
 
+    @property
+    def batch_pixels(self) -> int:
+        """Output pixels of all images."""
+        height, width = self.layer.output_size
+        return self.layer.input_shape[0] * height * width
+
+    @property
+    def _own_floats(self) -> int:
+        """Words of numbers that go to memory beside codes."""
+        is_both = self.layer.is_codes and self.layer.writes_floats
+        return self.batch_pixels * self.float_words if is_both else 0
+
     def _out_pixel_words(self) -> int:
         if self.layer.is_codes:
             stores = -(-self.groups // self.groups_per_store)
@@ -265,12 +297,26 @@ class Stream:
             self.instructions.append(
                 isa.Store(
                     pop_prev=int(i == 0),
-                    push_prev=int(i == self.words_per_store - 1),
+                    push_prev=int(i == self.words_per_store - 1 and not self._own_floats),
                     sram=self.half("out", self.stores) + i * self.tiling.word_out_rows,
                     dram=first_pixel * pixel_words + (word + i * self.word_step) * words,
                     rows=pixels * (self.layer.out_bits if is_codes else 1),
                     row_words=pixel_words // (self.layer.out_bits if is_codes else 1),
                     words=words,
+                )
+            )
+        if self._own_floats:
+            self.relative[len(self.instructions)] = "output"
+            self.instructions.append(
+                isa.Store(
+                    push_prev=1,
+                    sram=self.half("out", self.stores) + self.tiling.word_out_rows,
+                    dram=self.batch_pixels * pixel_words
+                    + first_pixel * self.float_words
+                    + word * self.tiling.pixel_words,
+                    rows=pixels,
+                    row_words=self.float_words,
+                    words=self.tiling.pixel_words,
                 )
             )
         self.stores += 1

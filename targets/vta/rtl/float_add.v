@@ -6,7 +6,7 @@ module float_add (
     input  wire [31:0] b,
     output reg  [31:0] result
 );
-    // 1: the one of larger magnitude is `large`. An exponent of 0 stands for 1 without the leading 1.
+    // 1: the one of larger magnitude is `large`. An exponent of 0 is 1 without the leading 1.
     wire swap = b[30:0] > a[30:0];
     reg [31:0] large1, small1;
     reg special1;
