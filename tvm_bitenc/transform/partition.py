@@ -17,6 +17,10 @@ After::
     def main(planes, residual):
         out = fused(planes, residual)
 
+Float arithmetic behind a convolution goes with it where the accelerator has float units: steps
+that these compute join the convolution as in `fuse_float`, and so do the thresholds of a quantizer
+that alone reads the numbers.
+
 The function has its finished program, as text, in the attribute ``program``. A convolution or
 pooling that stays keeps the reason in its attribute ``cpu_reason``.
 """
@@ -35,15 +39,18 @@ from tvm.relax.transform import PatternCheckContext
 
 from ..accelerator import Accelerator
 from ..errors import UnsupportedError
+from ..layer import ConvLayer
 from ..op.lookup import packed_lookup_op
-from ..op.packed import packed_conv2d_op, packed_max_pool2d_op
+from ..op.packed import packed_conv2d_op, packed_encode_op, packed_max_pool2d_op
 from ..op.registration import is_call_to, with_attributes
 from ..strategy import AUTO, OTHERS, by_layer
 from ..target import Target
 from ..vta.binary import dumps
 from ..vta.codegen import NAME
-from ..vta.offloaded import PROGRAM, Offloaded, fused_lookup, offloaded
+from ..vta.compile_layer import check_floats
+from ..vta.offloaded import PROGRAM, Offloaded, fused_encode, fused_lookup, offloaded
 from ..vta.program import Program
+from .fuse_float import fuse_steps
 from .rewrite import Graph, is_external, rewrite_calls
 
 REASON = "cpu_reason"
@@ -74,7 +81,17 @@ class Partition:
         if self.target.accelerator is None:
             return mod
         programs, wanted = _Programs(self.target.accelerator), by_layer(self.strategy)
-        pools = 0
+        pools, accelerator = 0, self.target.accelerator
+
+        def fits(layer: ConvLayer) -> bool:
+            try:
+                check_floats(layer, accelerator)
+            except UnsupportedError:
+                return False
+            return True
+
+        if accelerator.float_units:
+            mod = fuse_steps(mod, fits)
 
         def decide(call: relax.Call, graph: Graph) -> relax.Expr | None:
             nonlocal pools
@@ -105,12 +122,12 @@ class _Programs:
     ----------
     accelerator : Accelerator
     made : dict
-        Programs, or why there is none, by the number of their call and whether a table follows.
+        Programs, or why there is none, by the number of their call and what follows it.
     numbers : iterator of int
     """
 
     accelerator: Accelerator
-    made: dict[tuple[int, bool], Program | UnsupportedError] = field(default_factory=dict)
+    made: dict[tuple[int, bool, bool], Program | UnsupportedError] = field(default_factory=dict)
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def new_number(self) -> int:
@@ -134,7 +151,8 @@ class _Programs:
         return dumps(made, self.accelerator)
 
     def _made(self, part: Offloaded) -> Program | UnsupportedError:
-        key = int(part.call.attrs[NUMBER]), part.table is not None
+        has_table, has_codes = part.table is not None, part.float_thresholds is not None
+        key = int(part.call.attrs[NUMBER]), has_table, has_codes
         if key not in self.made:
             try:
                 self.made[key] = part.program(self.accelerator)
@@ -157,11 +175,16 @@ def patterns(
     def lookup(*operands: DFPattern) -> DFPattern:
         return is_op(packed_lookup_op.name)(*operands, is_const())
 
+    def encodes(context: PatternCheckContext) -> bool:
+        return _codes_fit(context, programs)
+
+    encode = is_op(packed_encode_op.name)(convolution(), is_const())
     pool = is_op(packed_max_pool2d_op.name)(wildcard())
     return [
         (f"{NAME}.residual", lookup(convolution(), wildcard()), {}, fits),
         (f"{NAME}.residual", lookup(wildcard(), convolution()), {}, fits),
         (f"{NAME}.table", lookup(convolution()), {}, fits),
+        (f"{NAME}.encode", encode, {}, encodes),
         (f"{NAME}.conv2d", convolution(), {}, _is_supported),
         (f"{NAME}.max_pool2d", pool, {}, _is_supported),
     ]
@@ -176,4 +199,12 @@ def _table_fits(context: PatternCheckContext, programs: _Programs) -> bool:
     if has_leaking_intermediate_variables(context):
         return False
     part = fused_lookup(context.matched_expr, context.matched_bindings.get, lambda _expr: 0)
+    return not str(part.call.attrs[REASON]) and programs.fits(part)
+
+
+def _codes_fit(context: PatternCheckContext, programs: _Programs) -> bool:
+    """Whether a convolution to floats and the quantizer that alone reads them make one program."""
+    if has_leaking_intermediate_variables(context):
+        return False
+    part = fused_encode(context.matched_expr, context.matched_bindings.get, lambda _expr: 0)
     return not str(part.call.attrs[REASON]) and programs.fits(part)

@@ -63,6 +63,22 @@ def compile_conv(
     )
 
 
+def check_floats(layer: ConvLayer, accelerator: Accelerator) -> None:
+    """Whether a layer's float steps can run behind its sums, as far as is seen without a program.
+
+    Raises
+    ------
+    UnsupportedError
+        If not.
+    """
+    batch_of_one = replace(layer.expanded, input_shape=(1, *layer.input_shape[1:]))
+    constants = _float_constants(
+        replace(batch_of_one, has_dynamic_batch=False), accelerator, None, True
+    )
+    _check(constants, accelerator)
+    tile(constants.window, accelerator)
+
+
 def _float_constants(
     layer: ConvLayer,
     accelerator: Accelerator,

@@ -13,7 +13,7 @@ from ..accelerator import Accelerator
 from ..branches import BranchGeometry
 from ..layer import ConvLayer, four_sides, height_width
 from ..op.lookup import packed_lookup_op
-from ..op.packed import conv_layer_of, packed_conv2d_op
+from ..op.packed import conv_layer_of, packed_conv2d_op, packed_encode_op
 from ..op.registration import is_call_to, required_constant
 from .binary import loads
 from .compile_layer import compile_conv
@@ -27,7 +27,7 @@ PROGRAM = "program"  # Attribute of the outer one: its finished program, by `bin
 
 @dataclass(frozen=True)
 class Offloaded:
-    """A convolution, perhaps with a table of codes behind it, or a max pooling.
+    """A convolution, perhaps with a table of codes or a quantizer behind it, or a max pooling.
 
     Parameters
     ----------
@@ -37,11 +37,14 @@ class Offloaded:
         See `compile_conv`.
     operands : tuple of int
         Which parameters of the function the program reads, in its order: input, residual.
+    float_thresholds : ndarray of float32, optional
+        See `compile_conv`.
     """
 
     call: relax.Call
     table: np.ndarray | None = None
     operands: tuple[int, ...] = (0,)
+    float_thresholds: np.ndarray | None = None
 
     @property
     def name(self) -> str:
@@ -73,7 +76,8 @@ class Offloaded:
         layer = self.layer
         if layer is None:
             return compile_pool(window_of(self.call), accelerator)
-        return compile_conv(layer, accelerator, self.table)
+        is_kept = self.float_thresholds is None
+        return compile_conv(layer, accelerator, self.table, self.float_thresholds, is_kept)
 
 
 def program_of(function: relax.Function) -> tuple[Program, Accelerator]:
@@ -112,10 +116,30 @@ def offloaded(function: relax.Function) -> Offloaded:
     bound = {each.var: each.value for block in inner.body.blocks for each in block.bindings}
     params = list(inner.params)
     calls = [value for value in bound.values() if isinstance(value, relax.Call)]
-    lookup = next((call for call in calls if is_call_to(call, packed_lookup_op)), None)
-    if lookup is None:
-        return Offloaded(calls[0])
-    return fused_lookup(lookup, bound.get, lambda expr: params.index(expr))
+    for call in calls:
+        if is_call_to(call, packed_lookup_op):
+            return fused_lookup(call, bound.get, params.index)
+        if is_call_to(call, packed_encode_op):
+            return fused_encode(call, bound.get, params.index)
+    return Offloaded(calls[0], operands=_operands(calls[0], params.index))
+
+
+def _operands(call: relax.Call, position: Callable[[relax.Expr], int]) -> tuple[int, ...]:
+    """Positions of what a convolution or pooling reads besides constants."""
+    is_float = is_call_to(call, packed_conv2d_op) and conv_layer_of(call).has_residual
+    return tuple(position(argument) for argument in call.args[: 1 + is_float])
+
+
+def fused_encode(
+    encode: relax.Call,
+    definition: Callable[[relax.Expr], relax.Expr | None],
+    position: Callable[[relax.Expr], int],
+) -> Offloaded:
+    """Read a `packed_encode` of a convolution to floats; parameters as of `fused_lookup`."""
+    numbers, thresholds = encode.args
+    call = definition(numbers)
+    assert isinstance(call, relax.Call)  # The pattern says so.
+    return Offloaded(call, None, _operands(call, position), required_constant(thresholds))
 
 
 def fused_lookup(
