@@ -91,7 +91,8 @@ class Partition:
             return True
 
         if accelerator.float_units:
-            mod = fuse_steps(mod, fits)
+            # Without the names that it leaves, which patterns don't look behind.
+            mod = relax.transform.CanonicalizeBindings()(fuse_steps(mod, fits))
 
         def decide(call: relax.Call, graph: Graph) -> relax.Expr | None:
             nonlocal pools
