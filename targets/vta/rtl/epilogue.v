@@ -52,6 +52,7 @@ module epilogue #(
     localparam ROW_BITS = $clog2(PARAM_ROWS);
     localparam LANE_BITS = $clog2(DN);
     localparam PARTS = 64 / DM;
+    localparam PLACE_BITS = LANE_BITS + (FLOAT_UNITS == 0 ? 0 : 1);
     localparam [LANE_BITS-1:0] LAST_LANE = {LANE_BITS{1'b1}};  // DN is a power of two
 
     wire [3:0] bits = x[`CONV_BITS], residual_bits = x[`CONV_RESIDUAL_BITS];
@@ -168,11 +169,14 @@ module epilogue #(
             lane_mux #(.WIDTH(31), .LANES(DN)) sum_mux (
                 .values(tile_sums[i*DN*31 +: DN*31]), .lane(lane), .value(sum)
             );
-            table_ram #(.WIDTH(32), .DEPTH(DN)) accumulators (
-                .clk(clk), .write(adds2), .write_row(lane2), .write_data(sum2 + product2[31:0]),
-                .read_row(is_float ? float_lane : search1), .read_data(acc[i*32 +: 32])
+            assign lane_sums[i*32 +: 32] = sum2 + product2[31:0];
+            // With float arithmetic, numbers in place of accumulators, of two tiles in turn.
+            table_ram #(.WIDTH(32), .DEPTH(1 << PLACE_BITS)) accumulators (
+                .clk(clk), .write(is_float ? key_write[i] : adds2),
+                .write_row(write_place[PLACE_BITS-1:0]),
+                .write_data(is_float ? keys[i*32 +: 32] : lane_sums[i*32 +: 32]),
+                .read_row(read_place[PLACE_BITS-1:0]), .read_data(acc[i*32 +: 32])
             );
-            wire [31:0] searched = is_float ? keys[i*32 +: 32] : acc[i*32 +: 32];
 
             // The index of a lane's next threshold in its round. With a residual the first unit
             // has written it before the second one opens.
@@ -193,7 +197,7 @@ module epilogue #(
                 .read_row(search), .read_data(index)
             );
             assign reached[i] = is_pool ? pooled[i]
-                : falls ^ ($signed(searched) >= $signed(threshold_data[i*32 +: 32]));
+                : falls ^ ($signed(acc[i*32 +: 32]) >= $signed(threshold_data[i*32 +: 32]));
 
             always @(posedge clk) begin
                 index1 <= known;
@@ -230,11 +234,15 @@ module epilogue #(
     // Float arithmetic. Its words come first: the search waits for them.
     wire reads_float, ends_floats, float_word_next, float_word_write, reads_floats, floats_idle;
     wire [2:0] float_constant;
-    wire [LANE_BITS-1:0] float_lane;
     wire [19:0] residual_offset, word_offset;
     wire [63:0] float_word;
-    wire [DM*32-1:0] keys;
+    wire [DM*32-1:0] keys, lane_sums;
+    wire [DM-1:0] key_write;
+    wire [LANE_BITS-1:0] key_lane;
     wire [DN-1:0] floats_valid;
+    wire key_half, searched_half;
+    wire [LANE_BITS:0] write_place = is_float ? {key_half, key_lane} : {1'b0, lane2};
+    wire [LANE_BITS:0] read_place = {is_float && searched_half, search1};
     wire [13:0] first_float = first_threshold - 14'd5;
     wire [19:0] group_words = own_part_at[20:1];
     wire [19:0] float_line = {6'd0, x[`CONV_RESIDUAL]} + group_words + residual_offset;
@@ -245,15 +253,15 @@ module epilogue #(
     generate
         if (FLOAT_UNITS == 0) begin : no_floats
             assign {reads_float, ends_floats, float_word_next, float_word_write, reads_floats} = 0;
-            assign {float_constant, float_lane, residual_offset, word_offset, float_word} = 0;
-            assign {keys, floats_valid} = 0;
+            assign {float_constant, residual_offset, word_offset, float_word, floats_valid} = 0;
+            assign {keys, key_write, key_lane, key_half, searched_half} = 0;
             assign floats_idle = 1;
             wire unused = &{1'b0, adds_residual, pixel_words};
         end else begin : floats
-            wire [DM-1:0] key_write;
-            wire [LANE_BITS-1:0] key_lane;
+            wire [LANE_BITS-1:0] float_lane;
+            wire [DM*32-1:0] sums_now;
             wire [FLOAT_UNITS*32-1:0] own_keys;
-            wire key_half, key_valid;
+            wire key_valid;
             reg first_lane, half, half_now;
             reg [DN-1:0] tile_valid;
             float_unit #(.DM(DM), .DN(DN), .UNITS(FLOAT_UNITS)) float_unit (
@@ -261,7 +269,7 @@ module epilogue #(
                 .has_residual(adds_residual), .pixel_words(pixel_words),
                 .reads_constants(reads_float), .constant(float_constant),
                 .constant_data(constant_data), .start(first_lane), .valid(valid),
-                .acc_lane(float_lane), .acc(acc), .reads_residual(reads_floats),
+                .acc_lane(float_lane), .acc(sums_now), .reads_residual(reads_floats),
                 .residual_offset(residual_offset), .residual_data(residual_data),
                 .key_write(key_write), .key_lane(key_lane), .key_half(key_half), .keys(own_keys),
                 .key_valid(key_valid), .ends_tile(ends_floats), .writes_next(float_word_next),
@@ -269,11 +277,12 @@ module epilogue #(
                 .idle(floats_idle)
             );
             for (i = 0; i < DM; i = i + 1) begin : tables
-                table_ram #(.WIDTH(32), .DEPTH(2 * DN)) numbers (
-                    .clk(clk), .write(key_write[i]), .write_row({key_half, key_lane}),
-                    .write_data(own_keys[(i % FLOAT_UNITS)*32 +: 32]),
-                    .read_row({half_now, search1}), .read_data(keys[i*32 +: 32])
+                table_ram #(.WIDTH(32), .DEPTH(DN)) table_of_sums (
+                    .clk(clk), .write(adds2), .write_row(lane2),
+                    .write_data(lane_sums[i*32 +: 32]), .read_row(float_lane),
+                    .read_data(sums_now[i*32 +: 32])
                 );
+                assign keys[i*32 +: 32] = own_keys[(i % FLOAT_UNITS)*32 +: 32];
             end
             always @(posedge clk) begin
                 // A lane's accumulators are written a cycle before they are first read.
@@ -283,6 +292,7 @@ module epilogue #(
                 if (opens1) half_now <= half;
             end
             assign floats_valid = tile_valid;
+            assign searched_half = half_now;
         end
     endgenerate
 
