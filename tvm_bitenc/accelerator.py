@@ -17,6 +17,7 @@ from .errors import TargetError
 BUFFERS = ("act", "weight", "param", "tap", "pass", "residual", "out")
 MOST_ROWS = 1 << 24
 Rows = Annotated[int, Meta(ge=1, le=MOST_ROWS)]
+FloatUnits = Annotated[int, Meta(ge=0, le=2)]
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Accelerator:
     outstanding : int
         Reads that the memory may owe an answer, and as many writes: latency is hidden where they
         are more than its cycles.
+    float_units : int
+        Float32 numbers per cycle behind the accumulators; 0 leaves such arithmetic to the CPU.
     """
 
     channels: Rows = 8
@@ -53,15 +56,21 @@ class Accelerator:
     instruction_queue: Rows = 8
     token_queue: Rows = 8
     outstanding: Rows = 128
+    float_units: FloatUnits = 0
 
     def __post_init__(self):
         for name, value in asdict(self).items():
+            if name == "float_units":
+                continue
             if type(value) is not int or not 1 <= value <= MOST_ROWS:
                 raise TargetError("accelerator", f"{name} = {value!r}", "Give a positive integer")
         if WORD_BITS % self.channels or self.channels % 2:
             raise TargetError("accelerator", f"DM = {self.channels}", "Use 2, 4, 8, 16, 32 or 64")
         if self.pixels & (self.pixels - 1):
             raise TargetError("accelerator", f"DN = {self.pixels}", "Use a power of two")
+        if self.float_units not in (0, 1, 2):
+            cause = f"{self.float_units!r} float units: buffers give and take two numbers a cycle"
+            raise TargetError("accelerator", cause, "Use 0, 1 or 2")
 
     def rows(self, buffer: str) -> int:
         """Rows of a buffer of `BUFFERS`."""
@@ -108,6 +117,12 @@ class Queues(Document, frozen=True):
     tokens: Rows
 
 
+class Floats(Document, frozen=True):
+    """``[floats]``, which may be left out: numbers per cycle."""
+
+    units: FloatUnits
+
+
 class AcceleratorFile(Document, frozen=True):
     """A file in targets/vta/."""
 
@@ -115,6 +130,7 @@ class AcceleratorFile(Document, frozen=True):
     buffers: Buffers
     memory: Memory
     queues: Queues
+    floats: Floats = Floats(units=0)
 
     def __post_init__(self):
         self.accelerator()
@@ -130,6 +146,7 @@ class AcceleratorFile(Document, frozen=True):
             outstanding=self.memory.outstanding,
             instruction_queue=self.queues.instructions,
             token_queue=self.queues.tokens,
+            float_units=self.floats.units,
         )
 
 

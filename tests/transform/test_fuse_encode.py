@@ -42,6 +42,35 @@ def test_golden(assert_same_ir):
     assert_same_ir(FuseEncode()(Before), After)
 
 
+def test_what_is_read_as_a_number_is_computed_once(assert_same_ir):
+    """A residual reads it as well: thresholds are on it, not on what lies in front of it."""
+    thresholds = relax.const(float_thresholds(ACT.quantize, 3))
+
+    @I.ir_module
+    class Before:
+        @R.function
+        def main(x: R.Tensor((1, 2, 2, 3), "float32"), other: R.Tensor((1, 2, 2, 3), "float32")):
+            with R.dataflow():
+                y = R.nn.relu(x)
+                planes = bitenc.pack(bitenc.encode(y, ACT), 2)
+                total = R.add(y, other)
+                R.output(planes, total)
+            return (planes, total)
+
+    @I.ir_module
+    class After:
+        @R.function
+        def main(x: R.Tensor((1, 2, 2, 3), "float32"), other: R.Tensor((1, 2, 2, 3), "float32")):
+            with R.dataflow():
+                y = R.nn.relu(x)
+                planes = T.Call("bitenc.packed_encode", [y, thresholds], attrs={})
+                total = R.add(y, other)
+                R.output(planes, total)
+            return (planes, total)
+
+    assert_same_ir(FuseEncode()(Before), After)
+
+
 @pytest.mark.parametrize("kind", ["symmetric", "unsigned", "signed"])
 @pytest.mark.parametrize("bits", range(1, 5))
 def test_codes_change_at_every_threshold_and_just_below(bits, kind, kinds):

@@ -283,10 +283,12 @@ def offloaded_row(
         cycles.times(part.samples), macs * part.samples, accelerator.macs_per_cycle
     )
     row = row_of_pool(part) if part.layer is None else row_of(conv_layer_of(part.call))
+    if len(part.operands) > 1:
+        row = replace(row, shape=row.shape + " + residual")
     if part.table is not None:
-        residual = " + residual" if len(part.operands) > 1 else ""
-        out_bits = max(int(part.table.max()).bit_length(), 1)
-        row = replace(row, shape=row.shape + residual, out_bits=out_bits)
+        row = replace(row, out_bits=max(int(part.table.max()).bit_length(), 1))
+    if part.float_thresholds is not None:
+        row = replace(row, out_bits=len(part.float_thresholds).bit_length())
     return replace(row, strategy=ACCELERATOR, schedule="program", work=work)
 
 

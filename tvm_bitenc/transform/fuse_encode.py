@@ -12,11 +12,14 @@ After::
 The function from x to its code never falls, so the code is the number of thresholds that x
 reaches, none for NaN. Each is the smallest float32 number that gets the code, found by bisection
 on the graph's own float32 function: exact by construction, and no division is left.
+
+Arithmetic whose result is read as a number too, as that of a residual is, stays: it is done anyway,
+and joins what makes its operand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 import numpy as np
 import tvm
@@ -25,9 +28,10 @@ from tvm import relax
 from ..op.packed import pack_op, packed_encode
 from ..op.quantize import encode_op, encoding_of
 from ..op.registration import is_call_to
-from .analysis.float32 import float_keys, floats_of_keys
+from .analysis.float32 import MONOTONE, float_keys, floats_of_keys, op_name
+from .analysis.readers import readers_of
 from .analysis.steps import MAX_STEPS, Step, elementwise_step
-from .rewrite import Graph, rewrite_calls
+from .rewrite import Graph, is_external, rewrite_calls
 
 MAX_BOUNDS = 15  # Beyond, arithmetic is faster than so many comparisons.
 
@@ -38,10 +42,31 @@ class FuseEncode:
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         """Rewrite the module."""
-        return rewrite_calls(mod, _fuse_encode)
+        numbers = _numbers(mod)
+        return rewrite_calls(mod, lambda call, graph: _fuse_encode(call, graph, numbers))
 
 
-def _fuse_encode(call: relax.Call, graph: Graph) -> relax.Expr | None:
+def _numbers(mod: tvm.IRModule) -> set[relax.Var]:
+    """Variables that lead elsewhere than to encoders alone."""
+    found: set[relax.Var] = set()
+    for function in mod.functions.values():
+        if not isinstance(function, relax.Function) or is_external(function):
+            continue
+        bound = {each.var: each.value for block in function.body.blocks for each in block.bindings}
+        readers = readers_of(function)
+        for var in reversed(bound):
+            for reader in readers[var]:
+                value = bound.get(reader)
+                is_step = op_name(value) in MONOTONE and reader not in found
+                is_step = is_step and len(relax.analysis.free_vars(value)) == 1
+                if not is_step and not is_call_to(value, encode_op):
+                    found.add(var)
+    return found
+
+
+def _fuse_encode(
+    call: relax.Call, graph: Graph, numbers: Container[relax.Var]
+) -> relax.Expr | None:
     if not is_call_to(call, pack_op):
         return None
     encode = graph.definition(call.args[0])
@@ -55,6 +80,8 @@ def _fuse_encode(call: relax.Call, graph: Graph) -> relax.Expr | None:
     steps: list[Step] = []
     source = encode.args[0]
     while (step := elementwise_step(graph.definition(source), graph)) and step.is_rising:
+        if source in numbers:
+            break
         if str(step.argument.ty.dtype) != "float32" or len(steps) == MAX_STEPS:
             break
         steps.insert(0, step)

@@ -14,14 +14,14 @@ After::
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tvm
 import tvm_ffi
 from tvm import relax
 
-from ..layer import RESIDUAL, STEP_CONSTANTS
+from ..layer import RESIDUAL, STEP_CONSTANTS, ConvLayer
 from ..op.packed import conv_layer_of, packed_conv2d_op, with_step
 from ..op.registration import is_call_to
 from .analysis.float32 import evaluate, op_name
@@ -37,18 +37,25 @@ class FuseFloat:
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         """Rewrite the module."""
-        uses = use_counts(mod)
+        return fuse_steps(mod)
 
-        def fuse(call: relax.Call, graph: Graph) -> relax.Expr | None:
-            fused = _fused(call, graph, uses)
-            if fused is None:
-                return None
-            # Under a variable of its own, which the next op then finds in `uses`.
-            var = graph.emit(fused)
-            uses[var] = uses.get(graph.var, 0)
-            return var
 
-        return rewrite_calls(mod, fuse)
+def fuse_steps(
+    mod: tvm.IRModule, fits: Callable[[ConvLayer], bool] = lambda _layer: True
+) -> tvm.IRModule:
+    """Fuse one op after another, as long as the layer that comes of it fits."""
+    uses = use_counts(mod)
+
+    def fuse(call: relax.Call, graph: Graph) -> relax.Expr | None:
+        fused = _fused(call, graph, uses)
+        if fused is None or not fits(conv_layer_of(fused)):
+            return None
+        # Under a variable of its own, which the next op then finds in `uses`.
+        var = graph.emit(fused)
+        uses[var] = uses.get(graph.var, 0)
+        return var
+
+    return rewrite_calls(mod, fuse)
 
 
 _LIMITS = ("clip", "maximum", "minimum")  # As steps, they expect a number.

@@ -20,9 +20,12 @@ After::
     def main(planes, residual):
         out = fused(planes, residual)
 
-Concatenation, repetition and interleaving of planes between layers belong to them. The function has
-its finished program, as text, in the attribute ``program``. A convolution or pooling that stays
-keeps the reason in its attribute ``cpu_reason``.
+Concatenation, repetition and interleaving of planes between layers belong to them. So does float
+arithmetic behind a convolution where the accelerator has float units: steps that these compute join
+the convolution as in `fuse_float`, and so do the thresholds of a quantizer.
+
+The function has its finished program, as text, in the attribute ``program``. A convolution or
+pooling that stays keeps the reason in its attribute ``cpu_reason``.
 """
 
 from __future__ import annotations
@@ -40,25 +43,29 @@ from tvm.relax.transform import PatternCheckContext
 
 from ..accelerator import Accelerator
 from ..errors import UnsupportedError
+from ..layer import ConvLayer
 from ..op.interleave import interleave_op
 from ..op.lookup import packed_lookup_op
-from ..op.packed import packed_conv2d_op, packed_max_pool2d_op
+from ..op.packed import packed_conv2d_op, packed_encode_op, packed_max_pool2d_op
 from ..op.packed_channels import packed_concat_op
 from ..op.registration import is_call_to, required_constant, with_attributes
 from ..strategy import AUTO, OTHERS, by_layer
 from ..target import Target
 from ..vta.binary import dumps
 from ..vta.codegen import NAME
+from ..vta.compile_layer import check_floats
 from ..vta.link import Piece
 from ..vta.network import compile_network
-from ..vta.offloaded import PROGRAM, Offloaded, fused_lookup
+from ..vta.offloaded import PROGRAM, Offloaded, fused_encode, fused_lookup
 from ..vta.region import MOVE, Region, region_of
+from .fuse_float import fuse_steps
 from .rewrite import Graph, is_external, rewrite_calls
 
 REASON = "cpu_reason"
 MAX_PARTS = 8  # Of a concatenation that joins whole words.
 MAX_REPEATS = 16  # Of a row or column; pixels lie so far apart at most.
 PIXELS, WORDS = (1, 2), 4  # Axes of planes (N, H, W, bits, words).
+AFTER_LAYER = "after_layer"  # Of a quantizer that an accelerator might take along.
 NUMBER = "number"  # Of a call that an accelerator might run.
 
 
@@ -86,13 +93,28 @@ class Partition:
         if self.target.accelerator is None:
             return mod
         programs, wanted = _Programs(self.target.accelerator), by_layer(self.strategy)
-        pools = 0
+        pools, accelerator = 0, self.target.accelerator
+
+        def fits(layer: ConvLayer) -> bool:
+            try:
+                check_floats(layer, accelerator)
+            except UnsupportedError:
+                return False
+            return True
+
+        if accelerator.float_units:
+            # Without the names that it leaves, which patterns don't look behind.
+            mod = relax.transform.CanonicalizeBindings()(fuse_steps(mod, fits))
 
         def decide(call: relax.Call, graph: Graph) -> relax.Expr | None:
             nonlocal pools
             if is_call_to(call, packed_max_pool2d_op):
                 call = with_attributes(call, layer=f"max_pool{pools}")
                 pools += 1
+            elif is_call_to(call, packed_encode_op):
+                source = graph.definition(call.args[0])
+                is_after = is_call_to(source, packed_conv2d_op) and bool(source.attrs["steps"])
+                return with_attributes(call, **{AFTER_LAYER: is_after}) if is_after else None
             elif not is_call_to(call, packed_conv2d_op):
                 return None
             strategy = wanted.get(str(call.attrs["layer"]), wanted[OTHERS])
@@ -137,12 +159,12 @@ class _Programs:
     ----------
     accelerator : Accelerator
     made : dict
-        Layers, or why there is none, by the number of their call and whether a table follows.
+        Layers, or why there is none, by the number of their call and what follows it.
     numbers : iterator of int
     """
 
     accelerator: Accelerator
-    made: dict[tuple[int, bool], Piece | UnsupportedError] = field(default_factory=dict)
+    made: dict[tuple[int, bool, bool, bool], Piece | UnsupportedError] = field(default_factory=dict)
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def new_number(self) -> int:
@@ -169,7 +191,8 @@ class _Programs:
         return made
 
     def _made(self, part: Offloaded) -> Piece | UnsupportedError:
-        key = int(part.call.attrs[NUMBER]), part.table is not None
+        has_table, has_codes = part.table is not None, part.float_thresholds is not None
+        key = int(part.call.attrs[NUMBER]), has_table, has_codes, part.writes_floats
         if key not in self.made:
             try:
                 self.made[key] = part.piece(self.accelerator)
@@ -192,11 +215,16 @@ def patterns(
     def lookup(*operands: DFPattern) -> DFPattern:
         return is_op(packed_lookup_op.name)(*operands, is_const())
 
+    def encodes(context: PatternCheckContext) -> bool:
+        return _codes_fit(context, programs)
+
+    encode = is_op(packed_encode_op.name)(convolution(), is_const())
     pool = is_op(packed_max_pool2d_op.name)(wildcard())
     return [
         (f"{NAME}.residual", lookup(convolution(), wildcard()), {}, fits),
         (f"{NAME}.residual", lookup(wildcard(), convolution()), {}, fits),
         (f"{NAME}.table", lookup(convolution()), {}, fits),
+        (f"{NAME}.encode", encode, {}, encodes),
         (f"{NAME}.conv2d", convolution(), {}, _is_supported),
         (f"{NAME}.max_pool2d", pool, {}, _is_supported),
         *((f"{NAME}.{MOVE}", pattern, {}, is_move) for pattern, is_move in _moves()),
@@ -218,7 +246,13 @@ def _moves() -> list[tuple[DFPattern, Callable[[PatternCheckContext], bool]]]:
         *((is_op("relax.concat")(parts), joins_channels) for parts in joined),
         (is_op(interleave_op.name)(wildcard(), varg_default_wildcard=True), is_of_planes),
         (is_op("relax.take")(wildcard(), is_const()), _repeats_pixels),
+        (is_op(packed_encode_op.name)(wildcard(), is_const()), _is_after_layer),
     ]
+
+
+def _is_after_layer(context: PatternCheckContext) -> bool:
+    attrs = context.matched_expr.attrs
+    return bool(attrs) and bool(attrs.get(AFTER_LAYER, False))
 
 
 def _repeats_pixels(context: PatternCheckContext) -> bool:
@@ -242,4 +276,12 @@ def _table_fits(context: PatternCheckContext, programs: _Programs) -> bool:
     if has_leaking_intermediate_variables(context):
         return False
     part = fused_lookup(context.matched_expr, context.matched_bindings.get, lambda _expr: 0)
+    return not str(part.call.attrs[REASON]) and programs.fits(part)
+
+
+def _codes_fit(context: PatternCheckContext, programs: _Programs) -> bool:
+    """Whether a convolution to floats and the quantizer that alone reads them make one program."""
+    if has_leaking_intermediate_variables(context):
+        return False
+    part = fused_encode(context.matched_expr, context.matched_bindings.get, lambda _expr: 0)
     return not str(part.call.attrs[REASON]) and programs.fits(part)

@@ -21,6 +21,7 @@ from .program import Input, Layer, Output, Program
 from .window_packing import SIZES, decode, encode
 
 MAGIC = 0x0004_0041_5456  # "VTA" in the lowest bytes, version 4 above.
+KINDS = ("planes", "accumulators", "floats")  # Of outputs.
 _WORD = np.dtype("<u8")
 _SIZES = len(fields(Accelerator))
 
@@ -36,7 +37,7 @@ def dumps(program: Program, accelerator: Accelerator) -> str:
     for each in program.inputs:
         parts[1] += [each.operand, each.address, each.words, *encode(each.packing)]
     for output in program.outputs:
-        numbers = output.address, output.words, output.is_accumulators, output.copies
+        numbers = output.address, output.words, KINDS.index(output.kind), output.copies
         parts[2] += [*numbers, output.narrow, len(output.layout), *sum(output.layout, ())]
     counts = len(program.instructions), program.constants.size, program.tensor_words
     lengths = len(program.layers), len(program.inputs), len(program.outputs)
@@ -97,11 +98,10 @@ def _inputs(words: np.ndarray) -> tuple[Input, ...]:
 def _outputs(words: np.ndarray) -> tuple[Output, ...]:
     found, rest = [], words.tolist()
     while rest:
-        address, size, is_accumulators, copies, narrow, segments, *rest = rest
+        address, size, kind, copies, narrow, segments, *rest = rest
         layout = tuple((rest[2 * i], rest[2 * i + 1]) for i in range(segments))
         rest = rest[2 * segments :]
-        flags = bool(is_accumulators), copies, bool(narrow)
-        found.append(Output(address, size, layout, *flags))
+        found.append(Output(address, size, layout, KINDS[kind], copies, bool(narrow)))
     return tuple(found)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from .constants import (
     other_factors,
     with_binary_weights,
 )
+from .floats import arithmetic_of
 from .functional import FACTOR_BITS, ONES_BITS
 from .link import Piece, link_layer
 from .program import Output, Program
@@ -28,8 +29,21 @@ from .tensor import View
 from .tiling import ACCUMULATOR_BITS, NARROW_BITS, Tiling, lacking, tile
 
 
+@dataclass(frozen=True, eq=False)
+class Ending:
+    """What follows a layer; see `compile_conv`."""
+
+    table: np.ndarray | None = None
+    float_thresholds: np.ndarray | None = None
+    writes_floats: bool = False
+
+
 def compile_conv(
-    layer: ConvLayer, accelerator: Accelerator, table: np.ndarray | None = None
+    layer: ConvLayer,
+    accelerator: Accelerator,
+    table: np.ndarray | None = None,
+    float_thresholds: np.ndarray | None = None,
+    writes_floats: bool = True,
 ) -> Program:
     """Compile a layer on packed planes; its output is as `run_conv` shapes it.
 
@@ -39,52 +53,97 @@ def compile_conv(
     accelerator : Accelerator
     table : ndarray of uint8, shape (2^bits of the layer, 2^bits of the residual), optional
         Code of the output for each code of the layer, along which it rises, and of the residual.
+    float_thresholds : ndarray of float32, shape (2^bits - 1,) or (2^bits - 1, channels), optional
+        Of a layer with float steps: it ends in codes, as many as thresholds that a number reaches.
+    writes_floats : bool
+        Of such a layer: whether the numbers themselves follow. Without thresholds they do.
 
     Raises
     ------
     UnsupportedError
-        For groups of few channels, float steps, branches whose coefficients aren't powers of two,
-        dynamic batches, and layers that don't fit the buffers or the instructions' fields.
+        For groups of few channels, float steps that no unit computes, branches whose coefficients
+        aren't powers of two, dynamic batches, and layers that don't fit the buffers or the
+        instructions' fields.
     """
-    return link_layer(conv_piece(layer, accelerator, table))
+    return link_layer(conv_piece(layer, accelerator, Ending(table, float_thresholds, writes_floats)))
 
 
 def conv_piece(
-    layer: ConvLayer,
-    accelerator: Accelerator,
-    table: np.ndarray | None = None,
-    source: View | None = None,
+    layer: ConvLayer, accelerator: Accelerator, ending: Ending = Ending(), source: View | None = None
 ) -> Piece:
     """Compile a layer, whose places in memory are still to be given.
 
     Parameters
     ----------
-    layer, accelerator, table
+    layer, accelerator
         As for `compile_conv`.
+    ending : Ending
     source : View, optional
         What it reads of tensors that are in the accelerator's memory; None for what the CPU hands
         over, which it may pack.
     """
-    if layer.steps:
-        raise UnsupportedError(layer.name, "it ends in float arithmetic", "Run it on the CPU")
-    if layer.channel_rows:
+    if layer.channel_rows or layer.steps:
         layer = layer.expanded
     if layer.geometry.groups > 1 and source is not None and not source.is_dense:
         cause = "its groups' channels don't lie side by side"
         raise UnsupportedError(layer.name, cause, "Run it on the CPU")
-    constants = _constants(layer, table, accelerator, source)
+    if layer.steps:
+        constants = _float_constants(layer, accelerator, ending, source)
+    else:
+        constants = _constants(layer, ending.table, accelerator, source)
     _check(constants, accelerator)
     stream = ConvStream(constants, tile(constants.window, accelerator))
     fragment = stream.fragment(layer.macs // layer.copies * constants.branches)
-    is_accumulators = layer.thresholds is None
-    output = Output(
-        0,
-        fragment.output_words,
-        is_accumulators=is_accumulators,
-        copies=layer.copies if is_accumulators else 1,
-        narrow=constants.window.out_bits == NARROW_BITS,
+    window = constants.window
+    numbers = Output(0, fragment.floats_words or fragment.output_words, kind="floats")
+    if window.is_codes:
+        outputs = [Output(0, fragment.output_words)] + [numbers] * window.writes_floats
+    elif window.is_float:
+        outputs = [numbers]
+    else:
+        is_narrow = window.out_bits == NARROW_BITS
+        own = Output(0, fragment.output_words, (), "accumulators", layer.copies, is_narrow)
+        outputs = [own]
+    return Piece(fragment, tuple(outputs), constants.packing)
+
+
+def check_floats(layer: ConvLayer, accelerator: Accelerator) -> None:
+    """Whether a layer's float steps can run behind its sums, as far as is seen without a program.
+
+    Raises
+    ------
+    UnsupportedError
+        If not.
+    """
+    batch_of_one = replace(layer.expanded, input_shape=(1, *layer.input_shape[1:]))
+    static = replace(batch_of_one, has_dynamic_batch=False)
+    constants = _float_constants(static, accelerator, Ending(), None)
+    _check(constants, accelerator)
+    tile(constants.window, accelerator)
+
+
+def _float_constants(
+    layer: ConvLayer, accelerator: Accelerator, ending: Ending, source: View | None
+) -> Constants:
+    if not accelerator.float_units:
+        cure = "Give the accelerator float units, or run it on the CPU"
+        raise UnsupportedError(layer.name, "it ends in float arithmetic", cure)
+    arithmetic, layer = arithmetic_of(layer), with_binary_weights(layer)
+    thresholds = ending.float_thresholds
+    if thresholds is not None:
+        thresholds = thresholds.reshape(len(thresholds), -1)
+        thresholds = np.broadcast_to(thresholds, (len(thresholds), layer.out_channels))
+    made = DepthwiseConstants if is_depthwise(layer) else Constants
+    if thresholds is None and made is DepthwiseConstants:
+        cause = "it is depthwise, and ends in float arithmetic without codes"
+        raise UnsupportedError(layer.name, cause, "Run it on the CPU")
+    return made(
+        layer,
+        source=source,
+        arithmetic=arithmetic,
+        float_thresholds=thresholds,
+        writes_floats=ending.writes_floats or thresholds is None,
     )
-    return Piece(fragment, output, constants.packing)
 
 
 def _constants(
@@ -115,10 +174,14 @@ def _constants(
 
 
 def output_of(layer: ConvLayer, program: Program, words: np.ndarray) -> np.ndarray:
-    """Shape a program's output: uint64 (N, H, W, bits, words), or int32 (N, H, W, channels)."""
+    """Shape a program's output.
+
+    It is uint64 (N, H, W, bits, words), or int32 or float32 (N, H, W, channels).
+    """
     shape = (layer.input_shape[0], *layer.output_size)
     if layer.thresholds is None:
-        return program.outputs[0].shaped(words, (*shape, layer.out_channels))
+        last = program.outputs[-1]  # Behind codes, where there are both.
+        return last.shaped(words[words.size - last.words :], (*shape, layer.out_channels))
     return words.reshape(*shape, layer.out_bits, -1)
 
 
@@ -231,6 +294,8 @@ class ConvStream(Stream):
         falls = operands.falls.reshape(copies, -1)[:, channels].astype(np.int64)
         signs = (falls << np.arange(copies)[:, None]).sum(axis=0, keepdims=True)
         rows = [operands.factor[channels][None], signs, self.tiling.border[:, channels]]
+        if operands.arithmetic is not None:
+            rows.append(operands.arithmetic.rows[:, channels])
         thresholds = operands.thresholds.reshape(-1, copies, self.tiling.channels)[..., channels]
         thresholds = thresholds.swapaxes(0, 1).reshape(-1, thresholds.shape[-1])
         return np.concatenate(rows).astype(np.int32), thresholds
@@ -238,7 +303,7 @@ class ConvStream(Stream):
     def load_group(self, band: tuple[int, int, int], group: int) -> None:
         """Load the residual of a word of channels with its first group, and what each reads."""
         word, part = divmod(group, self.groups_per_store)
-        if part == 0 and self.layer.residual_bits:
+        if part == 0 and (self.layer.residual_bits or self.layer.adds_floats):
             self._load_residual(band, word)
         self.free(self.computed - self.tiling.is_double_buffered("weight"))
         rows, channels = self.tiling.weight_rows, self.accelerator.channels
@@ -268,6 +333,18 @@ class ConvStream(Stream):
         (_, image, first_row), bits = band, self.layer.residual_bits
         (height, width), words = self.layer.output_size, -(-self.groups // self.groups_per_store)
         pixel = (image * height + first_row) * width
+        if self.layer.adds_floats:
+            self.add_load(
+                self.residual,
+                "residual",
+                sram=self.half("residual", self.stores),
+                dram=pixel * self.float_words + word * self.tiling.pixel_words,
+                rows=self.band_rows(first_row) * width,
+                row_words=self.float_words,
+                pixels=1,
+                words=self.tiling.pixel_words,
+            )
+            return
         self.add_load(
             self.residual,
             "residual",
@@ -303,5 +380,5 @@ class ConvStream(Stream):
             row_high=row_high,
             column_low=column_low,
             column_high=column_high,
-            thresholds=2 + len(self.tiling.border),
+            thresholds=self.tiling.threshold_row,
         )

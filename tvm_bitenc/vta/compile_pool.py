@@ -30,7 +30,7 @@ def pool_piece(window: Window, accelerator: Accelerator, source: View | None = N
     if source is not None:
         window = replace(window, words=source.words * window.act_bits)
     fragment = PoolStream(tile(window, accelerator), source).fragment()
-    return Piece(fragment, Output(0, fragment.output_words))
+    return Piece(fragment, (Output(0, fragment.output_words),))
 
 
 class PoolStream(Stream):

@@ -12,6 +12,7 @@ from ..branches import BranchGeometry
 from ..encoding import WORD_BITS, pack
 from ..layer import ConvLayer
 from . import isa
+from .floats import FloatArithmetic, threshold_keys
 from .passes import (
     Pass,
     PlaneLayout,
@@ -46,12 +47,21 @@ class Constants:
         Of accumulators that go to memory.
     source : View, optional
         Where its input lies in the accelerator's memory; None if the CPU hands it over.
+    arithmetic : FloatArithmetic, optional
+        Behind the accumulators.
+    float_thresholds : ndarray of float32, shape (2^bits - 1, out_channels), optional
+        Of the codes that numbers become.
+    writes_floats : bool
+        Whether the numbers go to memory, too.
     """
 
     layer: ConvLayer
     table: np.ndarray | None = None
     accumulator_bits: int = ACCUMULATOR_BITS
     source: View | None = None
+    arithmetic: FloatArithmetic | None = None
+    float_thresholds: np.ndarray | None = None
+    writes_floats: bool = False
 
     @property
     def is_depthwise(self) -> bool:
@@ -238,11 +248,16 @@ class Constants:
             residual_bits,
             layer.copies,
             self.border,
+            self.arithmetic is not None,
+            self.arithmetic is not None and self.arithmetic.has_residual,
+            self.writes_floats,
         )
 
     @property
     def out_bits(self) -> int:
         """Bits of the output's codes."""
+        if self.float_thresholds is not None:
+            return len(self.float_thresholds).bit_length()
         if self.layer.thresholds is None:
             return self.accumulator_bits
         if self.table is None:
@@ -257,6 +272,9 @@ class Constants:
         no less than a threshold t, acc isn't as much as 1 - t.
         """
         layer = self.layer
+        if self.float_thresholds is not None:
+            reached = isa.threshold_rows(self.window.out_bits)[0]
+            return threshold_keys(self.float_thresholds[reached - 1])
         if layer.thresholds is None:
             return np.zeros((0, layer.out_channels), np.int32)
         own, limits = layer.thresholds, (INT32_MIN, INT32_MAX)

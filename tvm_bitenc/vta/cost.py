@@ -12,6 +12,8 @@ from .functional import GIVES, MODULES, TAKES
 
 _IN_ARRAY = 6  # From a tile's last step to that of the next, at least.
 _PIPELINE = 7  # From the issue of a tile's last step to its epilogue.
+_FLOAT_PIPELINE = 23  # From a tile's last accumulator among floats to its number.
+_FLOAT_SETTLE = 4
 _SETTLE = 2  # What the epilogue needs between tiles, where its units use the same tables.
 _PORT = 2  # From a word's request inside to memory and back, besides the memory's latency.
 _AHEAD = 8  # Instructions that fetch reads ahead.
@@ -76,6 +78,11 @@ def _tiles(x: isa.Conv, accelerator: Accelerator, setup: isa.Setup) -> int:
     search = lanes * (setup.copies * x.bits or words)
     epilogue = max(residual - lanes, 0) + search
     epilogue += _SETTLE if residual or isinstance(x, isa.Pool) else 0
+    if setup.is_float:
+        written = lanes * words if setup.writes_floats else 0
+        search, numbers = lanes * x.bits, lanes * accelerator.channels // accelerator.float_units
+        epilogue = max(numbers, written + search) + _FLOAT_SETTLE
+        residual = numbers + _FLOAT_PIPELINE
     interval = max(steps, lanes + 1, epilogue, _IN_ARRAY)
     return lanes + 3 + (tiles - 1) * interval + steps + _PIPELINE + residual + search
 

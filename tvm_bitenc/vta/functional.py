@@ -15,7 +15,7 @@ import numpy as np
 from ..accelerator import BUFFERS, Accelerator
 from ..encoding import WORD_BITS
 from ..errors import BitencError
-from . import isa
+from . import floats, isa
 
 Queue = deque[tuple[int, isa.Instruction]]  # With their positions in the program.
 MODULES = ("load", "compute", "store")
@@ -214,6 +214,8 @@ class FunctionalSimulator:
             raise AcceleratorError(where, "column_high is beyond out_width", "Use a column")
         if x.row_low >= x.row_high or x.column_low >= x.column_high:
             raise AcceleratorError(where, "border classes without one between", "Raise row_high")
+        if self.setup.is_float and x.thresholds < floats.CONSTANTS:
+            raise AcceleratorError(where, "no rows of float constants", "Raise thresholds")
         if x.residual_bits and not x.bits:
             raise AcceleratorError(where, "a residual needs thresholds", "Set bits")
         y, column = np.divmod(np.arange(x.pixels), x.out_width)
@@ -224,12 +226,17 @@ class FunctionalSimulator:
         column_class += np.maximum(column - x.column_high + 1, 0)
         classes = x.column_low + 1 + x.out_width - x.column_high
         border = x.param + 2 + row_class * classes + column_class
-        last = x.param + x.thresholds + self.setup.copies * _threshold_rows(x) - 1 if x.bits else 0
+        last = x.param + x.thresholds + self.setup.copies * _threshold_rows(x) - 1
+        last = last if x.bits or self.setup.is_float else 0
         _check_range(where, "param", max(last, border.max()), self.accelerator.param_rows)
         factor = _signed(self.param[x.param], FACTOR_BITS)
         ones = ones & (1 << ONES_BITS) - 1
         acc = self.param[border] - 2 * differing + factor * ones[:, None]
         acc = acc.astype(np.int32)
+        if self.setup.is_float:
+            acc = self._floats(where, x, acc)
+            if not x.bits:
+                return
         if not x.bits:
             self._write_accumulators(x, acc)
             return
@@ -241,6 +248,9 @@ class FunctionalSimulator:
         if not 0 < x.copies <= isa.MAX_COPIES or x.copy_parts > parts:
             cause = f"{x.copies} copies, {x.copy_parts} parts of a word apart"
             raise AcceleratorError(where, cause, f"Use 1 to {isa.MAX_COPIES}, and one word at most")
+        if x.is_float and (not self.accelerator.float_units or x.copies != 1):
+            cause = f"{self.accelerator.float_units} float units, {x.copies} copies"
+            raise AcceleratorError(where, cause, "Use some, and 1 copy")
         self.setup = x
 
     def _places(self, x: isa.Conv) -> list[isa.Conv]:
@@ -249,6 +259,24 @@ class FunctionalSimulator:
         setup = self.setup
         words = [divmod(x.sub_word + c * setup.copy_parts, parts) for c in range(setup.copies)]
         return [replace(x, out=x.out + w * setup.copy_rows, sub_word=part) for w, part in words]
+
+    def _floats(self, where: str, x: isa.Conv, acc: np.ndarray) -> np.ndarray:
+        """Numbers of accumulators, as integers of the same order; writes them if asked for."""
+        setup, width = self.setup, self.accelerator.channels // 2
+        first = x.param + x.thresholds - floats.CONSTANTS
+        pixel, word = np.ogrid[: x.pixels, :width]
+        line = pixel * setup.pixel_words + x.sub_word * width + word
+        residual = None
+        if setup.adds_residual:
+            rows = x.residual + line
+            _check_range(where, "residual", int(rows.max()), self.accelerator.residual_rows)
+            residual = self.residual[rows].view(np.float32)
+        found = floats.computed(self.param[first : first + floats.CONSTANTS], acc, residual)
+        if setup.writes_floats:
+            rows = x.out + setup.float_rows + line
+            _check_range(where, "out", int(rows.max()), self.accelerator.out_rows)
+            self.out[rows] = found.view(np.uint64)
+        return floats.keys(found)
 
     def _pool(self, where: str, x: isa.Pool) -> None:
         self._check_window(where, x)
@@ -281,7 +309,12 @@ class FunctionalSimulator:
             raise AcceleratorError(where, "copies of what isn't codes alone", "Set 1 copy before")
         if x.narrow and (isinstance(x, isa.Pool) or x.bits or self.accelerator.channels < 4):
             raise AcceleratorError(where, "no accumulators to write narrow", "Clear narrow")
-        rows = x.pixels * (x.bits or self.accelerator.channels // (4 if x.narrow else 2))
+        if self.setup.is_float:
+            is_float = not (isinstance(x, isa.Pool) or x.residual_bits or x.narrow)
+            if not is_float or not (x.bits or self.setup.writes_floats):
+                raise AcceleratorError(where, "no float arithmetic", "Clear is_float before")
+        words = self.accelerator.channels // (4 if x.narrow else 2)
+        rows = x.pixels * (x.bits or (0 if self.setup.is_float else words))
         for place in self._places(x):
             _check_range(where, "out", place.out + rows - 1, self.accelerator.out_rows)
         last_tap, last_pass = self.setup.first_tap + x.taps, self.setup.first_pass + x.passes

@@ -226,6 +226,18 @@ class Setup(Instruction):
     words : int
         Of all passes together. The machine finds them in the pass table; the cycle model, which
         knows no data, counts by this number.
+    is_float : int
+        1 lets convolutions go on in float32, as `floats.py` says: codes are those of numbers,
+        compared with thresholds, and come with the numbers or not. They have one copy, no residual
+        of codes, and are no pools.
+    adds_residual : int
+        1 adds words of two float32 numbers: those of a pixel's DM channels are at row `residual`
+        + pixel `pixel_words` + `sub_word` DM / 2.
+    writes_floats : int
+        1 writes the numbers, likewise, from row `out` + `float_rows` on.
+    float_rows : int
+    pixel_words : int
+        Rows from one pixel's numbers to the next one's.
     """
 
     name = "setup"
@@ -238,6 +250,11 @@ class Setup(Instruction):
     first_tap: int = _bits(14)
     first_pass: int = _bits(14)
     words: int = _bits(16)
+    is_float: int = _bits(1)
+    adds_residual: int = _bits(1)
+    writes_floats: int = _bits(1)
+    float_rows: int = _bits(14)
+    pixel_words: int = _bits(6)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from . import isa
 from .program import Input, Layer, Output, Program
-from .stream import CONSTANTS, OUTPUT, Fragment
+from .stream import CONSTANTS, FLOATS, OUTPUT, Fragment
 from .window_packing import WindowPacking
 
 
@@ -20,14 +20,14 @@ class Piece:
     Parameters
     ----------
     fragment : Fragment
-    output : Output
-        What it writes; its address is still 0.
+    outputs : tuple of Output
+        What it writes: one thing, or codes and float32 numbers. Addresses are still 0.
     packing : WindowPacking, optional
         How the CPU packs its input.
     """
 
     fragment: Fragment
-    output: Output
+    outputs: tuple[Output, ...]
     packing: WindowPacking | None = None
 
 
@@ -42,9 +42,12 @@ def link_layer(piece: Piece) -> Program:
         inputs.append(Input(operand, end, tensor.size, packing))
         addresses[tensor.name] = end
         end += tensor.size
-    addresses[OUTPUT] = end
-    output = replace(piece.output, address=end)
-    return link([fragment], addresses, end + output.words, inputs, [output])
+    outputs = []
+    for name, output in zip((OUTPUT, FLOATS), piece.outputs):
+        addresses[name] = end
+        outputs.append(replace(output, address=end))
+        end += output.words
+    return link([fragment], addresses, end, inputs, outputs)
 
 
 def link(

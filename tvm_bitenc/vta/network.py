@@ -26,13 +26,31 @@ from .memory import Lifetime, plan
 from .offloaded import Offloaded
 from .program import Input, Output, Program
 from .region import Region, Step
-from .stream import INPUT, OUTPUT, RESIDUAL, Fragment
+from .stream import FLOATS, INPUT, OUTPUT, RESIDUAL, Fragment
 from .tensor import Tensor, View, copied, in_turns, side_by_side, whole
 from .tiling import Window
+from .window_packing import WindowPacking
 
 CPU = -1  # In place of the position of a layer.
 MakePiece = Callable[[Offloaded], Piece]
-Accumulators = tuple[str, Output]  # Name of their tensor, and how the CPU takes them.
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Accumulators or float32 numbers: a tensor, and how the CPU takes it."""
+
+    tensor: Tensor
+    output: Output
+
+
+@dataclass(frozen=True)
+class FloatOperand:
+    """Float32 numbers that the CPU hands over, by the number of the operand."""
+
+    operand: int
+
+
+Value = View | Numbers | FloatOperand
 
 
 def compile_network(
@@ -52,8 +70,8 @@ def compile_network(
     UnsupportedError
         If the accelerator can't run it.
     """
-    network = _Network(accelerator, piece_of or (lambda part: part.piece(accelerator)))
-    return network.program(region)
+    made = piece_of or (lambda part: part.piece(accelerator))
+    return _Network(accelerator, made, region).program()
 
 
 @dataclass(eq=False)
@@ -65,13 +83,16 @@ class _Network:
     accelerator : Accelerator
     piece_of : callable
         See `compile_network`.
-    values : list of View or Accumulators
-        By their numbers in the region; no layer reads accumulators.
+    region : Region
+    values : list of View, Numbers or FloatOperand
+        By their numbers in the region.
+    codes : dict of int to View
+        Of numbers, by theirs, that are quantized as they are computed.
     shapes : list of tuple of int
         Their planes: (height, width, bits, words).
     fragments : list of Fragment
-    writes : list of str
-        Names of the tensors that they write.
+    writes : dict of str to int
+        Which of them writes a tensor, by its name.
     sizes : dict of str to int
         Words of all tensors, by name.
     inputs : dict of str to Input
@@ -80,22 +101,22 @@ class _Network:
 
     accelerator: Accelerator
     piece_of: MakePiece
-    values: list[View | Accumulators] = field(default_factory=list)
+    region: Region
+    values: list[Value] = field(default_factory=list)
+    codes: dict[int, View] = field(default_factory=dict)
     shapes: list[tuple[int, ...]] = field(default_factory=list)
     fragments: list[Fragment] = field(default_factory=list)
-    writes: list[str] = field(default_factory=list)
+    writes: dict[str, int] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     inputs: dict[str, Input] = field(default_factory=dict)
 
-    def program(self, region: Region) -> Program:
+    def program(self) -> Program:
         """Compile all steps, and give everything its place."""
-        for operand, shape in enumerate(region.shapes):
-            tensor = Tensor(f"operand {operand}", *shape)
-            self._hand_over(tensor.name, Input(operand, 0, tensor.size))
-            self._add(whole(tensor, WORD_BITS * tensor.words), shape)
-        for step in region.steps:
+        for operand, shape in enumerate(self.region.shapes):
+            self._add(self._operand(operand, shape), shape)
+        for step in self.region.steps:
             self._add(self._step(step), step.shape)
-        outputs = [self._output(number) for number in region.outputs]
+        outputs = [self._output(number) for number in self.region.outputs]
         names = [name for name, _ in outputs]
         addresses, words = plan(self._lifetimes(names))
         inputs = [
@@ -106,16 +127,26 @@ class _Network:
         found = [replace(output, address=addresses[name]) for name, output in outputs]
         return link(self.fragments, addresses, words, inputs, found)
 
-    def _add(self, value: View | Accumulators, shape: tuple[int, ...]) -> None:
+    def _operand(self, operand: int, shape: tuple[int, ...]) -> View | FloatOperand:
+        if len(shape) == 3:
+            return FloatOperand(operand)
+        tensor = Tensor(f"operand {operand}", *shape)
+        self._hand_over(tensor, operand)
+        return whole(tensor, WORD_BITS * tensor.words)
+
+    def _add(self, value: Value, shape: tuple[int, ...]) -> None:
         self.values.append(value)
         self.shapes.append(shape)
 
-    def _hand_over(self, name: str, made: Input) -> None:
-        self.inputs[name], self.sizes[name] = made, made.words
+    def _hand_over(
+        self, tensor: Tensor, operand: int, packing: WindowPacking | None = None
+    ) -> None:
+        self.inputs[tensor.name] = Input(operand, 0, tensor.size, packing)
+        self.sizes[tensor.name] = tensor.size
 
-    def _step(self, step: Step) -> View | Accumulators:
+    def _step(self, step: Step) -> Value:
         if not isinstance(step.part, Offloaded):
-            return self._moved(step)
+            return self._encoded(step) if step.is_encode else self._moved(step)
         if step.part.layer is None:
             return self._pooled(step)
         return self._convolved(step)
@@ -124,6 +155,14 @@ class _Network:
         found = self.values[number]
         assert isinstance(found, View)  # Layers and moves read planes.
         return found
+
+    def _encoded(self, step: Step) -> View:
+        """Return the codes of numbers, which came with them."""
+        (number,) = step.operands
+        if number not in self.codes:
+            cause = "what it quantizes isn't computed here"
+            raise UnsupportedError("quantizer", cause, "Run it on the CPU")
+        return self.codes[number]
 
     def _moved(self, step: Step) -> View:
         """Return a view of what a move reads."""
@@ -165,9 +204,11 @@ class _Network:
             index: tensors[name].name if name in tensors else name
             for index, name in fragment.relative.items()
         }
+        for name in (OUTPUT, FLOATS):
+            if name in tensors:
+                self.sizes[tensors[name].name] = tensors[name].size
+                self.writes[tensors[name].name] = len(self.fragments)
         self.fragments.append(replace(fragment, relative=relative))
-        self.writes.append(tensors[OUTPUT].name)
-        self.sizes[tensors[OUTPUT].name] = tensors[OUTPUT].size
 
     def _pooled(self, step: Step) -> View:
         view = self._view(step.operands[0])
@@ -177,32 +218,43 @@ class _Network:
         self._run(piece.fragment, {OUTPUT: tensor})
         return copied(view, tensor)
 
-    def _convolved(self, step: Step) -> View | Accumulators:
-        part, (number, *others) = step.part, step.operands
+    def _convolved(self, step: Step) -> View | Numbers:
+        """Compile a convolution; one that ends in float32 takes a quantizer of its numbers along."""
+        number, (source, *others) = len(self.values), step.operands
+        part, quantizer = step.part, self.region.quantizer_of(number)
+        if quantizer is not None:
+            thresholds = required_constant(quantizer.args[1])
+            is_kept = self.region.uses(number) > 1
+            part = replace(part, float_thresholds=thresholds, writes_floats=is_kept)
         layer = part.layer
-        view = self._view(number).with_channels(layer.input_shape[3])
+        view = self._view(source).with_channels(layer.input_shape[3])
         piece, tensors = self._piece(part, view)
         if others:
             tensors[RESIDUAL] = self._residual(others[0], piece.fragment.residual, part.name)
-        # Accumulators have no planes: all their words count as one pixel's.
-        height, width, *planes = step.shape
-        is_accumulators = piece.output.is_accumulators
-        bits = 1 if is_accumulators else planes[0]
-        words = piece.output.words // (height * width * bits)
-        tensor = Tensor(self._new_name(), height, width, bits, words)
-        tensors[OUTPUT] = tensor
+        pixels, name = layer.output_size, self._new_name()
+        planes, numbers = None, None
+        for output in piece.outputs:
+            bits = part.out_bits if output.kind == "planes" else 1
+            words = output.words // (pixels[0] * pixels[1] * bits)
+            if output.kind == "planes":
+                planes = tensors[OUTPUT] = Tensor(name, *pixels, bits, words)
+            else:
+                numbers = Tensor(f"{name} in numbers" if planes else name, *pixels, 1, words)
+                tensors[FLOATS if planes else OUTPUT] = numbers
         self._run(piece.fragment, tensors)
-        if is_accumulators:
-            return tensor.name, piece.output
-        return whole(tensor, layer.out_channels)
+        view = None if planes is None else whole(planes, layer.out_channels)
+        if quantizer is None:
+            return view or Numbers(numbers, piece.outputs[0])
+        self.codes[number] = view
+        return view if numbers is None else Numbers(numbers, piece.outputs[1])
 
     def _piece(self, part: Offloaded, view: View) -> tuple[Piece, dict[str, Tensor]]:
         """Compile a convolution for a view, and say what stands for its own input."""
         tensor, own = view.tensor, self.piece_of(part)
         if tensor is not None and tensor.name in self.inputs and own.packing is not None:
-            operand, name = self.inputs[tensor.name].operand, f"windows {len(self.fragments)}"
+            name = f"windows {len(self.fragments)}"
             packed = replace(own.fragment.source.segments[0].tensor, name=name)
-            self._hand_over(name, Input(operand, 0, packed.size, own.packing))
+            self._hand_over(packed, self.inputs[tensor.name].operand, own.packing)
             return own, {INPUT: packed}
         if tensor is not None and own.packing is None and view.is_dense:
             return own, {INPUT: tensor}
@@ -216,19 +268,28 @@ class _Network:
         return part.piece(self.accelerator, self._copy(view, shape, part.name)), {}
 
     def _residual(self, number: int, wanted: Tensor, name: str) -> Tensor:
-        """Return the tensor of a residual, whose channels must lie as those of the output do."""
-        view = self._view(number)
-        if view.tensor is None:
-            view = self._copy(view, self.shapes[number], name)
-        tensor = view.tensor
-        assert tensor is not None and (tensor.bits, tensor.words) == (wanted.bits, wanted.words)
+        """Return the tensor of a residual, which must lie as the layer's own output would."""
+        value = self.values[number]
+        if isinstance(value, FloatOperand):
+            tensor = replace(wanted, name=f"operand {value.operand} {wanted.words}")
+            self._hand_over(tensor, value.operand)
+            return tensor
+        if isinstance(value, Numbers):
+            tensor = value.tensor
+        else:
+            plain = value.tensor is not None
+            view = value if plain else self._copy(value, self.shapes[number], name)
+            tensor = view.tensor
+        if tensor is None or (tensor.bits, tensor.words) != (wanted.bits, wanted.words):
+            raise UnsupportedError(name, "its residual lies otherwise", "Run it on the CPU")
         return tensor
 
     def _output(self, number: int) -> tuple[str, Output]:
         """Return the tensor that holds a value which the CPU takes, and how."""
         value = self.values[number]
-        if not isinstance(value, View):
-            return value
+        if isinstance(value, Numbers):
+            return value.tensor.name, value.output
+        assert isinstance(value, View)  # No region returns what it was given.
         view = value if value.tensor is not None else self._copy(value, self.shapes[number], "copy")
         tensor = view.tensor
         assert tensor is not None
@@ -242,6 +303,5 @@ class _Network:
             if name in outputs:
                 read.append(len(self.fragments))
             if read:
-                first = self.writes.index(name) if name in self.writes else CPU
-                found.append(Lifetime(name, words, first, max(read)))
+                found.append(Lifetime(name, words, self.writes.get(name, CPU), max(read)))
         return found

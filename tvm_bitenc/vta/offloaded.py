@@ -13,10 +13,10 @@ from ..accelerator import Accelerator
 from ..branches import BranchGeometry
 from ..layer import ConvLayer, four_sides, height_width
 from ..op.lookup import packed_lookup_op
-from ..op.packed import conv_layer_of, packed_conv2d_op
+from ..op.packed import conv_layer_of, packed_conv2d_op, packed_encode_op
 from ..op.registration import is_call_to, required_constant
 from .binary import loads
-from .compile_layer import conv_piece
+from .compile_layer import Ending, conv_piece
 from .compile_pool import pool_piece
 from .link import Piece, link_layer
 from .program import Program
@@ -29,7 +29,7 @@ PROGRAM = "program"  # Attribute of the outer one: its finished program, by `bin
 
 @dataclass(frozen=True)
 class Offloaded:
-    """A convolution, perhaps with a table of codes behind it, or a max pooling.
+    """A convolution, perhaps with a table of codes or a quantizer behind it, or a max pooling.
 
     Parameters
     ----------
@@ -39,11 +39,16 @@ class Offloaded:
         See `compile_conv`.
     operands : tuple of int
         Which parameters of the function the program reads, in its order: input, residual.
+    float_thresholds : ndarray of float32, optional
+    writes_floats : bool
+        See `compile_conv`.
     """
 
     call: relax.Call
     table: np.ndarray | None = None
     operands: tuple[int, ...] = (0,)
+    float_thresholds: np.ndarray | None = None
+    writes_floats: bool = False
 
     @property
     def name(self) -> str:
@@ -57,6 +62,16 @@ class Offloaded:
             return None
         layer = conv_layer_of(self.call)
         return replace(layer, input_shape=(1, *layer.input_shape[1:]), has_dynamic_batch=False)
+
+    @property
+    def out_bits(self) -> int:
+        """Of the codes that it ends in; 0 for numbers."""
+        if self.float_thresholds is not None:
+            return len(self.float_thresholds).bit_length()
+        if self.table is not None:
+            return max(int(self.table.max()).bit_length(), 1)
+        layer = self.layer
+        return 0 if layer is None or layer.thresholds is None else layer.out_bits
 
     @property
     def samples(self) -> int:
@@ -81,7 +96,9 @@ class Offloaded:
         layer = self.layer
         if layer is None:
             return pool_piece(window_of(self.call), accelerator, source)
-        return conv_piece(layer, accelerator, self.table, source)
+        is_kept = self.writes_floats or self.float_thresholds is None
+        ending = Ending(self.table, self.float_thresholds, is_kept)
+        return conv_piece(layer, accelerator, ending, source)
 
     def program(self, accelerator: Accelerator) -> Program:
         """Compile it by itself, as `piece` does."""
@@ -116,10 +133,30 @@ def offloaded(composite: relax.Function) -> Offloaded:
     bound = {each.var: each.value for block in composite.body.blocks for each in block.bindings}
     params = list(composite.params)
     calls = [value for value in bound.values() if isinstance(value, relax.Call)]
-    lookup = next((call for call in calls if is_call_to(call, packed_lookup_op)), None)
-    if lookup is None:
-        return Offloaded(calls[0])
-    return fused_lookup(lookup, bound.get, lambda expr: params.index(expr))
+    for call in calls:
+        if is_call_to(call, packed_lookup_op):
+            return fused_lookup(call, bound.get, params.index)
+        if is_call_to(call, packed_encode_op):
+            return fused_encode(call, bound.get, params.index)
+    return Offloaded(calls[0], operands=_operands(calls[0], params.index))
+
+
+def _operands(call: relax.Call, position: Callable[[relax.Expr], int]) -> tuple[int, ...]:
+    """Positions of what a convolution or pooling reads besides constants."""
+    is_float = is_call_to(call, packed_conv2d_op) and conv_layer_of(call).has_residual
+    return tuple(position(argument) for argument in call.args[: 1 + is_float])
+
+
+def fused_encode(
+    encode: relax.Call,
+    definition: Callable[[relax.Expr], relax.Expr | None],
+    position: Callable[[relax.Expr], int],
+) -> Offloaded:
+    """Read a `packed_encode` of a convolution to floats; parameters as of `fused_lookup`."""
+    numbers, thresholds = encode.args
+    call = definition(numbers)
+    assert isinstance(call, relax.Call)  # The pattern says so.
+    return Offloaded(call, None, _operands(call, position), required_constant(thresholds))
 
 
 def fused_lookup(

@@ -40,7 +40,7 @@ class Input:
 
 @dataclass(frozen=True)
 class Output:
-    """What the CPU takes: planes of codes, or accumulators.
+    """What the CPU takes: planes of codes, accumulators, or float32 numbers.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class Output:
         In the tensors' memory.
     layout : Layout
         Where the channels of planes lie, if it isn't as the CPU packs them.
-    is_accumulators : bool
+    kind : {"planes", "accumulators", "floats"}
     copies : int
         How many output channels share each accumulator, in order.
     narrow : bool
@@ -58,16 +58,18 @@ class Output:
     address: int
     words: int
     layout: Layout = ()
-    is_accumulators: bool = False
+    kind: str = "planes"
     copies: int = 1
     narrow: bool = False
 
     def shaped(self, words: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-        """Words as uint64 planes (..., bits, words), or int32 accumulators (..., channels).
+        """Words as uint64 planes (..., bits, words), or int32 or float32 (..., channels).
 
         The array computes DM channels at a time; what stands behind the channels is left out.
         """
-        if self.is_accumulators:
+        if self.kind == "floats":
+            return words.view(np.float32).reshape(*shape[:-1], -1)[..., : shape[-1]]
+        if self.kind == "accumulators":
             found = words.view(np.int16 if self.narrow else np.int32).reshape(*shape[:-1], -1)
             return np.tile(found[..., : shape[-1] // self.copies].astype(np.int32), self.copies)
         if self.layout:
@@ -158,6 +160,17 @@ class Program:
     def _operand_sizes(self) -> list[int]:
         sizes = {each.operand: each.operand_words for each in self.inputs}
         return [sizes[operand] for operand in sorted(sizes)]
+
+    def operands(self, sample: Sequence[np.ndarray]) -> np.ndarray:
+        """Words of operands, one after the other: of planes, or of float32 (H, W, channels)."""
+        found = []
+        for array, size in zip(sample, self._operand_sizes):
+            if array.dtype == np.float32:  # Words hold the numbers of whole groups of channels.
+                pixels = array.reshape(-1, array.shape[-1])
+                missing = 2 * size // len(pixels) - pixels.shape[1]
+                array = np.ascontiguousarray(np.pad(pixels, [(0, 0), (0, missing)]))
+            found.append(array.reshape(-1).view(np.uint64))
+        return np.concatenate(found)
 
     @property
     def operand_words(self) -> int:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from tvm import relax
 
+from ..op.packed import packed_encode_op
+from ..op.registration import is_call_to
 from .offloaded import COMPOSITE, Offloaded, offloaded
 
 
@@ -17,7 +19,8 @@ class Step:
     Parameters
     ----------
     part : Offloaded or relax.Call
-        A call is one that only moves planes: to `concat`, `packed_concat`, `take`, `interleave`.
+        A call is one that only moves planes, to `concat`, `packed_concat`, `take`, `interleave`, or
+        to `packed_encode` of numbers.
     operands : tuple of int
         Numbers of the values that it reads.
     shape : tuple of int
@@ -27,6 +30,11 @@ class Step:
     part: Offloaded | relax.Call
     operands: tuple[int, ...]
     shape: tuple[int, ...]
+
+    @property
+    def is_encode(self) -> bool:
+        """Whether it quantizes float32 numbers."""
+        return isinstance(self.part, relax.Call) and is_call_to(self.part, packed_encode_op)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +46,8 @@ class Region:
     Parameters
     ----------
     shapes : tuple of tuple of int
-        Of the parameters' planes, without the batch: (height, width, bits, words).
+        Of the parameters, without the batch: (height, width, bits, words) of planes, or (height,
+        width, channels) of float32 numbers.
     steps : tuple of Step
     outputs : tuple of int
         Numbers of the values that it returns.
@@ -52,6 +61,15 @@ class Region:
     def layers(self) -> list[Offloaded]:
         """Convolutions and poolings, in the order in which they run."""
         return [step.part for step in self.steps if isinstance(step.part, Offloaded)]
+
+    def quantizer_of(self, number: int) -> relax.Call | None:
+        """Return the first call that quantizes a value."""
+        found = (x.part for x in self.steps if x.is_encode and x.operands == (number,))
+        return next(found, None)
+
+    def uses(self, number: int) -> int:
+        """How many steps read a value, and one if it is returned."""
+        return sum(number in step.operands for step in self.steps) + (number in self.outputs)
 
     @property
     def sources(self) -> list[set[int]]:

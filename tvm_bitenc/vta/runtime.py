@@ -43,16 +43,17 @@ def run(*arguments) -> None:
     Parameters
     ----------
     *arguments
-        Planes (N, ...) of each operand, name of the simulator, the program as text, and the tensors
-        to write, uint64 planes (N, H, W, bits, words) or int32 accumulators (N, H, W, channels).
+        Planes (N, ...) of each operand, or float32 numbers (N, H, W, channels), name of the
+        simulator, the program as text, and the tensors to write, uint64 planes (N, H, W, bits,
+        words), int32 accumulators or float32 numbers (N, H, W, channels).
     """
     place = next(i for i, each in enumerate(arguments) if isinstance(each, str))
     operands, (simulator, text, *results) = arguments[:place], arguments[place:]
     program, accelerator = _loads(str(text))
     batches = [tensor.numpy() for tensor in operands]
     found = []
-    for sample in zip(*([x.reshape(-1) for x in batch] for batch in batches)):
-        memory = program.image(np.concatenate(sample))
+    for sample in zip(*batches):
+        memory = program.image(program.operands(sample))
         SIMULATORS[str(simulator)](program, accelerator, memory)
         found.append(program.results(memory))
     for output, result, words in zip(program.outputs, results, zip(*found)):

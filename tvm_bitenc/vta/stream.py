@@ -23,6 +23,7 @@ from .tiling import NARROW_BITS, Phase, Tiling
 
 CONSTANTS = "constants"
 INPUT, RESIDUAL, OUTPUT = "input", "residual", "output"  # Tensors of a layer by itself.
+FLOATS = "floats"  # Its float32 numbers beside codes.
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,8 +42,8 @@ class Fragment:
     source : View
         What it reads.
     residual : Tensor, optional
-    output_words : int
-        That it writes.
+    output_words, floats_words : int
+        That it writes, and those of float32 numbers beside codes.
     macs : int
         Binary multiply-accumulates that it needs.
     """
@@ -54,6 +55,7 @@ class Fragment:
     source: View
     residual: Tensor | None
     output_words: int
+    floats_words: int
     macs: int
 
 
@@ -124,6 +126,7 @@ class Stream:
             self.source,
             self._residual_tensor(),
             pixels * self._out_pixel_words(),
+            self._own_floats,
             macs,
         )
         for instruction in fragment.instructions:
@@ -134,10 +137,19 @@ class Stream:
         return fragment
 
     def _residual_tensor(self) -> Tensor | None:
-        (height, width), bits = self.layer.output_size, self.layer.residual_bits
+        """Planes of codes, or words of two float32 numbers."""
+        layer, (height, width) = self.layer, self.layer.output_size
+        rows = layer.input_shape[0] * height
+        if layer.adds_floats:
+            return Tensor(self.residual, rows, width, 1, self.float_words)
         words = -(-self.groups // self.groups_per_store)
-        rows = self.layer.input_shape[0] * height
+        bits = layer.residual_bits
         return Tensor(self.residual, rows, width, bits, words) if bits else None
+
+    @property
+    def float_words(self) -> int:
+        """Words of a pixel's float32 numbers in memory."""
+        return -(-self.groups // self.groups_per_store) * self.tiling.pixel_words
 
     def _with_tokens(self) -> list[isa.Instruction]:
         """Let those computations give tokens to the load module that it waits for."""
@@ -205,14 +217,23 @@ class Stream:
         first_pass : int
             The first of them.
         """
-        copies, words = self.layer.copies, sum(line["words"] for line in passes)
+        layer, words = self.layer, sum(line["words"] for line in passes)
         setup = isa.Setup(
-            copies=copies,
-            copy_parts=self.groups_per_store if copies > 1 else 0,
-            copy_rows=self.tiling.word_out_rows if copies > 1 else 0,
+            copies=layer.copies,
+            copy_parts=self.groups_per_store if layer.copies > 1 else 0,
+            copy_rows=self.tiling.word_out_rows if layer.copies > 1 else 0,
             first_pass=first_pass,
             words=words,
         )
+        if layer.is_float:
+            setup = replace(
+                setup,
+                is_float=1,
+                adds_residual=int(layer.adds_floats),
+                writes_floats=int(layer.writes_floats),
+                float_rows=self.tiling.word_out_rows if layer.is_codes else 0,
+                pixel_words=self.tiling.pixel_words,
+            )
         if setup != self.setup:
             self.instructions.append(setup)
             self.setup = setup
@@ -327,13 +348,25 @@ class Stream:
                 bits=layer.out_bits if layer.is_codes else 0,
                 narrow=int(layer.out_bits == NARROW_BITS),
                 # Of accumulators it only says which part depthwise layers read.
-                sub_word=part if layer.is_codes else group % self.parts,
+                sub_word=part if layer.is_codes or layer.is_float else group % self.parts,
                 **fields,
             )
         )
         self.computed += 1
         if ends_word:
             self._store((image * out_height + first_row) * out_width, pixels, word)
+
+    @property
+    def batch_pixels(self) -> int:
+        """Output pixels of all images."""
+        height, width = self.layer.output_size
+        return self.layer.input_shape[0] * height * width
+
+    @property
+    def _own_floats(self) -> int:
+        """Words of numbers that go to memory beside codes."""
+        is_both = self.layer.is_codes and self.layer.writes_floats
+        return self.batch_pixels * self.float_words if is_both else 0
 
     def _out_pixel_words(self) -> int:
         if self.layer.is_codes:
@@ -350,12 +383,24 @@ class Stream:
             self.instructions.append(
                 isa.Store(
                     pop_prev=int(i == 0),
-                    push_prev=int(i == self.words_per_store - 1),
+                    push_prev=int(i == self.words_per_store - 1 and not self._own_floats),
                     sram=self.half("out", self.stores) + i * self.tiling.word_out_rows,
                     dram=first_pixel * pixel_words + (word + i * self.word_step) * words,
                     rows=pixels * (self.layer.out_bits if is_codes else 1),
                     row_words=pixel_words // (self.layer.out_bits if is_codes else 1),
                     words=words,
+                )
+            )
+        if self._own_floats:
+            self.relative[len(self.instructions)] = FLOATS
+            self.instructions.append(
+                isa.Store(
+                    push_prev=1,
+                    sram=self.half("out", self.stores) + self.tiling.word_out_rows,
+                    dram=first_pixel * self.float_words + word * self.tiling.pixel_words,
+                    rows=pixels,
+                    row_words=self.float_words,
+                    words=self.tiling.pixel_words,
                 )
             )
         self.stores += 1

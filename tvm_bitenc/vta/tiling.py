@@ -12,6 +12,7 @@ from ..accelerator import Accelerator
 from ..branches import BranchGeometry
 from ..encoding import WORD_BITS
 from ..errors import UnsupportedError
+from . import floats
 
 ACCUMULATOR_BITS = 32
 NARROW_BITS = 16  # Of accumulators that are known to be small.
@@ -44,6 +45,9 @@ class Window:
         How many codes each sum ends in, those of so many output channels.
     border : (table, row_class, column_class), optional
         As `ConvLayer.border`; None for pooling, which has no constants.
+    is_float, adds_floats, writes_floats : bool
+        Whether accumulators go on in float32, a float residual is added, and the numbers go to
+        memory, alone or beside codes.
     """
 
     name: str
@@ -58,6 +62,9 @@ class Window:
     residual_bits: int = 0
     copies: int = 1
     border: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+    is_float: bool = False
+    adds_floats: bool = False
+    writes_floats: bool = False
 
     @property
     def is_codes(self) -> bool:
@@ -194,14 +201,25 @@ class Tiling:
         return self.band_rows * self.layer.output_size[1] * per_pixel
 
     @property
+    def pixel_words(self) -> int:
+        """Words of a pixel's float32 numbers that are complete at a time."""
+        channels = self.accelerator.channels
+        groups = -(-self.channels // channels)
+        return channels // 2 * (min(WORD_BITS // channels, groups) if self.layer.is_codes else 1)
+
+    @property
     def out_rows(self) -> int:
         """Buffer rows of all words of a band's output that are complete at a time."""
+        if self.layer.is_codes and self.layer.writes_floats:
+            pixels = self.band_rows * self.layer.output_size[1]
+            return self.word_out_rows + pixels * self.pixel_words
         return self.word_out_rows * (self.out_words if self.layer.copies > 1 else 1)
 
     @property
     def residual_rows(self) -> int:
-        """Buffer rows of a band's residual, of 64 channels."""
-        return self.band_rows * self.layer.output_size[1] * self.layer.residual_bits
+        """Buffer rows of a band's residual, of the channels that are complete at a time."""
+        per_pixel = self.pixel_words if self.layer.adds_floats else self.layer.residual_bits
+        return self.band_rows * self.layer.output_size[1] * per_pixel
 
     @cached_property
     def edges(self) -> tuple[int, int, int, int]:
@@ -230,7 +248,12 @@ class Tiling:
             return 0
         bits = self.layer.out_bits if self.layer.is_codes else 0
         thresholds = (1 << bits) - 1 << self.layer.residual_bits
-        return 2 + len(self.border) + self.layer.copies * thresholds
+        return self.threshold_row + self.layer.copies * thresholds
+
+    @property
+    def threshold_row(self) -> int:
+        """Buffer rows of constants in front of the thresholds."""
+        return 2 + len(self.border) + (floats.CONSTANTS if self.layer.is_float else 0)
 
     def tap_lines(self) -> list[dict[str, int]]:
         """Lines of the tap table."""

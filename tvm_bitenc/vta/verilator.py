@@ -165,6 +165,7 @@ def parameters(accelerator: Accelerator) -> dict[str, int]:
         DM=accelerator.channels,
         DN=accelerator.pixels,
         **rows,
+        FLOAT_UNITS=accelerator.float_units,
         INSTRUCTION_QUEUE=accelerator.instruction_queue,
         TOKEN_QUEUE=accelerator.token_queue,
         READS=accelerator.outstanding,

@@ -14,6 +14,7 @@ module accelerator #(
     parameter PASS_ROWS = 64,
     parameter RESIDUAL_ROWS = 4096,
     parameter OUT_ROWS = 4096,
+    parameter FLOAT_UNITS = 0,
     parameter INSTRUCTION_QUEUE = 8,
     parameter TOKEN_QUEUE = 8,
     parameter READS = 128,  // that the memory may owe an answer
@@ -218,7 +219,7 @@ module accelerator #(
     compute #(
         .DM(DM), .DN(DN), .ACT_ROWS(ACT_ROWS), .WEIGHT_ROWS(WEIGHT_ROWS), .PARAM_ROWS(PARAM_ROWS),
         .TAP_ROWS(TAP_ROWS), .PASS_ROWS(PASS_ROWS), .RESIDUAL_ROWS(RESIDUAL_ROWS),
-        .OUT_ROWS(OUT_ROWS)
+        .OUT_ROWS(OUT_ROWS), .FLOAT_UNITS(FLOAT_UNITS)
     ) compute (
         .clk(clk), .reset(stop), .valid(!empty_compute), .instruction(head_compute),
         .take(take_compute), .token_prev(has_lc), .token_next(has_sc), .take_prev(take_lc),

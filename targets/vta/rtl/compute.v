@@ -16,7 +16,8 @@ module compute #(
     parameter TAP_ROWS = 256,
     parameter PASS_ROWS = 64,
     parameter RESIDUAL_ROWS = 4096,
-    parameter OUT_ROWS = 4096
+    parameter OUT_ROWS = 4096,
+    parameter FLOAT_UNITS = 0
 ) (
     input  wire                             clk,
     input  wire                             reset,
@@ -60,6 +61,10 @@ module compute #(
     localparam PARAM_BITS = $clog2(PARAM_ROWS);
     localparam INDEX_BITS = ACT_BITS + LANE_BITS;  // of a pixel in the act buffer
     localparam HOLD_BITS = LANE_BITS + 9;
+    // A float unit reads its constants before the first tile comes.
+    localparam FLOAT_CONSTANTS = 5;
+    localparam FLOAT_SETUP = FLOAT_UNITS == 0 ? 0 : FLOAT_CONSTANTS * DM / FLOAT_UNITS + 4;
+    localparam FLOAT_ROUNDS = FLOAT_UNITS == 0 ? 0 : DM / FLOAT_UNITS;
 
     // One instruction at a time.
     reg active;
@@ -92,21 +97,32 @@ module compute #(
     reg [4:0] copies;
     reg [5:0] copy_parts;
     reg [13:0] copy_rows, first_tap, first_pass;
+    reg is_float, adds_residual, writes_floats;
+    reg [13:0] float_rows;
+    reg [5:0] pixel_words;
     wire is_wrong_setup = instruction[`SETUP_COPIES] == 0 || instruction[`SETUP_COPIES] > 16
-        || {26'd0, instruction[`SETUP_COPY_PARTS]} > 64 / DM;
+        || {26'd0, instruction[`SETUP_COPY_PARTS]} > 64 / DM
+        || (instruction[`SETUP_IS_FLOAT]
+            && (FLOAT_UNITS == 0 || instruction[`SETUP_COPIES] != 1));
     always @(posedge clk) begin
         if (reset) begin
             copies <= 1;
             first_tap <= 0;
             first_pass <= 0;
+            is_float <= 0;
         end else if (start && is_setup) begin
             copies <= instruction[`SETUP_COPIES];
             first_tap <= instruction[`SETUP_FIRST_TAP];
             first_pass <= instruction[`SETUP_FIRST_PASS];
+            is_float <= FLOAT_UNITS != 0 && instruction[`SETUP_IS_FLOAT];
         end
         if (start && is_setup) begin
             copy_parts <= instruction[`SETUP_COPY_PARTS];
             copy_rows <= instruction[`SETUP_COPY_ROWS];
+            adds_residual <= instruction[`SETUP_ADDS_RESIDUAL];
+            writes_floats <= instruction[`SETUP_WRITES_FLOATS];
+            float_rows <= instruction[`SETUP_FLOAT_ROWS];
+            pixel_words <= instruction[`SETUP_PIXEL_WORDS];
         end
     end
 
@@ -126,11 +142,13 @@ module compute #(
         || bits > 8 || residual_bits > 8 || {27'd0, instruction[`CONV_SUB_WORD]} >= 64 / DM
         || end_tap > TAP_ROWS || end_pass > PASS_ROWS
         || (instruction[`CONV_NARROW] && (is_pool_next || bits != 0 || DM < 4))
-        || (has_copies && (is_pool_next || bits == 0 || residual_bits != 0));
+        || (has_copies && (is_pool_next || bits == 0 || residual_bits != 0))
+        || (is_float && (is_pool_next || residual_bits != 0 || instruction[`CONV_NARROW]
+            || (bits == 0 && !writes_floats) || instruction[`CONV_THRESHOLDS] < FLOAT_CONSTANTS));
     wire is_wrong_conv = instruction[`CONV_COLUMN_HIGH] > instruction[`CONV_OUT_WIDTH]
         || {5'd0, instruction[`CONV_ROW_LOW]} >= instruction[`CONV_ROW_HIGH]
         || {5'd0, instruction[`CONV_COLUMN_LOW]} >= instruction[`CONV_COLUMN_HIGH]
-        || (bits == 0 ? residual_bits != 0 : {14'd0, end_threshold} > PARAM_ROWS);
+        || (bits == 0 && !is_float ? residual_bits != 0 : {14'd0, end_threshold} > PARAM_ROWS);
     wire is_wrong_pool = instruction[`CONV_PASSES] != {3'd0, bits};
     assign cannot_start = start && (is_setup ? is_wrong_setup
         : is_conv && (is_wrong || (is_pool_next ? is_wrong_pool : is_wrong_conv)));
@@ -188,7 +206,11 @@ module compute #(
     wire [3:0] x_bits = x[`CONV_BITS], x_residual_bits = x[`CONV_RESIDUAL_BITS];
     wire has_residual = !is_pool && x_residual_bits != 0;
     wire [31:0] word_rounds = x[`CONV_NARROW] ? DM / 4 : DM / 2;
-    wire [31:0] rounds = x_bits == 0 ? word_rounds : {28'd0, x_bits} * {27'd0, copies}
+    wire [31:0] first_hold = is_float ? FLOAT_SETUP : 0;
+    wire [31:0] float_word_rounds = writes_floats ? DM / 2 + {28'd0, x_bits} : {28'd0, x_bits};
+    wire [31:0] rounds = is_float
+        ? (float_word_rounds > FLOAT_ROUNDS ? float_word_rounds : FLOAT_ROUNDS)
+        : x_bits == 0 ? word_rounds : {28'd0, x_bits} * {27'd0, copies}
         + (has_residual ? {28'd0, x_residual_bits} - 1 : 0);
     assign done = active && !setting_up && exhausted && !has_tile && !is_in_array && epilogue_idle;
 
@@ -204,8 +226,9 @@ module compute #(
             if (ends_tile) is_in_array <= 1;
             else if (array_done) is_in_array <= 0;
         end
-        interval <= {rounds[8:0], {LANE_BITS{1'b0}}} + {{HOLD_BITS-2{1'b0}}, is_pool || has_residual, 1'b0};
-        if (setting_up) hold <= 0;
+        interval <= {rounds[8:0], {LANE_BITS{1'b0}}}
+            + {{HOLD_BITS-3{1'b0}}, is_float, is_pool || has_residual, 1'b0};
+        if (setting_up) hold <= first_hold[HOLD_BITS-1:0];
         else if (ends_tile) hold <= interval - 1'b1;
         else if (hold != 0) hold <= hold - 1'b1;
         if (start) x <= instruction;
@@ -392,10 +415,12 @@ module compute #(
 
     epilogue #(
         .DM(DM), .DN(DN), .PARAM_ROWS(PARAM_ROWS), .RESIDUAL_ROWS(RESIDUAL_ROWS),
-        .OUT_ROWS(OUT_ROWS)
+        .OUT_ROWS(OUT_ROWS), .FLOAT_UNITS(FLOAT_UNITS)
     ) epilogue (
         .clk(clk), .reset(reset), .setup(setting_up), .is_pool(is_pool), .x(x), .copies(copies),
-        .copy_parts(copy_parts), .copy_rows(copy_rows), .start(array_done), .sums(sums),
+        .copy_parts(copy_parts), .copy_rows(copy_rows), .is_float(is_float),
+        .adds_residual(adds_residual), .writes_floats(writes_floats), .float_rows(float_rows),
+        .pixel_words(pixel_words), .start(array_done), .sums(sums),
         .one_sums(one_sums), .lane_valid(epilogue_valid), .border(epilogue_border),
         .idle(epilogue_idle), .constant_row(constant_row), .constant_data(constant_data),
         .threshold_row(threshold_row), .threshold_data(threshold_data),

@@ -13,7 +13,8 @@ module epilogue #(
     parameter DN = 8,
     parameter PARAM_ROWS = 1024,
     parameter RESIDUAL_ROWS = 4096,
-    parameter OUT_ROWS = 4096
+    parameter OUT_ROWS = 4096,
+    parameter FLOAT_UNITS = 0
 ) (
     input  wire                             clk,
     input  wire                             reset,
@@ -23,6 +24,12 @@ module epilogue #(
     input  wire [4:0]                       copies,
     input  wire [5:0]                       copy_parts,
     input  wire [13:0]                      copy_rows,
+    // Float arithmetic behind the accumulators, see float_unit.v; 0 without such units.
+    input  wire                             is_float,
+    input  wire                             adds_residual,
+    input  wire                             writes_floats,
+    input  wire [13:0]                      float_rows,
+    input  wire [5:0]                       pixel_words,
     input  wire                             start,  // of a tile
     input  wire [DM*DN*31-1:0]              sums,
     input  wire [DN*24-1:0]                 one_sums,
@@ -45,6 +52,7 @@ module epilogue #(
     localparam ROW_BITS = $clog2(PARAM_ROWS);
     localparam LANE_BITS = $clog2(DN);
     localparam PARTS = 64 / DM;
+    localparam PLACE_BITS = LANE_BITS + (FLOAT_UNITS == 0 ? 0 : 1);
     localparam [LANE_BITS-1:0] LAST_LANE = {LANE_BITS{1'b1}};  // DN is a power of two
 
     wire [3:0] bits = x[`CONV_BITS], residual_bits = x[`CONV_RESIDUAL_BITS];
@@ -72,8 +80,11 @@ module epilogue #(
     wire [DM-1:0] residual = has_residual ? residual_data[own_part_at[5:0] +: DM] : {DM{1'b0}};
 
     assign constant_row = reads_factor ? first_row[ROW_BITS-1:0]
-        : reads_signs ? first_row[ROW_BITS-1:0] + 1'b1 : border_row;
-    assign residual_row = residual_line[$clog2(RESIDUAL_ROWS)-1:0];
+        : reads_signs ? first_row[ROW_BITS-1:0] + 1'b1
+        : reads_float ? first_float[ROW_BITS-1:0] + {{ROW_BITS-3{1'b0}}, float_constant}
+        : border_row;
+    assign residual_row = is_float ? float_line[$clog2(RESIDUAL_ROWS)-1:0]
+        : residual_line[$clog2(RESIDUAL_ROWS)-1:0];
 
     lane_mux #(.WIDTH(ROW_BITS), .LANES(DN)) border_mux (
         .values(tile_border), .lane(lane), .value(border_row)
@@ -112,7 +123,7 @@ module epilogue #(
     end
 
     // Second unit. It opens two cycles behind the first lane, and with a residual behind the last.
-    wire opens = start ? is_pool
+    wire opens = is_float ? ends_floats && is_codes : start ? is_pool
         : adding && ends_lane && lane == (has_residual ? LAST_LANE : {LANE_BITS{1'b0}});
     reg opens1, begins;
     reg busy, busy1;
@@ -158,9 +169,13 @@ module epilogue #(
             lane_mux #(.WIDTH(31), .LANES(DN)) sum_mux (
                 .values(tile_sums[i*DN*31 +: DN*31]), .lane(lane), .value(sum)
             );
-            table_ram #(.WIDTH(32), .DEPTH(DN)) accumulators (
-                .clk(clk), .write(adds2), .write_row(lane2), .write_data(sum2 + product2[31:0]),
-                .read_row(search1), .read_data(acc[i*32 +: 32])
+            assign lane_sums[i*32 +: 32] = sum2 + product2[31:0];
+            // With float arithmetic, numbers in place of accumulators, of two tiles in turn.
+            table_ram #(.WIDTH(32), .DEPTH(1 << PLACE_BITS)) accumulators (
+                .clk(clk), .write(is_float ? key_write[i] : adds2),
+                .write_row(write_place[PLACE_BITS-1:0]),
+                .write_data(is_float ? keys[i*32 +: 32] : lane_sums[i*32 +: 32]),
+                .read_row(read_place[PLACE_BITS-1:0]), .read_data(acc[i*32 +: 32])
             );
 
             // The index of a lane's next threshold in its round. With a residual the first unit
@@ -198,9 +213,9 @@ module epilogue #(
             wire unused = &{1'b0, product2[42:32], first_index[ROW_BITS+7:ROW_BITS]};
         end
         for (i = 0; i < PARTS; i = i + 1) begin : parts
-            assign out_write[i] = writes && !buffer_range
-                && (part1 == 0 || part1 == i || !is_codes);
-            assign out_data[i*DM +: DM] = is_codes
+            assign out_write[i] = !buffer_range
+                && (float_write || (writes && (part1 == 0 || part1 == i || !is_codes)));
+            assign out_data[i*DM +: DM] = float_write ? float_word[i*DM +: DM] : is_codes
                 ? (part1 == i ? reached : {DM{1'b0}}) : words[i*DM +: DM];
         end
     endgenerate
@@ -216,9 +231,77 @@ module epilogue #(
     wire [63:0] words = is_narrow ? halves[{27'd0, word1} * 64 +: 64]
         : acc[{27'd0, word1} * 64 +: 64];
 
-    assign idle = !(adding || adding1 || adds2 || opens1 || busy || busy1);
-    assign out_row = write_row[$clog2(OUT_ROWS)-1:0];
+    // Float arithmetic. Its words come first: the search waits for them.
+    wire reads_float, ends_floats, float_word_next, float_word_write, reads_floats, floats_idle;
+    wire [2:0] float_constant;
+    wire [19:0] residual_offset, word_offset;
+    wire [63:0] float_word;
+    wire [DM*32-1:0] keys, lane_sums;
+    wire [DM-1:0] key_write;
+    wire [LANE_BITS-1:0] key_lane;
+    wire [DN-1:0] floats_valid;
+    wire key_half, searched_half;
+    wire [LANE_BITS:0] write_place = is_float ? {key_half, key_lane} : {1'b0, lane2};
+    wire [LANE_BITS:0] read_place = {is_float && searched_half, search1};
+    wire [13:0] first_float = first_threshold - 14'd5;
+    wire [19:0] group_words = own_part_at[20:1];
+    wire [19:0] float_line = {6'd0, x[`CONV_RESIDUAL]} + group_words + residual_offset;
+    wire [19:0] float_row = {6'd0, x[`CONV_OUT]} + {6'd0, float_rows} + group_words + word_offset;
+    wire float_write = float_word_write && writes_floats;
+    wire go = !(float_word_next && writes_floats);
+
+    generate
+        if (FLOAT_UNITS == 0) begin : no_floats
+            assign {reads_float, ends_floats, float_word_next, float_word_write, reads_floats} = 0;
+            assign {float_constant, residual_offset, word_offset, float_word, floats_valid} = 0;
+            assign {keys, key_write, key_lane, key_half, searched_half} = 0;
+            assign floats_idle = 1;
+            wire unused = &{1'b0, adds_residual, pixel_words};
+        end else begin : floats
+            wire [LANE_BITS-1:0] float_lane;
+            wire [DM*32-1:0] sums_now;
+            wire [FLOAT_UNITS*32-1:0] own_keys;
+            wire key_valid;
+            reg first_lane, half, half_now;
+            reg [DN-1:0] tile_valid;
+            float_unit #(.DM(DM), .DN(DN), .UNITS(FLOAT_UNITS)) float_unit (
+                .clk(clk), .reset(reset), .setup(setup && is_float),
+                .has_residual(adds_residual), .pixel_words(pixel_words),
+                .reads_constants(reads_float), .constant(float_constant),
+                .constant_data(constant_data), .start(first_lane), .valid(valid),
+                .acc_lane(float_lane), .acc(sums_now), .reads_residual(reads_floats),
+                .residual_offset(residual_offset), .residual_data(residual_data),
+                .key_write(key_write), .key_lane(key_lane), .key_half(key_half), .keys(own_keys),
+                .key_valid(key_valid), .ends_tile(ends_floats), .writes_next(float_word_next),
+                .word_write(float_word_write), .word_offset(word_offset), .word(float_word),
+                .idle(floats_idle)
+            );
+            for (i = 0; i < DM; i = i + 1) begin : tables
+                table_ram #(.WIDTH(32), .DEPTH(DN)) table_of_sums (
+                    .clk(clk), .write(adds2), .write_row(lane2),
+                    .write_data(lane_sums[i*32 +: 32]), .read_row(float_lane),
+                    .read_data(sums_now[i*32 +: 32])
+                );
+                assign keys[i*32 +: 32] = own_keys[(i % FLOAT_UNITS)*32 +: 32];
+            end
+            always @(posedge clk) begin
+                // A lane's accumulators are written a cycle before they are first read.
+                first_lane <= !reset && is_float && adding1 && lane1 == 0;
+                if (key_write[DM-1]) tile_valid[key_lane] <= key_valid;
+                if (ends_floats) half <= key_half;
+                if (opens1) half_now <= half;
+            end
+            assign floats_valid = tile_valid;
+            assign searched_half = half_now;
+        end
+    endgenerate
+
+    assign idle = !(adding || adding1 || adds2 || opens1 || busy || busy1) && floats_idle;
+    assign out_row = float_write ? float_row[$clog2(OUT_ROWS)-1:0]
+        : write_row[$clog2(OUT_ROWS)-1:0];
     assign buffer_range = (writes && {12'd0, write_row} >= OUT_ROWS)
+        || (float_write && {12'd0, float_row} >= OUT_ROWS)
+        || (reads_floats && {12'd0, float_line} >= RESIDUAL_ROWS)
         || (adding && has_residual && valid[lane] && {13'd0, residual_line} >= RESIDUAL_ROWS);
 
     always @(posedge clk) begin
@@ -226,9 +309,9 @@ module epilogue #(
         else begin
             opens1 <= opens;
             begins <= opens1;
-            busy1 <= busy;
+            busy1 <= busy && go;
             if (opens1) busy <= 1;
-            else if (ends_tile) busy <= 0;
+            else if (ends_tile && go) busy <= 0;
         end
         search1 <= search;
         bit1 <= bit_now;
@@ -237,7 +320,7 @@ module epilogue #(
         part1 <= begins ? x[`CONV_SUB_WORD] : ends_copy1 ? wrapped_part[4:0] : part1;
         valid1 <= search_valid[search];
         if (opens1) begin
-            search_valid <= valid;
+            search_valid <= is_float ? floats_valid : valid;
             search <= 0;
             word <= 0;
             copy <= 0;
@@ -245,10 +328,10 @@ module epilogue #(
             round <= 0;
             base <= first_threshold[ROW_BITS-1:0];
             span <= {{ROW_BITS-1{1'b0}}, 1'b1} << residual_bits;
-        end else if (busy && !is_codes) begin
+        end else if (busy && go && !is_codes) begin
             word <= ends_words ? 5'd0 : word + 1'b1;
             if (ends_words) search <= search + 1'b1;
-        end else if (busy) begin
+        end else if (busy && go) begin
             search <= search + 1'b1;
             if (ends_round) begin
                 bit_now <= ends_copy ? top_bit : bit_now - 1'b1;
