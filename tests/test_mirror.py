@@ -153,6 +153,7 @@ TOGETHER = {
     "vta/test_bus": "the Verilog's ports, with a memory that stalls or fails",
     "vta/test_copies": "layers whose channels share weights, compiled and on both simulators",
     "vta/test_digits": "a network on the accelerator",
+    "vta/test_formal": "proofs of the Verilog",
     "vta/test_networks": "networks on the accelerator",
     "vta/test_pool_and_residual": "programs written by hand, on both simulators",
     "vta/test_rtl": "the Verilog",
