@@ -154,6 +154,7 @@ TOGETHER = {
     "vta/test_copies": "layers whose channels share weights, compiled and on both simulators",
     "vta/test_digits": "a network on the accelerator",
     "vta/test_float_units": "float arithmetic in Verilog",
+    "vta/test_formal": "proofs of the Verilog",
     "vta/test_groups": "grouped and depthwise layers, compiled and on both simulators",
     "vta/test_networks": "networks on the accelerator",
     "vta/test_pool_and_residual": "programs written by hand, on both simulators",

@@ -18,6 +18,11 @@ BUFFERS = ("act", "weight", "param", "tap", "pass", "residual", "out")
 MOST_ROWS = 1 << 24
 Rows = Annotated[int, Meta(ge=1, le=MOST_ROWS)]
 FloatUnits = Annotated[int, Meta(ge=0, le=2)]
+Entries = Annotated[int, Meta(ge=0, le=MOST_ROWS)]  # `LEAST` says why few are refused.
+LEAST = {
+    "instruction_queue": (1, ": without a queue no module gets an instruction"),
+    "token_queue": (2, ": a double buffer gives two tokens before one is taken"),
+}
 
 
 @dataclass(frozen=True)
@@ -62,8 +67,10 @@ class Accelerator:
         for name, value in asdict(self).items():
             if name == "float_units":
                 continue
-            if type(value) is not int or not 1 <= value <= MOST_ROWS:
-                raise TargetError("accelerator", f"{name} = {value!r}", "Give a positive integer")
+            least, why = LEAST.get(name, (1, ""))
+            if type(value) is not int or not least <= value <= MOST_ROWS:
+                cure = f"Give an integer from {least} on"
+                raise TargetError("accelerator", f"{name} = {value!r}{why}", cure)
         if WORD_BITS % self.channels or self.channels % 2:
             raise TargetError("accelerator", f"DM = {self.channels}", "Use 2, 4, 8, 16, 32 or 64")
         if self.pixels & (self.pixels - 1):
@@ -113,8 +120,8 @@ class Memory(Document, frozen=True):
 class Queues(Document, frozen=True):
     """``[queues]``: entries of each."""
 
-    instructions: Rows
-    tokens: Rows
+    instructions: Entries
+    tokens: Entries
 
 
 class Floats(Document, frozen=True):

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from tvm_bitenc.accelerator import load_accelerator
+from tvm_bitenc.data import data_folder
 from tvm_bitenc.encoding import Encoding
+from tvm_bitenc.errors import TargetError
 from tvm_bitenc.vta import isa
 from tvm_bitenc.vta.compile_layer import compile_conv, output_of
 from tvm_bitenc.vta.counters import predicted
@@ -77,7 +79,7 @@ def test_answers_are_right_at_any_latency_and_under_stalls(latency, stalls, case
 @pytest.mark.parametrize(
     "sizes",
     [
-        dict(instruction_queue=1, token_queue=1, outstanding=1),
+        dict(instruction_queue=1, token_queue=2, outstanding=1),
         dict(instruction_queue=5, token_queue=3, outstanding=7),
     ],
     ids=str,
@@ -92,6 +94,17 @@ def test_queues_of_any_depth(sizes, case):
         for stalls in STALLS[:2]:
             VerilatorSimulator(accelerator, memory, Bus(stalls)).run_words(each.count)
             assert each.is_right(memory) and np.array_equal(memory, reference)
+
+
+@pytest.mark.parametrize("name, least", [("instruction_queue", 1), ("token_queue", 2)])
+def test_queues_that_no_program_can_use_are_refused(name, least, tmp_path):
+    assert replace(ACCELERATOR, **{name: least})
+    key = dict(instruction_queue="instructions", token_queue="tokens")[name]
+    text = (data_folder("targets") / "vta" / "default.toml").read_text()
+    path = tmp_path / "small.toml"
+    path.write_text(text.replace(f"{key} = 8", f"{key} = {least - 1}"))
+    with pytest.raises(TargetError, match=f"{name} = {least - 1}: .* Give an integer from {least}"):
+        load_accelerator(path)
 
 
 def test_programs_run_one_after_another_at_their_base_address(case):
