@@ -28,6 +28,7 @@ from tvm_bitenc.vta.verilator import ERRORS, VerilatorSimulator
 ACCELERATOR = Accelerator(float_units=1)
 STEPS = {
     "scaled": ["multiply"],
+    "zeros": ["multiply", "maximum"],
     "linear": ["multiply", "add"],
     "normalized": ["multiply", "multiply_add"],
     "residual": ["multiply", "multiply_add", RESIDUAL],
