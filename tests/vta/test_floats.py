@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import tvm_bitenc as be
 from tests.models import randomised
 from tests.vta.cases import both, needs_verilator
+from tests.vta.test_verilator import _damaged
 from tvm_bitenc.accelerator import BUFFERS, Accelerator
 from tvm_bitenc.data import data_folder
 from tvm_bitenc.encoding import Encoding, pack
@@ -21,13 +22,14 @@ from tvm_bitenc.op.multiply_add import fused_multiply_add
 from tvm_bitenc.vta import floats, isa
 from tvm_bitenc.vta.compile_layer import compile_conv, output_of
 from tvm_bitenc.vta.cost import cycles
+from tvm_bitenc.vta.functional import MODULES, AcceleratorError, FunctionalSimulator
 from tvm_bitenc.vta.isa import PASS_FIELDS as PASS
-from tvm_bitenc.vta.functional import AcceleratorError, FunctionalSimulator
-from tvm_bitenc.vta.verilator import VerilatorSimulator
+from tvm_bitenc.vta.verilator import ERRORS, VerilatorSimulator
 
 ACCELERATOR = Accelerator(float_units=1)
 STEPS = {
     "scaled": ["multiply"],
+    "zeros": ["multiply", "maximum"],
     "linear": ["multiply", "add"],
     "normalized": ["multiply", "multiply_add"],
     "residual": ["multiply", "multiply_add", RESIDUAL],
@@ -58,7 +60,7 @@ def float_steps(names, channels, seed=0):
         else:
             count = {"multiply": 1, "add": 1, "multiply_add": 2, RESIDUAL: 0}[name]
             constants = rng.normal(0, 0.1 if name == "multiply" else 2, (count, channels))
-            constants[rng.random(constants.shape) < 0.1] = 0
+            constants[:, ::5] = 0
         steps.append(FloatStep(name, tuple(np.asarray(x, np.float32) for x in constants)))
     return tuple(steps)
 
@@ -164,6 +166,40 @@ def test_other_machines(sizes, random_layer, check):
             size=(5, 9), padding=1,
         )  # fmt: skip
         check(layer, STEPS[names], bits, accelerator, verilog=True)
+
+
+ORDERS = MODULES, MODULES[::-1], ("compute", "store", "load")
+
+
+def is_refused(memory, count, order):
+    try:
+        FunctionalSimulator(ACCELERATOR, memory).run_words(0, count, order)
+    except AcceleratorError:
+        return True
+    return False
+
+
+@needs_verilator
+@pytest.mark.slow
+def test_damaged_streams_never_hang(random_layer, conv_layer, planes):
+    """What is flagged the functional simulator refuses, in one order of the modules at least."""
+    layer = random_layer(0, Encoding.signed(2), Encoding.unsigned(1), out_channels=24, padding=1)
+    static = conv_layer(layer)
+    static = replace(static, steps=float_steps(STEPS["relu"], 24))
+    program = compile_conv(static, ACCELERATOR, None, np.float32([0, 1, 2]))
+    numbers = np.ones((*layer.accumulators().transpose(0, 2, 3, 1).shape,), np.float32)
+    operands = np.concatenate([planes(layer).reshape(-1), program.residual(numbers)])
+    image, rng, causes = program.image(operands), np.random.default_rng(0), set()
+    count = len(program.instructions)
+    for _ in range(300):
+        memory = _damaged(rng, program, image)
+        try:
+            VerilatorSimulator(ACCELERATOR, memory.copy()).run_words(count, 20_000)
+        except AcceleratorError as error:
+            causes.add(error.cause)
+            if error.cause != ERRORS[-1]:
+                assert any(is_refused(memory.copy(), count, order) for order in ORDERS)
+    assert ERRORS[-2] not in causes and causes >= {ERRORS[code] for code in (1, 2, 3, 5, 6)}
 
 
 @needs_verilator

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ..accelerator import Accelerator
 from . import isa
+from .floats import CONSTANTS as FLOAT_CONSTANTS
 from .functional import GIVES, MODULES, TAKES
 
 _IN_ARRAY = 6  # From a tile's last step to that of the next, at least.
@@ -78,13 +79,16 @@ def _tiles(x: isa.Conv, accelerator: Accelerator, setup: isa.Setup) -> int:
     search = lanes * (setup.copies * x.bits or words)
     epilogue = max(residual - lanes, 0) + search
     epilogue += _SETTLE if residual or isinstance(x, isa.Pool) else 0
+    begin = lanes + 3 + steps
     if setup.is_float:
+        constants = FLOAT_CONSTANTS * accelerator.channels // accelerator.float_units
+        begin = max(begin, constants + _FLOAT_SETTLE)
         written = lanes * words if setup.writes_floats else 0
         search, numbers = lanes * x.bits, lanes * accelerator.channels // accelerator.float_units
         epilogue = max(numbers, written + search) + _FLOAT_SETTLE
         residual = numbers + _FLOAT_PIPELINE
     interval = max(steps, lanes + 1, epilogue, _IN_ARRAY)
-    return lanes + 3 + (tiles - 1) * interval + steps + _PIPELINE + residual + search
+    return begin + (tiles - 1) * interval + _PIPELINE + residual + search
 
 
 def timeline(program: Sequence[isa.Instruction], accelerator: Accelerator) -> list[Span]:
