@@ -27,7 +27,12 @@ from .tiling import ACCUMULATOR_BITS, NARROW_BITS, Tiling, lacking, tile
 
 
 def compile_conv(
-    layer: ConvLayer, accelerator: Accelerator, table: np.ndarray | None = None
+    layer: ConvLayer,
+    accelerator: Accelerator,
+    table: np.ndarray | None = None,
+    *,
+    reads_packed: bool = False,
+    writes_packed: bool = False,
 ) -> Program:
     """Compile a layer on packed planes; its output is as `run_conv` shapes it.
 
@@ -37,18 +42,27 @@ def compile_conv(
     accelerator : Accelerator
     table : ndarray of uint8, shape (2^bits of the layer, 2^bits of the residual), optional
         Code of the output for each code of the layer, along which it rises, and of the residual.
+    reads_packed, writes_packed : bool
+        Whether planes of the input, and of the output, lie side by side: bit plane C + channel of
+        ceil(bits C / 64) words a pixel. Of the output, bits behind these are any.
 
     Raises
     ------
     UnsupportedError
         For groups of few channels, float steps, branches whose coefficients aren't powers of two,
-        dynamic batches, and layers that don't fit the buffers or the instructions' fields.
+        dynamic batches, planes that can't lie side by side, and layers that don't fit the buffers
+        or the instructions' fields.
     """
     if layer.steps:
         raise UnsupportedError(layer.name, "it ends in float arithmetic", "Run it on the CPU")
     if layer.channel_rows:
         layer = layer.expanded
     constants = _constants(layer, table, accelerator)
+    if reads_packed or writes_packed:
+        sums = constants.layer.expanded if writes_packed else constants.layer
+        constants = replace(
+            constants, layer=sums, reads_packed=reads_packed, writes_packed=writes_packed
+        )
     _check(constants, accelerator)
     stream = ConvStream(constants, tile(constants.window, accelerator))
     macs = layer.macs // layer.copies * constants.branches
@@ -101,6 +115,7 @@ def _check(constants: Constants, accelerator: Accelerator) -> None:
     if layer.has_dynamic_batch:
         refuse("its batch isn't fixed")
     _check_groups(constants, accelerator, refuse)
+    _check_packed(constants, accelerator, refuse)
     others = other_factors(layer.geometry, constants.is_depthwise)
     if others:
         refuse(
@@ -126,7 +141,7 @@ def _check_groups(
     """Refuse groups that DM output channels, or a mask of nibbles, can't tell apart."""
     layer, groups = constants.layer, constants.layer.geometry.groups
     if constants.is_depthwise:
-        highest = (1 << isa.LOOKUP_BITS) - 2  # Of the difference of two numbers.
+        highest = (1 << isa.LOOKUP_BITS) - 1
         if np.abs(layer.weight_integers).max() > highest:
             refuse(f"its weights are more than {highest} times their unit")
     elif groups > 1:
@@ -136,6 +151,23 @@ def _check_groups(
                 f"groups read {reads} channels and write {writes}, which aren't multiples of "
                 f"{isa.NIBBLE_BITS} and {accelerator.channels}"
             )
+
+
+def _check_packed(
+    constants: Constants, accelerator: Accelerator, refuse: Callable[[str, str], None]
+) -> None:
+    """Refuse planes side by side where they can't be."""
+    layer, cure = constants.layer, "Let each plane have words of its own"
+    if constants.reads_packed and layer.geometry.groups > 1:
+        refuse("groups can't read planes side by side", cure)
+    if constants.reads_packed and layer.input_shape[3] % isa.NIBBLE_BITS:
+        refuse(f"planes of {layer.input_shape[3]} channels can't lie side by side", cure)
+    if not constants.writes_packed:
+        return
+    if layer.out_channels % accelerator.channels:
+        refuse(f"planes of {layer.out_channels} channels can't lie side by side", cure)
+    if layer.thresholds is None or constants.window.residual_bits:
+        refuse("accumulators, and codes of a residual, can't be written side by side", cure)
 
 
 class ConvStream(Stream):

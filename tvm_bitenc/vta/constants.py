@@ -43,11 +43,15 @@ class Constants:
         See `compile_conv`.
     accumulator_bits : int
         Of accumulators that go to memory.
+    reads_packed, writes_packed : bool
+        See `compile_conv`.
     """
 
     layer: ConvLayer
     table: np.ndarray | None = None
     accumulator_bits: int = ACCUMULATOR_BITS
+    reads_packed: bool = False
+    writes_packed: bool = False
 
     @property
     def is_depthwise(self) -> bool:
@@ -92,7 +96,10 @@ class Constants:
         """Where the planes of the input lie."""
         if self.packing is not None:
             return self.packing.layout
-        return PlaneLayout(self.layer.act_bits, self.layer.input_shape[3])
+        planes = self.layer.act_bits
+        return PlaneLayout(
+            planes, self.layer.input_shape[3], together=planes if self.reads_packed else 1
+        )
 
     def channels_read(self, first: int) -> range:
         """Input channels of the group in which an output channel lies."""
@@ -160,7 +167,7 @@ class Constants:
     def packing(self) -> WindowPacking | None:
         """How the CPU packs the bits under each window, where it does: in the fewest steps."""
         found = packing_of(self.layer)
-        if found is None:
+        if found is None or self.reads_packed:
             return None
         ways = [replace(found, together=count) for count in range(1, self.layer.act_bits + 1)]
 
@@ -218,6 +225,7 @@ class Constants:
             residual_bits,
             layer.copies,
             self.border,
+            self.writes_packed,
         )
 
     @property
@@ -299,9 +307,9 @@ class DepthwiseConstants(Constants):
 
     @cached_property
     def numbers(self) -> np.ndarray:
-        """v0 and v1 of each weight: int64 (2, out_channels, 1, height, width)."""
+        """v0 and v1 of each weight, one of them 0: int64 (2, out_channels, 1, height, width)."""
         integers = self.layer.weight_integers.astype(np.int64)
-        return np.stack([integers - integers // 2, -(integers // 2)])
+        return np.stack([np.maximum(integers, 0), np.maximum(-integers, 0)])
 
     @cached_property
     def border(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -315,8 +323,7 @@ class DepthwiseConstants(Constants):
 
     def weight_words(self, channels: slice) -> np.ndarray:
         """Both numbers of each weight: uint64 (taps, channels)."""
-        mask = (1 << isa.LOOKUP_BITS) - 1
-        first, second = self.numbers[:, channels] & mask
+        first, second = self.numbers[:, channels]
         words = first | second << isa.LOOKUP_BITS
         return words.reshape(words.shape[0], -1).T.astype(np.uint64)
 

@@ -44,6 +44,8 @@ class Window:
         How many codes each sum ends in, those of so many output channels.
     border : (table, row_class, column_class), optional
         As `ConvLayer.border`; None for pooling, which has no constants.
+    writes_packed : bool
+        Whether planes of the codes of a pixel lie side by side in its words.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Window:
     residual_bits: int = 0
     copies: int = 1
     border: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+    writes_packed: bool = False
 
     @property
     def is_codes(self) -> bool:
@@ -186,11 +189,18 @@ class Tiling:
         return copies if self.channels % WORD_BITS == 0 else -(-copies * self.channels // WORD_BITS)
 
     @property
+    def packed_words(self) -> int:
+        """Words of a pixel's codes in planes side by side."""
+        return -(-self.channels * self.layer.out_bits // WORD_BITS)
+
+    @property
     def word_out_rows(self) -> int:
-        """Buffer rows of a band's output word: 64 channels of codes, or DM accumulators."""
+        """Buffer rows of a band's output: 64 channels of codes, DM accumulators, or all planes."""
         layer = self.layer
         channels = self.accelerator.channels
         per_pixel = layer.out_bits if layer.is_codes else layer.channel_words(channels)
+        if layer.writes_packed:
+            per_pixel = self.packed_words
         return self.band_rows * self.layer.output_size[1] * per_pixel
 
     @property

@@ -89,21 +89,28 @@ module compute #(
     reg [4:0] copies;
     reg [5:0] copy_parts;
     reg [13:0] copy_rows, first_tap, first_pass;
+    reg [5:0] pixel_rows, plane_parts, plane_rows;  // of planes of codes that lie side by side
     wire is_wrong_setup = instruction[`SETUP_COPIES] == 0 || instruction[`SETUP_COPIES] > 16
-        || {26'd0, instruction[`SETUP_COPY_PARTS]} > 64 / DM;
+        || {26'd0, instruction[`SETUP_COPY_PARTS]} > 64 / DM
+        || {26'd0, instruction[`SETUP_PLANE_PARTS]} >= 64 / DM
+        || (instruction[`SETUP_PIXEL_ROWS] != 0 && instruction[`SETUP_COPIES] != 1);
     always @(posedge clk) begin
         if (reset) begin
             copies <= 1;
             first_tap <= 0;
             first_pass <= 0;
+            pixel_rows <= 0;
         end else if (start && is_setup) begin
             copies <= instruction[`SETUP_COPIES];
             first_tap <= instruction[`SETUP_FIRST_TAP];
             first_pass <= instruction[`SETUP_FIRST_PASS];
+            pixel_rows <= instruction[`SETUP_PIXEL_ROWS];
         end
         if (start && is_setup) begin
             copy_parts <= instruction[`SETUP_COPY_PARTS];
             copy_rows <= instruction[`SETUP_COPY_ROWS];
+            plane_parts <= instruction[`SETUP_PLANE_PARTS];
+            plane_rows <= instruction[`SETUP_PLANE_ROWS];
         end
     end
 
@@ -123,7 +130,8 @@ module compute #(
         || bits > 8 || residual_bits > 8 || {27'd0, instruction[`CONV_SUB_WORD]} >= 64 / DM
         || end_tap > TAP_ROWS || end_pass > PASS_ROWS
         || (instruction[`CONV_NARROW] && (is_pool_next || bits != 0 || DM < 4))
-        || (has_copies && (is_pool_next || bits == 0 || residual_bits != 0));
+        || (has_copies && (is_pool_next || bits == 0 || residual_bits != 0))
+        || (pixel_rows != 0 && (bits == 0 || {27'd0, instruction[`CONV_OUT_PART]} >= 64 / DM));
     wire is_wrong_conv = instruction[`CONV_COLUMN_HIGH] > instruction[`CONV_OUT_WIDTH]
         || {5'd0, instruction[`CONV_ROW_LOW]} >= instruction[`CONV_ROW_HIGH]
         || {5'd0, instruction[`CONV_COLUMN_LOW]} >= instruction[`CONV_COLUMN_HIGH]
@@ -392,7 +400,8 @@ module compute #(
         .OUT_ROWS(OUT_ROWS)
     ) epilogue (
         .clk(clk), .reset(reset), .setup(setting_up), .is_pool(is_pool), .x(x), .copies(copies),
-        .copy_parts(copy_parts), .copy_rows(copy_rows), .start(array_done), .sums(sums),
+        .copy_parts(copy_parts), .copy_rows(copy_rows), .pixel_rows(pixel_rows),
+        .plane_parts(plane_parts), .plane_rows(plane_rows), .start(array_done), .sums(sums),
         .one_sums(one_sums), .lane_valid(epilogue_valid), .border(epilogue_border),
         .idle(epilogue_idle), .constant_row(constant_row), .constant_data(constant_data),
         .threshold_row(threshold_row), .threshold_data(threshold_data),
