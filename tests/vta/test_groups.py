@@ -131,5 +131,5 @@ def test_depthwise_weights_of_any_levels(random_layer, check, conv_layer):
     act, window = Encoding.ternary(), dict(groups=8, padding=1)
     check(random_layer(0, Encoding(3, 1.0, np.arange(8) / 2, (3, 7, 50)), act, **window), 3)
     far = random_layer(0, Encoding(2, 1.0, 0.0, (300, 250)), act, **window)
-    with pytest.raises(UnsupportedError, match="more than 510 times their unit"):
+    with pytest.raises(UnsupportedError, match="more than 511 times their unit"):
         compile_conv(conv_layer(far), ACCELERATOR)

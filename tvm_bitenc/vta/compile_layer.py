@@ -44,6 +44,9 @@ def compile_conv(
     table: np.ndarray | None = None,
     float_thresholds: np.ndarray | None = None,
     writes_floats: bool = True,
+    *,
+    reads_packed: bool = False,
+    writes_packed: bool = False,
 ) -> Program:
     """Compile a layer on packed planes; its output is as `run_conv` shapes it.
 
@@ -57,19 +60,30 @@ def compile_conv(
         Of a layer with float steps: it ends in codes, as many as thresholds that a number reaches.
     writes_floats : bool
         Of such a layer: whether the numbers themselves follow. Without thresholds they do.
+    reads_packed, writes_packed : bool
+        Whether planes of the input, and of the output, lie side by side: bit plane C + channel of
+        ceil(bits C / 64) words a pixel. Of the output, bits behind these are any.
 
     Raises
     ------
     UnsupportedError
         For groups of few channels, float steps that no unit computes, branches whose coefficients
-        aren't powers of two, dynamic batches, and layers that don't fit the buffers or the
-        instructions' fields.
+        aren't powers of two, dynamic batches, planes that can't lie side by side, and layers that
+        don't fit the buffers or the instructions' fields.
     """
-    return link_layer(conv_piece(layer, accelerator, Ending(table, float_thresholds, writes_floats)))
+    ending = Ending(table, float_thresholds, writes_floats)
+    packed = dict(reads_packed=reads_packed, writes_packed=writes_packed)
+    return link_layer(conv_piece(layer, accelerator, ending, **packed))
 
 
 def conv_piece(
-    layer: ConvLayer, accelerator: Accelerator, ending: Ending = Ending(), source: View | None = None
+    layer: ConvLayer,
+    accelerator: Accelerator,
+    ending: Ending = Ending(),
+    source: View | None = None,
+    *,
+    reads_packed: bool = False,
+    writes_packed: bool = False,
 ) -> Piece:
     """Compile a layer, whose places in memory are still to be given.
 
@@ -81,6 +95,8 @@ def conv_piece(
     source : View, optional
         What it reads of tensors that are in the accelerator's memory; None for what the CPU hands
         over, which it may pack.
+    reads_packed, writes_packed : bool
+        As for `compile_conv`.
     """
     if layer.channel_rows or layer.steps:
         layer = layer.expanded
@@ -91,6 +107,11 @@ def conv_piece(
         constants = _float_constants(layer, accelerator, ending, source)
     else:
         constants = _constants(layer, ending.table, accelerator, source)
+    if reads_packed or writes_packed:
+        sums = constants.layer.expanded if writes_packed else constants.layer
+        constants = replace(
+            constants, layer=sums, reads_packed=reads_packed, writes_packed=writes_packed
+        )
     _check(constants, accelerator)
     stream = ConvStream(constants, tile(constants.window, accelerator))
     fragment = stream.fragment(layer.macs // layer.copies * constants.branches)
@@ -194,6 +215,7 @@ def _check(constants: Constants, accelerator: Accelerator) -> None:
     if layer.has_dynamic_batch:
         refuse("its batch isn't fixed")
     _check_groups(constants, accelerator, refuse)
+    _check_packed(constants, accelerator, refuse)
     others = other_factors(layer.geometry, constants.is_depthwise)
     if others:
         refuse(
@@ -219,7 +241,7 @@ def _check_groups(
     """Refuse groups that DM output channels, or a mask of nibbles, can't tell apart."""
     layer, groups = constants.layer, constants.layer.geometry.groups
     if constants.is_depthwise:
-        highest = (1 << isa.LOOKUP_BITS) - 2  # Of the difference of two numbers.
+        highest = (1 << isa.LOOKUP_BITS) - 1
         if np.abs(layer.weight_integers).max() > highest:
             refuse(f"its weights are more than {highest} times their unit")
     elif groups > 1:
@@ -229,6 +251,23 @@ def _check_groups(
                 f"groups read {reads} channels and write {writes}, which aren't multiples of "
                 f"{isa.NIBBLE_BITS} and {accelerator.channels}"
             )
+
+
+def _check_packed(
+    constants: Constants, accelerator: Accelerator, refuse: Callable[[str, str], None]
+) -> None:
+    """Refuse planes side by side where they can't be."""
+    layer, cure = constants.layer, "Let each plane have words of its own"
+    if constants.reads_packed and layer.geometry.groups > 1:
+        refuse("groups can't read planes side by side", cure)
+    if constants.reads_packed and layer.input_shape[3] % isa.NIBBLE_BITS:
+        refuse(f"planes of {layer.input_shape[3]} channels can't lie side by side", cure)
+    if not constants.writes_packed:
+        return
+    if layer.out_channels % accelerator.channels:
+        refuse(f"planes of {layer.out_channels} channels can't lie side by side", cure)
+    if layer.thresholds is None or constants.window.residual_bits:
+        refuse("accumulators, and codes of a residual, can't be written side by side", cure)
 
 
 class ConvStream(Stream):

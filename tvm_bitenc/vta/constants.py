@@ -53,6 +53,8 @@ class Constants:
         Of the codes that numbers become.
     writes_floats : bool
         Whether the numbers go to memory, too.
+    reads_packed, writes_packed : bool
+        See `compile_conv`.
     """
 
     layer: ConvLayer
@@ -62,6 +64,8 @@ class Constants:
     arithmetic: FloatArithmetic | None = None
     float_thresholds: np.ndarray | None = None
     writes_floats: bool = False
+    reads_packed: bool = False
+    writes_packed: bool = False
 
     @property
     def is_depthwise(self) -> bool:
@@ -106,14 +110,17 @@ class Constants:
         """Where the planes of the input lie."""
         if self.packing is not None:
             return self.packing.layout
-        if self.source is not None:
-            return PlaneLayout(self.layer.act_bits, WORD_BITS * self.source.words)
-        return PlaneLayout(self.layer.act_bits, self.layer.input_shape[3])
+        planes = self.layer.act_bits
+        if self.source is not None and not self.reads_packed:
+            return PlaneLayout(planes, WORD_BITS * self.source.words)
+        return PlaneLayout(
+            planes, self.layer.input_shape[3], together=planes if self.reads_packed else 1
+        )
 
     @cached_property
     def positions(self) -> np.ndarray:
         """Bit of each input channel in the words of a plane, or of each bit of packed windows."""
-        if self.source is not None:
+        if self.source is not None and not self.reads_packed:
             return self.source.positions
         count = self.layer.input_shape[3] if self.packing is None else self.packing.window_bits
         return np.arange(count)
@@ -189,7 +196,7 @@ class Constants:
     def packing(self) -> WindowPacking | None:
         """How the CPU packs the bits under each window, where it does: in the fewest steps."""
         found = packing_of(self.layer) if self.source is None else None
-        if found is None:
+        if found is None or self.reads_packed:
             return None
         ways = [replace(found, together=count) for count in range(1, self.layer.act_bits + 1)]
 
@@ -251,6 +258,7 @@ class Constants:
             self.arithmetic is not None,
             self.arithmetic is not None and self.arithmetic.has_residual,
             self.writes_floats,
+            self.writes_packed,
         )
 
     @property
@@ -337,9 +345,9 @@ class DepthwiseConstants(Constants):
 
     @cached_property
     def numbers(self) -> np.ndarray:
-        """v0 and v1 of each weight: int64 (2, out_channels, 1, height, width)."""
+        """v0 and v1 of each weight, one of them 0: int64 (2, out_channels, 1, height, width)."""
         integers = self.layer.weight_integers.astype(np.int64)
-        return np.stack([integers - integers // 2, -(integers // 2)])
+        return np.stack([np.maximum(integers, 0), np.maximum(-integers, 0)])
 
     @cached_property
     def border(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -353,8 +361,7 @@ class DepthwiseConstants(Constants):
 
     def weight_words(self, channels: slice) -> np.ndarray:
         """Both numbers of each weight: uint64 (taps, channels)."""
-        mask = (1 << isa.LOOKUP_BITS) - 1
-        first, second = self.numbers[:, channels] & mask
+        first, second = self.numbers[:, channels]
         words = first | second << isa.LOOKUP_BITS
         return words.reshape(words.shape[0], -1).T.astype(np.uint64)
 

@@ -248,9 +248,12 @@ class FunctionalSimulator:
         if not 0 < x.copies <= isa.MAX_COPIES or x.copy_parts > parts:
             cause = f"{x.copies} copies, {x.copy_parts} parts of a word apart"
             raise AcceleratorError(where, cause, f"Use 1 to {isa.MAX_COPIES}, and one word at most")
-        if x.is_float and (not self.accelerator.float_units or x.copies != 1):
+        if x.is_float and (not self.accelerator.float_units or x.copies != 1 or x.pixel_rows):
             cause = f"{self.accelerator.float_units} float units, {x.copies} copies"
             raise AcceleratorError(where, cause, "Use some, and 1 copy")
+        if x.plane_parts >= parts or (x.pixel_rows and x.copies > 1):
+            cause = f"planes side by side, {x.plane_parts} parts of a word apart"
+            raise AcceleratorError(where, cause, "Use one copy, and less than a word")
         self.setup = x
 
     def _places(self, x: isa.Conv) -> list[isa.Conv]:
@@ -313,13 +316,34 @@ class FunctionalSimulator:
             is_float = not (isinstance(x, isa.Pool) or x.residual_bits or x.narrow)
             if not is_float or not (x.bits or self.setup.writes_floats):
                 raise AcceleratorError(where, "no float arithmetic", "Clear is_float before")
-        words = self.accelerator.channels // (4 if x.narrow else 2)
-        rows = x.pixels * (x.bits or (0 if self.setup.is_float else words))
-        for place in self._places(x):
-            _check_range(where, "out", place.out + rows - 1, self.accelerator.out_rows)
+        if self.setup.pixel_rows:
+            self._check_side_by_side(where, x)
+        else:
+            words = self.accelerator.channels // (4 if x.narrow else 2)
+            rows = x.pixels * (x.bits or (0 if self.setup.is_float else words))
+            for place in self._places(x):
+                _check_range(where, "out", place.out + rows - 1, self.accelerator.out_rows)
         last_tap, last_pass = self.setup.first_tap + x.taps, self.setup.first_pass + x.passes
         _check_range(where, "tap table", last_tap - 1, self.accelerator.tap_rows)
         _check_range(where, "pass table", last_pass - 1, self.accelerator.pass_rows)
+
+    def _check_side_by_side(self, where: str, x: isa.Conv) -> None:
+        if not x.bits or x.out_part >= WORD_BITS // self.accelerator.channels:
+            cause = f"planes side by side of {x.bits} bits, from part {x.out_part} on"
+            raise AcceleratorError(where, cause, "End in codes, inside of a word")
+        rows = [row for row, _ in self._plane_places(x)]
+        _check_range(where, "out", -min(rows), 1)
+        last = rows[0] + (x.pixels - 1) * self.setup.pixel_rows
+        _check_range(where, "out", last, self.accelerator.out_rows)
+
+    def _plane_places(self, x: isa.Conv) -> list[tuple[int, int]]:
+        """Row of the first pixel, and part of it, of each plane, from the highest down."""
+        places, parts = [(x.out, x.out_part)], WORD_BITS // self.accelerator.channels
+        for _ in range(x.bits - 1):
+            row, part = places[-1]
+            borrow, part = divmod(part - self.setup.plane_parts, parts)
+            places.append((row - self.setup.plane_rows + borrow, part))
+        return places
 
     def _passes(self, where: str, x: isa.Conv) -> list[dict[str, int]]:
         """Lines of the pass table."""
@@ -387,10 +411,9 @@ class FunctionalSimulator:
         """Numbers that single bits of the activations choose: (steps, DM, pixels)."""
         channel = np.arange(self.accelerator.channels)[:, None]
         shift = (channel + x.sub_word * self.accelerator.channels).astype(np.uint64)
-        numbers = [
-            _signed(weights >> np.uint64(isa.LOOKUP_BITS * i), isa.LOOKUP_BITS) for i in (0, 1)
-        ]
-        return np.where(words >> shift & np.uint64(1), *numbers[::-1])
+        mask, bits = np.uint64((1 << isa.LOOKUP_BITS) - 1), np.uint64(isa.LOOKUP_BITS)
+        first, second = weights & mask, weights >> bits & mask
+        return np.where(words >> shift & np.uint64(1), second, first)
 
     def _search(self, where: str, x: isa.Conv, acc: np.ndarray, copy: int) -> np.ndarray:
         """Binary search among the thresholds of a copy: codes (pixels, DM)."""
@@ -418,6 +441,9 @@ class FunctionalSimulator:
 
     def _write_codes(self, x: isa.Conv, code: np.ndarray) -> None:
         """Planes of the codes go to their part of each word."""
+        if self.setup.pixel_rows:
+            self._write_side_by_side(x, code)
+            return
         channel = np.arange(self.accelerator.channels)
         last = x.out + x.pixels * x.bits
         planes = (code[:, None, :] >> np.arange(x.bits)[:, None]) & 1
@@ -426,6 +452,14 @@ class FunctionalSimulator:
         mask = np.uint64((1 << self.accelerator.channels) - 1 << x.sub_word * len(channel))
         kept = self.out[x.out : last] & ~mask if x.sub_word else np.uint64(0)
         self.out[x.out : last] = kept | part
+
+    def _write_side_by_side(self, x: isa.Conv, code: np.ndarray) -> None:
+        channel, rows = np.arange(code.shape[1]), np.arange(x.pixels) * self.setup.pixel_rows
+        for plane, (row, part) in enumerate(self._plane_places(x)[::-1]):
+            shift = (channel + part * len(channel)).astype(np.uint64)
+            bits = (code >> plane & 1).astype(np.uint64) << shift
+            mask = np.bitwise_or.reduce(np.uint64(1) << shift)
+            self.out[row + rows] = self.out[row + rows] & ~mask | bits.sum(axis=1, dtype=np.uint64)
 
     def _write_accumulators(self, x: isa.Conv, acc: np.ndarray) -> None:
         kind = np.int16 if x.narrow else np.int32

@@ -144,9 +144,11 @@ class Conv(Instruction):
     narrow : int
         With `bits` = 0: 1 writes the lowest 16 bits of each accumulator, four a word.
     depthwise : int
-        1 counts per word of channel i one of two signed numbers of `LOOKUP_BITS` in place of
+        1 counts per word of channel i one of two numbers of `LOOKUP_BITS` in place of
         differing bits: the lowest ones of its weight word, the second where bit i of part
         `sub_word` of the word from ``act`` is 1.
+    out_part : int
+        See `Setup.pixel_rows`.
     """
 
     name = "conv"
@@ -179,6 +181,7 @@ class Conv(Instruction):
     residual_bits: int = _bits(4)
     narrow: int = _bits(1)
     depthwise: int = _bits(1)
+    out_part: int = _bits(5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,6 +226,14 @@ class Setup(Instruction):
         before, as it does where `copy_parts` are a word.
     first_tap, first_pass : int
         Lines of the tables where theirs begin; 0 at the start of a program.
+    pixel_rows : int
+        0 where each plane of the codes has words of its own. Otherwise rows of ``out`` from a pixel
+        to the next: planes lie side by side, the highest at row `out` and part `out_part` of a
+        computation, and only their own bits of a word are written. Such computations end in codes,
+        of one copy.
+    plane_parts, plane_rows : int
+        Where each plane lies in front of the next higher one: so many DM bits, less than a word,
+        and so many words.
     words : int
         Of all passes together. The machine finds them in the pass table; the cycle model, which
         knows no data, counts by this number.
@@ -249,6 +260,9 @@ class Setup(Instruction):
     copy_rows: int = _bits(14)
     first_tap: int = _bits(14)
     first_pass: int = _bits(14)
+    pixel_rows: int = _bits(6)
+    plane_parts: int = _bits(6)
+    plane_rows: int = _bits(6)
     words: int = _bits(16)
     is_float: int = _bits(1)
     adds_residual: int = _bits(1)

@@ -80,6 +80,8 @@ class Stream:
         self.parts = parts = WORD_BITS // self.accelerator.channels
         self.groups_per_store = parts if self.layer.is_codes else 1
         self.words_per_store, self.word_step = 1, 1
+        if self.layer.writes_packed:
+            self.groups_per_store = groups
         if self.layer.copies > 1:  # Words of all copies, or of all groups where they are few.
             self.groups_per_store, self.words_per_store = min(parts, groups), tiling.out_words
             self.word_step = max(groups // parts, 1)
@@ -224,6 +226,7 @@ class Stream:
             copy_rows=self.tiling.word_out_rows if layer.copies > 1 else 0,
             first_pass=first_pass,
             words=words,
+            **self._side_by_side(),
         )
         if layer.is_float:
             setup = replace(
@@ -237,6 +240,13 @@ class Stream:
         if setup != self.setup:
             self.instructions.append(setup)
             self.setup = setup
+
+    def _side_by_side(self) -> dict[str, int]:
+        """How planes of codes lie side by side, where they do."""
+        if not self.layer.writes_packed:
+            return {}
+        rows, parts = divmod(self.groups, self.parts)
+        return dict(pixel_rows=self.tiling.packed_words, plane_parts=parts, plane_rows=rows)
 
     def free(self, computed: int) -> None:
         """Make the next load wait until so many computations are done."""
@@ -327,14 +337,19 @@ class Stream:
         pixels = self.band_rows(first_row) * out_width
         word, part = divmod(group, self.groups_per_store)
         ends_word = part == self.groups_per_store - 1 or group == self.groups - 1
+        is_numbers = layer.is_float and not layer.is_codes
         needs_store = part == 0 and self.stores - self.stored >= 2
         self.stored += needs_store
+        row = out_part = 0
+        if layer.writes_packed:  # Where the highest plane begins.
+            row, out_part = divmod(group + (layer.out_bits - 1) * self.groups, self.parts)
         self.instructions.append(
             kind(
                 pop_prev=pop_prev,
                 pop_next=int(needs_store),
                 push_next=int(ends_word),
-                out=self.half("out", self.stores),
+                out=self.half("out", self.stores) + row,
+                out_part=out_part,
                 word_rows=tiling.word_rows,
                 taps=len(tiling.taps),
                 pixels=pixels,
@@ -347,8 +362,8 @@ class Stream:
                 row_pixels=tiling.row_pixels,
                 bits=layer.out_bits if layer.is_codes else 0,
                 narrow=int(layer.out_bits == NARROW_BITS),
-                # Of accumulators it only says which part depthwise layers read.
-                sub_word=part if layer.is_codes or layer.is_float else group % self.parts,
+                # Of what isn't written by it, it only says which part depthwise layers read.
+                sub_word=part if layer.copies > 1 or is_numbers else group % self.parts,
                 **fields,
             )
         )
@@ -369,6 +384,8 @@ class Stream:
         return self.batch_pixels * self.float_words if is_both else 0
 
     def _out_pixel_words(self) -> int:
+        if self.layer.writes_packed:
+            return self.tiling.packed_words
         if self.layer.is_codes:
             stores = -(-self.groups // self.groups_per_store)
             return self.layer.out_bits * self.words_per_store * stores
@@ -378,6 +395,11 @@ class Stream:
         """Store the words that are complete: one, or with copies one of each."""
         is_codes, pixel_words = self.layer.is_codes, self._out_pixel_words()
         words = 1 if is_codes else self.layer.channel_words(self.accelerator.channels)
+        runs, run_words = pixels, pixel_words
+        if self.layer.writes_packed:
+            words = pixel_words
+        elif is_codes:
+            runs, run_words = pixels * self.layer.out_bits, pixel_words // self.layer.out_bits
         for i in range(self.words_per_store):
             self.relative[len(self.instructions)] = self.output
             self.instructions.append(
@@ -386,8 +408,8 @@ class Stream:
                     push_prev=int(i == self.words_per_store - 1 and not self._own_floats),
                     sram=self.half("out", self.stores) + i * self.tiling.word_out_rows,
                     dram=first_pixel * pixel_words + (word + i * self.word_step) * words,
-                    rows=pixels * (self.layer.out_bits if is_codes else 1),
-                    row_words=pixel_words // (self.layer.out_bits if is_codes else 1),
+                    rows=runs,
+                    row_words=run_words,
                     words=words,
                 )
             )

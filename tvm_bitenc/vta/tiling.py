@@ -48,6 +48,8 @@ class Window:
     is_float, adds_floats, writes_floats : bool
         Whether accumulators go on in float32, a float residual is added, and the numbers go to
         memory, alone or beside codes.
+    writes_packed : bool
+        Whether planes of the codes of a pixel lie side by side in its words.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Window:
     is_float: bool = False
     adds_floats: bool = False
     writes_floats: bool = False
+    writes_packed: bool = False
 
     @property
     def is_codes(self) -> bool:
@@ -193,11 +196,18 @@ class Tiling:
         return copies if self.channels % WORD_BITS == 0 else -(-copies * self.channels // WORD_BITS)
 
     @property
+    def packed_words(self) -> int:
+        """Words of a pixel's codes in planes side by side."""
+        return -(-self.channels * self.layer.out_bits // WORD_BITS)
+
+    @property
     def word_out_rows(self) -> int:
-        """Buffer rows of a band's output word: 64 channels of codes, or DM accumulators."""
+        """Buffer rows of a band's output: 64 channels of codes, DM accumulators, or all planes."""
         layer = self.layer
         channels = self.accelerator.channels
         per_pixel = layer.out_bits if layer.is_codes else layer.channel_words(channels)
+        if layer.writes_packed:
+            per_pixel = self.packed_words
         return self.band_rows * self.layer.output_size[1] * per_pixel
 
     @property

@@ -97,24 +97,29 @@ module compute #(
     reg [4:0] copies;
     reg [5:0] copy_parts;
     reg [13:0] copy_rows, first_tap, first_pass;
+    reg [5:0] pixel_rows, plane_parts, plane_rows;  // of planes of codes that lie side by side
     reg is_float, adds_residual, writes_floats;
     reg [13:0] float_rows;
     reg [5:0] pixel_words;
     wire is_wrong_setup = instruction[`SETUP_COPIES] == 0 || instruction[`SETUP_COPIES] > 16
         || {26'd0, instruction[`SETUP_COPY_PARTS]} > 64 / DM
-        || (instruction[`SETUP_IS_FLOAT]
-            && (FLOAT_UNITS == 0 || instruction[`SETUP_COPIES] != 1));
+        || {26'd0, instruction[`SETUP_PLANE_PARTS]} >= 64 / DM
+        || (instruction[`SETUP_PIXEL_ROWS] != 0 && instruction[`SETUP_COPIES] != 1)
+        || (instruction[`SETUP_IS_FLOAT] && (FLOAT_UNITS == 0
+            || instruction[`SETUP_COPIES] != 1 || instruction[`SETUP_PIXEL_ROWS] != 0));
     always @(posedge clk) begin
         if (reset) begin
             copies <= 1;
             first_tap <= 0;
             first_pass <= 0;
             is_float <= 0;
+            pixel_rows <= 0;
         end else if (start && is_setup) begin
             copies <= instruction[`SETUP_COPIES];
             first_tap <= instruction[`SETUP_FIRST_TAP];
             first_pass <= instruction[`SETUP_FIRST_PASS];
             is_float <= FLOAT_UNITS != 0 && instruction[`SETUP_IS_FLOAT];
+            pixel_rows <= instruction[`SETUP_PIXEL_ROWS];
         end
         if (start && is_setup) begin
             copy_parts <= instruction[`SETUP_COPY_PARTS];
@@ -123,6 +128,8 @@ module compute #(
             writes_floats <= instruction[`SETUP_WRITES_FLOATS];
             float_rows <= instruction[`SETUP_FLOAT_ROWS];
             pixel_words <= instruction[`SETUP_PIXEL_WORDS];
+            plane_parts <= instruction[`SETUP_PLANE_PARTS];
+            plane_rows <= instruction[`SETUP_PLANE_ROWS];
         end
     end
 
@@ -143,6 +150,7 @@ module compute #(
         || end_tap > TAP_ROWS || end_pass > PASS_ROWS
         || (instruction[`CONV_NARROW] && (is_pool_next || bits != 0 || DM < 4))
         || (has_copies && (is_pool_next || bits == 0 || residual_bits != 0))
+        || (pixel_rows != 0 && (bits == 0 || {27'd0, instruction[`CONV_OUT_PART]} >= 64 / DM))
         || (is_float && (is_pool_next || residual_bits != 0 || instruction[`CONV_NARROW]
             || (bits == 0 && !writes_floats) || instruction[`CONV_THRESHOLDS] < FLOAT_CONSTANTS));
     wire is_wrong_conv = instruction[`CONV_COLUMN_HIGH] > instruction[`CONV_OUT_WIDTH]
@@ -418,7 +426,8 @@ module compute #(
         .OUT_ROWS(OUT_ROWS), .FLOAT_UNITS(FLOAT_UNITS)
     ) epilogue (
         .clk(clk), .reset(reset), .setup(setting_up), .is_pool(is_pool), .x(x), .copies(copies),
-        .copy_parts(copy_parts), .copy_rows(copy_rows), .is_float(is_float),
+        .copy_parts(copy_parts), .copy_rows(copy_rows), .pixel_rows(pixel_rows),
+        .plane_parts(plane_parts), .plane_rows(plane_rows), .is_float(is_float),
         .adds_residual(adds_residual), .writes_floats(writes_floats), .float_rows(float_rows),
         .pixel_words(pixel_words), .start(array_done), .sums(sums),
         .one_sums(one_sums), .lane_valid(epilogue_valid), .border(epilogue_border),

@@ -1,6 +1,6 @@
 // One count a cycle, added to a sum a cycle later: of differing bits, or with ONES of ones. Planes come
 // by Horner's rule: `shift` doubles what was summed so far. Sums of differing bits need 31 bits, for
-// they count twice in an accumulator of 32. With `looks_up` the count is one of two signed numbers.
+// they count twice in an accumulator of 32. With `looks_up` the count is one of two numbers.
 module dot #(
     parameter ONES = 0,
     parameter WIDTH = 31
@@ -34,6 +34,6 @@ module dot #(
     endgenerate
 
     // The count is the left operand: carries are then wires, not LUTs.
-    always @(posedge clk) if (valid) sum <= {{WIDTH-9{count1[8]}}, count1}
+    always @(posedge clk) if (valid) sum <= {{WIDTH-9{1'b0}}, count1}
         + (first ? {WIDTH{1'b0}} : shift ? {sum[WIDTH-2:0], 1'b0} : sum);
 endmodule

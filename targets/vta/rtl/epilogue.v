@@ -30,6 +30,9 @@ module epilogue #(
     input  wire                             writes_floats,
     input  wire [13:0]                      float_rows,
     input  wire [5:0]                       pixel_words,
+    input  wire [5:0]                       pixel_rows,  // not 0: planes lie side by side
+    input  wire [5:0]                       plane_parts,
+    input  wire [5:0]                       plane_rows,
     input  wire                             start,  // of a tile
     input  wire [DM*DN*31-1:0]              sums,
     input  wire [DN*24-1:0]                 one_sums,
@@ -147,7 +150,15 @@ module epilogue #(
     wire enters_word = next_part >= PARTS;
     wire [19:0] next_copy_row = copy_row + (enters_word ? {6'd0, copy_rows} : 20'd0);
     wire [31:0] wrapped_part = next_part - (enters_word ? PARTS : 0);
-    wire [31:0] next_tile_row = {12'd0, tile_row} + (is_codes ? {28'd0, bits} * DN : lane_words * DN);
+    // Side by side, a plane lies in front of the next higher one.
+    wire is_packed = pixel_rows != 0;
+    wire [5:0] code_rows = is_packed ? pixel_rows : {2'd0, bits};
+    wire leaves_word = {1'b0, part1} < plane_parts;
+    wire [31:0] plane_part = {27'd0, part1} - {26'd0, plane_parts} + (leaves_word ? PARTS : 0);
+    wire [19:0] plane_row = copy_row - {14'd0, plane_rows} - {19'd0, leaves_word};
+    wire ends_plane1 = busy1 && is_codes && search1 == LAST_LANE;
+    wire [31:0] next_tile_row
+        = {12'd0, tile_row} + (is_codes ? {26'd0, code_rows} * DN : lane_words * DN);
     wire ends_copy1 = busy1 && search1 == LAST_LANE && bit1 == 0;
     wire [DM-1:0] reached, pooled;
     wire [DM*32-1:0] acc;
@@ -213,8 +224,8 @@ module epilogue #(
             wire unused = &{1'b0, product2[42:32], first_index[ROW_BITS+7:ROW_BITS]};
         end
         for (i = 0; i < PARTS; i = i + 1) begin : parts
-            assign out_write[i] = !buffer_range
-                && (float_write || (writes && (part1 == 0 || part1 == i || !is_codes)));
+            assign out_write[i] = !buffer_range && (float_write || (writes
+                && (part1 == i || !is_codes || (part1 == 0 && !is_packed))));
             assign out_data[i*DM +: DM] = float_write ? float_word[i*DM +: DM] : is_codes
                 ? (part1 == i ? reached : {DM{1'b0}}) : words[i*DM +: DM];
         end
@@ -317,7 +328,8 @@ module epilogue #(
         bit1 <= bit_now;
         round1 <= round;
         word1 <= word;
-        part1 <= begins ? x[`CONV_SUB_WORD] : ends_copy1 ? wrapped_part[4:0] : part1;
+        part1 <= begins ? (is_packed ? x[`CONV_OUT_PART] : x[`CONV_SUB_WORD])
+            : ends_copy1 ? wrapped_part[4:0] : ends_plane1 && is_packed ? plane_part[4:0] : part1;
         valid1 <= search_valid[search];
         if (opens1) begin
             search_valid <= is_float ? floats_valid : valid;
@@ -346,13 +358,16 @@ module epilogue #(
         else if (begins) tile_row <= next_tile_row[19:0];
         if (begins) begin
             copy_row <= tile_row;
-            write_row <= is_codes ? tile_row + {17'd0, top_bit} : tile_row;
+            write_row <= is_codes && !is_packed ? tile_row + {17'd0, top_bit} : tile_row;
         end else if (busy1 && !is_codes) write_row <= write_row + 20'd1;
         else if (ends_copy1) begin
             copy_row <= next_copy_row;
             write_row <= next_copy_row + {17'd0, top_bit};
+        end else if (ends_plane1 && is_packed) begin
+            copy_row <= plane_row;
+            write_row <= plane_row;
         end else if (busy1) write_row <= search1 == LAST_LANE
-            ? copy_row + {17'd0, bit1} - 20'd1 : write_row + {16'd0, bits};
+            ? copy_row + {17'd0, bit1} - 20'd1 : write_row + {14'd0, code_rows};
     end
-    wire unused = &{1'b0, wrapped_part[31:5], next_tile_row[31:20]};
+    wire unused = &{1'b0, wrapped_part[31:5], plane_part[31:5], next_tile_row[31:20]};
 endmodule
