@@ -11,8 +11,11 @@ import os
 import shutil
 import subprocess
 import tempfile
+import weakref
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -32,18 +35,63 @@ ERRORS = {
     4: "more tokens than a queue holds",
     5: "deadlock",
     6: "finish leaves instructions or tokens",
+    7: "memory answers with an error, or what wasn't asked for",
+    8: "memory doesn't answer",
 }
+Fault = Literal[
+    "none",
+    "drop response",
+    "repeat response",
+    "swap responses",
+    "fail response",
+    "wrong id",
+    "drop acknowledge",
+    "repeat acknowledge",
+    "fail acknowledge",
+]
 _COUNTERS = ("cycles", "load", "compute", "store", "steps", "reads", "writes")
 
 
+@dataclass(frozen=True)
+class Bus:
+    """How the memory behaves, which is right unless it has a fault.
+
+    Parameters
+    ----------
+    stalls : (read, response, write, acknowledge)
+        Percent of cycles in which the memory isn't ready, or has no answer to give.
+    seed : int
+        Of the stalls.
+    fault : Fault
+        What it does wrong once.
+    fault_at : int
+        With which response or acknowledgement, counted from 0.
+    """
+
+    stalls: tuple[int, int, int, int] = (0, 0, 0, 0)
+    seed: int = 0
+    fault: Fault = "none"
+    fault_at: int = 0
+
+
+class _Bus(ctypes.Structure):
+    """``vta_bus`` of driver.cpp."""
+
+    _fields_ = [
+        (name, ctypes.c_uint32)
+        for name in ("latency", "seed", "read", "response", "write", "acknowledge", "fault", "at")
+    ]
+
+
 class VerilatorSimulator:
-    """One accelerator in Verilog, and its memory.
+    """One accelerator in Verilog, and its memory. It may run one program after another.
 
     Parameters
     ----------
     accelerator : Accelerator
     memory : ndarray of uint64
         Read and written in place.
+    bus : Bus
 
     Raises
     ------
@@ -51,24 +99,40 @@ class VerilatorSimulator:
         If Verilator or a C++ compiler is missing or fails.
     """
 
-    def __init__(self, accelerator: Accelerator, memory: np.ndarray):
+    def __init__(self, accelerator: Accelerator, memory: np.ndarray, bus: Bus = Bus()):
         self.accelerator, self.memory = accelerator, memory
-        self._run = _library(accelerator).vta_run
+        self._library = _library(accelerator)
+        fault = get_args(Fault).index(bus.fault)
+        behaviour = _Bus(accelerator.latency, bus.seed, *bus.stalls, fault, bus.fault_at)
+        self._machine = ctypes.c_void_p(
+            self._library.vta_open(
+                memory.ctypes.data_as(ctypes.c_void_p),
+                ctypes.c_uint32(memory.size),
+                ctypes.byref(behaviour),
+            )
+        )
+        # The memory must outlive the machine.
+        weakref.finalize(self, lambda *kept: kept[0](kept[1]), self._library.vta_close,
+                         self._machine, memory)  # fmt: skip
 
-    def run_words(self, count: int, max_cycles: int = 100_000_000) -> Cycles:
-        """Run `count` instructions from word 0 of the memory.
+    def reset(self) -> None:
+        """Reset the accelerator, but not the memory: it still answers what was asked before."""
+        self._library.vta_reset(self._machine)
+
+    def run_words(self, count: int, max_cycles: int = 100_000_000, base: int = 0) -> Cycles:
+        """Run `count` instructions from word `base` of the memory, all addresses relative to it.
 
         Raises
         ------
         AcceleratorError
-            If the accelerator raises its error flag.
+            If the accelerator raises its error flag. Where it isn't done it needs a reset.
         """
         counters = np.zeros(len(_COUNTERS), np.uint64)
-        error = self._run(
-            self.memory.ctypes.data_as(ctypes.c_void_p),
-            ctypes.c_uint32(self.memory.size),
+        error = self._library.vta_run(
+            self._machine,
+            ctypes.c_uint32(base),
+            ctypes.c_uint32(self.memory.size - base),
             ctypes.c_uint32(count),
-            ctypes.c_uint32(self.accelerator.latency),
             ctypes.c_uint64(max_cycles),
             counters.ctypes.data_as(ctypes.c_void_p),
         )
@@ -115,7 +179,7 @@ def _library(accelerator: Accelerator) -> ctypes.CDLL:
     if not path.is_file():
         _build(accelerator, sources, compiler, path)
     library = ctypes.CDLL(str(path))
-    library.vta_run.restype = ctypes.c_int
+    library.vta_run.restype, library.vta_open.restype = ctypes.c_int, ctypes.c_void_p
     return library
 
 

@@ -1,6 +1,7 @@
-// The accelerator: fetch, load, compute and store around their buffers, and one memory port.
+// The accelerator: fetch, load, compute and store around their buffers, and their ports to memory.
 //
-// `error` is 0 or the first of the causes below; the machine stops then, with `done` set.
+// `start` begins a program, in any cycle behind the end of the one before; `done` and `error`, 0 or
+// the first of the causes below, stay until the next start or reset.
 `include "isa.vh"
 
 module accelerator #(
@@ -14,54 +15,100 @@ module accelerator #(
     parameter RESIDUAL_ROWS = 4096,
     parameter OUT_ROWS = 4096,
     parameter INSTRUCTION_QUEUE = 8,
-    parameter TOKEN_QUEUE = 8
+    parameter TOKEN_QUEUE = 8,
+    parameter READS = 64,  // that the memory may owe an answer
+    parameter WRITES = 64,
+    parameter TIMEOUT = 4096  // cycles that the memory may take for an answer
 ) (
     input  wire        clk,
-    input  wire        reset,
+    input  wire        reset,  // at any time; the memory needs none
+    input  wire        start,
+    input  wire [31:0] base,  // word that all addresses of the program count from
     input  wire [31:0] instructions,
-    input  wire [31:0] memory_words,
-    // One request a cycle; reads are answered in order, with the request's tag.
-    output wire        request,
-    output wire        request_write,
-    output wire        request_tag,
-    output wire [31:0] request_address,
-    output wire [63:0] request_data,
-    input  wire        response,
-    input  wire        response_tag,
+    input  wire [31:0] memory_words,  // from `base` on, that it may touch
+    output wire        busy,
+    output wire        done,
+    output wire [3:0]  error,
+    // Reads of words are answered in order, each with its id.
+    output wire        read_valid,
+    input  wire        read_ready,
+    output wire [31:0] read_address,
+    output wire [3:0]  read_id,
+    input  wire        response_valid,
+    output wire        response_ready,
     input  wire [63:0] response_data,
-    output reg         done,
-    output reg  [2:0]  error,
+    input  wire [3:0]  response_id,
+    input  wire        response_error,
+    // Writes are acknowledged in order.
+    output wire        write_valid,
+    input  wire        write_ready,
+    output wire [31:0] write_address,
+    output wire [63:0] write_data,
+    input  wire        acknowledge_valid,
+    output wire        acknowledge_ready,
+    input  wire        acknowledge_error,
+    // Of the program so far.
+    output wire [31:0] cycles,
+    output wire [31:0] load_cycles,
+    output wire [31:0] compute_cycles,
+    output wire [31:0] store_cycles,
+    output wire [31:0] array_steps,
+    output wire [31:0] read_words,
+    output wire [31:0] write_words,
     // What each module does, for timelines and utilization.
     output wire        load_active,
     output wire        compute_active,
     output wire        store_active,
     output wire        array_step
 );
-    localparam ILLEGAL = 3'd1, MEMORY_RANGE = 3'd2, BUFFER_RANGE = 3'd3, TOKEN_OVERFLOW = 3'd4,
-        DEADLOCK = 3'd5, UNFINISHED = 3'd6;
+    localparam [3:0] ILLEGAL = 1, MEMORY_RANGE = 2, BUFFER_RANGE = 3, TOKEN_OVERFLOW = 4,
+        DEADLOCK = 5, UNFINISHED = 6, MEMORY_ERROR = 7, MEMORY_TIMEOUT = 8;
 
-    wire stop = reset || done;
+    wire accept, running, counts;
+    wire stop = !running;
+    reg [31:0] program_base, program_instructions, program_words;
 
-    // Memory port: fetch first, then store, then load.
-    wire fetch_request, load_request, store_request;
+    always @(posedge clk) if (accept) begin
+        program_base <= base;
+        program_instructions <= instructions;
+        program_words <= memory_words;
+    end
+
+    wire fetch_request, fetch_grant, fetch_response, load_request, load_grant, load_response;
     wire [31:0] fetch_address, load_address, store_address;
-    wire store_grant = !fetch_request;
-    wire load_grant = !fetch_request && !store_request;
+    wire reads_none, reads_late, reads_wrong, writes_none, writes_late, writes_wrong;
+    wire store_request, store_notify, store_grant, store_notified;
+    wire [63:0] store_data;
 
-    assign request = !stop && (fetch_request || load_request || store_request);
-    assign request_write = !fetch_request && store_request;
-    assign request_tag = fetch_request;
-    assign request_address = fetch_request ? fetch_address
-        : store_request ? store_address : load_address;
+    read_port #(.READS(READS), .TIMEOUT(TIMEOUT)) read_port (
+        .clk(clk), .running(running), .base(program_base), .fetch_request(fetch_request),
+        .fetch_address(fetch_address), .fetch_grant(fetch_grant),
+        .fetch_response(fetch_response), .load_request(load_request),
+        .load_address(load_address), .load_grant(load_grant), .load_response(load_response),
+        .none(reads_none), .late(reads_late), .wrong(reads_wrong), .read_valid(read_valid),
+        .read_ready(read_ready), .read_address(read_address), .read_id(read_id),
+        .response_valid(response_valid), .response_ready(response_ready),
+        .response_id(response_id), .response_error(response_error)
+    );
+    write_port #(.WRITES(WRITES), .TIMEOUT(TIMEOUT)) write_port (
+        .clk(clk), .running(running), .base(program_base), .request(store_request),
+        .address(store_address), .data(store_data), .notify(store_notify), .grant(store_grant),
+        .notified(store_notified), .none(writes_none), .late(writes_late),
+        .wrong(writes_wrong), .write_valid(write_valid), .write_ready(write_ready),
+        .write_address(write_address), .write_data(write_data),
+        .acknowledge_valid(acknowledge_valid), .acknowledge_ready(acknowledge_ready),
+        .acknowledge_error(acknowledge_error)
+    );
 
     wire [255:0] fetched;
     wire push_load, push_compute, push_store, full_load, full_compute, full_store;
     wire fetch_done, fetch_blocked, fetch_illegal, fetch_range;
 
     fetch fetch (
-        .clk(clk), .reset(stop), .instructions(instructions), .memory_words(memory_words),
-        .request(fetch_request), .address(fetch_address), .grant(1'b1),
-        .response(response && response_tag), .data(response_data), .instruction(fetched),
+        .clk(clk), .reset(stop), .instructions(program_instructions),
+        .memory_words(program_words), .request(fetch_request), .address(fetch_address),
+        .grant(fetch_grant), .response(fetch_response), .data(response_data),
+        .instruction(fetched),
         .push_load(push_load), .push_compute(push_compute), .push_store(push_store),
         .full_load(full_load), .full_compute(full_compute), .full_store(full_store),
         .done(fetch_done), .blocked(fetch_blocked), .illegal(fetch_illegal),
@@ -125,8 +172,8 @@ module accelerator #(
     ) load (
         .clk(clk), .reset(stop), .valid(!empty_load), .instruction(head_load), .take(take_load),
         .token(has_cl), .take_token(take_cl), .give_token(give_lc), .idle(load_idle),
-        .waiting(load_waiting), .memory_words(memory_words), .request(load_request),
-        .address(load_address), .grant(load_grant), .response(response && !response_tag),
+        .waiting(load_waiting), .memory_words(program_words), .request(load_request),
+        .address(load_address), .grant(load_grant), .response(load_response),
         .act_write(act_write), .act_row(act_write_row),
         .weight_write(weight_write), .weight_row(weight_write_row), .param_write(param_write),
         .param_row(param_write_row), .tap_write(tap_write), .tap_row(tap_write_row),
@@ -142,9 +189,10 @@ module accelerator #(
     store #(.OUT_ROWS(OUT_ROWS)) store (
         .clk(clk), .reset(stop), .valid(!empty_store), .instruction(head_store),
         .take(take_store), .token(has_cs), .take_token(take_cs), .give_token(give_sc),
-        .idle(store_idle), .waiting(store_waiting), .memory_words(memory_words),
-        .request(store_request), .address(store_address), .data(request_data),
-        .grant(store_grant), .out_read(out_read), .out_row(out_read_row),
+        .idle(store_idle), .waiting(store_waiting), .memory_words(program_words),
+        .request(store_request), .address(store_address), .data(store_data),
+        .notify(store_notify), .grant(store_grant), .notified(store_notified),
+        .none(writes_none), .out_read(out_read), .out_row(out_read_row),
         .out_data(out_read_data), .illegal(store_illegal), .memory_range(store_memory),
         .buffer_range(store_buffer)
     );
@@ -247,18 +295,24 @@ module accelerator #(
     wire any_memory = fetch_range || load_memory || store_memory;
     wire any_illegal = fetch_illegal || load_illegal || store_illegal || compute_illegal;
 
-    always @(posedge clk) begin
-        if (reset) begin
-            done <= 0;
-            error <= 0;
-        end else if (!done) begin
-            error <= any_illegal ? ILLEGAL : any_memory ? MEMORY_RANGE : any_range ? BUFFER_RANGE
-                : over_lc || over_cl || over_cs || over_sc ? TOKEN_OVERFLOW
-                : is_unfinished ? UNFINISHED : is_stuck ? DEADLOCK : 3'd0;
-            done <= any_illegal || any_memory || any_range || over_lc || over_cl || over_cs
-                || over_sc || finish || is_stuck;
-        end
-    end
+    wire [3:0] fault = any_illegal ? ILLEGAL : any_memory ? MEMORY_RANGE
+        : any_range ? BUFFER_RANGE : over_lc || over_cl || over_cs || over_sc ? TOKEN_OVERFLOW
+        : is_unfinished ? UNFINISHED : is_stuck ? DEADLOCK : 4'd0;
+
+    control #(.MEMORY_ERROR(MEMORY_ERROR), .MEMORY_TIMEOUT(MEMORY_TIMEOUT)) control (
+        .clk(clk), .reset(reset), .start(start), .finish(finish), .fault(fault),
+        .reads_none(reads_none), .reads_late(reads_late), .reads_wrong(reads_wrong),
+        .writes_none(writes_none), .writes_late(writes_late), .writes_wrong(writes_wrong),
+        .accept(accept), .running(running), .busy(busy), .counts(counts), .done(done),
+        .error(error)
+    );
+    counters counters (
+        .clk(clk), .clear(accept), .enable(counts), .load_active(load_active),
+        .compute_active(compute_active), .store_active(store_active), .array_step(array_step),
+        .read(read_valid && read_ready), .write(write_valid && write_ready), .cycles(cycles),
+        .load_cycles(load_cycles), .compute_cycles(compute_cycles), .store_cycles(store_cycles),
+        .array_steps(array_steps), .read_words(read_words), .write_words(write_words)
+    );
 
     assign load_active = !load_idle;
     assign compute_active = !compute_idle;

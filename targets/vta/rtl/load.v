@@ -1,4 +1,5 @@
-// Memory to buffers: rows x pixels x words. Requests run ahead; responses come in the same order.
+// Memory to buffers: rows x pixels x words. The requests of a load begin while the words of those
+// before are on their way; words come in the same order.
 `include "isa.vh"
 
 module load #(
@@ -9,7 +10,8 @@ module load #(
     parameter PARAM_ROWS = 1024,
     parameter TAP_ROWS = 256,
     parameter PASS_ROWS = 64,
-    parameter RESIDUAL_ROWS = 4096
+    parameter RESIDUAL_ROWS = 4096,
+    parameter LOADS = 4  // that wait behind the one whose words come
 ) (
     input  wire                           clk,
     input  wire                           reset,
@@ -42,137 +44,56 @@ module load #(
     output wire                           memory_range,
     output wire                           buffer_range
 );
-    localparam LANE_BITS = $clog2(DN);
-    localparam CHANNEL_BITS = $clog2(DM);
-
-    reg active;
+    reg requesting;
     reg [255:0] x;
 
-    // The request to come.
-    reg requesting;
-    reg [11:0] word;
-    reg [13:0] pixel, row;
-    reg [31:0] row_address, pixel_address;
-    // The response to come.
-    reg [11:0] r_word;
-    reg [13:0] r_pixel, r_row;
-    reg [31:0] r_row_index, r_line, r_count;
-
-    wire [2:0] buffer = x[`LOAD_BUFFER];
-    wire [11:0] words = x[`LOAD_WORDS];
-    wire [13:0] pixels = x[`LOAD_PIXELS];
-    wire [13:0] rows = x[`LOAD_ROWS];
-    wire is_act = buffer == `BUFFER_ACT;
-    wire is_weight = buffer == `BUFFER_WEIGHT;
-    wire is_param = buffer == `BUFFER_PARAM;
-    wire is_tap = buffer == `BUFFER_TAP;
-    wire is_pass = buffer == `BUFFER_PASS;
-    wire is_residual = buffer == `BUFFER_RESIDUAL;
-
-    wire last_word = word + 1'b1 == words;
-    wire last_pixel = pixel + 1'b1 == pixels;
-    wire last_row = row + 1'b1 == rows;
-    wire r_last_word = r_word + 1'b1 == words;
-    wire r_last_pixel = r_pixel + 1'b1 == pixels;
-    wire r_last_row = r_row + 1'b1 == rows;
-
+    wire full, none_waits, coming, take_place, finish, pushes, last;
+    wire [255:0] head;
     wire pops = instruction[`LOAD_POP_NEXT];
-    wire start = !active && valid && (!pops || token);
     wire is_empty = instruction[`LOAD_ROWS] == 0 || instruction[`LOAD_PIXELS] == 0
         || instruction[`LOAD_WORDS] == 0;
-    wire finish = active && response && r_last_word && r_last_pixel && r_last_row;
+    // Nothing comes for an empty one; it gives its token when all before it have given theirs.
+    wire has_place = is_empty ? none_waits && !coming : !full;
+    wire start = !requesting && valid && (!pops || token) && has_place;
+    wire begins = start && !is_empty;
+    wire advance = request && grant;
 
-    assign idle = !active;
-    assign waiting = !active && valid && pops && !token;
+    assign idle = !requesting && none_waits && !coming;
+    assign waiting = idle && valid && pops && !token;
     assign take = start;
     assign take_token = start && pops;
-    assign give_token = (start && is_empty && instruction[`LOAD_PUSH_NEXT])
-        || (finish && x[`LOAD_PUSH_NEXT]);
+    assign give_token = (start && is_empty && instruction[`LOAD_PUSH_NEXT]) || (finish && pushes);
     assign illegal = start && (instruction[`LOAD_POP_PREV] || instruction[`LOAD_PUSH_PREV]
         || instruction[`LOAD_BUFFER] >= `BUFFER_OUT);
+    assign request = requesting && address < memory_words;
+    assign memory_range = requesting && address >= memory_words;
 
-    assign request = active && requesting;
-    assign address = pixel_address + {20'd0, word};
-    assign memory_range = request && address >= memory_words;
-
-    // Where a response goes. For act: word r_word of pixel `index`; else simply the next place.
-    wire [31:0] index = r_row_index + {18'd0, r_pixel};
-    wire [31:0] line = is_act ? r_line + (index >> LANE_BITS)
-        : is_weight ? r_count >> CHANNEL_BITS
-        : is_param ? r_count >> (CHANNEL_BITS - 1) : r_count;
-    wire in_range = line < (is_act ? ACT_ROWS : is_weight ? WEIGHT_ROWS : is_param ? PARAM_ROWS
-        : is_tap ? TAP_ROWS : is_pass ? PASS_ROWS : RESIDUAL_ROWS);
-    wire write = active && response && in_range;
-
-    assign buffer_range = active && response && !in_range;
-    assign act_row = line[$clog2(ACT_ROWS)-1:0];
-    assign weight_row = line[$clog2(WEIGHT_ROWS)-1:0];
-    assign param_row = line[$clog2(PARAM_ROWS)-1:0];
-    assign tap_row = line[$clog2(TAP_ROWS)-1:0];
-    assign pass_row = line[$clog2(PASS_ROWS)-1:0];
-    assign residual_row = line[$clog2(RESIDUAL_ROWS)-1:0];
-    assign tap_write = write && is_tap;
-    assign pass_write = write && is_pass;
-    assign residual_write = write && is_residual;
-
-    genvar i;
-    generate
-        for (i = 0; i < DN; i = i + 1) begin : act_banks
-            assign act_write[i] = write && is_act && index[LANE_BITS-1:0] == i;
-        end
-        for (i = 0; i < DM; i = i + 1) begin : weight_banks
-            assign weight_write[i] = write && is_weight && r_count[CHANNEL_BITS-1:0] == i;
-        end
-        for (i = 0; i < DM / 2; i = i + 1) begin : param_banks
-            if (DM == 2) assign param_write[i] = write && is_param;
-            else assign param_write[i] = write && is_param && r_count[CHANNEL_BITS-2:0] == i;
-        end
-    endgenerate
-
-    wire [2:0] next_buffer = instruction[`LOAD_BUFFER];
-    wire [31:0] next_sram = {18'd0, instruction[`LOAD_SRAM]};
+    load_addresses addresses (
+        .clk(clk), .start(begins), .first(instruction[`LOAD_DRAM]), .advance(advance),
+        .rows(x[`LOAD_ROWS]), .row_words(x[`LOAD_ROW_WORDS]), .pixels(x[`LOAD_PIXELS]),
+        .pixel_words(x[`LOAD_PIXEL_WORDS]), .words(x[`LOAD_WORDS]), .address(address),
+        .last(last)
+    );
+    fifo #(.DEPTH(LOADS)) requested (
+        .clk(clk), .reset(reset), .push(begins), .push_data(instruction), .full(full),
+        .pop(take_place), .head(head), .empty(none_waits)
+    );
+    load_places #(
+        .DM(DM), .DN(DN), .ACT_ROWS(ACT_ROWS), .WEIGHT_ROWS(WEIGHT_ROWS), .PARAM_ROWS(PARAM_ROWS),
+        .TAP_ROWS(TAP_ROWS), .PASS_ROWS(PASS_ROWS), .RESIDUAL_ROWS(RESIDUAL_ROWS)
+    ) places (
+        .clk(clk), .reset(reset), .valid(!none_waits), .instruction(head), .take(take_place),
+        .response(response), .active(coming), .finish(finish), .pushes(pushes),
+        .act_write(act_write), .act_row(act_row), .weight_write(weight_write),
+        .weight_row(weight_row), .param_write(param_write), .param_row(param_row),
+        .tap_write(tap_write), .tap_row(tap_row), .pass_write(pass_write), .pass_row(pass_row),
+        .residual_write(residual_write), .residual_row(residual_row), .buffer_range(buffer_range)
+    );
 
     always @(posedge clk) begin
-        if (reset) active <= 0;
-        else if (start) active <= !is_empty;
-        else if (finish) active <= 0;
-
-        if (start) begin
-            x <= instruction;
-            requesting <= 1;
-            {word, pixel, row} <= 0;
-            row_address <= instruction[`LOAD_DRAM];
-            pixel_address <= instruction[`LOAD_DRAM];
-            {r_word, r_pixel, r_row} <= 0;
-            r_row_index <= {16'd0, instruction[`LOAD_FIRST_PIXEL]};
-            r_line <= next_sram;
-            r_count <= next_buffer == `BUFFER_WEIGHT ? next_sram << CHANNEL_BITS
-                : next_buffer == `BUFFER_PARAM ? next_sram << (CHANNEL_BITS - 1) : next_sram;
-        end
-        if (request && grant) begin
-            word <= last_word ? 12'd0 : word + 1'b1;
-            if (last_word) begin
-                pixel <= last_pixel ? 14'd0 : pixel + 1'b1;
-                pixel_address <= pixel_address + {16'd0, x[`LOAD_PIXEL_WORDS]};
-                if (last_pixel) begin
-                    row <= row + 1'b1;
-                    row_address <= row_address + {8'd0, x[`LOAD_ROW_WORDS]};
-                    pixel_address <= row_address + {8'd0, x[`LOAD_ROW_WORDS]};
-                    if (last_row) requesting <= 0;
-                end
-            end
-        end
-        if (active && response) begin
-            r_count <= r_count + 1;
-            r_word <= r_last_word ? 12'd0 : r_word + 1'b1;
-            r_line <= r_last_word ? {18'd0, x[`LOAD_SRAM]} : r_line + {18'd0, x[`LOAD_WORD_ROWS]};
-            if (r_last_word) begin
-                r_pixel <= r_last_pixel ? 14'd0 : r_pixel + 1'b1;
-                if (r_last_pixel) begin
-                    r_row <= r_row + 1'b1;
-                    r_row_index <= r_row_index + {18'd0, x[`LOAD_ROW_PIXELS]};
-                end
-            end
-        end
+        if (reset) requesting <= 0;
+        else if (begins) requesting <= 1;
+        else if (advance && last) requesting <= 0;
+        if (begins) x <= instruction;
     end
 endmodule

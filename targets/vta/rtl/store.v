@@ -1,4 +1,5 @@
-// The out buffer to memory: runs of words.
+// The out buffer to memory: runs of words. A store gives its token when memory has acknowledged
+// them, so that what waits for it may read them.
 `include "isa.vh"
 
 module store #(
@@ -18,7 +19,10 @@ module store #(
     output wire                        request,
     output wire [31:0]                 address,
     output wire [63:0]                 data,
+    output wire                        notify,  // the word ends a store that gives a token
     input  wire                        grant,
+    input  wire                        notified,
+    input  wire                        none,    // of the words written is still to be acknowledged
     output wire                        out_read,
     output wire [$clog2(OUT_ROWS)-1:0] out_row,
     input  wire [63:0]                 out_data,
@@ -34,23 +38,25 @@ module store #(
     reg [31:0] row_address;
 
     wire pops = instruction[`STORE_POP_PREV];
-    wire start = !active && valid && (!pops || token);
     wire [31:0] total = instruction[`STORE_ROWS] * {20'd0, instruction[`STORE_WORDS]};
+    // An empty one gives its token when all before it have given theirs.
+    wire start = !active && valid && (!pops || token) && (total != 0 || none);
     wire advance = active && (!has_data || grant);
     wire finish = active && has_data && grant && left == 0;
     wire last_word = word + 1'b1 == x[`STORE_WORDS];
 
-    assign idle = !active;
-    assign waiting = !active && valid && pops && !token;
+    assign idle = !active && none;
+    assign waiting = idle && valid && pops && !token;
     assign take = start;
     assign take_token = start && pops;
     assign give_token = (start && total == 0 && instruction[`STORE_PUSH_PREV])
-        || (finish && x[`STORE_PUSH_PREV]);
+        || notified;
+    assign notify = left == 0 && x[`STORE_PUSH_PREV];
     assign illegal = start && (instruction[`STORE_POP_NEXT] || instruction[`STORE_PUSH_NEXT]);
-    assign request = active && has_data;
+    assign request = active && has_data && address < memory_words;
     assign address = row_address + {20'd0, word};
     assign data = out_data;
-    assign memory_range = request && address >= memory_words;
+    assign memory_range = active && has_data && address >= memory_words;
     assign out_read = advance && left != 0;
     assign out_row = line[$clog2(OUT_ROWS)-1:0];
     assign buffer_range = out_read && line >= OUT_ROWS;
