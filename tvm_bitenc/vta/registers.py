@@ -1,4 +1,4 @@
-"""Register map: what `registers.v` decodes, the driver reads and writes, and docs/registers.md lists.
+"""Register map: `registers.v` decodes it, the driver knows it, and docs/registers.md lists it.
 
 ``python -m tvm_bitenc.vta.registers`` writes the header for the Verilog and the table of the page.
 """

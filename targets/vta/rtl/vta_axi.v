@@ -113,7 +113,7 @@ module vta_axi #(
     wire write_valid, write_ready, acknowledge_valid, acknowledge_ready, acknowledge_error;
     wire [31:0] read_word, write_word;
     wire [63:0] response_data, write_data;
-    wire [3:0] read_id, response_id;
+    wire [3:0] read_id, response_id, active;
 
     accelerator #(
         .DM(DM), .DN(DN), .ACT_ROWS(ACT_ROWS), .WEIGHT_ROWS(WEIGHT_ROWS), .PARAM_ROWS(PARAM_ROWS),
@@ -128,8 +128,10 @@ module vta_axi #(
         .response_error(response_error), .write_valid(write_valid), .write_ready(write_ready),
         .write_address(write_word), .write_data(write_data),
         .acknowledge_valid(acknowledge_valid), .acknowledge_ready(acknowledge_ready),
-        .acknowledge_error(acknowledge_error), .cycles(cycles), .load(load), .compute(compute),
-        .store(store), .steps(steps), .reads(reads), .writes(writes)
+        .acknowledge_error(acknowledge_error), .cycles(cycles), .load_cycles(load),
+        .compute_cycles(compute), .store_cycles(store), .array_steps(steps), .read_words(reads),
+        .write_words(writes), .load_active(active[0]), .compute_active(active[1]),
+        .store_active(active[2]), .array_step(active[3])
     );
 
     axi_master master (
@@ -151,5 +153,5 @@ module vta_axi #(
         .bid(m_axi_bid), .bvalid(m_axi_bvalid), .bready(m_axi_bready), .bresp(m_axi_bresp)
     );
 
-    wire unused = &{1'b0, s_axi_awprot, s_axi_arprot};
+    wire unused = &{1'b0, s_axi_awprot, s_axi_arprot, active};
 endmodule
