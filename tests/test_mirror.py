@@ -150,6 +150,7 @@ TOGETHER = {
     "transform/test_branches": "the equation that all rests on",
     "transform/test_float_layers": "a residual block",
     "tutorials/*": "the tutorials",
+    "vta/test_bus": "the Verilog's ports, with a memory that stalls or fails",
     "vta/test_copies": "layers whose channels share weights, compiled and on both simulators",
     "vta/test_digits": "a network on the accelerator",
     "vta/test_networks": "networks on the accelerator",

@@ -17,6 +17,11 @@ from .errors import TargetError
 BUFFERS = ("act", "weight", "param", "tap", "pass", "residual", "out")
 MOST_ROWS = 1 << 24
 Rows = Annotated[int, Meta(ge=1, le=MOST_ROWS)]
+Entries = Annotated[int, Meta(ge=0, le=MOST_ROWS)]  # `LEAST` says why few are refused.
+LEAST = {
+    "instruction_queue": (1, ": without a queue no module gets an instruction"),
+    "token_queue": (2, ": a double buffer gives two tokens before one is taken"),
+}
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,9 @@ class Accelerator:
         Cycles from a read's address to its data.
     instruction_queue, token_queue : int
         Entries of each queue.
+    outstanding : int
+        Reads that the memory may owe an answer, and as many writes: latency is hidden where they
+        are more than its cycles.
     """
 
     channels: Rows = 8
@@ -46,14 +54,17 @@ class Accelerator:
     pass_rows: Rows = 64
     residual_rows: Rows = 4096
     out_rows: Rows = 4096
-    latency: Rows = 16
+    latency: Rows = 100
     instruction_queue: Rows = 8
     token_queue: Rows = 8
+    outstanding: Rows = 128
 
     def __post_init__(self):
         for name, value in asdict(self).items():
-            if type(value) is not int or not 1 <= value <= MOST_ROWS:
-                raise TargetError("accelerator", f"{name} = {value!r}", "Give a positive integer")
+            least, why = LEAST.get(name, (1, ""))
+            if type(value) is not int or not least <= value <= MOST_ROWS:
+                cure = f"Give an integer from {least} on"
+                raise TargetError("accelerator", f"{name} = {value!r}{why}", cure)
         if WORD_BITS % self.channels or self.channels % 2:
             raise TargetError("accelerator", f"DM = {self.channels}", "Use 2, 4, 8, 16, 32 or 64")
         if self.pixels & (self.pixels - 1):
@@ -94,13 +105,14 @@ class Memory(Document, frozen=True):
 
     bus_bytes: Literal[8]
     latency: Rows
+    outstanding: Rows = 128
 
 
 class Queues(Document, frozen=True):
     """``[queues]``: entries of each."""
 
-    instructions: Rows
-    tokens: Rows
+    instructions: Entries
+    tokens: Entries
 
 
 class AcceleratorFile(Document, frozen=True):
@@ -122,6 +134,7 @@ class AcceleratorFile(Document, frozen=True):
             self.array.DN,
             **{f"{name.rstrip('_')}_rows": rows for name, rows in buffers.items()},
             latency=self.memory.latency,
+            outstanding=self.memory.outstanding,
             instruction_queue=self.queues.instructions,
             token_queue=self.queues.tokens,
         )

@@ -139,7 +139,7 @@ def test_cycles_fall_as_often_as_weights_repeat():
         for layer in ("3x3 256->256 @14", "3x3 256->256 @14 tiles=4")
     )
     assert plain.steps == 4 * shared.steps
-    assert plain.compute / shared.compute > 3.85 and plain.cycles / shared.cycles > 3.2
+    assert plain.compute / shared.compute > 3.85 and plain.cycles / shared.cycles > 3.1
 
 
 def test_copies_that_cannot_be_are_refused():

@@ -1,6 +1,7 @@
 """Counters by the cycle model against those of the Verilog."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -14,15 +15,21 @@ ACCELERATOR = load_accelerator()
 
 
 @pytest.mark.skipif(not shutil.which("verilator"), reason="install verilator and g++")
-@pytest.mark.parametrize("layer", ["3x3 64->64 @14", "1x1 70->128 @7/2", "3x3 130->40 @9x5"])
+@pytest.mark.parametrize(
+    "layer", ["3x3 64->64 @14", "1x1 70->128 @7/2", "3x3 130->40 @9x5", "1x1 512->512 @1"]
+)
 @pytest.mark.parametrize("bits", ["W2A2", "W1A4"])
-def test_words_and_steps_are_exact_and_cycles_near(layer, bits):
-    program = compile_conv(sample_layer(layer, bits), ACCELERATOR)
-    model, verilog = (counters(program, ACCELERATOR, s) for s in ("functional", "verilog"))
-    assert model == predicted(program, ACCELERATOR)
+@pytest.mark.parametrize("latency", [1, 16, 100, 200])
+def test_words_and_steps_are_exact_and_cycles_near(layer, bits, latency):
+    accelerator = replace(ACCELERATOR, latency=latency)
+    program = compile_conv(sample_layer(layer, bits), accelerator)
+    model, verilog = (counters(program, accelerator, s) for s in ("functional", "verilog"))
+    assert model == predicted(program, accelerator)
     for name in ("steps", "reads", "writes", "dram_bytes"):
         assert getattr(model, name) == getattr(verilog, name), name
-    for name, bound in (("cycles", 0.1), ("compute", 0.1)):
+    # Fewer reads may be outstanding than a latency of 200 cycles takes: the model is coarser there.
+    near = 0.05 if latency <= 100 else 0.1
+    for name, bound in (("cycles", near), ("compute", 0.02), ("load", 0.1), ("store", 0.02)):
         assert abs(getattr(model, name) / getattr(verilog, name) - 1) < bound, name
 
 

@@ -78,19 +78,21 @@ def test_other_array_sizes(random_layer, check):
         check(layer, out_bits, accelerator)
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(4)
+@pytest.mark.parametrize("latency", [16, 100])
 @pytest.mark.parametrize(
     "bits, channels, size, least",
     [(2, 64, 56, 0.95), (2, 128, 28, 0.95), (2, 256, 14, 0.94), (2, 512, 7, 0.84),
      (1, 64, 56, 0.87), (1, 128, 28, 0.89), (1, 256, 14, 0.90), (1, 512, 7, 0.63)],
 )  # fmt: skip
-def test_utilization_and_cycle_model(bits, channels, size, least, random_layer, check):
+def test_utilization_and_cycle_model(bits, channels, size, least, latency, random_layer, check):
     """ResNet-18's 3x3 layers; of one bit, the memory brings the weights of the last too slowly."""
+    accelerator = replace(ACCELERATOR, latency=latency)
     encodings = Encoding.signed(bits), Encoding.unsigned(bits)
     options = dict(channels=channels, out_channels=channels, size=(size, size), padding=1)
-    program, run = check(random_layer(0, *encodings, **options), bits)
-    assert run.utilization(program.macs, ACCELERATOR) >= least
-    assert abs(cycles(program.instructions, ACCELERATOR) / run.cycles - 1) < 0.05
+    program, run = check(random_layer(0, *encodings, **options), bits, accelerator)
+    assert run.utilization(program.macs, accelerator) >= least
+    assert abs(cycles(program.instructions, accelerator) / run.cycles - 1) < 0.05
 
 
 def _error_of(memory: np.ndarray, count: int, max_cycles: int) -> str:

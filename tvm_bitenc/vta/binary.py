@@ -19,7 +19,7 @@ from . import isa
 from .program import Program
 from .window_packing import SIZES, decode, encode
 
-MAGIC = 0x0002_0041_5456  # "VTA" in the lowest bytes, version 2 above.
+MAGIC = 0x0003_0041_5456  # "VTA" in the lowest bytes, version 3 above.
 _WORD = np.dtype("<u8")
 _SIZES = len(fields(Accelerator))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..accelerator import Accelerator
 from . import isa
-from .cost import durations, timeline
+from .cost import Span, cycles, timeline, words_of
 from .functional import MODULES
 from .program import Program
 from .work import Cycles
@@ -14,18 +14,24 @@ def predicted(program: Program, accelerator: Accelerator) -> Cycles:
     """Counters of one run; words of memory and steps of the array are exact."""
     instructions = program.instructions
     spans = timeline(instructions, accelerator)
-    busy = dict.fromkeys(MODULES, 0)
-    for instruction, cycles in zip(instructions, durations(instructions, accelerator)):
-        busy[instruction.module] += cycles
+    busy = {module: _busy([x for x in spans if x.module == module]) for module in MODULES}
     loads = [x for x in instructions if isinstance(x, isa.Load)]
     return Cycles(
-        cycles=max(span.end for span in spans),
+        cycles=cycles(instructions, accelerator),
         **busy,
         steps=sum(steps_of(x, accelerator) for x in instructions if isinstance(x, isa.Conv)),
-        reads=isa.INSTRUCTION_WORDS * len(instructions)
-        + sum(x.rows * x.pixels * x.words for x in loads),
-        writes=sum(x.rows * x.words for x in instructions if isinstance(x, isa.Store)),
+        reads=isa.INSTRUCTION_WORDS * len(instructions) + sum(map(words_of, loads)),
+        writes=sum(words_of(x) for x in instructions if isinstance(x, isa.Store)),
     )
+
+
+def _busy(spans: list[Span]) -> int:
+    """Cycles in which any of a module's instructions, in order, is under way."""
+    cycles, end = 0, 0
+    for span in spans:
+        cycles += max(span.end - max(span.start, end), 0)
+        end = max(span.end, end)
+    return cycles
 
 
 def steps_of(conv: isa.Conv, accelerator: Accelerator) -> int:

@@ -46,7 +46,6 @@ Fault = Literal[
     "fail response",
     "wrong id",
     "drop acknowledge",
-    "repeat acknowledge",
     "fail acknowledge",
 ]
 _COUNTERS = ("cycles", "load", "compute", "store", "steps", "reads", "writes")
@@ -152,6 +151,8 @@ def parameters(accelerator: Accelerator) -> dict[str, int]:
         **rows,
         INSTRUCTION_QUEUE=accelerator.instruction_queue,
         TOKEN_QUEUE=accelerator.token_queue,
+        READS=accelerator.outstanding,
+        WRITES=accelerator.outstanding,
     )
 
 

@@ -16,8 +16,8 @@ module accelerator #(
     parameter OUT_ROWS = 4096,
     parameter INSTRUCTION_QUEUE = 8,
     parameter TOKEN_QUEUE = 8,
-    parameter READS = 64,  // that the memory may owe an answer
-    parameter WRITES = 64,
+    parameter READS = 128,  // that the memory may owe an answer
+    parameter WRITES = 128,
     parameter TIMEOUT = 4096  // cycles that the memory may take for an answer
 ) (
     input  wire        clk,
