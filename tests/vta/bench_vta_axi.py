@@ -147,7 +147,7 @@ async def the_driver_runs_a_program(dut, rate):
         cycles = await bridge(device.run_words)(memory, count)
         assert np.array_equal(memory, expected)
         assert cycles.reads > 4 * count and cycles.steps and cycles.cycles > cycles.steps
-        assert cycles.writes == await machine.get("writes")
+        assert cycles.writes == await machine.get("write_words")
 
 
 @cocotb.test

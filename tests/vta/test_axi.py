@@ -68,6 +68,7 @@ pass = 8
 [memory]
 bus_bytes = 8
 latency = 16
+outstanding = 8
 [queues]
 instructions = 4
 tokens = 4

@@ -40,8 +40,8 @@ module axi_lite_proof (
         .write_data(write_data), .write_bytes(write_bytes), .read_address(read_address),
         .read_data(read_data), .start(start), .stop(stop), .base(base),
         .instructions(instructions), .memory_words(memory_words), .busy(busy), .done(done),
-        .error(error), .interrupt(interrupt), .cycles(cycles), .load(0), .compute(0), .store(0),
-        .steps(0), .reads(0), .writes(0)
+        .error(error), .interrupt(interrupt), .cycles(cycles), .load_cycles(0),
+        .compute_cycles(0), .store_cycles(0), .array_steps(0), .read_words(0), .write_words(0)
     );
 
     reg started = 0;

@@ -1,5 +1,5 @@
-// The reading half of the AXI master keeps the protocol, whatever the accelerator does, and whatever
-// a memory does that keeps its own half. `assume` says what that is, `assert` what the master does.
+// The reading half of the AXI master keeps the protocol, whatever the accelerator does, and
+// a memory that keeps its own half. `assume` says what these do, `assert` what the master does.
 //
 // Of all words one is watched, `chosen`, which may be any: what holds for it holds for each.
 module axi_read_proof #(

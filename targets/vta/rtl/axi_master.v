@@ -1,7 +1,7 @@
 // The accelerator's reads and writes of words as bursts on AXI4.
 //
-// Each direction has one ID and keeps its order. Up to READS words are read ahead of their responses,
-// and up to BURSTS bursts written ahead of theirs. SLVERR and DECERR become errors.
+// Each direction has one ID and keeps its order. Up to READS words are read ahead of their
+// responses, and up to BURSTS bursts written ahead of theirs. SLVERR and DECERR become errors.
 module axi_master #(
     parameter BEATS = 16,
     parameter READS = 64,

@@ -1,6 +1,6 @@
 // Joins neighbouring word addresses to bursts of up to BEATS words that don't cross 4 KB.
 //
-// A burst ends when its neighbour is missing for WAIT cycles, so that a slow sender fills bursts, too.
+// A burst ends when its neighbour is missing for WAIT cycles, so that a slow sender fills bursts.
 module burst #(
     parameter BEATS = 16,
     parameter WAIT = 2

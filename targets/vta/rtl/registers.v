@@ -12,7 +12,9 @@ module registers #(
     parameter RESIDUAL_ROWS = 4096,
     parameter OUT_ROWS = 4096,
     parameter INSTRUCTION_QUEUE = 8,
-    parameter TOKEN_QUEUE = 8
+    parameter TOKEN_QUEUE = 8,
+    parameter READS = 128,
+    parameter WRITES = 128
 ) (
     input  wire        clk,
     input  wire        reset,
@@ -33,12 +35,12 @@ module registers #(
     input  wire [3:0]  error,
     output wire        interrupt,
     input  wire [31:0] cycles,
-    input  wire [31:0] load,
-    input  wire [31:0] compute,
-    input  wire [31:0] store,
-    input  wire [31:0] steps,
-    input  wire [31:0] reads,
-    input  wire [31:0] writes
+    input  wire [31:0] load_cycles,
+    input  wire [31:0] compute_cycles,
+    input  wire [31:0] store_cycles,
+    input  wire [31:0] array_steps,
+    input  wire [31:0] read_words,
+    input  wire [31:0] write_words
 );
     localparam DK = 64;
 
@@ -120,6 +122,8 @@ module registers #(
             `REGISTER_OUT_ROWS: read_data = OUT_ROWS;
             `REGISTER_INSTRUCTION_QUEUE: read_data = INSTRUCTION_QUEUE;
             `REGISTER_TOKEN_QUEUE: read_data = TOKEN_QUEUE;
+            `REGISTER_READS: read_data = READS;
+            `REGISTER_WRITES: read_data = WRITES;
             `REGISTER_CONTROL: read_data = {29'd0, interrupt_enable, 2'd0};
             `REGISTER_STATUS: read_data = {24'd0, cause, 2'd0, ended, busy || start};
             `REGISTER_BASE_LOW: read_data = base_low;
@@ -127,12 +131,12 @@ module registers #(
             `REGISTER_INSTRUCTIONS: read_data = instructions;
             `REGISTER_MEMORY_WORDS: read_data = memory_words;
             `REGISTER_CYCLES: read_data = cycles;
-            `REGISTER_LOAD: read_data = load;
-            `REGISTER_COMPUTE: read_data = compute;
-            `REGISTER_STORE: read_data = store;
-            `REGISTER_STEPS: read_data = steps;
-            `REGISTER_READS: read_data = reads;
-            `REGISTER_WRITES: read_data = writes;
+            `REGISTER_LOAD_CYCLES: read_data = load_cycles;
+            `REGISTER_COMPUTE_CYCLES: read_data = compute_cycles;
+            `REGISTER_STORE_CYCLES: read_data = store_cycles;
+            `REGISTER_ARRAY_STEPS: read_data = array_steps;
+            `REGISTER_READ_WORDS: read_data = read_words;
+            `REGISTER_WRITE_WORDS: read_data = write_words;
             default: read_data = 0;
         endcase
 endmodule

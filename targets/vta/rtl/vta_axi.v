@@ -10,7 +10,9 @@ module vta_axi #(
     parameter RESIDUAL_ROWS = 4096,
     parameter OUT_ROWS = 4096,
     parameter INSTRUCTION_QUEUE = 8,
-    parameter TOKEN_QUEUE = 8
+    parameter TOKEN_QUEUE = 8,
+    parameter READS = 128,
+    parameter WRITES = 128
 ) (
     input  wire        aclk,
     input  wire        aresetn,
@@ -99,14 +101,16 @@ module vta_axi #(
     registers #(
         .DM(DM), .DN(DN), .ACT_ROWS(ACT_ROWS), .WEIGHT_ROWS(WEIGHT_ROWS), .PARAM_ROWS(PARAM_ROWS),
         .TAP_ROWS(TAP_ROWS), .PASS_ROWS(PASS_ROWS), .RESIDUAL_ROWS(RESIDUAL_ROWS),
-        .OUT_ROWS(OUT_ROWS), .INSTRUCTION_QUEUE(INSTRUCTION_QUEUE), .TOKEN_QUEUE(TOKEN_QUEUE)
+        .OUT_ROWS(OUT_ROWS), .INSTRUCTION_QUEUE(INSTRUCTION_QUEUE), .TOKEN_QUEUE(TOKEN_QUEUE),
+        .READS(READS), .WRITES(WRITES)
     ) registers (
         .clk(aclk), .reset(reset), .write(write), .write_address(write_address),
         .write_data(write_data_32), .write_bytes(write_bytes),
         .read_address(registers_address), .read_data(registers_data), .start(start), .stop(stop),
         .base(base), .instructions(instructions), .memory_words(memory_words), .busy(busy),
-        .done(done), .error(error), .interrupt(interrupt), .cycles(cycles), .load(load),
-        .compute(compute), .store(store), .steps(steps), .reads(reads), .writes(writes)
+        .done(done), .error(error), .interrupt(interrupt), .cycles(cycles), .load_cycles(load),
+        .compute_cycles(compute), .store_cycles(store), .array_steps(steps), .read_words(reads),
+        .write_words(writes)
     );
 
     wire read_valid, read_ready, response_valid, response_ready, response_error;
@@ -118,7 +122,8 @@ module vta_axi #(
     accelerator #(
         .DM(DM), .DN(DN), .ACT_ROWS(ACT_ROWS), .WEIGHT_ROWS(WEIGHT_ROWS), .PARAM_ROWS(PARAM_ROWS),
         .TAP_ROWS(TAP_ROWS), .PASS_ROWS(PASS_ROWS), .RESIDUAL_ROWS(RESIDUAL_ROWS),
-        .OUT_ROWS(OUT_ROWS), .INSTRUCTION_QUEUE(INSTRUCTION_QUEUE), .TOKEN_QUEUE(TOKEN_QUEUE)
+        .OUT_ROWS(OUT_ROWS), .INSTRUCTION_QUEUE(INSTRUCTION_QUEUE), .TOKEN_QUEUE(TOKEN_QUEUE),
+        .READS(READS), .WRITES(WRITES)
     ) accelerator (
         .clk(aclk), .reset(stop), .start(start), .base(base), .instructions(instructions),
         .memory_words(memory_words), .busy(busy), .done(done), .error(error),
@@ -134,7 +139,7 @@ module vta_axi #(
         .store_active(active[2]), .array_step(active[3])
     );
 
-    axi_master master (
+    axi_master #(.READS(READS)) master (
         .clk(aclk), .reset(reset), .read_valid(read_valid), .read_ready(read_ready),
         .read_address(read_word), .read_id(read_id), .response_valid(response_valid),
         .response_ready(response_ready), .response_data(response_data),

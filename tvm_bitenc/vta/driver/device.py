@@ -101,11 +101,12 @@ class Device:
     def _shared(self, words: int) -> Memory:
         """Memory of the board for so many words, the one of before where it suffices."""
         if self._memory is None or self._memory.words.size < words:
-            self._memory = self.board.memory(words)
-            first, end = self._memory.address, self._memory.address + WORD_BYTES * words
+            memory = self.board.memory(words)
+            first, end = memory.address, memory.address + WORD_BYTES * words
             if first % WORD_BYTES or end > _HIGHEST:
                 cause = f"memory from {first:#x} to {end:#x}"
                 raise AcceleratorError("accelerator", cause, "Use an aligned one, below 32 GiB")
+            self._memory = memory
         return self._memory
 
     def _check(self) -> None:
