@@ -244,3 +244,22 @@ async def a_reset_in_flight_leaves_nothing_behind(dut):
         assert await machine.get("status") == 2
         assert machine.ram.read(BASE, image.nbytes) == expected.tobytes()
         await machine.set("status", 2)
+
+
+@cocotb.test
+async def a_reset_of_the_bus_in_flight_is_forgotten(dut):
+    machine = Machine(dut, 0.3)
+    await machine.begin()
+    image, count, expected = program()
+    for cycles in (40, 333):
+        await machine.start(image, count)
+        await ClockCycles(dut.aclk, cycles)
+        dut.aresetn.value = 0
+        await ClockCycles(dut.aclk, 4)
+        dut.aresetn.value = 1
+        await ClockCycles(dut.aclk, 4200)  # Answers to come are given up.
+        assert await machine.get("status") == 0 and await machine.get("instructions") == 0
+        await machine.start(image, count)
+        await machine.ends()
+        assert await machine.get("status") == 2
+        assert machine.ram.read(BASE, image.nbytes) == expected.tobytes()

@@ -67,10 +67,15 @@ def read_report(said: str) -> Implementation:
     def used(cell: str) -> int:
         return int(re.findall(rf"{cell}:\s+(\d+)/", said)[-1])
 
-    cells = map(used, ("TRELLIS_COMB", "TRELLIS_FF", "DP16KD", "MULT18X18D"))
     # The last estimate is of the routed design.
     megahertz = re.findall(r"Max frequency for clock .*?: ([\d.]+) MHz", said)[-1]
-    return Implementation(*cells, float(megahertz))
+    return Implementation(
+        luts=used("TRELLIS_COMB"),
+        registers=used("TRELLIS_FF"),
+        memories=used("DP16KD"),
+        multipliers=used("MULT18X18D"),
+        megahertz=float(megahertz),
+    )
 
 
 def main(arguments: list[str]) -> None:
