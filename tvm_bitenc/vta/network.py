@@ -21,6 +21,7 @@ from ..op.interleave import interleave_op
 from ..op.packed_channels import packed_concat_op
 from ..op.registration import is_call_to, required_constant
 from .compile_pool import pool_piece
+from .isa import NIBBLE_BITS
 from .link import Piece, link
 from .memory import Lifetime, plan
 from .offloaded import Offloaded
@@ -71,7 +72,10 @@ def compile_network(
         If the accelerator can't run it.
     """
     made = piece_of or (lambda part: part.piece(accelerator))
-    return _Network(accelerator, made, region).program()
+    try:
+        return _Network(accelerator, made, region, packs=True).program()
+    except UnsupportedError:  # Passes of planes side by side can be too many.
+        return _Network(accelerator, made, region, packs=False).program()
 
 
 @dataclass(eq=False)
@@ -84,6 +88,8 @@ class _Network:
     piece_of : callable
         See `compile_network`.
     region : Region
+    packs : bool
+        Whether planes may lie side by side.
     values : list of View, Numbers or FloatOperand
         By their numbers in the region.
     codes : dict of int to View
@@ -102,6 +108,7 @@ class _Network:
     accelerator: Accelerator
     piece_of: MakePiece
     region: Region
+    packs: bool
     values: list[Value] = field(default_factory=list)
     codes: dict[int, View] = field(default_factory=dict)
     shapes: list[tuple[int, ...]] = field(default_factory=list)
@@ -228,13 +235,14 @@ class _Network:
             part = replace(part, float_thresholds=thresholds, writes_floats=is_kept)
         layer = part.layer
         view = self._view(source).with_channels(layer.input_shape[3])
-        piece, tensors = self._piece(part, view)
+        packed_words = self._packed_words(number, part)
+        piece, tensors = self._piece(part, view, packed_words > 0)
         if others:
             tensors[RESIDUAL] = self._residual(others[0], piece.fragment.residual, part.name)
         pixels, name = layer.output_size, self._new_name()
         planes, numbers = None, None
         for output in piece.outputs:
-            bits = part.out_bits if output.kind == "planes" else 1
+            bits = part.out_bits if output.kind == "planes" and not packed_words else 1
             words = output.words // (pixels[0] * pixels[1] * bits)
             if output.kind == "planes":
                 planes = tensors[OUTPUT] = Tensor(name, *pixels, bits, words)
@@ -242,20 +250,38 @@ class _Network:
                 numbers = Tensor(f"{name} in numbers" if planes else name, *pixels, 1, words)
                 tensors[FLOATS if planes else OUTPUT] = numbers
         self._run(piece.fragment, tensors)
-        view = None if planes is None else whole(planes, layer.out_channels)
+        view = None
+        if planes is not None:
+            view = replace(whole(planes, layer.out_channels), is_packed=packed_words > 0)
         if quantizer is None:
             return view or Numbers(numbers, piece.outputs[0])
         self.codes[number] = view
         return view if numbers is None else Numbers(numbers, piece.outputs[1])
 
-    def _piece(self, part: Offloaded, view: View) -> tuple[Piece, dict[str, Tensor]]:
+    def _packed_words(self, number: int, part: Offloaded) -> int:
+        """Words of a pixel where planes lie side by side; 0 where they don't.
+
+        They do so between convolutions, if this takes fewer words.
+        """
+        layer, bits = part.layer, part.out_bits
+        readers, channels = self.region.readers(number), layer.out_channels
+        if not (self.packs and bits and readers) or layer.steps:
+            return 0
+        words = -(-channels * bits // WORD_BITS)
+        can_read = all(reader.geometry.groups == 1 for reader in readers)
+        is_aligned = channels % max(self.accelerator.channels, NIBBLE_BITS) == 0
+        is_less = words < bits * -(-channels // WORD_BITS)
+        return words if can_read and is_aligned and is_less else 0
+
+    def _piece(
+        self, part: Offloaded, view: View, writes_packed: bool
+    ) -> tuple[Piece, dict[str, Tensor]]:
         """Compile a convolution for a view, and say what stands for its own input."""
+        if writes_packed or view.is_packed:
+            return self._packed_piece(part, view, writes_packed)
         tensor, own = view.tensor, self.piece_of(part)
         if tensor is not None and tensor.name in self.inputs and own.packing is not None:
-            name = f"windows {len(self.fragments)}"
-            packed = replace(own.fragment.source.segments[0].tensor, name=name)
-            self._hand_over(packed, self.inputs[tensor.name].operand, own.packing)
-            return own, {INPUT: packed}
+            return own, {INPUT: self._windows(own, self.inputs[tensor.name].operand)}
         if tensor is not None and own.packing is None and view.is_dense:
             return own, {INPUT: tensor}
         try:
@@ -266,6 +292,25 @@ class _Network:
         _, height, width, _ = part.layer.input_shape
         shape = (height, width, part.layer.act_bits, view.words)
         return part.piece(self.accelerator, self._copy(view, shape, part.name)), {}
+
+    def _packed_piece(
+        self, part: Offloaded, view: View, writes_packed: bool
+    ) -> tuple[Piece, dict[str, Tensor]]:
+        tensor = view.tensor
+        is_operand = tensor is not None and tensor.name in self.inputs
+        piece = part.piece(self.accelerator, None if is_operand else view, writes_packed)
+        if not is_operand:
+            return piece, {}
+        if piece.packing is None:
+            return piece, {INPUT: tensor}
+        return piece, {INPUT: self._windows(piece, self.inputs[tensor.name].operand)}
+
+    def _windows(self, piece: Piece, operand: int) -> Tensor:
+        """Return the tensor of windows that the CPU packs."""
+        name = f"windows {len(self.fragments)}"
+        packed = replace(piece.fragment.source.segments[0].tensor, name=name)
+        self._hand_over(packed, operand, piece.packing)
+        return packed
 
     def _residual(self, number: int, wanted: Tensor, name: str) -> Tensor:
         """Return the tensor of a residual, which must lie as the layer's own output would."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tvm import relax
 
+from ..layer import ConvLayer
 from ..op.packed import packed_encode_op
 from ..op.registration import is_call_to
 from .offloaded import COMPOSITE, Offloaded, offloaded
@@ -70,6 +71,16 @@ class Region:
     def uses(self, number: int) -> int:
         """How many steps read a value, and one if it is returned."""
         return sum(number in step.operands for step in self.steps) + (number in self.outputs)
+
+    def readers(self, number: int) -> list[ConvLayer] | None:
+        """Convolutions that read a value as their input; None if anything else does so."""
+        steps = [step for step in self.steps if number in step.operands]
+        layers = [step.part.layer for step in steps if isinstance(step.part, Offloaded)]
+        is_input = all(step.operands.index(number) == 0 for step in steps)
+        is_alone = all(step.operands.count(number) == 1 for step in steps)
+        if number in self.outputs or not (is_input and is_alone) or len(layers) < len(steps):
+            return None
+        return None if None in layers else layers
 
     @property
     def sources(self) -> list[set[int]]:

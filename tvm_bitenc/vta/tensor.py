@@ -83,9 +83,12 @@ class View:
     ----------
     segments : tuple of Segment
         All with as many rows, columns and planes.
+    is_packed : bool
+        Whether the planes of a pixel lie side by side, in words of one tensor.
     """
 
     segments: tuple[Segment, ...]
+    is_packed: bool = False
 
     @property
     def words(self) -> int:
@@ -137,7 +140,7 @@ class View:
         """Return the view of so many of its channels, the first ones."""
         *rest, last = self.segments
         kept = channels - sum(segment.channels for segment in rest)
-        return View((*rest, replace(last, channels=kept)))
+        return replace(self, segments=(*rest, replace(last, channels=kept)))
 
 
 def _repeated(segment: Segment, times: int, axis: int) -> Segment:
