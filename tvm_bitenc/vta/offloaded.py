@@ -106,8 +106,11 @@ class Offloaded:
         is_kept = self.writes_floats or self.float_thresholds is None
         ending = Ending(self.table, self.float_thresholds, is_kept)
         reads_packed = source is not None and source.is_packed
-        packed = dict(reads_packed=reads_packed, writes_packed=writes_packed)
-        return conv_piece(layer, accelerator, ending, source, **packed)
+        return conv_piece(
+            *(layer, accelerator, ending, source),
+            reads_packed=reads_packed,
+            writes_packed=writes_packed,
+        )
 
     def program(self, accelerator: Accelerator) -> Program:
         """Compile it by itself, as `piece` does."""

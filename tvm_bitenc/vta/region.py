@@ -74,13 +74,15 @@ class Region:
 
     def readers(self, number: int) -> list[ConvLayer] | None:
         """Convolutions that read a value as their input; None if anything else does so."""
-        steps = [step for step in self.steps if number in step.operands]
-        layers = [step.part.layer for step in steps if isinstance(step.part, Offloaded)]
-        is_input = all(step.operands.index(number) == 0 for step in steps)
-        is_alone = all(step.operands.count(number) == 1 for step in steps)
-        if number in self.outputs or not (is_input and is_alone) or len(layers) < len(steps):
-            return None
-        return None if None in layers else layers
+        found = list[ConvLayer]()
+        for step in self.steps:
+            if number not in step.operands:
+                continue
+            layer = step.part.layer if isinstance(step.part, Offloaded) else None
+            if layer is None or step.operands[0] != number or step.operands.count(number) > 1:
+                return None
+            found.append(layer)
+        return None if number in self.outputs else found
 
     @property
     def sources(self) -> list[set[int]]:

@@ -101,7 +101,9 @@ def _hardware(program: Program, accelerator: Accelerator, memory: np.ndarray) ->
 
 def _record(counted: Iterable[tuple[Layer, Cycles]]) -> None:
     runs = _runs.get()
-    for layer, cycles in counted if runs is not None else ():
+    if runs is None:
+        return
+    for layer, cycles in counted:
         runs[layer.name] = runs[layer.name] + cycles if layer.name in runs else cycles
 
 

@@ -111,9 +111,7 @@ class VerilatorSimulator:
                 ctypes.byref(behaviour),
             )
         )
-        # The memory must outlive the machine.
-        weakref.finalize(self, lambda *kept: kept[0](kept[1]), self._library.vta_close,
-                         self._machine, memory)  # fmt: skip
+        weakref.finalize(self, _close, self._library, self._machine, memory)
 
     def reset(self) -> None:
         """Reset the accelerator, but not the memory: it still answers what was asked before."""
@@ -156,6 +154,11 @@ class VerilatorSimulator:
         ends = [*(Cycles(*line) for line in counters[:-1].tolist()), total]
         starts = [Cycles(*[0] * len(_COUNTERS)), *ends]
         return [(x, end - start) for x, start, end in zip(program.layers, starts, ends)]
+
+
+def _close(library: ctypes.CDLL, machine: ctypes.c_void_p, _memory: np.ndarray) -> None:
+    """Free a machine; until then its memory is kept."""
+    library.vta_close(machine)
 
 
 def parameters(accelerator: Accelerator) -> dict[str, int]:

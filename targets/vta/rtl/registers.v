@@ -11,6 +11,7 @@ module registers #(
     parameter PASS_ROWS = 64,
     parameter RESIDUAL_ROWS = 4096,
     parameter OUT_ROWS = 4096,
+    parameter FLOAT_UNITS = 0,
     parameter INSTRUCTION_QUEUE = 8,
     parameter TOKEN_QUEUE = 8,
     parameter READS = 128,
@@ -120,6 +121,7 @@ module registers #(
             `REGISTER_PASS_ROWS: read_data = PASS_ROWS;
             `REGISTER_RESIDUAL_ROWS: read_data = RESIDUAL_ROWS;
             `REGISTER_OUT_ROWS: read_data = OUT_ROWS;
+            `REGISTER_FLOAT_UNITS: read_data = FLOAT_UNITS;
             `REGISTER_INSTRUCTION_QUEUE: read_data = INSTRUCTION_QUEUE;
             `REGISTER_TOKEN_QUEUE: read_data = TOKEN_QUEUE;
             `REGISTER_READS: read_data = READS;

@@ -9,6 +9,7 @@ module vta_axi #(
     parameter PASS_ROWS = 64,
     parameter RESIDUAL_ROWS = 4096,
     parameter OUT_ROWS = 4096,
+    parameter FLOAT_UNITS = 0,
     parameter INSTRUCTION_QUEUE = 8,
     parameter TOKEN_QUEUE = 8,
     parameter READS = 128,
@@ -102,7 +103,7 @@ module vta_axi #(
         .DM(DM), .DN(DN), .ACT_ROWS(ACT_ROWS), .WEIGHT_ROWS(WEIGHT_ROWS), .PARAM_ROWS(PARAM_ROWS),
         .TAP_ROWS(TAP_ROWS), .PASS_ROWS(PASS_ROWS), .RESIDUAL_ROWS(RESIDUAL_ROWS),
         .OUT_ROWS(OUT_ROWS), .INSTRUCTION_QUEUE(INSTRUCTION_QUEUE), .TOKEN_QUEUE(TOKEN_QUEUE),
-        .READS(READS), .WRITES(WRITES)
+        .READS(READS), .WRITES(WRITES), .FLOAT_UNITS(FLOAT_UNITS)
     ) registers (
         .clk(aclk), .reset(reset), .write(write), .write_address(write_address),
         .write_data(write_data_32), .write_bytes(write_bytes),
@@ -123,7 +124,7 @@ module vta_axi #(
         .DM(DM), .DN(DN), .ACT_ROWS(ACT_ROWS), .WEIGHT_ROWS(WEIGHT_ROWS), .PARAM_ROWS(PARAM_ROWS),
         .TAP_ROWS(TAP_ROWS), .PASS_ROWS(PASS_ROWS), .RESIDUAL_ROWS(RESIDUAL_ROWS),
         .OUT_ROWS(OUT_ROWS), .INSTRUCTION_QUEUE(INSTRUCTION_QUEUE), .TOKEN_QUEUE(TOKEN_QUEUE),
-        .READS(READS), .WRITES(WRITES)
+        .READS(READS), .WRITES(WRITES), .FLOAT_UNITS(FLOAT_UNITS)
     ) accelerator (
         .clk(aclk), .reset(stop), .start(start), .base(base), .instructions(instructions),
         .memory_words(memory_words), .busy(busy), .done(done), .error(error),
@@ -136,7 +137,7 @@ module vta_axi #(
         .acknowledge_error(acknowledge_error), .cycles(cycles), .load_cycles(load),
         .compute_cycles(compute), .store_cycles(store), .array_steps(steps), .read_words(reads),
         .write_words(writes), .load_active(active[0]), .compute_active(active[1]),
-        .store_active(active[2]), .array_step(active[3])
+        .store_active(active[2]), .array_step(active[3]), .ends_layer(active[4])
     );
 
     axi_master #(.READS(READS)) master (
