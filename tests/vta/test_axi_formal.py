@@ -22,12 +22,12 @@ def model(tmp_path):
     """``model(top, read)``: a file of SMT-LIB; `read` may change a source on its way."""
 
     def model(top, read=lambda name, source: source):
-        paths = [*sorted((VTA / "rtl").glob("*.v")), VTA / "formal" / f"{top}.v"]
+        paths = [*sorted((VTA / "rtl").rglob("*.v")), VTA / "formal" / f"{top}.v"]
         for path in paths:
             (tmp_path / path.name).write_text(read(path.name, path.read_text()))
         sources = " ".join(str(tmp_path / path.name) for path in paths)
         script = (
-            f"read_verilog -formal -sv -I{VTA / 'rtl'} {sources}; hierarchy -check -top {top};"
+            f"read_verilog -formal -sv -I{VTA / 'rtl'} -I{VTA / 'rtl' / 'axi'} {sources}; hierarchy -check -top {top};"
             " prep -flatten; memory_map; opt -full; async2sync; dffunmap; opt_clean;"
             f" write_smt2 -wires {tmp_path / top}.smt2"
         )
