@@ -156,6 +156,7 @@ TOGETHER = {
     "vta/test_axi_formal": "proofs of the Verilog",
     "vta/test_copies": "layers whose channels share weights, compiled and on both simulators",
     "vta/test_digits": "a network on the accelerator",
+    "vta/test_formal": "proofs of the Verilog",
     "vta/test_networks": "networks on the accelerator",
     "vta/test_pool_and_residual": "programs written by hand, on both simulators",
     "vta/test_rtl": "the Verilog",

@@ -206,6 +206,17 @@ def test_faults_of_the_memory_raise_the_flag(fault, case, runs=6):
     assert causes - harmless and causes <= allowed | harmless
 
 
+@pytest.mark.parametrize("channel", range(4), ids=["read", "response", "write", "acknowledge"])
+def test_a_channel_that_stands_still_is_a_timeout(channel, case):
+    """Of the next program too, for the memory never comes back; a reset changes nothing."""
+    each, stalls = case(2), [0, 0, 0, 0]
+    stalls[channel] = 100
+    machine = VerilatorSimulator(ACCELERATOR, each.image.copy(), Bus(tuple(stalls)))
+    assert _error_of(machine, each) == ERRORS[8]
+    machine.reset()
+    assert _error_of(machine, each) == ERRORS[8]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", [*READ_FAULTS, *WRITE_FAULTS])
 def test_many_faults_of_the_memory_raise_the_flag(fault, case):

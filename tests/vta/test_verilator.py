@@ -91,6 +91,7 @@ def test_utilization_and_cycle_model(bits, channels, size, least, latency, rando
     encodings = Encoding.signed(bits), Encoding.unsigned(bits)
     options = dict(channels=channels, out_channels=channels, size=(size, size), padding=1)
     program, run = check(random_layer(0, *encodings, **options), bits, accelerator)
+    least -= 0.01 * (latency > 16)  # To fill the buffers at the start takes longer.
     assert run.utilization(program.macs, accelerator) >= least
     assert abs(cycles(program.instructions, accelerator) / run.cycles - 1) < 0.05
 

@@ -26,6 +26,7 @@ _LUTS = {
     "RAM64M": 4,
     "RAM32X1D": 2,
     "RAM64X1D": 2,
+    "RAM128X1D": 4,
     "SRL16E": 1,
     "SRLC32E": 1,
     "INV": 1,
