@@ -63,9 +63,10 @@ def implement(accelerator: Accelerator) -> Implementation:
 
 
 def read_bus() -> str:
-    """Yosys's command that reads the Verilog, with that of the bus."""
+    """Yosys's commands that read the Verilog, with that of the bus."""
     bus = data_folder("targets") / "vta" / "rtl" / "axi"
-    return f"{read_sources()} -I{bus} {' '.join(map(str, sorted(bus.glob('*.v'))))}"
+    sources = " ".join(map(str, sorted(bus.glob("*.v"))))
+    return f"{read_sources()}; read_verilog -sv -DSYNTHESIS -I{bus} {sources}"
 
 
 def read_report(said: str) -> Implementation:
