@@ -28,8 +28,8 @@ def simulate(tmp_path, monkeypatch):
     def simulate(top, bench, parameters=(), **environment):
         simulator = runner.get_runner("icarus")
         simulator.build(
-            sources=sorted(RTL.glob("*.v")),
-            includes=[RTL],
+            sources=sorted(RTL.rglob("*.v")),
+            includes=[RTL, RTL / "axi"],
             hdl_toplevel=top,
             parameters=dict(parameters),
             build_args=["-g2012"],

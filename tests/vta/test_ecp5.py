@@ -6,8 +6,9 @@ import pytest
 
 from tvm_bitenc.accelerator import load_accelerator
 from tvm_bitenc.data import data_folder
-from tvm_bitenc.vta.ecp5 import Implementation, main, read_report
+from tvm_bitenc.vta.ecp5 import Implementation, main, read_bus, read_report
 from tvm_bitenc.vta.registers import sizes
+from tvm_bitenc.vta.synthesis import run
 
 REPORT = """
 Info: Device utilisation:
@@ -34,12 +35,10 @@ def test_parameters_are_printed_for_other_tools(capsys):
 
 @pytest.mark.skipif(not shutil.which("yosys"), reason="install yosys")
 def test_yosys_finds_no_latch_and_no_loop():
-    from tvm_bitenc.vta.synthesis import read_sources, run
-
     run(
         [
             *("yosys", "-q", "-p"),
-            f"{read_sources()}; hierarchy -check -top vta_axi -chparam DM 2 -chparam DN 2; proc;"
+            f"{read_bus()}; hierarchy -check -top vta_axi -chparam DM 2 -chparam DN 2; proc;"
             " check -assert; select -assert-none t:$dlatch t:$adlatch t:$dlatchsr",
         ]
     )

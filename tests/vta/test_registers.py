@@ -9,7 +9,7 @@ from tvm_bitenc.vta import registers
 from tvm_bitenc.vta.registers import REGISTERS
 from tvm_bitenc.vta.verilator import parameters
 
-RTL = data_folder("targets") / "vta" / "rtl"
+RTL = data_folder("targets") / "vta" / "rtl" / "axi"
 PAGE = Path(__file__).parents[2] / "docs" / "registers.md"
 
 
@@ -47,8 +47,8 @@ def test_another_instruction_set_has_another_number(monkeypatch):
 
 
 def test_command_writes_header_and_prints_table(monkeypatch, tmp_path, capsys):
-    (tmp_path / "vta" / "rtl").mkdir(parents=True)
+    (tmp_path / "vta" / "rtl" / "axi").mkdir(parents=True)
     monkeypatch.setattr(registers, "data_folder", lambda name: tmp_path)
     registers.main()
     assert capsys.readouterr().out == registers.page()
-    assert (tmp_path / "vta/rtl/registers.vh").read_text() == registers.verilog_header()
+    assert (tmp_path / "vta/rtl/axi/registers.vh").read_text() == registers.verilog_header()

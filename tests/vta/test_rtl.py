@@ -49,7 +49,8 @@ def test_verilator_has_no_complaint(accelerator):
 def test_verilator_has_no_complaint_of_the_bus():
     tool(
         *("verilator", "--lint-only", "-Wall", "-Wno-DECLFILENAME", "--top-module", "vta_axi"),
-        *(f"-I{RTL}", RTL / "waive.vlt", *SOURCES),
+        *(f"-I{RTL}", f"-I{RTL / 'axi'}", RTL / "waive.vlt", *SOURCES),
+        *sorted((RTL / "axi").glob("*.v")),
     )
 
 

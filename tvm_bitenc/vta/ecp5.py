@@ -13,6 +13,7 @@ import tempfile
 from dataclasses import dataclass
 
 from ..accelerator import Accelerator, load_accelerator
+from ..data import data_folder
 from ..errors import BitencError
 from .synthesis import nextpnr, read_sources, run
 from .verilator import parameters
@@ -53,12 +54,19 @@ def implement(accelerator: Accelerator) -> Implementation:
     chosen = " ".join(f"-chparam {x} {value}" for x, value in parameters(accelerator).items())
     with tempfile.TemporaryDirectory() as folder:
         script = (
-            f"{read_sources()}; hierarchy -check -top vta_axi {chosen};"
+            f"{read_bus()}; hierarchy -check -top vta_axi {chosen};"
             " synth_ecp5 -top vta_axi -json vta.json"
         )
         run(["yosys", "-q", "-p", script], folder)
         options = (f"--{DEVICE}", "--out-of-context", "--freq", "50", "--timing-allow-fail")
         return read_report(run([place, *options, "--json", "vta.json"], folder))
+
+
+def read_bus() -> str:
+    """Yosys's commands that read the Verilog, with that of the bus."""
+    bus = data_folder("targets") / "vta" / "rtl" / "axi"
+    sources = " ".join(map(str, sorted(bus.glob("*.v"))))
+    return f"{read_sources()}; read_verilog -sv -DSYNTHESIS -I{bus} {sources}"
 
 
 def read_report(said: str) -> Implementation:

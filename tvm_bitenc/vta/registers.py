@@ -162,7 +162,7 @@ def page() -> str:
 
 def main() -> None:
     """Write the header, under a temporary name first; print the table."""
-    path = data_folder("targets") / "vta" / "rtl" / "registers.vh"
+    path = data_folder("targets") / "vta" / "rtl" / "axi" / "registers.vh"
     new = Path(f"{path}.new")
     new.write_text(verilog_header())
     os.replace(new, path)

@@ -3,7 +3,7 @@
 //
 // Of all words one is watched, `chosen`, which may be any: what holds for it holds for each.
 module axi_read_proof #(
-    parameter BEATS = 4,
+    parameter BEATS = 2,
     parameter READS = 4
 ) (
     input wire        clk,

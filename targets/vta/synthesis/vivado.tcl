@@ -12,10 +12,10 @@ set rtl [file join [file dirname [file normalize [info script]]] .. rtl]
 set megahertz 50
 
 create_project vta $folder/vivado -part $part -force
-add_files [glob $rtl/*.v $rtl/*.vh]
+add_files [glob $rtl/*.v $rtl/*.vh $rtl/axi/*.v $rtl/axi/*.vh]
 # The top module of a block design must be Verilog; the others use a little of SystemVerilog.
 set_property file_type SystemVerilog [get_files -filter {NAME !~ *vta_axi.v && NAME =~ *.v}]
-set_property include_dirs $rtl [current_fileset]
+set_property include_dirs [list $rtl $rtl/axi] [current_fileset]
 update_compile_order -fileset sources_1
 
 create_bd_design design_1
