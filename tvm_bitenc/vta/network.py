@@ -325,10 +325,10 @@ class _Network:
             return tensor
         if isinstance(value, View) and value.tensor is None:
             value = self._copy(value, self.shapes[number], name)
-        tensor = value.tensor
-        if tensor is None or (tensor.bits, tensor.words) != (wanted.bits, wanted.words):
+        found = value.tensor
+        if found is None or (found.bits, found.words) != (wanted.bits, wanted.words):
             raise UnsupportedError(name, "its residual lies otherwise", "Run it on the CPU")
-        return tensor
+        return found
 
     def _output(self, number: int) -> tuple[str, Output]:
         """Return the tensor that holds a value which the CPU takes, and how."""

@@ -118,7 +118,8 @@ module vta_axi #(
     wire write_valid, write_ready, acknowledge_valid, acknowledge_ready, acknowledge_error;
     wire [31:0] read_word, write_word;
     wire [63:0] response_data, write_data;
-    wire [3:0] read_id, response_id, active;
+    wire [3:0] read_id, response_id;
+    wire [4:0] active;
 
     accelerator #(
         .DM(DM), .DN(DN), .ACT_ROWS(ACT_ROWS), .WEIGHT_ROWS(WEIGHT_ROWS), .PARAM_ROWS(PARAM_ROWS),
