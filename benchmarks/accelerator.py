@@ -6,9 +6,9 @@
 
 Cycles are those of all programs of one sample, one after another; utilization is the products that
 the layers need, of all that the array could do in these cycles. Layers that hang together are one
-program, and what the CPU hands over to programs and takes from them is counted. With --layers every layer has a
-line, or the reason why it stays on the CPU; with --shapes the 3x3 layers of ResNet-18 have lines
-instead, by themselves, and with weights that repeat.
+program, and what the CPU hands over to programs and takes from them is counted. With --layers every
+layer has a line, or the reason why it stays on the CPU; with --shapes the 3x3 layers of ResNet-18
+have lines instead, by themselves, and with weights that repeat.
 """
 
 from __future__ import annotations

@@ -12,11 +12,16 @@ from tests.models import randomised
 from tests.vta.cases import both, needs_verilator
 from tvm_bitenc.accelerator import Accelerator
 from tvm_bitenc.data import data_folder
+from tvm_bitenc.encoding import unpack
 from tvm_bitenc.nn import QConv2d, QConvTranspose2d, ResNet18
 from tvm_bitenc.simulate.programs import layer_counters, programs_of
 from tvm_bitenc.target import load_target
+from tvm_bitenc.transform.pipeline import default_pipeline
+from tvm_bitenc.transform.rewrite import is_external
 from tvm_bitenc.vta.counters import predicted
 from tvm_bitenc.vta.functional import MODULES, FunctionalSimulator
+from tvm_bitenc.vta.network import compile_network
+from tvm_bitenc.vta.region import region_of
 from tvm_bitenc.vta.verilator import Bus, VerilatorSimulator
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -124,19 +129,26 @@ def test_networks_are_one_program(network, verilog, same):
     assert lib.report().programs == 1
 
 
-def test_what_the_cpu_joins_leaves_as_it_is_packed(same):
-    """Codes of a view go to the CPU without the gaps that they have in the memory."""
-
-    class Ends(Joined):
-        def forward(self, x):
-            x = self.first(x)
-            joined = torch.cat([self.left(x), self.up(self.right(x))], 1)
-            return torch.sigmoid(joined), self.last(joined)
-
-    mod, x = module_of(Ends)
-    lib = be.build(mod, target="vta")
-    for found, right in zip(outputs_of(lib, x), outputs_of(be.build(mod, threads=1), x)):
-        assert same(found, right)
+def test_views_that_are_returned_come_without_gaps():
+    """Codes of 24 and of 70 channels, the latter's rows twice, in words as the CPU packs them."""
+    mod, _ = module_of(Joined)
+    before = default_pipeline(TARGET).until("bitenc.FuseFloat").run(mod)
+    (function,) = (f for _, f in before.functions_items() if is_external(f))
+    region = region_of(function)
+    joined = next(i for i, step in enumerate(region.steps) if len(step.operands) == 2)
+    first = len(region.shapes)
+    left, right = region.steps[joined].operands
+    part = replace(region, steps=region.steps[: joined + 1], outputs=(left, right, first + joined))
+    program = compile_network(part, TARGET.accelerator)
+    words = np.random.default_rng(0).integers(0, 2**64, program.operand_words, np.uint64)
+    memory = program.image(words)
+    FunctionalSimulator(TARGET.accelerator, memory).run(program.instructions)
+    shapes = [(1, *region.steps[number - first].shape) for number in part.outputs]
+    results = zip(program.outputs, program.results(memory), shapes)
+    a, b, both_of = (output.shaped(x, shape) for output, x, shape in results)
+    assert program.outputs[2].layout == ((1, 24), (2, 70))
+    wanted = np.concatenate([unpack(a, 24), unpack(b, 70)], axis=-1)
+    assert np.array_equal(unpack(both_of, 94), wanted) and len(np.unique(wanted)) > 2
 
 
 def test_tensors_that_live_at_different_times_share_memory():
