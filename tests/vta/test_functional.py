@@ -40,7 +40,7 @@ WRONG = {
     "reaches weight 2048": isa.Conv(**CONV, weight=2048, in_height=1, in_width=1),
     "reaches act 1024": isa.Conv(**CONV, act=1024, in_height=1, in_width=1),
     "reaches param": isa.Conv(**CONV, param=1023, in_height=1, in_width=1),
-    "no accumulators to write narrow": isa.Conv(**CONV, bits=1, narrow=1),
+    "part 32": isa.Conv(**CONV, bits=1, narrow=1),
     "store has no module for push_next": isa.Store(push_next=1),
     "load has no module for push_prev": isa.Load(push_prev=1),
 }

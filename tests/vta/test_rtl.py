@@ -124,7 +124,7 @@ module counts #(parameter WIDTH = 64);
                 1: bits[j +: 32] = $random & $random & $random;
                 2: bits[j +: 32] = $random | $random | $random;
             endcase
-            if (i % 4 == 3) bits = {WIDTH{1'b1}} >> (i / 4 % (WIDTH + 1)) << (i / 260 % (WIDTH + 1));
+            if (i % 4 == 3) bits = {WIDTH{1'b1}} >> (i / 4 % (WIDTH + 1)) << (i / 260 % WIDTH);
             clk = 0;
             #1 clk = 1;
             #1 if (three !== $countones(bits) || six !== three || later !== three) begin

@@ -49,6 +49,7 @@ def compile_conv(
         stream.program(macs),
         copies=layer.copies if layer.thresholds is None else 1,
         narrow=constants.window.out_bits == NARROW_BITS,
+        spacing=1 + accelerator.channels % 2,
         packing=constants.packing,
     )
 
@@ -112,6 +113,34 @@ def _check(constants: Constants, accelerator: Accelerator) -> None:
         refuse(f"weight offset {widest // 2} or {ones} ones don't fit the multiplier")
 
 
+def packed_weights(words: np.ndarray, steps: int, accelerator: Accelerator) -> np.ndarray:
+    """Rows of the weight buffer as they lie in memory.
+
+    Parameters
+    ----------
+    words : ndarray of uint64, shape (channels, height, width, planes, words)
+    steps : int
+        Words of DK bits of a tap and plane.
+    accelerator : Accelerator
+
+    Returns
+    -------
+    ndarray of uint64, shape (planes, rows, channels, words of a row)
+        Each plane begins with a row.
+    """
+    unit = np.uint32 if accelerator.row_steps > 1 else np.uint64
+    row_units = accelerator.row_words * accelerator.row_steps
+    units = np.ascontiguousarray(words.transpose(3, 1, 2, 0, 4)).view(unit)
+    per_step = row_units // accelerator.row_steps
+    rest = max(steps * per_step - units.shape[-1], 0)
+    units = np.pad(units, [(0, 0)] * 4 + [(0, rest)])[..., : steps * per_step]
+    planes, height, width, channels, per_tap = units.shape
+    units = units.swapaxes(3, 4).reshape(planes, height * width * per_tap, channels)
+    units = np.pad(units, [(0, 0), (0, -units.shape[1] % row_units), (0, 0)])
+    rows = units.reshape(planes, -1, row_units, channels).swapaxes(2, 3)
+    return np.ascontiguousarray(rows).view(np.uint64)
+
+
 class ConvStream(Stream):
     """A group loads its weights and constants once per band.
 
@@ -131,7 +160,7 @@ class ConvStream(Stream):
     def passes(self) -> list[dict[str, int]]:
         """Pairs of planes, from the highest coefficient down."""
         planes = self.operands.weight_planes
-        plane_rows = self.layer.words * self.tiling.word_rows
+        plane_rows = self.tiling.plane_rows
         weight_rows = self.tiling.weight_rows // len(planes)
         return [
             dict(
@@ -158,10 +187,11 @@ class ConvStream(Stream):
         inverted = numbers >= layer.weight_bits
         bits = codes[..., None, :] >> numbers[:, None] % layer.weight_bits & 1 ^ inverted[:, None]
         words = pack(bits.astype(np.uint8), 1)[..., 0, :]
-        words = np.moveaxis(words, (0, 3), (4, 0))  # (plane, i, j, word, channel)
         missing = self.accelerator.channels - len(codes)
-        address = self.constant(np.pad(words, [(0, 0)] * 4 + [(0, missing)]))
+        words = np.pad(words, [(0, missing)] + [(0, 0)] * 4)  # (channel, i, j, plane, word)
+        address = self.constant(packed_weights(words, self.tiling.steps, self.accelerator))
         constants, thresholds = self._parameters(channels)
+        missing += self.accelerator.channels % 2  # Parameters of two channels fill a word.
         # Channels that don't exist reach no threshold, so that their bits are 0.
         never = np.pad(thresholds, [(0, 0), (0, missing)], constant_values=INT32_MAX)
         self.constant(np.concatenate([np.pad(constants, [(0, 0), (0, missing)]), never]))
@@ -187,10 +217,10 @@ class ConvStream(Stream):
             self._load_residual(band, word)
         self.free(self.computed - self.tiling.is_double_buffered("weight"))
         rows, channels = self.tiling.weight_rows, self.accelerator.channels
-        address = self.addresses[group]
+        address, row_words = self.addresses[group], channels * self.accelerator.row_words
         sizes = (
-            ("weight", rows, channels, address),
-            ("param", self.tiling.param_rows, channels // 2, address + rows * channels),
+            ("weight", rows, row_words, address),
+            ("param", self.tiling.param_rows, -(-channels // 2), address + rows * row_words),
         )
         for buffer, count, words, dram in sizes:
             self.add_load(
@@ -239,7 +269,7 @@ class ConvStream(Stream):
             residual=self.half("residual", self.stores),
             residual_bits=self.layer.residual_bits,
             passes=len(self.operands.passes),
-            words=self.layer.words,
+            words=self.tiling.steps,
             row_low=row_low,
             row_high=row_high,
             column_low=column_low,

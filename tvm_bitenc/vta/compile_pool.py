@@ -30,7 +30,7 @@ class PoolStream(Stream):
 
     def passes(self) -> list[dict[str, int]]:
         """Planes of an input word, from the highest down."""
-        plane_rows = self.layer.words * self.tiling.word_rows
+        plane_rows = self.tiling.plane_rows
         planes = reversed(range(self.layer.act_bits))
         return [dict(act=k * plane_rows, weight=0, shift=0, ones=0) for k in planes]
 
@@ -46,13 +46,14 @@ class PoolStream(Stream):
 
     def compute(self, band: tuple[int, int, int], group: int) -> None:
         """Compute one part of a word."""
-        word = group // self.groups_per_store
+        row, word = divmod(group // self.groups_per_store, self.accelerator.row_words)
         self.add_compute(
             isa.Pool,
             band,
             group,
             pop_prev=int(group == 0),
-            act=self.half("act", band[0]) + word * self.tiling.word_rows,
+            act=self.half("act", band[0]) + row * self.tiling.word_rows,
+            weight=word,
             passes=self.layer.act_bits,
             words=1,
         )

@@ -10,6 +10,7 @@ from ..accelerator import Accelerator
 from . import isa
 from .functional import GIVES, MODULES, TAKES
 
+# Behind a popcount of one stage; each further one is a cycle more.
 _IN_ARRAY = 6  # From a tile's last step to that of the next, at least.
 _PIPELINE = 7  # From the issue of a tile's last step to its epilogue.
 _SETTLE = 2  # What the epilogue needs between tiles, where its units use the same tables.
@@ -52,12 +53,13 @@ def _tiles(x: isa.Conv, accelerator: Accelerator, copies: int) -> int:
     lanes, tiles = accelerator.pixels, -(-x.pixels // accelerator.pixels)
     steps = x.passes * x.taps * x.words
     residual = 0 if isinstance(x, isa.Pool) else lanes * x.residual_bits
-    words = accelerator.channels // (4 if x.narrow else 2)
+    words = accelerator.accumulator_words(16 if x.narrow else 32)
     search = lanes * (copies * x.bits or words)
     epilogue = max(residual - lanes, 0) + search
     epilogue += _SETTLE if residual or isinstance(x, isa.Pool) else 0
-    interval = max(steps, lanes + 1, epilogue, _IN_ARRAY)
-    return lanes + 3 + (tiles - 1) * interval + steps + _PIPELINE + residual + search
+    later = accelerator.stages - 1
+    interval = max(steps, lanes + 1, epilogue, _IN_ARRAY + later)
+    return lanes + 3 + (tiles - 1) * interval + steps + _PIPELINE + later + residual + search
 
 
 def timeline(program: Sequence[isa.Instruction], accelerator: Accelerator) -> list[Span]:

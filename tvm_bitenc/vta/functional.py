@@ -53,9 +53,14 @@ class FunctionalSimulator:
     def __init__(self, accelerator: Accelerator, memory: np.ndarray):
         self.accelerator, self.memory = accelerator, memory
         rows = accelerator.rows
-        self.act = np.zeros((rows("act"), accelerator.pixels), np.uint64)
-        self.weight = np.zeros((rows("weight"), accelerator.channels), np.uint64)
-        self.param = np.zeros((rows("param"), accelerator.channels), np.int32)
+        # A row of a bank is counted in units: words of the memory, or halves that are words of DK.
+        self.row_units = accelerator.row_words * accelerator.row_steps
+        self.step_units = accelerator.row_words
+        unit = np.uint32 if accelerator.row_steps > 1 else np.uint64
+        self.act = np.zeros((rows("act"), accelerator.pixels, self.row_units), unit)
+        self.weight = np.zeros((rows("weight"), accelerator.channels, self.row_units), unit)
+        columns = accelerator.channels + accelerator.channels % 2  # They fill whole words.
+        self.param = np.zeros((rows("param"), columns), np.int32)
         self.tap = np.zeros(rows("tap"), np.uint64)
         self.passes = np.zeros(rows("pass"), np.uint64)
         self.residual = np.zeros(rows("residual"), np.uint64)
@@ -186,9 +191,14 @@ class FunctionalSimulator:
         values = self.memory[address]
         if name == "act":
             index = x.first_pixel + row * x.row_pixels + pixel
-            line = x.sram + index // self.accelerator.pixels + word * x.word_rows
+            line = x.sram + index // self.accelerator.pixels
+            line = line + word // self.accelerator.row_words * x.word_rows
             _check_range(where, "act", line.max(), self.accelerator.act_rows)
-            self.act[line, np.broadcast_to(index % self.accelerator.pixels, line.shape)] = values
+            bank = np.broadcast_to(index % self.accelerator.pixels, line.shape)
+            part = np.broadcast_to(word % self.accelerator.row_words, line.shape)
+            act = self.act.view(np.uint64)
+            act[line, bank] = 0  # A row's first word clears the others.
+            act[line, bank, part] = values
             return
         buffer[first : first + values.size] = values.reshape(-1)
 
@@ -226,9 +236,9 @@ class FunctionalSimulator:
         border = x.param + 2 + row_class * classes + column_class
         last = x.param + x.thresholds + self.copies.count * _threshold_rows(x) - 1 if x.bits else 0
         _check_range(where, "param", max(last, border.max()), self.accelerator.param_rows)
-        factor = _signed(self.param[x.param], FACTOR_BITS)
+        factor = _signed(self.param[x.param, : self.accelerator.channels], FACTOR_BITS)
         ones = ones & (1 << ONES_BITS) - 1
-        acc = self.param[border] - 2 * differing + factor * ones[:, None]
+        acc = self.param[border][:, : len(factor)] - 2 * differing + factor * ones[:, None]
         acc = acc.astype(np.int32)
         if not x.bits:
             self._write_accumulators(x, acc)
@@ -245,17 +255,18 @@ class FunctionalSimulator:
     def _places(self, x: isa.Conv) -> list[isa.Conv]:
         """Where each copy's codes go: instructions with other `out` and `sub_word`."""
         parts = WORD_BITS // self.accelerator.channels
-        words = [
-            divmod(x.sub_word + c * self.copies.parts, parts) for c in range(self.copies.count)
-        ]
-        return [replace(x, out=x.out + w * self.copies.rows, sub_word=part) for w, part in words]
+        words = [divmod(_part(x) + c * self.copies.parts, parts) for c in range(self.copies.count)]
+        out = [x.out + word * self.copies.rows for word, _ in words]
+        return [replace(x, out=o, sub_word=part, narrow=0) for o, (_, part) in zip(out, words)]
 
     def _pool(self, where: str, x: isa.Pool) -> None:
         self._check_window(where, x)
         if x.words != 1 or x.passes != x.bits:
             raise AcceleratorError(where, "words isn't 1, or passes isn't bits", "Set them")
+        if x.weight >= self.accelerator.row_words:
+            raise AcceleratorError(where, f"weight {x.weight}", "Use a word of the row")
         channel = np.arange(self.accelerator.channels)
-        shift = (channel + x.sub_word * self.accelerator.channels).astype(np.uint64)
+        shift = (channel + _part(x) * self.accelerator.channels).astype(np.uint64)
         code = np.zeros((), np.int64)
         for words, *_ in self._planes(where, x):  # (taps, pixels), from the highest plane down
             code = 2 * code + (words[..., None] >> shift & np.uint64(1)).astype(np.int64)
@@ -275,20 +286,20 @@ class FunctionalSimulator:
         if x.bits > 8 or x.residual_bits > 8:
             cause = f"{x.bits} bits, {x.residual_bits} of the residual"
             raise AcceleratorError(where, cause, "Use 0 to 8")
-        if x.sub_word >= WORD_BITS // self.accelerator.channels:
-            raise AcceleratorError(where, f"sub_word {x.sub_word}", "Use one inside the word")
+        if _part(x) >= WORD_BITS // self.accelerator.channels:
+            raise AcceleratorError(where, f"part {_part(x)}", "Use one inside the word")
         if self.copies.count > 1 and (isinstance(x, isa.Pool) or x.residual_bits or not x.bits):
             raise AcceleratorError(where, "copies of what isn't codes alone", "Set 1 copy before")
-        if x.narrow and (isinstance(x, isa.Pool) or x.bits or self.accelerator.channels < 4):
+        if x.narrow and not x.bits and self.accelerator.channels < 4:
             raise AcceleratorError(where, "no accumulators to write narrow", "Clear narrow")
-        rows = x.pixels * (x.bits or self.accelerator.channels // (4 if x.narrow else 2))
+        rows = x.pixels * (x.bits or self.accelerator.accumulator_words(16 if x.narrow else 32))
         for place in self._places(x):
             _check_range(where, "out", place.out + rows - 1, self.accelerator.out_rows)
         _check_range(where, "tap table", x.taps - 1, self.accelerator.tap_rows)
         _check_range(where, "pass table", x.passes - 1, self.accelerator.pass_rows)
 
     def _planes(self, where: str, x: isa.Conv) -> Iterator[tuple[np.ndarray, int, bool, bool]]:
-        """Per pass the words under each window, (taps x words, pixels), and the pass's fields.
+        """Per pass the units under each window, (taps x units, pixels), and the pass's fields.
 
         Pixels are innermost: numpy sums along the first axis many times faster than the last.
         """
@@ -296,8 +307,9 @@ class FunctionalSimulator:
         index = y * x.row_pixels + column
         tap = isa.decode_lines(self.tap[: x.taps], isa.TAP_FIELDS)
         table = isa.decode_lines(self.passes[: x.passes], isa.PASS_FIELDS)
-        _check_range(where, "act, in pixels,", int(index.max()), self.act.size)
-        if tap["offset"].min() < -self.act.size or tap["offset"].max() >= self.act.size:
+        size = self.accelerator.act_rows * self.accelerator.pixels
+        _check_range(where, "act, in pixels,", int(index.max()), size)
+        if tap["offset"].min() < -size or tap["offset"].max() >= size:
             raise AcceleratorError(where, "a tap's offset leaves act", "Stay inside")
         y = ((y + x.first_row) * x.stride_y)[:, None] + tap["dy"]
         column = (column * x.stride_x)[:, None] + tap["dx"]
@@ -305,7 +317,10 @@ class FunctionalSimulator:
         index = np.where(inside, index[:, None] + tap["offset"], 0)
         _check_range(where, "act", -int(index.min()), 1)
         line = x.act + index // self.accelerator.pixels
-        line = line[..., None] + np.arange(x.words) * x.word_rows
+        banks, unit = self.act, np.arange(x.words * self.step_units)
+        if isinstance(x, isa.Pool):  # It reads a word of the memory, whatever DK.
+            banks, unit = self.act.view(np.uint64), np.array([x.weight])
+        line = line[..., None] + unit // banks.shape[-1] * x.word_rows
         bank = np.broadcast_to((index % self.accelerator.pixels)[..., None], line.shape)
         used = np.broadcast_to(inside[..., None], line.shape)
         last = int(np.where(used, line, 0).max() + table["act"].max())
@@ -314,22 +329,26 @@ class FunctionalSimulator:
         for act, weight, shift, counts_ones in zip(*table.values()):
             if act not in planes:
                 rows = np.where(used, line + act, 0)
-                words = np.where(used, self.act[rows, bank], np.uint64(0))
+                words = np.where(
+                    used, banks[rows, bank, unit % banks.shape[-1]], banks.dtype.type(0)
+                )
                 planes[act] = np.ascontiguousarray(words.reshape(x.pixels, -1).T)
             yield planes[act], weight, shift, counts_ones
 
     def _count(self, where: str, x: isa.Conv) -> tuple[np.ndarray, np.ndarray]:
         """Differing bits (pixels, DM) and ones (pixels,), in Horner's order of planes."""
-        steps, size = x.taps * x.words, self.accelerator.weight_rows
-        _check_range(where, "weight", x.weight + steps - 1, size)
+        units, size = x.taps * x.words * self.step_units, self.accelerator.weight_rows
+        rows = -(-units // self.row_units)
+        _check_range(where, "weight", x.weight + rows - 1, size)
         differing = np.zeros((x.pixels, self.accelerator.channels), np.int64)
         ones = np.zeros(x.pixels, np.int64)
         for words, weight, shift, counts_ones in self._planes(where, x):
             first = x.weight + int(weight)
-            _check_range(where, "weight", first + steps - 1, size)
+            _check_range(where, "weight", first + rows - 1, size)
             differing <<= shift
             ones <<= shift
-            weights = self.weight[first : first + steps, :, None]
+            weights = self.weight[first : first + rows].swapaxes(1, 2)
+            weights = weights.reshape(-1, self.accelerator.channels, 1)[:units]
             counts = np.bitwise_count(words[:, None] ^ weights)
             differing += counts.sum(axis=0, dtype=np.int64).T
             if counts_ones:
@@ -343,7 +362,7 @@ class FunctionalSimulator:
         falls = (self.param[x.param + 1] >> copy & 1).astype(bool)
         code = self._residual(where, x)
         for decided in range(x.bits):
-            reached = (acc >= self.param[first + code, channel]) ^ falls
+            reached = (acc >= self.param[first + code, channel]) ^ falls[: len(channel)]
             first += 1 << (x.residual_bits + decided)
             code = 2 * code + reached
         return code & (1 << x.bits) - 1
@@ -356,7 +375,7 @@ class FunctionalSimulator:
         end = x.residual + x.pixels * bits
         _check_range(where, "residual", end - 1, self.accelerator.residual_rows)
         words = self.residual[x.residual : end].reshape(x.pixels, bits, 1)
-        shift = (np.arange(channels) + x.sub_word * channels).astype(np.uint64)
+        shift = (np.arange(channels) + _part(x) * channels).astype(np.uint64)
         planes = (words >> shift & np.uint64(1)).astype(np.int64)
         return (planes << np.arange(bits)[:, None]).sum(axis=1)
 
@@ -366,15 +385,22 @@ class FunctionalSimulator:
         last = x.out + x.pixels * x.bits
         planes = (code[:, None, :] >> np.arange(x.bits)[:, None]) & 1
         part = (planes.astype(np.uint64) << channel.astype(np.uint64)).sum(axis=-1, dtype=np.uint64)
-        part = part.reshape(-1) << np.uint64(x.sub_word * self.accelerator.channels)
-        mask = np.uint64((1 << self.accelerator.channels) - 1 << x.sub_word * len(channel))
-        kept = self.out[x.out : last] & ~mask if x.sub_word else np.uint64(0)
+        first = _part(x) * self.accelerator.channels
+        part = part.reshape(-1) << np.uint64(first)
+        mask = np.uint64((1 << self.accelerator.channels) - 1 << first)
+        kept = self.out[x.out : last] & ~mask if first else np.uint64(0)
         self.out[x.out : last] = kept | part
 
     def _write_accumulators(self, x: isa.Conv, acc: np.ndarray) -> None:
         kind = np.int16 if x.narrow else np.int32
+        acc = np.pad(acc, [(0, 0), (0, acc.shape[1] % 2)])
         words = acc.astype(kind).view(np.uint64).reshape(-1)
         self.out[x.out : x.out + words.size] = words
+
+
+def _part(x: isa.Conv) -> int:
+    """Which DM bits of an output word codes go to."""
+    return x.sub_word + isa.PARTS * (x.narrow if x.bits else 0)
 
 
 def _signed(values: np.ndarray, bits: int) -> np.ndarray:

@@ -18,6 +18,7 @@ from ..errors import BitencError
 INSTRUCTION_WORDS = 4
 _OPCODE_BITS = 4
 MAX_COPIES = 16  # As many signs a channel has.
+PARTS = 32  # As many `sub_word` can tell apart.
 
 
 class InstructionError(BitencError):
@@ -69,7 +70,8 @@ class Load(Instruction):
     first_pixel, row_pixels : int
         ``act`` only: index of the first pixel, and from one row to the next.
     word_rows : int
-        ``act`` only: buffer rows from one word of a pixel to the next.
+        ``act`` only: buffer rows from one word of a pixel to the next; with DK of 128 and 256 from
+        the first of 2 or 4 words, which share a row, to the next first one.
     """
 
     name = "load"
@@ -115,7 +117,7 @@ class Conv(Instruction):
     word_rows : int
         Rows of ``act`` from one word of a pixel to the next.
     passes, taps, words : int
-        Lines of the pass table and the tap table, and words per tap and plane.
+        Lines of the pass table and the tap table, and words of DK bits per tap and plane.
     pixels : int
         Output pixels, row by row from column 0 of `first_row`.
     first_row, out_width : int
@@ -138,7 +140,8 @@ class Conv(Instruction):
         `residual_bits` + b, in part `sub_word`. Every code has thresholds of its own, so that the
         output is any function of both that rises with the accumulator.
     narrow : int
-        With `bits` = 0: 1 writes the lowest 16 bits of each accumulator, four a word.
+        With `bits` = 0: 1 writes the lowest 16 bits of each accumulator, four a word. Else, where
+        DM is 1: the part is `sub_word` + 32.
     """
 
     name = "conv"
@@ -178,8 +181,8 @@ class Pool(Conv):
     """Largest code under each window, of DM channels: part `sub_word` of an input word.
 
     Fields are those of `Conv`, and what has to do with weights and thresholds is ignored. The pass
-    table holds the planes from the highest down, as many as `bits`; `words` is 1. Taps outside the
-    image read code 0, which never wins.
+    table holds the planes from the highest down, as many as `bits`; `words` is 1, and `weight` says
+    which word of a row of ``act`` is read. Taps outside the image read code 0, which never wins.
     """
 
     name = "pool"
@@ -219,7 +222,7 @@ class Copies(Instruction):
     module = "compute"
 
     count: int = _bits(5)
-    parts: int = _bits(6)
+    parts: int = _bits(7)
     rows: int = _bits(14)
 
 

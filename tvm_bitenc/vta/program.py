@@ -30,6 +30,8 @@ class Program:
         Whether accumulators that it writes have 16 bits instead of 32.
     packing : WindowPacking, optional
         How the CPU packs the planes of the input when it hands them over.
+    spacing : int
+        From one accumulator to the next: 2 where a single one fills a word.
     """
 
     instructions: tuple[isa.Instruction, ...]
@@ -40,6 +42,7 @@ class Program:
     copies: int = 1
     narrow: bool = False
     packing: WindowPacking | None = None
+    spacing: int = 1
 
     @property
     def constants_address(self) -> int:  # noqa: D102
@@ -79,6 +82,7 @@ class Program:
         The array computes DM channels at a time; what stands behind the channels is left out.
         """
         found = words.view(np.int16 if self.narrow else np.int32).reshape(*shape[:-1], -1)
+        found = found[..., :: self.spacing]
         return np.tile(found[..., : shape[-1] // self.copies].astype(np.int32), self.copies)
 
     @property

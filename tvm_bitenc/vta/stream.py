@@ -193,20 +193,23 @@ class Stream:
             if low >= high or not phase.columns:
                 continue
             pixel = (image * height + low * stride_y + phase.row) * width + phase.column
-            self.add_load(
-                "input",
-                "act",
-                sram=self.half("act", band),
-                dram=pixel * words,
-                rows=high - low,
-                row_words=stride_y * width * words,
-                pixels=phase.columns,
-                pixel_words=stride_x * words,
-                words=words,
-                first_pixel=tiling.phase_start(phase) + (low - start) * tiling.row_pixels,
-                row_pixels=tiling.row_pixels,
-                word_rows=tiling.word_rows,
-            )
+            # Planes that fill no whole rows are loaded one by one: each begins with a row.
+            planes = 1 if layer.words % self.accelerator.row_words == 0 else layer.act_bits
+            for plane in range(planes):
+                self.add_load(
+                    "input",
+                    "act",
+                    sram=self.half("act", band) + plane * tiling.plane_rows,
+                    dram=pixel * words + plane * layer.words,
+                    rows=high - low,
+                    row_words=stride_y * width * words,
+                    pixels=phase.columns,
+                    pixel_words=stride_x * words,
+                    words=words // planes,
+                    first_pixel=tiling.phase_start(phase) + (low - start) * tiling.row_pixels,
+                    row_pixels=tiling.row_pixels,
+                    word_rows=tiling.word_rows,
+                )
 
     def add_compute(
         self,
@@ -241,8 +244,7 @@ class Stream:
                 stride_x=geometry.strides[1],
                 row_pixels=tiling.row_pixels,
                 bits=layer.out_bits if layer.is_codes else 0,
-                narrow=int(layer.out_bits == NARROW_BITS),
-                sub_word=part if layer.is_codes else 0,
+                **self._result(part),
                 **fields,
             )
         )
@@ -250,16 +252,23 @@ class Stream:
         if ends_word:
             self._store((image * out_height + first_row) * out_width, pixels, word)
 
+    def _result(self, part: int) -> dict[str, int]:
+        """Fields that say where codes go, or how accumulators are written."""
+        if not self.layer.is_codes:
+            return dict(narrow=int(self.layer.out_bits == NARROW_BITS))
+        upper, sub_word = divmod(part, isa.PARTS)
+        return dict(sub_word=sub_word, narrow=upper)
+
     def _out_pixel_words(self) -> int:
         if self.layer.is_codes:
             stores = -(-self.groups // self.groups_per_store)
             return self.layer.out_bits * self.words_per_store * stores
-        return self.layer.channel_words(self.groups * self.accelerator.channels)
+        return self.groups * self.accelerator.accumulator_words(self.layer.out_bits)
 
     def _store(self, first_pixel: int, pixels: int, word: int) -> None:
         """Store the words that are complete: one, or with copies one of each."""
         is_codes, pixel_words = self.layer.is_codes, self._out_pixel_words()
-        words = 1 if is_codes else self.layer.channel_words(self.accelerator.channels)
+        words = 1 if is_codes else self.accelerator.accumulator_words(self.layer.out_bits)
         for i in range(self.words_per_store):
             self.relative[len(self.instructions)] = "output"
             self.instructions.append(

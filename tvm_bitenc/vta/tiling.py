@@ -62,10 +62,6 @@ class Window:
         """Whether it ends in planes of codes."""
         return self.out_bits < NARROW_BITS
 
-    def channel_words(self, channels: int) -> int:
-        """Words of so many channels' accumulators, of one pixel."""
-        return channels * self.out_bits // WORD_BITS
-
 
 @dataclass(frozen=True)
 class Phase:
@@ -167,15 +163,26 @@ class Tiling:
         return self.layer.words * self.layer.act_bits
 
     @property
+    def steps(self) -> int:
+        """Words of DK bits per tap and plane: as many steps of the array."""
+        return -(-self.layer.input_shape[3] // self.accelerator.depth)
+
+    @property
+    def plane_rows(self) -> int:
+        """Buffer rows of a plane of the band's pixels."""
+        return self.word_rows * -(-self.layer.words // self.accelerator.row_words)
+
+    @property
     def act_rows(self) -> int:
         """Buffer rows of a band."""
-        return self.word_rows * self.words
+        return self.plane_rows * self.layer.act_bits
 
     @property
     def weight_rows(self) -> int:
         """Buffer rows of DM channels' weights."""
         height, width = self.layer.kernel_size
-        return height * width * self.layer.words * self.layer.weight_bits
+        rows = -(-height * width * self.steps // self.accelerator.row_steps)
+        return rows * self.layer.weight_bits
 
     @property
     def channels(self) -> int:
@@ -192,8 +199,8 @@ class Tiling:
     def word_out_rows(self) -> int:
         """Buffer rows of a band's output word: 64 channels of codes, or DM accumulators."""
         layer = self.layer
-        channels = self.accelerator.channels
-        per_pixel = layer.out_bits if layer.is_codes else layer.channel_words(channels)
+        words = self.accelerator.accumulator_words(layer.out_bits)
+        per_pixel = layer.out_bits if layer.is_codes else words
         return self.band_rows * self.layer.output_size[1] * per_pixel
 
     @property

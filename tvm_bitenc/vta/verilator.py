@@ -85,6 +85,8 @@ def parameters(accelerator: Accelerator) -> dict[str, int]:
     return dict(
         DM=accelerator.channels,
         DN=accelerator.pixels,
+        DK=accelerator.depth,
+        STAGES=accelerator.stages,
         **rows,
         INSTRUCTION_QUEUE=accelerator.instruction_queue,
         TOKEN_QUEUE=accelerator.token_queue,

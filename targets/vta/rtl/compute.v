@@ -10,6 +10,8 @@
 module compute #(
     parameter DM = 8,
     parameter DN = 8,
+    parameter DK = 64,
+    parameter STAGES = 2,
     parameter ACT_ROWS = 1024,
     parameter WEIGHT_ROWS = 2048,
     parameter PARAM_ROWS = 1024,
@@ -37,9 +39,9 @@ module compute #(
     output wire [$clog2(PASS_ROWS)-1:0]     pass_row,
     input  wire [63:0]                      pass_data,
     output wire [DN*$clog2(ACT_ROWS)-1:0]   act_rows,
-    input  wire [DN*64-1:0]                 act_data,
+    input  wire [DN*(DK>64?DK:64)-1:0]      act_data,
     output wire [$clog2(WEIGHT_ROWS)-1:0]   weight_row,
-    input  wire [DM*64-1:0]                 weight_data,
+    input  wire [DM*(DK>64?DK:64)-1:0]      weight_data,
     output wire [$clog2(PARAM_ROWS)-1:0]    constant_row,
     input  wire [DM*32-1:0]                 constant_data,
     output wire [DM*$clog2(PARAM_ROWS)-1:0] threshold_row,
@@ -53,11 +55,16 @@ module compute #(
     output wire                             illegal,
     output wire                             buffer_range
 );
-    localparam LANE_BITS = $clog2(DN);
+    localparam ROW = DK > 64 ? DK : 64;  // bits of a row of act or weight
+    localparam SLICES = ROW / 64;        // of a row: words of the memory
+    localparam STEPS_SHIFT = DK < 64;    // A row has two words of 32 bits.
+    localparam DK_PARTS = DK / DM;
+    localparam LANE_SHIFT = $clog2(DN);
+    localparam LANE_BITS = DN > 1 ? $clog2(DN) : 1;
     localparam ACT_BITS = $clog2(ACT_ROWS);
     localparam WEIGHT_BITS = $clog2(WEIGHT_ROWS);
     localparam PARAM_BITS = $clog2(PARAM_ROWS);
-    localparam INDEX_BITS = ACT_BITS + LANE_BITS;  // of a pixel in the act buffer
+    localparam INDEX_BITS = ACT_BITS + LANE_SHIFT;  // of a pixel in the act buffer
     localparam HOLD_BITS = LANE_BITS + 9;
 
     // One instruction at a time.
@@ -86,10 +93,10 @@ module compute #(
 
     // Copies of all convolutions to come.
     reg [4:0] copies;
-    reg [5:0] copy_parts;
+    reg [6:0] copy_parts;
     reg [13:0] copy_rows;
     wire is_wrong_copies = instruction[`COPIES_COUNT] == 0 || instruction[`COPIES_COUNT] > 16
-        || {26'd0, instruction[`COPIES_PARTS]} > 64 / DM;
+        || {25'd0, instruction[`COPIES_PARTS]} > 64 / DM;
     always @(posedge clk) begin
         if (reset) copies <= 1;
         else if (start && is_copies) copies <= instruction[`COPIES_COUNT];
@@ -102,6 +109,8 @@ module compute #(
     // What no convolution can be.
     wire [13:0] skew = instruction[`CONV_ROW_PIXELS] - {3'd0, instruction[`CONV_OUT_WIDTH]};
     wire [3:0] bits = instruction[`CONV_BITS], residual_bits = instruction[`CONV_RESIDUAL_BITS];
+    // Codes have no narrow accumulators: the bit says that the part is one of the upper 32.
+    wire [5:0] next_sub_word = {bits != 0 && instruction[`CONV_NARROW], instruction[`CONV_SUB_WORD]};
     wire has_copies = copies != 1;
     wire [17:0] copies_now = {13'd0, copies};
     wire [17:0] threshold_rows = ((copies_now << bits) - copies_now) << residual_bits;
@@ -110,17 +119,18 @@ module compute #(
     wire is_wrong = instruction[`CONV_PASSES] == 0 || instruction[`CONV_TAPS] == 0
         || instruction[`CONV_WORDS] == 0 || instruction[`CONV_PIXELS] == 0
         || instruction[`CONV_OUT_WIDTH] == 0 || instruction[`CONV_STRIDE_Y] == 0
-        || instruction[`CONV_STRIDE_X] == 0 || skew[LANE_BITS-1:0] != 0
-        || bits > 8 || residual_bits > 8 || {27'd0, instruction[`CONV_SUB_WORD]} >= 64 / DM
+        || instruction[`CONV_STRIDE_X] == 0 || ({18'd0, skew} & (DN - 1)) != 0
+        || bits > 8 || residual_bits > 8 || {26'd0, next_sub_word} >= 64 / DM
         || {23'd0, instruction[`CONV_TAPS]} > TAP_ROWS
         || {25'd0, instruction[`CONV_PASSES]} > PASS_ROWS
-        || (instruction[`CONV_NARROW] && (is_pool_next || bits != 0 || DM < 4))
+        || (instruction[`CONV_NARROW] && bits == 0 && (is_pool_next || DM < 4))
         || (has_copies && (is_pool_next || bits == 0 || residual_bits != 0));
     wire is_wrong_conv = instruction[`CONV_COLUMN_HIGH] > instruction[`CONV_OUT_WIDTH]
         || {5'd0, instruction[`CONV_ROW_LOW]} >= instruction[`CONV_ROW_HIGH]
         || {5'd0, instruction[`CONV_COLUMN_LOW]} >= instruction[`CONV_COLUMN_HIGH]
         || (bits == 0 ? residual_bits != 0 : {14'd0, end_threshold} > PARAM_ROWS);
     wire is_wrong_pool = instruction[`CONV_WORDS] != 1
+        || {18'd0, instruction[`CONV_WEIGHT]} >= SLICES
         || instruction[`CONV_PASSES] != {3'd0, bits};
     assign illegal = start && (is_copies ? is_wrong_copies
         : is_conv && (is_wrong || (is_pool_next ? is_wrong_pool : is_wrong_conv)));
@@ -173,7 +183,8 @@ module compute #(
     // words. Two cycles more keep the second unit from the first one's tables, or a pool's planes.
     wire [3:0] x_bits = x[`CONV_BITS], x_residual_bits = x[`CONV_RESIDUAL_BITS];
     wire has_residual = !is_pool && x_residual_bits != 0;
-    wire [31:0] word_rounds = x[`CONV_NARROW] ? DM / 4 : DM / 2;
+    wire [31:0] word_rounds = x[`CONV_NARROW] ? DM / 4 : (DM + 1) / 2;
+    wire [5:0] sub_word = {x_bits != 0 && x[`CONV_NARROW], x[`CONV_SUB_WORD]};
     wire [31:0] rounds = x_bits == 0 ? word_rounds : {28'd0, x_bits} * {27'd0, copies}
         + (has_residual ? {28'd0, x_residual_bits} - 1 : 0);
     assign done = active && !setting_up && exhausted && !has_tile && !is_in_array && epilogue_idle;
@@ -190,7 +201,8 @@ module compute #(
             if (ends_tile) is_in_array <= 1;
             else if (array_done) is_in_array <= 0;
         end
-        interval <= {rounds[8:0], {LANE_BITS{1'b0}}} + {{HOLD_BITS-2{1'b0}}, is_pool || has_residual, 1'b0};
+        interval <= (rounds[HOLD_BITS-1:0] << LANE_SHIFT)
+            + {{HOLD_BITS-2{1'b0}}, is_pool || has_residual, 1'b0};
         if (setting_up) hold <= 0;
         else if (ends_tile) hold <= interval - 1'b1;
         else if (hold != 0) hold <= hold - 1'b1;
@@ -211,7 +223,8 @@ module compute #(
             word_row <= 0;
         end else if (step) begin
             word <= last_word ? 8'd0 : word + 1'b1;
-            word_row <= last_word ? 22'd0 : word_row + {8'd0, x[`CONV_WORD_ROWS]};
+            if (last_word) word_row <= 0;
+            else if (DK >= 64 || word[0]) word_row <= word_row + {8'd0, x[`CONV_WORD_ROWS]};
             position <= last_word && last_tap ? 17'd0 : position + 1'b1;
             if (ends_tap) tap <= last_tap ? 9'd0 : tap + 1'b1;
             if (ends_pass) pass <= last_pass ? 7'd0 : pass + 1'b1;
@@ -238,6 +251,11 @@ module compute #(
     reg [DN*(INDEX_BITS+2)-1:0] pixel1;
     reg far1;  // the tap's offset is beyond the buffer
     wire begins_pass = tap == 0 && word == 0;
+    // Parts of a row: for a pool DM bits, and of words of 32 bits the upper or the lower one.
+    wire [31:0] pool_part = DK < 64 ? {26'd0, sub_word}
+        : {18'd0, x[`CONV_WEIGHT]} * (64 / DM) + {26'd0, sub_word};
+    wire [31:0] own_part = pool_part & (DK_PARTS - 1);
+    reg act_half1, weight_half1, act_half2, weight_half2;
     wire signed [19:0] tap_offset = tap_data[`TAP_OFFSET];
     wire [13:0] tap_dy = tap_data[`TAP_DY];
     wire [13:0] tap_dx = tap_data[`TAP_DX];
@@ -268,7 +286,10 @@ module compute #(
         pixel1 <= pixel;
         far1 <= is_far;
         row1 <= {9'd0, x[`CONV_ACT]} + {9'd0, pass_data[`PASS_ACT]} + {1'd0, word_row};
-        weight1 <= {4'd0, x[`CONV_WEIGHT]} + {4'd0, pass_data[`PASS_WEIGHT]} + {1'd0, position};
+        weight1 <= {4'd0, x[`CONV_WEIGHT]} + {4'd0, pass_data[`PASS_WEIGHT]}
+            + {1'd0, position >> STEPS_SHIFT};
+        act_half1 <= is_pool ? pool_part >= DK_PARTS : word[0];
+        weight_half1 <= position[0];
     end
 
     // Stage 2: lane j reads bank (j + turn) mod DN.
@@ -277,7 +298,7 @@ module compute #(
     reg half2;
     reg [DN-1:0] in_image2;
     reg [LANE_BITS-1:0] turn2;
-    wire [LANE_BITS-1:0] turn = pixel1[LANE_BITS-1:0];
+    wire [LANE_BITS-1:0] turn = DN > 1 ? pixel1[LANE_BITS-1:0] : {LANE_BITS{1'b0}};
     wire [DN-1:0] out_of_range;
     wire [DN*ACT_BITS-1:0] lane_rows;
 
@@ -285,7 +306,7 @@ module compute #(
         for (i = 0; i < DN; i = i + 1) begin : rows
             wire [INDEX_BITS+1:0] lane_pixel = pixel1[i*(INDEX_BITS+2) +: INDEX_BITS+2];
             wire [ACT_BITS+1:0] row = {2'd0, row1[ACT_BITS-1:0]}
-                + lane_pixel[INDEX_BITS+1:LANE_BITS];
+                + lane_pixel[INDEX_BITS+1:LANE_SHIFT];
             assign lane_rows[i*ACT_BITS +: ACT_BITS] = row[ACT_BITS-1:0];
             assign out_of_range[i] = in_image1[i] && (lane_pixel[INDEX_BITS+1] || far1
                 || {9'd0, row1} >= ACT_ROWS || {{30-ACT_BITS{1'b0}}, row} >= ACT_ROWS);
@@ -308,24 +329,35 @@ module compute #(
         half2 <= half1;
         in_image2 <= in_image1;
         turn2 <= turn;
+        act_half2 <= act_half1;
+        weight_half2 <= weight_half1;
     end
 
     // Stage 3.
     reg valid3, first3, shift3, ones3, last3;
     reg [2:0] plane3;
     reg half3;
-    reg [DN*64-1:0] act3;
-    reg [DM*64-1:0] weight3;
+    reg [DN*DK-1:0] act3;
+    reg [DM*DK-1:0] weight3;
 
-    wire [DN*64-1:0] turned;
+    wire [DN*DK-1:0] act_words, turned;
+    wire [DM*DK-1:0] weight_words;
 
-    rotate #(.WIDTH(64), .LANES(DN)) to_lanes (
-        .values(act_data), .turn(turn2), .turned(turned)
+    rotate #(.WIDTH(DK), .LANES(DN)) to_lanes (
+        .values(act_words), .turn(turn2), .turned(turned)
     );
 
     generate
         for (i = 0; i < DN; i = i + 1) begin : words
-            always @(posedge clk) act3[i*64 +: 64] <= in_image2[i] ? turned[i*64 +: 64] : 64'd0;
+            wire [ROW-1:0] row = act_data[i*ROW +: ROW];
+            assign act_words[i*DK +: DK] = act_half2 && DK < 64 ? row[ROW-1 -: DK] : row[DK-1:0];
+            always @(posedge clk)
+                act3[i*DK +: DK] <= in_image2[i] ? turned[i*DK +: DK] : {DK{1'b0}};
+        end
+        for (i = 0; i < DM; i = i + 1) begin : weights
+            wire [ROW-1:0] row = weight_data[i*ROW +: ROW];
+            assign weight_words[i*DK +: DK]
+                = weight_half2 && DK < 64 ? row[ROW-1 -: DK] : row[DK-1:0];
         end
     endgenerate
 
@@ -337,7 +369,7 @@ module compute #(
         last3 <= last2;
         plane3 <= plane2;
         half3 <= half2;
-        weight3 <= weight_data;
+        weight3 <= weight_words;
     end
 
     wire [DM*DN*31-1:0] sums;
@@ -352,15 +384,15 @@ module compute #(
 
     wire epilogue_range;
 
-    array #(.DM(DM), .DN(DN)) array (
+    array #(.DM(DM), .DN(DN), .DK(DK), .STAGES(STAGES)) array (
         .clk(clk), .reset(reset), .valid(valid3), .first(first3), .shift(shift3), .ones(ones3),
         .last(last3), .act(act3), .weight(weight3), .done(array_done), .sums(sums),
         .one_sums(one_sums)
     );
 
-    pool #(.DM(DM), .DN(DN)) pool (
+    pool #(.DM(DM), .DN(DN), .DK(DK), .STAGES(STAGES)) pool (
         .clk(clk), .valid(valid3 && is_pool), .first(first3), .plane(plane3), .half(half3),
-        .part(x[`CONV_SUB_WORD]), .act(act3), .read_plane(pool_plane), .read_half(half_read),
+        .part(own_part[7:0]), .act(act3), .read_plane(pool_plane), .read_half(half_read),
         .largest(pool_planes)
     );
 
@@ -368,9 +400,9 @@ module compute #(
         .DM(DM), .DN(DN), .PARAM_ROWS(PARAM_ROWS), .RESIDUAL_ROWS(RESIDUAL_ROWS),
         .OUT_ROWS(OUT_ROWS)
     ) epilogue (
-        .clk(clk), .reset(reset), .setup(setting_up), .is_pool(is_pool), .x(x), .copies(copies),
-        .copy_parts(copy_parts), .copy_rows(copy_rows), .start(array_done), .sums(sums),
-        .one_sums(one_sums), .lane_valid(epilogue_valid), .border(epilogue_border),
+        .clk(clk), .reset(reset), .setup(setting_up), .is_pool(is_pool), .x(x), .sub_word(sub_word),
+        .copies(copies), .copy_parts(copy_parts), .copy_rows(copy_rows), .start(array_done),
+        .sums(sums), .one_sums(one_sums), .lane_valid(epilogue_valid), .border(epilogue_border),
         .idle(epilogue_idle), .constant_row(constant_row), .constant_data(constant_data),
         .threshold_row(threshold_row), .threshold_data(threshold_data),
         .residual_row(residual_row), .residual_data(residual_data), .pool_plane(pool_plane),

@@ -1,9 +1,11 @@
 // Memory to buffers: rows x pixels x words. Requests run ahead; responses come in the same order.
+// Rows of act and weight banks have SLICES words of the memory.
 `include "isa.vh"
 
 module load #(
     parameter DM = 8,
     parameter DN = 8,
+    parameter SLICES = 1,
     parameter ACT_ROWS = 1024,
     parameter WEIGHT_ROWS = 2048,
     parameter PARAM_ROWS = 1024,
@@ -30,7 +32,8 @@ module load #(
     output wire [$clog2(ACT_ROWS)-1:0]    act_row,
     output wire [DM-1:0]                  weight_write,
     output wire [$clog2(WEIGHT_ROWS)-1:0] weight_row,
-    output wire [DM/2-1:0]                param_write,
+    output wire [SLICES-1:0]              slice,       // of the row of act or weight
+    output wire [(DM+1)/2-1:0]            param_write,
     output wire [$clog2(PARAM_ROWS)-1:0]  param_row,
     output wire                           tap_write,
     output wire [$clog2(TAP_ROWS)-1:0]    tap_row,
@@ -42,8 +45,11 @@ module load #(
     output wire                           memory_range,
     output wire                           buffer_range
 );
-    localparam LANE_BITS = $clog2(DN);
-    localparam CHANNEL_BITS = $clog2(DM);
+    localparam LANE_SHIFT = $clog2(DN);
+    localparam SLICE_SHIFT = $clog2(SLICES);
+    localparam WEIGHT_SHIFT = $clog2(DM * SLICES);
+    localparam PARAM_WORDS = (DM + 1) / 2;
+    localparam PARAM_SHIFT = $clog2(PARAM_WORDS);
 
     reg active;
     reg [255:0] x;
@@ -57,6 +63,7 @@ module load #(
     reg [11:0] r_word;
     reg [13:0] r_pixel, r_row;
     reg [31:0] r_row_index, r_line, r_count;
+    reg [1:0] r_slice;  // of act
 
     wire [2:0] buffer = x[`LOAD_BUFFER];
     wire [11:0] words = x[`LOAD_WORDS];
@@ -97,9 +104,14 @@ module load #(
 
     // Where a response goes. For act: word r_word of pixel `index`; else simply the next place.
     wire [31:0] index = r_row_index + {18'd0, r_pixel};
-    wire [31:0] line = is_act ? r_line + (index >> LANE_BITS)
-        : is_weight ? r_count >> CHANNEL_BITS
-        : is_param ? r_count >> (CHANNEL_BITS - 1) : r_count;
+    wire [31:0] line = is_act ? r_line + (index >> LANE_SHIFT)
+        : is_weight ? r_count >> WEIGHT_SHIFT
+        : is_param ? r_count >> PARAM_SHIFT : r_count;
+    wire [31:0] bank = index & (DN - 1);
+    wire [31:0] channel = (r_count >> SLICE_SHIFT) & (DM - 1);
+    wire [31:0] slice_now = is_act ? {30'd0, r_slice} : r_count & (SLICES - 1);
+    wire [31:0] pair = r_count & (PARAM_WORDS - 1);  // of channels
+    wire last_slice = {30'd0, r_slice} == SLICES - 1;
     wire in_range = line < (is_act ? ACT_ROWS : is_weight ? WEIGHT_ROWS : is_param ? PARAM_ROWS
         : is_tap ? TAP_ROWS : is_pass ? PASS_ROWS : RESIDUAL_ROWS);
     wire write = active && response && in_range;
@@ -118,14 +130,16 @@ module load #(
     genvar i;
     generate
         for (i = 0; i < DN; i = i + 1) begin : act_banks
-            assign act_write[i] = write && is_act && index[LANE_BITS-1:0] == i;
+            assign act_write[i] = write && is_act && bank == i;
         end
         for (i = 0; i < DM; i = i + 1) begin : weight_banks
-            assign weight_write[i] = write && is_weight && r_count[CHANNEL_BITS-1:0] == i;
+            assign weight_write[i] = write && is_weight && channel == i;
         end
-        for (i = 0; i < DM / 2; i = i + 1) begin : param_banks
-            if (DM == 2) assign param_write[i] = write && is_param;
-            else assign param_write[i] = write && is_param && r_count[CHANNEL_BITS-2:0] == i;
+        for (i = 0; i < SLICES; i = i + 1) begin : slices
+            assign slice[i] = slice_now == i;
+        end
+        for (i = 0; i < PARAM_WORDS; i = i + 1) begin : param_banks
+            assign param_write[i] = write && is_param && pair == i;
         end
     endgenerate
 
@@ -146,8 +160,9 @@ module load #(
             {r_word, r_pixel, r_row} <= 0;
             r_row_index <= {16'd0, instruction[`LOAD_FIRST_PIXEL]};
             r_line <= next_sram;
-            r_count <= next_buffer == `BUFFER_WEIGHT ? next_sram << CHANNEL_BITS
-                : next_buffer == `BUFFER_PARAM ? next_sram << (CHANNEL_BITS - 1) : next_sram;
+            r_count <= next_buffer == `BUFFER_WEIGHT ? next_sram << WEIGHT_SHIFT
+                : next_buffer == `BUFFER_PARAM ? next_sram << PARAM_SHIFT : next_sram;
+            r_slice <= 0;
         end
         if (request && grant) begin
             word <= last_word ? 12'd0 : word + 1'b1;
@@ -165,7 +180,9 @@ module load #(
         if (active && response) begin
             r_count <= r_count + 1;
             r_word <= r_last_word ? 12'd0 : r_word + 1'b1;
-            r_line <= r_last_word ? {18'd0, x[`LOAD_SRAM]} : r_line + {18'd0, x[`LOAD_WORD_ROWS]};
+            r_slice <= r_last_word || last_slice ? 2'd0 : r_slice + 2'd1;
+            if (r_last_word) r_line <= {18'd0, x[`LOAD_SRAM]};
+            else if (last_slice) r_line <= r_line + {18'd0, x[`LOAD_WORD_ROWS]};
             if (r_last_word) begin
                 r_pixel <= r_last_pixel ? 14'd0 : r_pixel + 1'b1;
                 if (r_last_pixel) begin
