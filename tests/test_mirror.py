@@ -155,6 +155,7 @@ TOGETHER = {
     "vta/test_networks": "networks on the accelerator",
     "vta/test_pool_and_residual": "programs written by hand, on both simulators",
     "vta/test_rtl": "the Verilog",
+    "vta/test_sizes": "machines of other DM, DN and DK, on both simulators",
     "vta/test_tables": "tables in programs of convolutions",
 }
 

@@ -190,15 +190,16 @@ class FunctionalSimulator:
         _check_range(where, "memory", address.max(), self.memory.size)
         values = self.memory[address]
         if name == "act":
+            # A row's first word clears the others, which a pixel's last row may lack.
+            row_words = self.accelerator.row_words
+            values = np.pad(values, [(0, 0), (0, 0), (0, -x.words % row_words)])
+            values = values.reshape(x.rows, x.pixels, -1, row_words)
             index = x.first_pixel + row * x.row_pixels + pixel
             line = x.sram + index // self.accelerator.pixels
-            line = line + word // self.accelerator.row_words * x.word_rows
+            line = line + np.arange(values.shape[2]) * x.word_rows
             _check_range(where, "act", line.max(), self.accelerator.act_rows)
             bank = np.broadcast_to(index % self.accelerator.pixels, line.shape)
-            part = np.broadcast_to(word % self.accelerator.row_words, line.shape)
-            act = self.act.view(np.uint64)
-            act[line, bank] = 0  # A row's first word clears the others.
-            act[line, bank, part] = values
+            self.act.view(np.uint64)[line, bank] = values
             return
         buffer[first : first + values.size] = values.reshape(-1)
 

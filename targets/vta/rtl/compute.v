@@ -296,7 +296,7 @@ module compute #(
     reg valid2, first2, shift2, ones2, last2;
     reg [2:0] plane2;
     reg half2;
-    reg [DN-1:0] in_image2;
+    reg [DN-1:0] outside2;  // of the image: resets what the lane reads
     reg [LANE_BITS-1:0] turn2;
     wire [LANE_BITS-1:0] turn = DN > 1 ? pixel1[LANE_BITS-1:0] : {LANE_BITS{1'b0}};
     wire [DN-1:0] out_of_range;
@@ -327,7 +327,7 @@ module compute #(
         last2 <= last1;
         plane2 <= plane1;
         half2 <= half1;
-        in_image2 <= in_image1;
+        outside2 <= ~in_image1;
         turn2 <= turn;
         act_half2 <= act_half1;
         weight_half2 <= weight_half1;
@@ -352,7 +352,7 @@ module compute #(
             wire [ROW-1:0] row = act_data[i*ROW +: ROW];
             assign act_words[i*DK +: DK] = act_half2 && DK < 64 ? row[ROW-1 -: DK] : row[DK-1:0];
             always @(posedge clk)
-                act3[i*DK +: DK] <= in_image2[i] ? turned[i*DK +: DK] : {DK{1'b0}};
+                act3[i*DK +: DK] <= outside2[i] ? {DK{1'b0}} : turned[i*DK +: DK];
         end
         for (i = 0; i < DM; i = i + 1) begin : weights
             wire [ROW-1:0] row = weight_data[i*ROW +: ROW];
