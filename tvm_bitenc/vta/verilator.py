@@ -164,6 +164,8 @@ def parameters(accelerator: Accelerator) -> dict[str, int]:
     return dict(
         DM=accelerator.channels,
         DN=accelerator.pixels,
+        DK=accelerator.depth,
+        STAGES=accelerator.stages,
         **rows,
         FLOAT_UNITS=accelerator.float_units,
         INSTRUCTION_QUEUE=accelerator.instruction_queue,
