@@ -16,7 +16,7 @@ TWO = dict(weight_bits=2, act_bits=2)
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
-    """Two layers for the accelerator, and one of groups."""
+    """Layers for the accelerator, one of them depthwise."""
     path = tmp_path_factory.mktemp("models") / "net.pt2"
     torch.manual_seed(0)
     layers = QConv2d(3, 8, 3, **TWO), QConv2d(8, 8, 3, groups=8, **TWO), QConv2d(8, 9, 1, **TWO)
@@ -36,7 +36,7 @@ def test_a_layer_and_its_picture(bitenc, tmp_path):
 def test_a_network_as_json(bitenc, file):
     code, printed = bitenc("sim", file, "--json")
     content = json.loads(printed.out)
-    assert not code and [layer["name"] for layer in content["layers"]] == ["0", "2"]
+    assert not code and [layer["name"] for layer in content["layers"]] == ["0", "1", "2"]
     for total in ("cycles", "dram_bytes", "binary_macs"):
         parts = [layer[total] for layer in content["layers"]]
         assert all(part > 0 for part in parts)

@@ -46,6 +46,14 @@ def test_verilator_has_no_complaint(accelerator):
     )
 
 
+def test_verilator_has_no_complaint_of_the_bus():
+    tool(
+        *("verilator", "--lint-only", "-Wall", "-Wno-DECLFILENAME", "--top-module", "vta_axi"),
+        *(f"-I{RTL}", f"-I{RTL / 'axi'}", RTL / "waive.vlt", *SOURCES),
+        *sorted((RTL / "axi").glob("*.v")),
+    )
+
+
 def test_yosys_elaborates():
     tool(
         *("yosys", "-q", "-p"),

@@ -78,9 +78,7 @@ def _accelerator(target: str, simulator: str) -> tuple[Target, Accelerator]:
     return load_target(machine, simulator=simulator), machine.accelerator
 
 
-def _works(
-    program: Program, accelerator: Accelerator, simulator: str
-) -> list[tuple[str, Work]]:
+def _works(program: Program, accelerator: Accelerator, simulator: str) -> list[tuple[str, Work]]:
     """Name and cost of each layer."""
     from ..simulate.programs import layer_counters
     from ..vta.work import work_of

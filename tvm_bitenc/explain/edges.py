@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from tvm import relax
 
 
-
-
 @dataclass(frozen=True)
 class Rows:
     """Layers that a call is.
@@ -32,9 +30,7 @@ class Rows:
 NO_ROWS = Rows(0, [], [])
 
 
-def edges_of(
-    main: relax.Function, rows_of: Callable[[relax.Call], Rows]
-) -> list[tuple[int, int]]:
+def edges_of(main: relax.Function, rows_of: Callable[[relax.Call], Rows]) -> list[tuple[int, int]]:
     """Return edges between layers, whatever lies between them.
 
     Parameters
@@ -62,16 +58,20 @@ def edges_of(
                 continue
             given = [set().union(*_sources(argument, sources)) for argument in value.args]
 
-            def outer(source: int, given=given, first=count) -> set[int]:
-                return given[-1 - source] if source < 0 else {first + source}
-
             for source, reader in rows.edges:
-                edges += [(each, count + reader) for each in sorted(outer(source))]
+                found = _outer(source, given, count)
+                edges += [(each, count + reader) for each in sorted(found)]
             sources[binding.var] = [
-                set().union(*(outer(source) for source in result)) for result in rows.results
+                set().union(*(_outer(source, given, count) for source in result))
+                for result in rows.results
             ]
             count += rows.count
     return edges
+
+
+def _outer(source: int, given: list[set[int]], first: int) -> set[int]:
+    """Sources of a call's arguments, or one of its own layers, by its position among all."""
+    return given[-1 - source] if source < 0 else {first + source}
 
 
 def _sources(value: relax.Expr, sources: dict[relax.Var, list[set[int]]]) -> list[set[int]]:

@@ -275,13 +275,9 @@ def offloaded_rows(function: relax.Function) -> list[LayerRow]:
     ]
 
 
-def offloaded_row(
-    part: Offloaded, cycles: Cycles, macs: int, accelerator: Accelerator
-) -> LayerRow:
+def offloaded_row(part: Offloaded, cycles: Cycles, macs: int, accelerator: Accelerator) -> LayerRow:
     """Describe a layer on the accelerator, with its cost for one sample."""
-    work = work_of(
-        cycles.times(part.samples), macs * part.samples, accelerator.macs_per_cycle
-    )
+    work = work_of(cycles.times(part.samples), macs * part.samples, accelerator.macs_per_cycle)
     row = row_of_pool(part) if part.layer is None else row_of(conv_layer_of(part.call))
     if len(part.operands) > 1:
         row = replace(row, shape=row.shape + " + residual")

@@ -1,4 +1,4 @@
-"""What the accelerator supports is cut out, for its code generator: as much at a time as hangs together.
+"""What the accelerator supports is cut out, as much at a time as hangs together.
 
 Before::
 
@@ -258,7 +258,11 @@ def _is_after_layer(context: PatternCheckContext) -> bool:
 def _repeats_pixels(context: PatternCheckContext) -> bool:
     """Whether a `take` repeats every row or every column equally often."""
     call = context.matched_expr
-    if str(call.ty.dtype) != "uint64" or call.attrs.axis is None or int(call.attrs.axis) not in PIXELS:
+    if (
+        str(call.ty.dtype) != "uint64"
+        or call.attrs.axis is None
+        or int(call.attrs.axis) not in PIXELS
+    ):
         return False
     indices, size = required_constant(call.args[1]), call.args[0].ty.shape[int(call.attrs.axis)]
     if indices.ndim != 1 or not len(indices) or len(indices) % int(size):

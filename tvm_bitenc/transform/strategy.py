@@ -69,7 +69,8 @@ class Strategy:
 
         def choose(call: relax.Call, _graph: Graph) -> relax.Expr | None:
             if isinstance(call.op, tvm.ir.GlobalVar) and is_external(mod[call.op]):
-                names.update(part.name for part in region_of(mod[call.op]).layers)  # An accelerator has no choice.
+                # An accelerator has no choice.
+                names.update(part.name for part in region_of(mod[call.op]).layers)
             if not is_call_to(call, packed_conv2d_op):
                 return None
             name = str(call.attrs["layer"])

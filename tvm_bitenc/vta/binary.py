@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import itertools
 from dataclasses import astuple, fields
 
 import numpy as np
@@ -37,13 +38,13 @@ def dumps(program: Program, accelerator: Accelerator) -> str:
     for each in program.inputs:
         parts[1] += [each.operand, each.address, each.words, *encode(each.packing)]
     for output in program.outputs:
-        numbers = output.address, output.words, KINDS.index(output.kind), output.copies
-        own = output.narrow, output.spacing, len(output.layout)
-        parts[2] += [*numbers, *own, *sum(output.layout, ())]
+        segments = [number for segment in output.layout for number in segment]
+        sizes = output.address, output.words, KINDS.index(output.kind), output.copies
+        parts[2] += [*sizes, output.narrow, output.spacing, len(output.layout), *segments]
     counts = len(program.instructions), program.constants.size, program.tensor_words
     lengths = len(program.layers), len(program.inputs), len(program.outputs)
     header = [MAGIC, *astuple(accelerator), *counts, *lengths, *map(len, parts), len(text)]
-    numbers = np.array([*header, *sum(parts, [])], _WORD)
+    numbers = np.array([*header, *itertools.chain(*parts)], _WORD)
     words = np.concatenate([numbers, np.frombuffer(text, _WORD), program.code])
     return base64.b64encode(words.astype(_WORD).tobytes()).decode("ascii")
 
@@ -68,7 +69,8 @@ def loads(text: str) -> tuple[Program, Accelerator]:
     lengths = *counts[6:9], text_bytes // _WORD.itemsize, counts[0] * isa.INSTRUCTION_WORDS
     if len(words) != head + sum(lengths) + counts[1]:
         raise _damaged("is truncated")
-    layers, inputs, outputs, names, code, constants = np.split(words, np.cumsum([head, *lengths]))[1:]
+    parts = np.split(words, np.cumsum([head, *lengths]))
+    _, layers, inputs, outputs, names, code, constants = parts
     lines = code.reshape(-1, isa.INSTRUCTION_WORDS)
     try:
         program = Program(
@@ -93,7 +95,7 @@ def _layers(words: np.ndarray, text: bytes) -> tuple[Layer, ...]:
 
 def _inputs(words: np.ndarray) -> tuple[Input, ...]:
     lines = words.reshape(-1, 3 + SIZES).tolist()
-    return tuple(Input(*line[:3], decode(tuple(line[3:]))) for line in lines)
+    return tuple(Input(a, b, c, decode(tuple(sizes))) for a, b, c, *sizes in lines)
 
 
 def _outputs(words: np.ndarray) -> tuple[Output, ...]:

@@ -72,8 +72,10 @@ def compile_conv(
         don't fit the buffers or the instructions' fields.
     """
     ending = Ending(table, float_thresholds, writes_floats)
-    packed = dict(reads_packed=reads_packed, writes_packed=writes_packed)
-    return link_layer(conv_piece(layer, accelerator, ending, **packed))
+    piece = conv_piece(
+        layer, accelerator, ending, reads_packed=reads_packed, writes_packed=writes_packed
+    )
+    return link_layer(piece)
 
 
 def conv_piece(

@@ -19,7 +19,7 @@ def predicted(program: Program, accelerator: Accelerator) -> Cycles:
 
 
 def predicted_layers(program: Program, accelerator: Accelerator) -> list[Cycles]:
-    """Counters of each layer in one run: its cycles are those behind the end of the layer before."""
+    """Counters of each layer in one run: its cycles begin with the end of the layer before."""
     instructions = program.instructions
     spans = sorted(timeline(instructions, accelerator), key=lambda span: span.index)
     found, first, before = [], 0, 0

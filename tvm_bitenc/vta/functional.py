@@ -484,12 +484,17 @@ class FunctionalSimulator:
         self.out[x.out : last] = kept | part
 
     def _write_side_by_side(self, x: isa.Conv, code: np.ndarray) -> None:
-        channel, rows = np.arange(code.shape[1]), np.arange(x.pixels) * self.setup.pixel_rows
-        for plane, (row, part) in enumerate(self._plane_places(x)[::-1]):
-            shift = (channel + part * len(channel)).astype(np.uint64)
-            bits = (code >> plane & 1).astype(np.uint64) << shift
-            mask = np.bitwise_or.reduce(np.uint64(1) << shift)
-            self.out[row + rows] = self.out[row + rows] & ~mask | bits.sum(axis=1, dtype=np.uint64)
+        """Where places overlap, as of wrong programs, the last one counts: tiles in their order."""
+        size, places = code.shape[1], np.array(self._plane_places(x))
+        plane, pixel = map(np.ravel, np.indices((x.bits, x.pixels)))
+        order = np.lexsort((plane, pixel // self.accelerator.pixels))
+        plane, pixel = plane[order], pixel[order]
+        rows = places[plane, 0] + pixel * self.setup.pixel_rows
+        bits = code[pixel] >> (x.bits - 1 - plane)[:, None] & 1
+        shifts = (np.arange(WORD_BITS // size) * size).astype(np.uint64)
+        parts = self.out[:, None] >> shifts & np.uint64((1 << size) - 1)
+        parts[rows, places[plane, 1]] = bits @ (1 << np.arange(size))
+        self.out[:] = np.bitwise_or.reduce(parts << shifts, axis=1)
 
     def _write_accumulators(self, x: isa.Conv, acc: np.ndarray) -> None:
         kind = np.int16 if x.narrow else np.int32

@@ -287,9 +287,9 @@ _BY_NAME = {kind.name: kind for kind in INSTRUCTIONS.values()}
 
 # Lines of the tables: fields of one 64-bit word, lowest first. Signed ones are two's complement.
 TAP_FIELDS = (("offset", 20, True), ("dy", 14, True), ("dx", 14, True))
-# A pass reads `words` words of DK bits; in the first one, nibbles in front of `first` are taken as 0,
-# and in the last one those behind `last`, both modulo DK / 4. Of 32 bits two share a row of ``act``:
-# `upper` begins with the second one.
+# A pass reads `words` words of DK bits; in the first one, nibbles in front of `first` are taken as
+# 0, and in the last one those behind `last`, both modulo DK / 4. Of 32 bits two words share a row
+# of ``act``: `upper` begins with the second one.
 PASS_FIELDS = (
     ("act", 14, False),
     ("weight", 14, False),

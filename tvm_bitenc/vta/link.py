@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -73,7 +74,7 @@ def link(
     inputs, outputs : iterable
     """
     lists = [list(fragment.instructions) for fragment in fragments]
-    for before, after in zip(lists, lists[1:]):
+    for before, after in itertools.pairwise(lists):
         before[-1] = isa.Wait(pop_next=1, push_prev=1)
         first = next(i for i, x in enumerate(after) if isinstance(x, isa.Load))
         after[first] = replace(after[first], pop_next=1)

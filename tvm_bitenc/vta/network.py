@@ -7,20 +7,22 @@ a pooling of 1 x 1 windows copies it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from tvm import relax
 from tvm.ir import Op
 
 from ..accelerator import Accelerator
 from ..branches import BranchGeometry
 from ..encoding import WORD_BITS
 from ..errors import UnsupportedError
-from ..layer import height_width
+from ..layer import ConvLayer, height_width
 from ..op.interleave import interleave_op
 from ..op.packed_channels import packed_concat_op
 from ..op.registration import is_call_to, required_constant
 from .compile_pool import pool_piece
+from .isa import NIBBLE_BITS
 from .link import Piece, link
 from .memory import Lifetime, plan
 from .offloaded import Offloaded
@@ -71,7 +73,10 @@ def compile_network(
         If the accelerator can't run it.
     """
     made = piece_of or (lambda part: part.piece(accelerator))
-    return _Network(accelerator, made, region).program()
+    try:
+        return _Network(accelerator, made, region, packs=True).program()
+    except UnsupportedError:  # Passes of planes side by side can be too many.
+        return _Network(accelerator, made, region, packs=False).program()
 
 
 @dataclass(eq=False)
@@ -84,6 +89,8 @@ class _Network:
     piece_of : callable
         See `compile_network`.
     region : Region
+    packs : bool
+        Whether planes may lie side by side.
     values : list of View, Numbers or FloatOperand
         By their numbers in the region.
     codes : dict of int to View
@@ -102,6 +109,7 @@ class _Network:
     accelerator: Accelerator
     piece_of: MakePiece
     region: Region
+    packs: bool
     values: list[Value] = field(default_factory=list)
     codes: dict[int, View] = field(default_factory=dict)
     shapes: list[tuple[int, ...]] = field(default_factory=list)
@@ -145,11 +153,11 @@ class _Network:
         self.sizes[tensor.name] = tensor.size
 
     def _step(self, step: Step) -> Value:
-        if not isinstance(step.part, Offloaded):
-            return self._encoded(step) if step.is_encode else self._moved(step)
-        if step.part.layer is None:
-            return self._pooled(step)
-        return self._convolved(step)
+        part = step.part
+        if not isinstance(part, Offloaded):
+            return self._encoded(step) if step.is_encode else self._moved(part, step.operands)
+        layer = part.layer
+        return self._pooled(step, part) if layer is None else self._convolved(step, part, layer)
 
     def _view(self, number: int) -> View:
         found = self.values[number]
@@ -159,21 +167,22 @@ class _Network:
     def _encoded(self, step: Step) -> View:
         """Return the codes of numbers, which came with them."""
         (number,) = step.operands
-        if number not in self.codes:
-            cause = "what it quantizes isn't computed here"
+        quantizer = self.region.quantizer_of(number)
+        if number not in self.codes or quantizer is None or not quantizer.same_as(step.part):
+            cause = "the layer whose numbers it quantizes doesn't"
             raise UnsupportedError("quantizer", cause, "Run it on the CPU")
         return self.codes[number]
 
-    def _moved(self, step: Step) -> View:
+    def _moved(self, call: relax.Call, operands: Sequence[int]) -> View:
         """Return a view of what a move reads."""
-        call, views = step.part, [self._view(number) for number in step.operands]
+        views = [self._view(number) for number in operands]
         if is_call_to(call, packed_concat_op):
             channels = [int(count) for count in call.attrs["channels"]]
             return side_by_side([x.with_channels(count) for x, count in zip(views, channels)])
         if call.op == Op.get("relax.concat"):
             return side_by_side(views)
         if is_call_to(call, interleave_op):
-            plain = [self._plain(number) for number in step.operands]
+            plain = [self._plain(number) for number in operands]
             return in_turns(plain, height_width(call.attrs["strides"]))
         times = len(required_constant(call.args[1])) // int(call.args[0].ty.shape[call.attrs.axis])
         return views[0].repeated(times, int(call.attrs.axis) - 1)
@@ -210,52 +219,73 @@ class _Network:
                 self.writes[tensors[name].name] = len(self.fragments)
         self.fragments.append(replace(fragment, relative=relative))
 
-    def _pooled(self, step: Step) -> View:
+    def _pooled(self, step: Step, part: Offloaded) -> View:
         view = self._view(step.operands[0])
-        piece = step.part.piece(self.accelerator, view)
+        piece = part.piece(self.accelerator, view)
         height, width, bits, _ = step.shape
         tensor = Tensor(self._new_name(), height, width, bits, view.words)
         self._run(piece.fragment, {OUTPUT: tensor})
         return copied(view, tensor)
 
-    def _convolved(self, step: Step) -> View | Numbers:
-        """Compile a convolution; one that ends in float32 takes a quantizer of its numbers along."""
+    def _convolved(self, step: Step, part: Offloaded, layer: ConvLayer) -> View | Numbers:
+        """Compile a convolution, and with one that ends in float32 a quantizer of its numbers."""
         number, (source, *others) = len(self.values), step.operands
-        part, quantizer = step.part, self.region.quantizer_of(number)
+        quantizer = self.region.quantizer_of(number)
         if quantizer is not None:
             thresholds = required_constant(quantizer.args[1])
             is_kept = self.region.uses(number) > 1
             part = replace(part, float_thresholds=thresholds, writes_floats=is_kept)
-        layer = part.layer
         view = self._view(source).with_channels(layer.input_shape[3])
-        piece, tensors = self._piece(part, view)
+        is_packed = self._writes_packed(number, part, layer)
+        piece, tensors = self._piece(part, layer, view, is_packed)
         if others:
             tensors[RESIDUAL] = self._residual(others[0], piece.fragment.residual, part.name)
-        pixels, name = layer.output_size, self._new_name()
-        planes, numbers = None, None
-        for output in piece.outputs:
-            bits = part.out_bits if output.kind == "planes" else 1
-            words = output.words // (pixels[0] * pixels[1] * bits)
-            if output.kind == "planes":
-                planes = tensors[OUTPUT] = Tensor(name, *pixels, bits, words)
-            else:
-                numbers = Tensor(f"{name} in numbers" if planes else name, *pixels, 1, words)
-                tensors[FLOATS if planes else OUTPUT] = numbers
+        values = self._results(piece, layer, part.out_bits if not is_packed else 1)
+        tensors |= {name: tensor for name, (tensor, _) in values.items()}
         self._run(piece.fragment, tensors)
-        view = None if planes is None else whole(planes, layer.out_channels)
-        if quantizer is None:
-            return view or Numbers(numbers, piece.outputs[0])
-        self.codes[number] = view
-        return view if numbers is None else Numbers(numbers, piece.outputs[1])
+        found = list[View | Numbers]()
+        for tensor, output in values.values():
+            planes = replace(whole(tensor, layer.out_channels), is_packed=is_packed)
+            found.append(planes if output.kind == "planes" else Numbers(tensor, output))
+        if quantizer is not None and isinstance(found[0], View):
+            self.codes[number] = found[0]
+        return found[-1]
 
-    def _piece(self, part: Offloaded, view: View) -> tuple[Piece, dict[str, Tensor]]:
+    def _results(
+        self, piece: Piece, layer: ConvLayer, bits: int
+    ) -> dict[str, tuple[Tensor, Output]]:
+        """Return tensors of what a convolution writes, by the names that it has for them."""
+        found, (height, width) = dict[str, tuple[Tensor, Output]](), layer.output_size
+        for own, output in zip((OUTPUT, FLOATS), piece.outputs):
+            planes = bits if output.kind == "planes" else 1
+            words = output.words // (height * width * planes)
+            name = f"{self._new_name()} {own}"
+            found[own] = Tensor(name, height, width, planes, words), output
+        return found
+
+    def _writes_packed(self, number: int, part: Offloaded, layer: ConvLayer) -> bool:
+        """Whether the planes of a result lie side by side.
+
+        They do so between convolutions, if this takes fewer words.
+        """
+        bits, channels = part.out_bits, layer.out_channels
+        readers = self.region.readers(number)
+        if not (self.packs and bits and readers) or layer.steps:
+            return False
+        can_read = all(reader.geometry.groups == 1 for reader in readers)
+        is_aligned = channels % max(self.accelerator.channels, NIBBLE_BITS) == 0
+        is_less = -(-channels * bits // WORD_BITS) < bits * -(-channels // WORD_BITS)
+        return can_read and is_aligned and is_less
+
+    def _piece(
+        self, part: Offloaded, layer: ConvLayer, view: View, writes_packed: bool
+    ) -> tuple[Piece, dict[str, Tensor]]:
         """Compile a convolution for a view, and say what stands for its own input."""
+        if writes_packed or view.is_packed:
+            return self._packed_piece(part, view, writes_packed)
         tensor, own = view.tensor, self.piece_of(part)
         if tensor is not None and tensor.name in self.inputs and own.packing is not None:
-            name = f"windows {len(self.fragments)}"
-            packed = replace(own.fragment.source.segments[0].tensor, name=name)
-            self._hand_over(packed, self.inputs[tensor.name].operand, own.packing)
-            return own, {INPUT: packed}
+            return own, {INPUT: self._windows(own, self.inputs[tensor.name].operand)}
         if tensor is not None and own.packing is None and view.is_dense:
             return own, {INPUT: tensor}
         try:
@@ -263,26 +293,42 @@ class _Network:
         except UnsupportedError:
             if view.tensor is not None:
                 raise
-        _, height, width, _ = part.layer.input_shape
-        shape = (height, width, part.layer.act_bits, view.words)
+        _, height, width, _ = layer.input_shape
+        shape = (height, width, layer.act_bits, view.words)
         return part.piece(self.accelerator, self._copy(view, shape, part.name)), {}
 
-    def _residual(self, number: int, wanted: Tensor, name: str) -> Tensor:
+    def _packed_piece(
+        self, part: Offloaded, view: View, writes_packed: bool
+    ) -> tuple[Piece, dict[str, Tensor]]:
+        tensor = view.tensor
+        if tensor is None or tensor.name not in self.inputs:
+            return part.piece(self.accelerator, view, writes_packed), {}
+        piece = part.piece(self.accelerator, None, writes_packed)
+        if piece.packing is None:
+            return piece, {INPUT: tensor}
+        return piece, {INPUT: self._windows(piece, self.inputs[tensor.name].operand)}
+
+    def _windows(self, piece: Piece, operand: int) -> Tensor:
+        """Return the tensor of windows that the CPU packs."""
+        name = f"windows {len(self.fragments)}"
+        packed = replace(piece.fragment.source.segments[0].tensor, name=name)
+        self._hand_over(packed, operand, piece.packing)
+        return packed
+
+    def _residual(self, number: int, wanted: Tensor | None, name: str) -> Tensor:
         """Return the tensor of a residual, which must lie as the layer's own output would."""
         value = self.values[number]
+        assert wanted is not None  # The layer has a residual.
         if isinstance(value, FloatOperand):
             tensor = replace(wanted, name=f"operand {value.operand} {wanted.words}")
             self._hand_over(tensor, value.operand)
             return tensor
-        if isinstance(value, Numbers):
-            tensor = value.tensor
-        else:
-            plain = value.tensor is not None
-            view = value if plain else self._copy(value, self.shapes[number], name)
-            tensor = view.tensor
-        if tensor is None or (tensor.bits, tensor.words) != (wanted.bits, wanted.words):
+        if isinstance(value, View) and value.tensor is None:
+            value = self._copy(value, self.shapes[number], name)
+        found = value.tensor
+        if found is None or (found.bits, found.words) != (wanted.bits, wanted.words):
             raise UnsupportedError(name, "its residual lies otherwise", "Run it on the CPU")
-        return tensor
+        return found
 
     def _output(self, number: int) -> tuple[str, Output]:
         """Return the tensor that holds a value which the CPU takes, and how."""

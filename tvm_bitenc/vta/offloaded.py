@@ -79,7 +79,12 @@ class Offloaded:
         batch = self.call.args[0].ty.shape[0]
         return int(batch) if isinstance(batch, tvm.tirx.IntImm) else 1
 
-    def piece(self, accelerator: Accelerator, source: View | None = None) -> Piece:
+    def piece(
+        self,
+        accelerator: Accelerator,
+        source: View | None = None,
+        writes_packed: bool = False,
+    ) -> Piece:
         """Compile it for one sample.
 
         Parameters
@@ -87,6 +92,8 @@ class Offloaded:
         accelerator : Accelerator
         source : View, optional
             What it reads in the accelerator's memory; None for what the CPU hands over.
+        writes_packed : bool
+            See `compile_conv`.
 
         Raises
         ------
@@ -98,7 +105,12 @@ class Offloaded:
             return pool_piece(window_of(self.call), accelerator, source)
         is_kept = self.writes_floats or self.float_thresholds is None
         ending = Ending(self.table, self.float_thresholds, is_kept)
-        return conv_piece(layer, accelerator, ending, source)
+        reads_packed = source is not None and source.is_packed
+        return conv_piece(
+            *(layer, accelerator, ending, source),
+            reads_packed=reads_packed,
+            writes_packed=writes_packed,
+        )
 
     def program(self, accelerator: Accelerator) -> Program:
         """Compile it by itself, as `piece` does."""

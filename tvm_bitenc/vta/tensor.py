@@ -1,4 +1,4 @@
-"""Tensors in the accelerator's memory, and what a layer reads of them: views, which move nothing."""
+"""Tensors in the accelerator's memory, and views of them, which move nothing."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from ..encoding import WORD_BITS
 
 Layout = tuple[tuple[int, int], ...]  # Words, and channels in their lowest bits, of each segment.
+
 
 @dataclass(frozen=True)
 class Tensor:
@@ -83,9 +84,12 @@ class View:
     ----------
     segments : tuple of Segment
         All with as many rows, columns and planes.
+    is_packed : bool
+        Whether the planes of a pixel lie side by side, in words of one tensor.
     """
 
     segments: tuple[Segment, ...]
+    is_packed: bool = False
 
     @property
     def words(self) -> int:
@@ -153,13 +157,13 @@ class View:
         """Return the view of so many of its channels, the first ones."""
         *rest, last = self.segments
         kept = channels - sum(segment.channels for segment in rest)
-        return View((*rest, replace(last, channels=kept)))
+        return replace(self, segments=(*rest, replace(last, channels=kept)))
 
 
 def _repeated(segment: Segment, times: int, axis: int) -> Segment:
-    counts = (times, 1) if axis == 0 else (1, times)
-    rows = [row for row in segment.grid for _ in range(counts[0])]
-    return replace(segment, grid=tuple(tuple(t for t in row for _ in range(counts[1])) for row in rows))
+    rows, columns = (times, 1) if axis == 0 else (1, times)
+    wide = [tuple(each for each in row for _ in range(columns)) for row in segment.grid]
+    return replace(segment, grid=tuple(row for row in wide for _ in range(rows)))
 
 
 def whole(tensor: Tensor, channels: int) -> View:
@@ -184,8 +188,9 @@ def in_turns(views: Sequence[View], steps: tuple[int, int]) -> View:
     rows, columns = steps
     segments = []
     for parts in zip(*(view.segments for view in views)):
-        grid = tuple(tuple(parts[i * columns + j].tensor for j in range(columns)) for i in range(rows))
-        segments.append(replace(parts[0], grid=grid))
+        tensors = [part.tensor for part in parts]
+        lines = (tensors[i * columns : (i + 1) * columns] for i in range(rows))
+        segments.append(replace(parts[0], grid=tuple(map(tuple, lines))))
     return View(tuple(segments))
 
 

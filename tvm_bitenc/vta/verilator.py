@@ -111,9 +111,7 @@ class VerilatorSimulator:
                 ctypes.byref(behaviour),
             )
         )
-        # The memory must outlive the machine.
-        weakref.finalize(self, lambda *kept: kept[0](kept[1]), self._library.vta_close,
-                         self._machine, memory)  # fmt: skip
+        weakref.finalize(self, _close, self._library, self._machine, memory)
 
     def reset(self) -> None:
         """Reset the accelerator, but not the memory: it still answers what was asked before."""
@@ -158,20 +156,25 @@ class VerilatorSimulator:
         return [(x, end - start) for x, start, end in zip(program.layers, starts, ends)]
 
 
+def _close(library: ctypes.CDLL, machine: ctypes.c_void_p, _memory: np.ndarray) -> None:
+    """Free a machine; until then its memory is kept."""
+    library.vta_close(machine)
+
+
 def parameters(accelerator: Accelerator) -> dict[str, int]:
     """Parameters of the top module."""
     rows = {f"{buffer.upper()}_ROWS": accelerator.rows(buffer) for buffer in BUFFERS}
     return dict(
+        DK=accelerator.depth,
         DM=accelerator.channels,
         DN=accelerator.pixels,
-        DK=accelerator.depth,
-        STAGES=accelerator.stages,
         **rows,
         FLOAT_UNITS=accelerator.float_units,
         INSTRUCTION_QUEUE=accelerator.instruction_queue,
         TOKEN_QUEUE=accelerator.token_queue,
         READS=accelerator.outstanding,
         WRITES=accelerator.outstanding,
+        STAGES=accelerator.stages,
     )
 
 

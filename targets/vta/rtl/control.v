@@ -25,11 +25,14 @@ module control #(
     localparam [1:0] IDLE = 0, DRAIN = 1, RUN = 2, END = 3;
 
     reg [1:0] state = IDLE;
-    // The reads of a program are its own concern, but others and their end that of a next one.
+    // Behind the end of a program its reads don't matter any more, only its writes.
     wire [3:0] found = state == RUN && (reads_wrong || writes_wrong) ? MEMORY_ERROR
         : state == END && writes_wrong ? MEMORY_ERROR
         : writes_late || (reads_late && state != END) ? MEMORY_TIMEOUT
         : state == RUN ? fault : 4'd0;
+
+    // A write that the memory never takes stays on the bus.
+    wire settled = writes_none || writes_late;
 
     assign accept = start && state == IDLE && !reset;
     assign running = state == RUN && !reset;
@@ -47,13 +50,13 @@ module control #(
                 DRAIN: if (found != 0) state <= END;
                     else if (reads_none && writes_none) state <= RUN;
                 RUN: if (found != 0 || finish) state <= END;
-                END: if (writes_none) state <= IDLE;
+                END: if (settled) state <= IDLE;
             endcase
             if (accept) begin
                 done <= 0;
                 error <= 0;
             end else if (state != IDLE && error == 0) error <= found;
-            if (state == END && writes_none) done <= 1;
+            if (state == END && settled) done <= 1;
         end
     end
 endmodule

@@ -17,6 +17,12 @@ module counters (
     output reg  [31:0] read_words,
     output reg  [31:0] write_words
 );
+    // Registers show them, before the first program too.
+    initial begin
+        {cycles, load_cycles, compute_cycles, store_cycles} = 0;
+        {array_steps, read_words, write_words} = 0;
+    end
+
     always @(posedge clk) begin
         if (clear) begin
             {cycles, load_cycles, compute_cycles, store_cycles} <= 0;
