@@ -110,7 +110,8 @@ module compute #(
     wire [13:0] skew = instruction[`CONV_ROW_PIXELS] - {3'd0, instruction[`CONV_OUT_WIDTH]};
     wire [3:0] bits = instruction[`CONV_BITS], residual_bits = instruction[`CONV_RESIDUAL_BITS];
     // Codes have no narrow accumulators: the bit says that the part is one of the upper 32.
-    wire [5:0] next_sub_word = {bits != 0 && instruction[`CONV_NARROW], instruction[`CONV_SUB_WORD]};
+    wire is_upper = bits != 0 && instruction[`CONV_NARROW];
+    wire [5:0] next_sub_word = {is_upper, instruction[`CONV_SUB_WORD]};
     wire has_copies = copies != 1;
     wire [17:0] copies_now = {13'd0, copies};
     wire [17:0] threshold_rows = ((copies_now << bits) - copies_now) << residual_bits;

@@ -140,7 +140,8 @@ module epilogue #(
     wire enters_word = next_part >= PARTS;
     wire [19:0] next_copy_row = copy_row + (enters_word ? {6'd0, copy_rows} : 20'd0);
     wire [31:0] wrapped_part = next_part - (enters_word ? PARTS : 0);
-    wire [31:0] next_tile_row = {12'd0, tile_row} + (is_codes ? {28'd0, bits} * DN : lane_words * DN);
+    wire [31:0] next_tile_row = {12'd0, tile_row}
+        + (is_codes ? {28'd0, bits} * DN : lane_words * DN);
     wire ends_copy1 = busy1 && search1 == LAST_LANE && bit1 == 0;
     wire [DM-1:0] reached, pooled;
     wire [DM*32-1:0] acc;
