@@ -21,6 +21,8 @@ SIZES = [
     load_accelerator(),
     Accelerator(channels=2, pixels=2, param_rows=256, act_rows=96, out_rows=300),
     Accelerator(channels=64, pixels=16, tap_rows=9),
+    Accelerator(channels=1, pixels=1, depth=32, stages=1),
+    Accelerator(channels=4, pixels=1, depth=256),
 ]
 
 
@@ -37,7 +39,7 @@ def test_header_is_of_this_instruction_set():
 
 
 @pytest.mark.sweep(1)
-@pytest.mark.parametrize("accelerator", SIZES, ids=["default", "small", "large"])
+@pytest.mark.parametrize("accelerator", SIZES, ids=["default", "small", "large", "least", "deep"])
 def test_verilator_has_no_complaint(accelerator):
     tool(
         *("verilator", "--lint-only", "-Wall", "-Wno-DECLFILENAME", "--top-module", "accelerator"),
@@ -54,11 +56,13 @@ def test_verilator_has_no_complaint_of_the_bus():
     )
 
 
-def test_yosys_elaborates():
+@pytest.mark.parametrize("dm, dn, dk", [(2, 2, 64), (1, 1, 32)])
+def test_yosys_elaborates(dm, dn, dk):
     tool(
         *("yosys", "-q", "-p"),
         f"read_verilog -sv -DSYNTHESIS -I{RTL} {' '.join(SOURCES)};"
-        " hierarchy -check -top accelerator -chparam DM 2 -chparam DN 2; proc; check -assert",
+        f" hierarchy -check -top accelerator -chparam DM {dm} -chparam DN {dn} -chparam DK {dk};"
+        " proc; select -assert-none t:$dlatch; check -assert",
     )
 
 

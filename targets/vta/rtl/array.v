@@ -16,7 +16,7 @@ module array #(
     input  wire [DN*DK-1:0]    act,
     input  wire [DM*DK-1:0]    weight,
     input  wire                looks_up,  // numbers of the weights instead of differing bits
-    // Which of two numbers, of channel i and lane j at j * DM + i; STAGES - 1 cycles later than act.
+    // Which of two numbers, of channel i and lane j at j * DM + i; STAGES - 1 cycles behind act.
     input  wire [DM*DN-1:0]    choices,
     output reg                 done,   // the sums are of a whole tile
     output wire [DM*DN*31-1:0] sums,   // channel i, lane j at i * DN + j

@@ -363,14 +363,17 @@ module compute #(
     );
     assign weight_row = weight1[WEIGHT_BITS-1:0];
 
+    // Nibbles in front of the run in its first word, and behind it in its last one.
+    wire [NIBBLE_BITS-1:0] skipped = begins1 ? first_nibble1[NIBBLE_BITS-1:0] : 0;
+    wire [NIBBLE_BITS-1:0] left_out = ends1 ? ~last_nibble1[NIBBLE_BITS-1:0] : 0;
+
     always @(posedge clk) begin
         valid2 <= valid1 && !reset;
         first2 <= first1;
         shift2 <= shift1;
         ones2 <= ones1;
         last2 <= last1;
-        nibbles2 <= ({NIBBLES{1'b1}} << (begins1 ? first_nibble1[NIBBLE_BITS-1:0] : {NIBBLE_BITS{1'b0}}))
-            & ({NIBBLES{1'b1}} >> (ends1 ? ~last_nibble1[NIBBLE_BITS-1:0] : {NIBBLE_BITS{1'b0}}));
+        nibbles2 <= ({NIBBLES{1'b1}} << skipped) & ({NIBBLES{1'b1}} >> left_out);
         slice2 <= first_nibble1[5:4];
         plane2 <= plane1;
         half2 <= half1;

@@ -1,6 +1,7 @@
-// One count every cycle, added to a sum STAGES cycles later: of differing bits, or with ONES of ones.
-// Planes come by Horner's rule: `shift` doubles what was summed so far. Sums of differing bits need 31
-// bits, for they count twice in an accumulator of 32. With `looks_up` the count is one of two numbers.
+// One count every cycle, added to a sum STAGES cycles later: of differing bits, or with ONES of
+// ones. Planes come by Horner's rule: `shift` doubles what was summed so far. Sums of differing
+// bits need 31 bits, for they count twice in an accumulator of 32. With `looks_up` the count is one
+// of two numbers.
 module dot #(
     parameter DK = 64,
     parameter STAGES = 1,  // 2 puts registers into the popcount

@@ -2,7 +2,7 @@
 //
 // The planes of a tap come from the highest down. Until the largest so far and the tap differ, both
 // may still win; from there on one of them does. Tiles use the two halves of the memory in turn.
-// It is as many cycles late as the array, so that the epilogue has read a half before it is written.
+// It is as many cycles late as the array: the epilogue has read a half before it is written.
 module pool #(
     parameter DM = 8,
     parameter DN = 8,

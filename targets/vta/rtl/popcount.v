@@ -1,8 +1,8 @@
 // Number of ones among WIDTH bits, at most 256; with STAGES = 2 a cycle later.
 //
-// For synthesis: counters of six bits, three LUTs each, and a tree of adders, whose carry inputs take
-// a bit each. So each LUT makes the bits that are left one fewer. FIRST = 3 begins with counters of
-// three bits: where each bit is an xor of two signals, a LUT of six inputs holds three of them.
+// For synthesis: counters of six bits, three LUTs each, and a tree of adders, whose carry inputs
+// take a bit each. So each LUT makes the bits that are left one fewer. FIRST = 3 begins with
+// counters of three bits: where each bit is an xor of two signals, a LUT of six inputs holds three.
 module popcount #(
     parameter WIDTH = 64,
     parameter FIRST = 6,

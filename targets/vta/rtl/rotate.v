@@ -3,9 +3,9 @@ module rotate #(
     parameter WIDTH = 64,
     parameter LANES = 8
 ) (
-    input  wire [LANES*WIDTH-1:0]                   values,
+    input  wire [LANES*WIDTH-1:0]                     values,
     input  wire [(LANES > 1 ? $clog2(LANES) : 1)-1:0] turn,  // 0 of a single lane
-    output wire [LANES*WIDTH-1:0]                   turned
+    output wire [LANES*WIDTH-1:0]                     turned
 );
     localparam BITS = $clog2(LANES);
 
