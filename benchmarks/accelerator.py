@@ -5,9 +5,10 @@
     python -m benchmarks.accelerator --shapes
 
 Cycles are those of all programs of one sample, one after another; utilization is the products that
-the layers need, of all that the array could do in these cycles. With --layers every layer has a
-line, or the reason why it stays on the CPU; with --shapes the 3x3 layers of ResNet-18 have lines
-instead, by themselves, and with weights that repeat.
+the layers need, of all that the array could do in these cycles. Layers that hang together are one
+program, and what the CPU hands over to programs and takes from them is counted. With --layers every
+layer has a line, or the reason why it stays on the CPU; with --shapes the 3x3 layers of ResNet-18
+have lines instead, by themselves, and with weights that repeat.
 """
 
 from __future__ import annotations
@@ -39,7 +40,15 @@ CHOSEN = {
 DEFAULT_BITS = [(1, 1), (2, 2)]
 SHAPES = ("3x3 64->64 @56", "3x3 128->128 @28", "3x3 256->256 @14", "3x3 512->512 @7")
 TILES = ("", " tiles=2", " tiles=4", " tiles=8")
-NETWORK_HEADINGS = ("network", "cycles", "utilization", "programs", "of all products", "largest")
+NETWORK_HEADINGS = (
+    "network",
+    "cycles",
+    "utilization",
+    "programs",
+    "of all products",
+    "bytes through the CPU",
+    "largest",
+)
 LAYER_HEADINGS = (
     "layer",
     "shape",
@@ -98,6 +107,7 @@ def network_row(title: str, report: Report) -> list[str]:
         f"{100 * report.utilization:.1f} %",
         str(report.programs),
         f"{100 * share:.1f} %",
+        f"{report.cpu_bytes:,}",
         f"{largest.name} {100 * part:.0f} %",
     ]
 

@@ -12,10 +12,12 @@ from tvm.script import tirx as T
 
 import tvm_bitenc as be
 from tvm_bitenc.encoding import Encoding
+from tvm_bitenc.errors import UnsupportedError
 from tvm_bitenc.op import quantize
 from tvm_bitenc.op.packed import packed_conv2d_op
 from tvm_bitenc.op.registration import is_call_to
 from tvm_bitenc.target import load_target
+from tvm_bitenc.transform import partition
 from tvm_bitenc.transform.partition import REASON, Partition
 from tvm_bitenc.transform.pipeline import default_pipeline
 from tvm_bitenc.transform.rewrite import is_external
@@ -208,3 +210,23 @@ def test_without_an_accelerator_nothing_is_cut_out(random_layer, layers_module):
     layer = random_layer(0, Encoding.signed(2, 2.0), Encoding.unsigned(2, 2.0))
     before, _ = partitioned(layers_module([layer]))
     assert tvm_ffi.structural_equal(Partition(load_target("native"))(before), before)
+
+
+def test_layers_that_no_program_takes_together_run_by_themselves(
+    monkeypatch, residual_network, same
+):
+    """Where memory is too small for all, say."""
+    compile_network = partition.compile_network
+
+    def refuse(region, *options):
+        if len(region.layers) > 1:
+            raise UnsupportedError("program", "it takes too much", "Use less")
+        return compile_network(region, *options)
+
+    mod, x = residual_network()
+    together = be.build(mod, target="vta")
+    assert together.report().programs == 1
+    monkeypatch.setattr(partition, "compile_network", refuse)
+    alone = be.build(mod, target="vta")
+    assert alone.report().programs == len(alone.report().layers) == 4
+    assert same(alone(x), together(x))

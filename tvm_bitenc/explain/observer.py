@@ -32,6 +32,7 @@ from ..transform.rewrite import Graph, is_external, merge_equal, rewrite_calls
 from ..transform.visit import visit_calls
 from ..vta.counters import predicted_layers
 from ..vta.offloaded import Offloaded, program_of, window_of
+from ..vta.program import Program
 from ..vta.region import region_of
 from ..vta.work import Cycles, work_of
 from .edges import NO_ROWS, Rows, edges_of
@@ -90,6 +91,7 @@ class Observer:
         self.layers: list[LayerRow] = []
         self.float_ops: list[FloatOps] = []
         self.edges: list[tuple[int, int]] = []
+        self.programs: list[Program] = []
 
     def __call__(self, name: str, mod: tvm.IRModule) -> None:
         """Look at a module in front of the pass `name`."""
@@ -97,6 +99,7 @@ class Observer:
             self.float_layers, self.notes = _before_lowering(mod)
         elif name == "bitenc.Schedule":
             self.layers, self.float_ops = _before_scheduling(mod, self.target)
+            self.programs = _programs_of(mod)
             self.edges = edges_of(mod["main"], lambda call: _rows_of(call, mod, self.target))
 
     def report(self, refused: Sequence[FloatLayer] = ()) -> Report:
@@ -107,8 +110,22 @@ class Observer:
         if accelerator is not None:
             rates = accelerator.macs_per_cycle, WORD_BITS // 8
         return Report(
-            self.target.name, self.layers, left, self.float_ops, self.notes, *rates, self.edges
+            *(self.target.name, self.layers, left, self.float_ops, self.notes, *rates, self.edges),
+            programs=len(self.programs),
+            cpu_bytes=sum(program.cpu_bytes for program in self.programs),
         )
+
+
+def _programs_of(mod: tvm.IRModule) -> list[Program]:
+    """Programs that `main` calls."""
+    found: list[Program] = []
+
+    def note(call: relax.Call, _graph: Graph) -> None:
+        if isinstance(call.op, tvm.ir.GlobalVar) and is_external(mod[call.op]):
+            found.append(program_of(mod[call.op])[0])
+
+    visit_calls(mod, note)
+    return found
 
 
 def _before_lowering(mod: tvm.IRModule) -> tuple[list[FloatLayer], list[str]]:

@@ -143,6 +143,10 @@ class ReportData:
         Of the accelerator's memory.
     edges : list of (int, int)
         Which layer's numbers which layer reads, by their positions; -1 is an input.
+    programs : int
+        Of the target's accelerator; layers that hang together make one.
+    cpu_bytes : int
+        That the CPU hands over to them, and takes from them, per sample.
     """
 
     target: str
@@ -153,6 +157,8 @@ class ReportData:
     macs_per_cycle: int = 0
     bytes_per_cycle: int = 0
     edges: list[tuple[int, int]] = field(default_factory=list)
+    programs: int = 0
+    cpu_bytes: int = 0
 
     def __post_init__(self):
         escape_fields(self)

@@ -31,7 +31,7 @@ pooling that stays keeps the reason in its attribute ``cpu_reason``.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -123,13 +123,29 @@ class Partition:
             return call if reason else with_attributes(call, **{REASON: programs.refusal(call)})
 
         mod = rewrite_calls(mod, decide)
-        mod = relax.transform.FuseOpsByPattern(patterns(programs))(mod)
-        mod = _without_lone_moves(relax.transform.MergeCompositeFunctions()(mod))
-        for global_var, function in list(mod.functions_items()):
-            if isinstance(function, relax.Function) and is_external(function):
-                text = programs.text(region_of(function))
-                mod[global_var] = function.with_attr(PROGRAM, text)
-        return mod
+        layers = patterns(programs)
+        try:
+            return _with_programs(_together([*layers, *moves()])(mod), programs)
+        except UnsupportedError:  # Each layer can run by itself.
+            alone = relax.transform.FuseOpsByPattern(layers, annotate_codegen=True)
+            return _with_programs(alone(mod), programs)
+
+
+def _together(patterns: Sequence[Pattern]) -> tvm.transform.Pass:
+    """Return passes that cut out what matches, and all that hangs together with it."""
+    return tvm.transform.Sequential(
+        [relax.transform.FuseOpsByPattern(patterns), relax.transform.MergeCompositeFunctions()]
+    )
+
+
+def _with_programs(mod: tvm.IRModule, programs: _Programs) -> tvm.IRModule:
+    """Compile all that was cut out."""
+    mod = _without_lone_moves(mod)
+    for global_var, function in list(mod.functions_items()):
+        if isinstance(function, relax.Function) and is_external(function):
+            text = programs.text(region_of(function))
+            mod[global_var] = function.with_attr(PROGRAM, text)
+    return mod
 
 
 def _without_lone_moves(mod: tvm.IRModule) -> tvm.IRModule:
@@ -201,10 +217,11 @@ class _Programs:
         return self.made[key]
 
 
-def patterns(
-    programs: _Programs,
-) -> list[tuple[str, DFPattern, dict, Callable[[PatternCheckContext], bool]]]:
-    """What `FuseOpsByPattern` looks for, the largest first."""
+Pattern = tuple[str, DFPattern, dict, Callable[[PatternCheckContext], bool]]
+
+
+def patterns(programs: _Programs) -> list[Pattern]:
+    """Layers that `FuseOpsByPattern` looks for, the largest first."""
 
     def fits(context: PatternCheckContext) -> bool:
         return _table_fits(context, programs)
@@ -227,12 +244,11 @@ def patterns(
         (f"{NAME}.encode", encode, {}, encodes),
         (f"{NAME}.conv2d", convolution(), {}, _is_supported),
         (f"{NAME}.max_pool2d", pool, {}, _is_supported),
-        *((f"{NAME}.{MOVE}", pattern, {}, is_move) for pattern, is_move in _moves()),
     ]
 
 
-def _moves() -> list[tuple[DFPattern, Callable[[PatternCheckContext], bool]]]:
-    """Ops that only move planes, and whether views of the accelerator do so."""
+def moves() -> list[Pattern]:
+    """Ops between layers that the accelerator does on the way: they move planes, or quantize."""
 
     def is_of_planes(context: PatternCheckContext) -> bool:
         return str(context.matched_expr.ty.dtype) == "uint64"
@@ -241,13 +257,14 @@ def _moves() -> list[tuple[DFPattern, Callable[[PatternCheckContext], bool]]]:
         return is_of_planes(context) and int(context.matched_expr.attrs.axis) == WORDS
 
     joined = (is_tuple([wildcard() for _ in range(count)]) for count in range(2, MAX_PARTS + 1))
-    return [
+    found = [
         (is_op(packed_concat_op.name)(wildcard(), varg_default_wildcard=True), is_of_planes),
         *((is_op("relax.concat")(parts), joins_channels) for parts in joined),
         (is_op(interleave_op.name)(wildcard(), varg_default_wildcard=True), is_of_planes),
         (is_op("relax.take")(wildcard(), is_const()), _repeats_pixels),
         (is_op(packed_encode_op.name)(wildcard(), is_const()), _is_after_layer),
     ]
+    return [(f"{NAME}.{MOVE}", pattern, {}, fits) for pattern, fits in found]
 
 
 def _is_after_layer(context: PatternCheckContext) -> bool:

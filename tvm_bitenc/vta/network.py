@@ -337,8 +337,7 @@ class _Network:
             return value.tensor.name, value.output
         assert isinstance(value, View)  # No region returns what it was given.
         view = value if value.tensor is not None else self._copy(value, self.shapes[number], "copy")
-        tensor = view.tensor
-        assert tensor is not None
+        tensor = view.segments[0].tensor
         layout = () if view.is_dense else view.layout
         return tensor.name, Output(0, tensor.size, layout)
 

@@ -155,6 +155,11 @@ class Program:
         """Binary multiply-accumulates that all layers need."""
         return sum(layer.macs for layer in self.layers)
 
+    @property
+    def cpu_bytes(self) -> int:
+        """That the CPU writes before a run, and reads after it."""
+        return 8 * (self.input_words + sum(each.words for each in self.outputs))
+
     @cached_property
     def code(self) -> np.ndarray:
         """Instructions and constants as they lie in memory, uint64."""
