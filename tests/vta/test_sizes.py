@@ -4,21 +4,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tvm_bitenc as be
-from tests.models import SMALL, randomised
 from tests.vta.cases import needs_verilator
 from tests.vta.test_compile_pool import check as check_pool
+from tests.vta.test_network import NETWORKS, Joined, Narrow, module_of, outputs_of
 from tests.vta.test_side_by_side import side_by_side
 from tests.vta.test_tables import rising_table
 from tvm_bitenc.accelerator import DEPTHS, Accelerator, load_accelerator
 from tvm_bitenc.data import data_folder
 from tvm_bitenc.encoding import Encoding, pack, unpack
 from tvm_bitenc.errors import TargetError
-from tvm_bitenc.transform import no_lowering
 from tvm_bitenc.vta.compile_layer import compile_conv, output_of
 from tvm_bitenc.vta.cost import cycles
 from tvm_bitenc.vta.counters import predicted
@@ -222,23 +220,33 @@ def test_files_are_refused_with_the_reason(tmp_path):
         load_accelerator(path)
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("dk, dm, dn", [(32, 8, 4), (128, 8, 8), (256, 1, 2)])
-def test_networks(dk, dm, dn, tmp_path, same):
-    """Pooling, concatenation and upsampling in one program; planes side by side between layers."""
+def build(network, tmp_path, simulator, **sizes):
     text = (data_folder("targets") / "vta" / "default.toml").read_text()
-    for name, old, new in (("DK", 64, dk), ("DM", 8, dm), ("DN", 8, dn)):
-        text = text.replace(f"{name} = {old}", f"{name} = {new}")
+    for name, value in sizes.items():
+        text = text.replace(f"{name} = {64 if name == 'DK' else 8}", f"{name} = {value}")
     path = tmp_path / "vta.toml"
     path.write_text(text)
-    torch.manual_seed(0)
-    make, shape = SMALL["unet"]
-    model, x = randomised(make()), torch.randn(shape)
-    mod = be.from_torch(model, (x,))
-    lib, oracle = be.build(mod, target=path), be.build(mod, threads=1, pipeline=no_lowering)
-    results = ((y,) if isinstance(y, np.ndarray) else y for y in (lib(x), oracle(x)))
-    for y, wanted in zip(*results, strict=True):
-        assert same(y, wanted) and len(np.unique(y)) > 8
-    assert all(row.strategy == "vta" for row in lib.report().layers if row.work)
-    assert lib.report().cycles > 0
+    mod, x = module_of(network)
+    return be.build(mod, target=path, simulator=simulator), be.build(mod, threads=1), x
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("sizes", [(32, 8, 4), (128, 8, 8), (256, 1, 2)])
+def test_networks(sizes, network, tmp_path, same):
+    """Concatenation, upsampling, tensors in turns and planes side by side in one program."""
+    lib, cpu, x = build(network, tmp_path, "functional", **dict(zip(("DK", "DM", "DN"), sizes)))
+    for found, right in zip(outputs_of(lib, x), outputs_of(cpu, x), strict=True):
+        assert same(found, right) and len(np.unique(right)) > 8
+    assert lib.report().programs == 1
+
+
+@needs_verilator
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("network", [Joined, Narrow])
+def test_networks_on_verilog(network, tmp_path, same):
+    lib, cpu, x = build(network, tmp_path, "verilog", DK=128, DM=4, DN=4)
+    for found, right in zip(outputs_of(lib, x), outputs_of(cpu, x), strict=True):
+        assert same(found, right)

@@ -134,7 +134,7 @@ class Constants:
     def positions(self) -> np.ndarray:
         """Bit of each input channel in the rows of a plane, or of each bit of packed windows."""
         if self.source is not None and not self.reads_packed:
-            return self.source.positions(self.row_words)
+            return self.source.row_positions(self.row_words)
         count = self.layer.input_shape[3] if self.packing is None else self.packing.window_bits
         return np.arange(count)
 

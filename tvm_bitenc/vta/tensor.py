@@ -127,8 +127,13 @@ class View:
         """Buffer rows of a plane of a pixel, where each segment begins with a row."""
         return sum(-(-segment.words // row_words) for segment in self.segments)
 
-    def positions(self, row_words: int = 1) -> np.ndarray:
-        """Bit of each channel in the rows of a plane, int64."""
+    @property
+    def positions(self) -> np.ndarray:
+        """Bit of each channel in the words of a plane, int64."""
+        return positions(self.layout)
+
+    def row_positions(self, row_words: int) -> np.ndarray:
+        """Bit of each channel in the buffer rows of a plane, int64."""
         return positions(self.layout, row_words)
 
     def places(self, row_words: int) -> list[tuple[int, int]]:
