@@ -301,7 +301,7 @@ module compute #(
     wire [13:0] tap_dx = tap_data[`TAP_DX];
     wire is_far = tap_offset != {{20-INDEX_BITS{tap_offset[19]}}, tap_offset[INDEX_BITS-1:0]};
 
-    genvar i, j;
+    genvar i;
     generate
         for (i = 0; i < DN; i = i + 1) begin : lane_positions
             wire [14:0] y = lane_y[i*15 +: 15] + {tap_dy[13], tap_dy};
@@ -393,20 +393,21 @@ module compute #(
 
     wire [DN*DK-1:0] act_words, turned;
     wire [DM*DK-1:0] weight_words;
+    wire [DK-1:0] mask;
 
     rotate #(.WIDTH(DK), .LANES(DN)) to_lanes (
         .values(act_words), .turn(turn2), .turned(turned)
     );
 
     generate
+        for (i = 0; i < NIBBLES; i = i + 1) begin : nibbles
+            assign mask[i*4 +: 4] = {4{nibbles2[i]}};
+        end
         for (i = 0; i < DN; i = i + 1) begin : lane_words
             wire [ROW-1:0] row = act_data[i*ROW +: ROW];
             assign act_words[i*DK +: DK] = act_half2 && DK < 64 ? row[ROW-1 -: DK] : row[DK-1:0];
-            for (j = 0; j < NIBBLES; j = j + 1) begin : nibbles  // A reset takes no LUT of a bit.
-                wire clears = outside2[i] || !nibbles2[j];
-                always @(posedge clk)
-                    act3[i*DK + 4*j +: 4] <= clears ? 4'd0 : turned[i*DK + 4*j +: 4];
-            end
+            always @(posedge clk)
+                act3[i*DK +: DK] <= outside2[i] ? {DK{1'b0}} : turned[i*DK +: DK] & mask;
         end
         for (i = 0; i < DM; i = i + 1) begin : channel_words
             wire [ROW-1:0] row = weight_data[i*ROW +: ROW];
