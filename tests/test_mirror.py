@@ -165,6 +165,7 @@ TOGETHER = {
     "vta/test_pool_and_residual": "programs written by hand, on both simulators",
     "vta/test_rtl": "the Verilog",
     "vta/test_side_by_side": "layers whose planes share words, on both simulators",
+    "vta/test_sizes": "machines of other DM, DN and DK, on both simulators",
     "vta/test_tables": "tables in programs of convolutions",
 }
 

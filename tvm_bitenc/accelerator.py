@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,7 +16,9 @@ from .encoding import WORD_BITS
 from .errors import TargetError
 
 BUFFERS = ("act", "weight", "param", "tap", "pass", "residual", "out")
+DEPTHS = (32, 64, 128, 256)
 MOST_ROWS = 1 << 24
+_LEAST_ROWS = {"param": 4}  # That the Verilog's counters can address; 2 of the other buffers.
 Rows = Annotated[int, Meta(ge=1, le=MOST_ROWS)]
 FloatUnits = Annotated[int, Meta(ge=0, le=2)]
 Entries = Annotated[int, Meta(ge=0, le=MOST_ROWS)]  # `LEAST` says why few are refused.
@@ -32,7 +35,7 @@ class Accelerator:
     Parameters
     ----------
     channels : int
-        DM: output channels computed at a time; divides 64.
+        DM: output channels computed at a time; divides 64, and is at most DK.
     pixels : int
         DN: output pixels computed at a time; a power of two.
     act_rows, weight_rows, param_rows, tap_rows, pass_rows, residual_rows, out_rows : int
@@ -46,6 +49,10 @@ class Accelerator:
         are more than its cycles.
     float_units : int
         Float32 numbers per cycle behind the accumulators; 0 leaves such arithmetic to the CPU.
+    depth : int
+        DK: bits of a dot-product unit, 32, 64, 128 or 256.
+    stages : int
+        Cycles of a popcount: 1, or 2 with registers inside.
     """
 
     channels: Rows = 8
@@ -62,6 +69,8 @@ class Accelerator:
     token_queue: Rows = 8
     outstanding: Rows = 128
     float_units: FloatUnits = 0
+    depth: Rows = 64
+    stages: Rows = 2
 
     def __post_init__(self):
         for name, value in asdict(self).items():
@@ -71,13 +80,29 @@ class Accelerator:
             if type(value) is not int or not least <= value <= MOST_ROWS:
                 cure = f"Give an integer from {least} on"
                 raise TargetError("accelerator", f"{name} = {value!r}{why}", cure)
-        if WORD_BITS % self.channels or self.channels % 2:
-            raise TargetError("accelerator", f"DM = {self.channels}", "Use 2, 4, 8, 16, 32 or 64")
-        if self.pixels & (self.pixels - 1):
-            raise TargetError("accelerator", f"DN = {self.pixels}", "Use a power of two")
-        if self.float_units not in (0, 1, 2):
-            cause = f"{self.float_units!r} float units: buffers give and take two numbers a cycle"
-            raise TargetError("accelerator", cause, "Use 0, 1 or 2")
+        for is_wrong, cause, cure in self._faults():
+            if is_wrong:
+                raise TargetError("accelerator", cause, cure)
+
+    def _faults(self) -> Iterator[tuple[bool, str, str]]:
+        """What the Verilog can't run: whether it is so, what, and what to write instead."""
+        dm, dn, dk, units = self.channels, self.pixels, self.depth, self.float_units
+        yield bool(WORD_BITS % dm), f"DM = {dm} doesn't divide {WORD_BITS}", "Use 1, 2, 4, ... 64"
+        yield bool(dn & (dn - 1)), f"DN = {dn} isn't a power of two", "Use 1, 2, 4, 8, ..."
+        yield dk not in DEPTHS, f"DK = {dk}", f"Use one of {', '.join(map(str, DEPTHS))}"
+        yield dm > dk, f"a pool can't read DM = {dm} bits of DK = {dk} at a time", "Raise DK"
+        yield self.stages > 2, f"a popcount of {self.stages} stages", "Use 1 or 2"
+        cause = f"{units!r} float units: buffers give and take two numbers a cycle"
+        yield units not in (0, 1, 2), cause, "Use 0, 1 or 2"
+        cause = f"float units take pairs of channels, and turns of pixels: not DM = {dm}, DN = {dn}"
+        yield bool(units) and 1 in (dm, dn), cause, "Use 2 at least, or no float units"
+        for buffer in BUFFERS:
+            rows, least = self.rows(buffer), _LEAST_ROWS.get(buffer, 2)
+            yield rows < least, f"{buffer} = {rows} rows are too few", f"Use {least} at least"
+            cause = f"no instruction's field reaches all of {buffer} = {rows} rows"
+            yield rows > 1 << 14, cause, f"Use {1 << 14} at most"
+        cause = f"act = {self.act_rows} rows of DN = {dn} words: a tap's offset reaches {1 << 19}"
+        yield self.act_rows * dn > 1 << 19, cause, "Lower `act` or DN"
 
     def rows(self, buffer: str) -> int:
         """Rows of a buffer of `BUFFERS`."""
@@ -86,15 +111,30 @@ class Accelerator:
     @property
     def macs_per_cycle(self) -> int:
         """Binary multiply-accumulates per cycle."""
-        return self.channels * self.pixels * WORD_BITS
+        return self.channels * self.pixels * self.depth
+
+    def accumulator_words(self, bits: int) -> int:
+        """Words of a pixel's accumulators of so many bits, of DM channels."""
+        return -(-self.channels * bits // WORD_BITS)
+
+    @property
+    def row_words(self) -> int:
+        """Words of the memory in a bank's row of ``act`` or ``weight``: DK bits, or one word."""
+        return max(self.depth // WORD_BITS, 1)
+
+    @property
+    def row_steps(self) -> int:
+        """Steps of the array that a row feeds: 2 where DK is half a word."""
+        return max(WORD_BITS // self.depth, 1)
 
 
 class Array(Document, frozen=True):
     """``[array]`` of a file."""
 
     DM: Rows
-    DK: Literal[64]
+    DK: Rows
     DN: Rows
+    stages: Rows = 2
 
 
 class Buffers(Document, frozen=True):
@@ -154,6 +194,8 @@ class AcceleratorFile(Document, frozen=True):
             instruction_queue=self.queues.instructions,
             token_queue=self.queues.tokens,
             float_units=self.floats.units,
+            depth=self.array.DK,
+            stages=self.array.stages,
         )
 
 

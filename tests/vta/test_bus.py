@@ -125,14 +125,14 @@ def test_programs_run_one_after_another_at_their_base_address(case):
 def _copying_program(first: int, second: int) -> list[isa.Instruction]:
     """Word 0 of the act buffer to memory by a pool of one tap, and from there again."""
     pool = isa.Pool(
-        pop_prev=1, push_next=1, passes=1, taps=1, words=1, pixels=1, out_width=1, in_height=1,
+        pop_prev=1, push_next=1, passes=1, taps=1, pixels=1, out_width=1, in_height=1,
         in_width=1, stride_y=1, stride_x=1, row_pixels=1, bits=1,
     )  # fmt: skip
     one = dict(rows=1, pixels=1, words=1)
-    table = 100  # Lines of zeros do for one tap and one pass.
+    taps, passes = 99, 100  # A line of zeros does for one tap.
     return [
-        isa.Load(buffer=3, dram=table, **one),
-        isa.Load(buffer=4, dram=table, **one),
+        isa.Load(buffer=3, dram=taps, **one),
+        isa.Load(buffer=4, dram=passes, **one),
         isa.Load(buffer=0, dram=first, push_next=1, **one),
         pool,
         isa.Store(pop_prev=1, push_prev=1, dram=second, rows=1, words=1),
@@ -152,6 +152,8 @@ def test_a_load_that_waits_for_a_store_reads_what_it_wrote(latency):
         memory = np.zeros(128, np.uint64)
         encoded = np.concatenate([isa.encode(x) for x in program])
         memory[: encoded.size], memory[101] = encoded, 0xA5
+        line = dict(act=0, weight=0, shift=0, ones=0, **isa.ONE_WORD)
+        memory[100] = isa.encode_line(line, isa.PASS_FIELDS)
         accelerator = replace(ACCELERATOR, latency=latency)
         bus = Bus((0, 0, 90, 90), seed)
         VerilatorSimulator(accelerator, memory, bus).run_words(len(program))

@@ -21,6 +21,8 @@ SIZES = [
     load_accelerator(),
     Accelerator(channels=2, pixels=2, param_rows=256, act_rows=96, out_rows=300),
     Accelerator(channels=64, pixels=16, tap_rows=9),
+    Accelerator(channels=1, pixels=1, depth=32, stages=1),
+    Accelerator(channels=4, pixels=1, depth=256),
 ]
 
 
@@ -37,7 +39,7 @@ def test_header_is_of_this_instruction_set():
 
 
 @pytest.mark.sweep(1)
-@pytest.mark.parametrize("accelerator", SIZES, ids=["default", "small", "large"])
+@pytest.mark.parametrize("accelerator", SIZES, ids=["default", "small", "large", "least", "deep"])
 def test_verilator_has_no_complaint(accelerator):
     tool(
         *("verilator", "--lint-only", "-Wall", "-Wno-DECLFILENAME", "--top-module", "accelerator"),
@@ -54,11 +56,13 @@ def test_verilator_has_no_complaint_of_the_bus():
     )
 
 
-def test_yosys_elaborates():
+@pytest.mark.parametrize("dm, dn, dk", [(2, 2, 64), (1, 1, 32)])
+def test_yosys_elaborates(dm, dn, dk):
     tool(
         *("yosys", "-q", "-p"),
         f"read_verilog -sv -DSYNTHESIS -I{RTL} {' '.join(SOURCES)};"
-        " hierarchy -check -top accelerator -chparam DM 2 -chparam DN 2; proc; check -assert",
+        f" hierarchy -check -top accelerator -chparam DM {dm} -chparam DN {dn} -chparam DK {dk};"
+        " proc; select -assert-none t:$dlatch; check -assert",
     )
 
 
@@ -83,42 +87,61 @@ def test_icarus_computes_the_same_in_as_many_cycles(tmp_path, random_layer, conv
     assert f"error 0 cycles {run.cycles}" in said
 
 
+@pytest.mark.parametrize("stages", [1, 2])
 @pytest.mark.parametrize("first", [3, 6])
 @pytest.mark.parametrize("width", [3, 8, 13, 16])
-def test_counters_are_proved_to_count(width, first, tmp_path):
-    """For every input: Yosys proves that the tree of counters is a sum of bits."""
+def test_counters_are_proved_to_count(width, first, stages, tmp_path):
+    """For every input: Yosys proves that the tree of counters is a sum of bits.
+
+    Of two stages the second cycle is proved, from any state on.
+    """
     reference = f"""
-    module reference(input [{width - 1}:0] bits, output [$clog2({width}):0] count);
-        assign count = {" + ".join(f"bits[{i}]" for i in range(width))};
+    module reference(input clk, input [{width - 1}:0] bits, output [$clog2({width + 1})-1:0] count);
+        wire [$clog2({width + 1})-1:0] sum = {" + ".join(f"bits[{i}]" for i in range(width))};
+        delay #(.WIDTH($clog2({width + 1})), .CYCLES({stages - 1})) stage (
+            .clk(clk), .value(sum), .delayed(count)
+        );
     endmodule
-    module counters(input [{width - 1}:0] bits, output [$clog2({width}):0] count);
-        popcount #(.WIDTH({width}), .FIRST({first})) unit (.bits(bits), .count(count));
+    module counters(input clk, input [{width - 1}:0] bits, output [$clog2({width + 1})-1:0] count);
+        popcount #(
+            .WIDTH({width}), .FIRST({first}), .STAGES({stages}), .REGISTERED({2 * first})
+        ) unit (.clk(clk), .bits(bits), .count(count));
     endmodule"""
     (tmp_path / "reference.v").write_text(reference)
     tool(
         *("yosys", "-q", "-p"),
-        f"read_verilog -sv -DSYNTHESIS {RTL / 'popcount.v'} {tmp_path / 'reference.v'};"
+        f"read_verilog -sv -DSYNTHESIS {RTL / 'popcount.v'} {RTL / 'delay.v'}"
+        f" {tmp_path / 'reference.v'};"
         " hierarchy -check; proc; flatten; opt; miter -equiv reference counters both;"
-        " hierarchy -top both; flatten; opt; sat -verify -prove trigger 0 both",
+        " hierarchy -top both; flatten; opt;"
+        f" sat -verify -seq {stages} -prove-skip {stages - 1} -prove trigger 0 both",
     )
 
 
 COUNTS = """
-module counts;
-    reg [63:0] bits;
-    wire [6:0] three, six;
-    integer i;
-    popcount #(.FIRST(3)) by_three (.bits(bits), .count(three));
-    popcount #(.FIRST(6)) by_six (.bits(bits), .count(six));
+module counts #(parameter WIDTH = 64);
+    reg clk;
+    reg [WIDTH-1:0] bits;
+    wire [$clog2(WIDTH+1)-1:0] three, six, later;
+    integer i, j;
+    popcount #(.WIDTH(WIDTH), .FIRST(3)) by_three (.clk(clk), .bits(bits), .count(three));
+    popcount #(.WIDTH(WIDTH), .FIRST(6)) by_six (.clk(clk), .bits(bits), .count(six));
+    popcount #(.WIDTH(WIDTH), .FIRST(3), .STAGES(2), .REGISTERED(6)) in_two_cycles (
+        .clk(clk), .bits(bits), .count(later)
+    );
     initial begin
         for (i = 0; i < 4000; i = i + 1) begin
             // All numbers of ones come: from none, over random words, to all.
-            bits = {$random, $random};
-            if (i % 4 == 1) bits = bits & {$random, $random} & {$random, $random};
-            if (i % 4 == 2) bits = bits | {$random, $random} | {$random, $random};
-            if (i % 4 == 3) bits = ~64'd0 >> (i / 4 % 65) << (i / 260 % 65);
-            #1 if (three !== $countones(bits) || six !== $countones(bits)) begin
-                $display("wrong for %h: %0d, %0d", bits, three, six);
+            for (j = 0; j < WIDTH; j = j + 32) case (i % 4)
+                0: bits[j +: 32] = $random;
+                1: bits[j +: 32] = $random & $random & $random;
+                2: bits[j +: 32] = $random | $random | $random;
+            endcase
+            if (i % 4 == 3) bits = {WIDTH{1'b1}} >> (i / 4 % (WIDTH + 1)) << (i / 260 % WIDTH);
+            clk = 0;
+            #1 clk = 1;
+            #1 if (three !== $countones(bits) || six !== three || later !== three) begin
+                $display("wrong for %h: %0d, %0d, %0d", bits, three, six, later);
                 $finish;
             end
         end
@@ -129,10 +152,11 @@ endmodule
 
 
 @pytest.mark.slow
-def test_counters_of_full_width_count(tmp_path):
+@pytest.mark.parametrize("width", [32, 64, 128, 256])
+def test_counters_of_full_width_count(width, tmp_path):
     (tmp_path / "counts.v").write_text(COUNTS)
     tool(
-        *("iverilog", "-g2012", "-DSYNTHESIS", "-s", "counts", "-o", tmp_path / "a.vvp"),
-        *(tmp_path / "counts.v", RTL / "popcount.v"),
+        *("iverilog", "-g2012", "-DSYNTHESIS", "-s", "counts", f"-Pcounts.WIDTH={width}"),
+        *("-o", tmp_path / "a.vvp", tmp_path / "counts.v", RTL / "popcount.v", RTL / "delay.v"),
     )
     assert tool("vvp", tmp_path / "a.vvp").strip() == "equal"

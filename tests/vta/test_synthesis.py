@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from tvm_bitenc.accelerator import load_accelerator
+from tvm_bitenc.accelerator import Accelerator, load_accelerator
 from tvm_bitenc.errors import LibraryError
 from tvm_bitenc.vta.synthesis import Area, areas, frequency, synthesize
 
@@ -13,19 +13,23 @@ needs_yosys = pytest.mark.skipif(not shutil.which("yosys"), reason="install yosy
 
 @pytest.mark.slow
 @needs_yosys
-def test_dot_product_unit_takes_two_luts_a_bit():
-    area = synthesize(load_accelerator(), "dot")["dot"]
-    assert area.luts <= 2.0 * 64
-    assert area.registers == 7 + 31 and not area.dsps
+@pytest.mark.parametrize("depth, most", [(32, 2.2), (64, 1.75), (128, 1.55), (256, 1.45)])
+def test_dot_product_unit_takes_less_than_two_luts_a_bit(depth, most):
+    """The counters and the sum have registers, and of two stages what the counters of six leave."""
+    count_bits = depth.bit_length()
+    for stages in (1, 2):
+        area = synthesize(Accelerator(depth=depth, stages=stages), "dot")["dot"]
+        assert area.luts <= most * depth and not area.dsps
+        assert (area.registers == count_bits + 31) == (stages == 1)
 
 
 @needs_yosys
 @pytest.mark.slow
-def test_compute_module_takes_less_than_four_luts_a_bit():
+def test_compute_module_takes_three_and_a_half_luts_a_bit():
     accelerator = load_accelerator()
     assert accelerator.macs_per_cycle == 8 * 64 * 8
     found = synthesize(accelerator)
-    assert found["compute"].luts <= 3.7 * accelerator.macs_per_cycle
+    assert found["compute"].luts <= 3.5 * accelerator.macs_per_cycle
     assert found["compute"].luts > 64 * found["dot"].luts
     assert found["accelerator"].bram36 > 0
 
@@ -33,7 +37,7 @@ def test_compute_module_takes_less_than_four_luts_a_bit():
 @pytest.mark.slow
 def test_frequency_of_a_registered_array():
     try:
-        assert 30 < frequency(2, 2) < 500
+        assert 100 < frequency(2, 2) < 500
     except LibraryError as error:
         assert "there is no" in error.cause
 

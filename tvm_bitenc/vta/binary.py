@@ -21,7 +21,7 @@ from . import isa
 from .program import Input, Layer, Output, Program
 from .window_packing import SIZES, decode, encode
 
-MAGIC = 0x0004_0041_5456  # "VTA" in the lowest bytes, version 4 above.
+MAGIC = 0x0005_0041_5456  # "VTA" in the lowest bytes, version 5 above.
 KINDS = ("planes", "accumulators", "floats")  # Of outputs.
 _WORD = np.dtype("<u8")
 _SIZES = len(fields(Accelerator))
@@ -40,7 +40,7 @@ def dumps(program: Program, accelerator: Accelerator) -> str:
     for output in program.outputs:
         segments = [number for segment in output.layout for number in segment]
         sizes = output.address, output.words, KINDS.index(output.kind), output.copies
-        parts[2] += [*sizes, output.narrow, len(output.layout), *segments]
+        parts[2] += [*sizes, output.narrow, output.spacing, len(output.layout), *segments]
     counts = len(program.instructions), program.constants.size, program.tensor_words
     lengths = len(program.layers), len(program.inputs), len(program.outputs)
     header = [MAGIC, *astuple(accelerator), *counts, *lengths, *map(len, parts), len(text)]
@@ -101,10 +101,10 @@ def _inputs(words: np.ndarray) -> tuple[Input, ...]:
 def _outputs(words: np.ndarray) -> tuple[Output, ...]:
     found, rest = [], words.tolist()
     while rest:
-        address, size, kind, copies, narrow, segments, *rest = rest
+        address, size, kind, copies, narrow, spacing, segments, *rest = rest
         layout = tuple((rest[2 * i], rest[2 * i + 1]) for i in range(segments))
         rest = rest[2 * segments :]
-        found.append(Output(address, size, layout, KINDS[kind], copies, bool(narrow)))
+        found.append(Output(address, size, layout, KINDS[kind], copies, bool(narrow), spacing))
     return tuple(found)
 
 

@@ -102,7 +102,8 @@ def conv_piece(
     """
     if layer.channel_rows or layer.steps:
         layer = layer.expanded
-    if layer.geometry.groups > 1 and source is not None and not source.is_dense:
+    is_dense = source is None or source.fills_rows(accelerator.row_words)
+    if layer.geometry.groups > 1 and not is_dense:
         cause = "its groups' channels don't lie side by side"
         raise UnsupportedError(layer.name, cause, "Run it on the CPU")
     if layer.steps:
@@ -125,7 +126,8 @@ def conv_piece(
         outputs = [numbers]
     else:
         is_narrow = window.out_bits == NARROW_BITS
-        own = Output(0, fragment.output_words, (), "accumulators", layer.copies, is_narrow)
+        spacing = 1 + accelerator.channels % 2
+        own = Output(0, fragment.output_words, (), "accumulators", layer.copies, is_narrow, spacing)
         outputs = [own]
     return Piece(fragment, tuple(outputs), constants.packing)
 
@@ -166,6 +168,7 @@ def _float_constants(
         arithmetic=arithmetic,
         float_thresholds=thresholds,
         writes_floats=ending.writes_floats or thresholds is None,
+        depth=accelerator.depth,
     )
 
 
@@ -177,23 +180,23 @@ def _constants(
     It ends a sum in several codes, if copies of DM channels lie equally in their words, and writes
     accumulators once, with 16 bits where these hold them.
     """
-    layer = with_binary_weights(layer)
+    layer, depth = with_binary_weights(layer), accelerator.depth
     made = DepthwiseConstants if is_depthwise(layer) else Constants
     if layer.thresholds is None:
         low, high = layer.accumulator_range
         fits = low.min() >= -(1 << NARROW_BITS - 1) and high.max() < 1 << NARROW_BITS - 1
         is_narrow = fits and accelerator.channels * NARROW_BITS >= WORD_BITS
         bits = NARROW_BITS if is_narrow else ACCUMULATOR_BITS
-        return made(layer.distinct, table, bits, source)
+        return made(layer.distinct, table, bits, source, depth=depth)
     for copies in (count for count in range(layer.copies, 1, -1) if layer.copies % count == 0):
         channels = layer.out_channels // copies
         is_aligned = channels % WORD_BITS == 0 or WORD_BITS % channels == 0
         is_aligned &= channels % accelerator.channels == 0
-        constants = made(layer.with_copies(copies), table, source=source)
+        constants = made(layer.with_copies(copies), table, source=source, depth=depth)
         can_copy = copies <= isa.MAX_COPIES and not constants.window.residual_bits
         if is_aligned and can_copy and not lacking(Tiling(constants.window, accelerator, 1)):
             return constants
-    return made(layer.expanded, table, source=source)
+    return made(layer.expanded, table, source=source, depth=depth)
 
 
 def output_of(layer: ConvLayer, program: Program, words: np.ndarray) -> np.ndarray:
@@ -295,16 +298,17 @@ class ConvStream(Stream):
         return [line for lines in self.lines.values() for line in lines]
 
     def _lines(self, bit: int) -> list[dict[str, int]]:
-        rows, taps = self.operands.weight_rows(bit), len(self.tiling.taps)
+        rows = self.operands.weight_rows(bit)
         return [
             dict(
-                act=span.word * self.tiling.word_rows,
-                weight=rows[replace(span, word=0)] * taps,
+                act=span.row * self.tiling.word_rows,
+                weight=rows[span.weights_alone],
                 shift=int(run.shift),
                 ones=int(run.ones),
                 words=span.words,
                 first=span.first,
                 last=span.last,
+                upper=span.upper,
             )
             for run, span in zip(self.operands.passes, self.operands.spans[bit])
         ]
@@ -319,8 +323,9 @@ class ConvStream(Stream):
         words = self.operands.weight_words(channels)
         missing = self.accelerator.channels - words.shape[1]
         rest = self.tiling.weight_rows - len(words)  # Of channels that begin at other bits.
-        address = self.constant(np.pad(words, [(0, rest), (0, missing)]))
+        address = self.constant(np.pad(words, [(0, rest), (0, missing), (0, 0)]))
         constants, thresholds = self._parameters(channels)
+        missing += self.accelerator.channels % 2  # Parameters of two channels fill a word.
         # Channels that don't exist reach no threshold, so that their bits are 0.
         never = np.pad(thresholds, [(0, 0), (0, missing)], constant_values=INT32_MAX)
         self.constant(np.concatenate([np.pad(constants, [(0, 0), (0, missing)]), never]))
@@ -348,10 +353,10 @@ class ConvStream(Stream):
             self._load_residual(band, word)
         self.free(self.computed - self.tiling.is_double_buffered("weight"))
         rows, channels = self.tiling.weight_rows, self.accelerator.channels
-        address = self.addresses[group]
+        address, row_words = self.addresses[group], channels * self.accelerator.row_words
         sizes = (
-            ("weight", rows, channels, address),
-            ("param", self.tiling.param_rows, channels // 2, address + rows * channels),
+            ("weight", rows, row_words, address),
+            ("param", self.tiling.param_rows, -(-channels // 2), address + rows * row_words),
         )
         for buffer, count, words, dram in sizes:
             self.add_load(
@@ -402,7 +407,7 @@ class ConvStream(Stream):
         """Compute DM channels of a band."""
         row_low, row_high, column_low, column_high = self.tiling.edges
         read = self.operands.channels_read(group * self.accelerator.channels)
-        word, bit = divmod(read.start, WORD_BITS)
+        row, bit = divmod(read.start, self.operands.row_bits)
         number = [*self.lines].index(bit)
         self.set_up(self.lines[bit], number * len(self.operands.passes))
         self.add_compute(
@@ -410,7 +415,7 @@ class ConvStream(Stream):
             band,
             group,
             pop_prev=1,
-            act=self.half("act", band[0]) + word * self.tiling.word_rows,
+            act=self.half("act", band[0]) + row * self.tiling.word_rows,
             weight=self.half("weight", self.computed),
             param=self.half("param", self.computed),
             residual=self.half("residual", self.stores),

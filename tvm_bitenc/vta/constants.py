@@ -9,7 +9,7 @@ import numpy as np
 
 from ..bounds import INT32_MAX
 from ..branches import BranchGeometry
-from ..encoding import WORD_BITS, pack
+from ..encoding import WORD_BITS
 from ..layer import ConvLayer
 from . import isa
 from .floats import FloatArithmetic, threshold_keys
@@ -55,6 +55,8 @@ class Constants:
         Whether the numbers go to memory, too.
     reads_packed, writes_packed : bool
         See `compile_conv`.
+    depth : int
+        DK of the accelerator.
     """
 
     layer: ConvLayer
@@ -66,6 +68,7 @@ class Constants:
     writes_floats: bool = False
     reads_packed: bool = False
     writes_packed: bool = False
+    depth: int = WORD_BITS
 
     @property
     def is_depthwise(self) -> bool:
@@ -96,6 +99,16 @@ class Constants:
             return len(self.weight_planes) * self.layer.act_bits
         return self.layer.geometry.branch_count
 
+    @property
+    def row_bits(self) -> int:
+        """Bits of a row of the buffers of activations and weights."""
+        return max(self.depth, WORD_BITS)
+
+    @property
+    def row_words(self) -> int:
+        """Words of such a row."""
+        return self.row_bits // WORD_BITS
+
     def _passes(self, together: int) -> list[Pass]:
         """Passes where so many planes of a window lie side by side."""
         return passes_of(self.layer, self.weight_planes, together > 1, bool(self.factor.any()))
@@ -109,19 +122,19 @@ class Constants:
     def layout(self) -> PlaneLayout:
         """Where the planes of the input lie."""
         if self.packing is not None:
-            return self.packing.layout
+            return replace(self.packing.layout, depth=self.depth)
         planes = self.layer.act_bits
         if self.source is not None and not self.reads_packed:
-            return PlaneLayout(planes, WORD_BITS * self.source.words)
-        return PlaneLayout(
-            planes, self.layer.input_shape[3], together=planes if self.reads_packed else 1
-        )
+            bits = self.row_bits * self.source.rows(self.row_words)
+            return PlaneLayout(planes, bits, depth=self.depth)
+        together = planes if self.reads_packed else 1
+        return PlaneLayout(planes, self.layer.input_shape[3], together, self.depth)
 
     @cached_property
     def positions(self) -> np.ndarray:
-        """Bit of each input channel in the words of a plane, or of each bit of packed windows."""
+        """Bit of each input channel in the rows of a plane, or of each bit of packed windows."""
         if self.source is not None and not self.reads_packed:
-            return self.source.positions
+            return self.source.row_positions(self.row_words)
         count = self.layer.input_shape[3] if self.packing is None else self.packing.window_bits
         return np.arange(count)
 
@@ -140,9 +153,9 @@ class Constants:
 
     @cached_property
     def spans(self) -> dict[int, list[Span]]:
-        """Where the passes lie, for each bit of a word at which some group's channels begin."""
+        """Where the passes lie, for each bit of a row at which some group's channels begin."""
         read = {self.channels_read(first) for first in range(len(self.layer.weight_codes))}
-        bits = sorted({channels.start % WORD_BITS for channels in read})
+        bits = sorted({channels.start % self.row_bits for channels in read})
         size = len(self.channels_read(0))
         return {
             bit: [self.layout.span(run, range(bit, bit + size)) for run in self.passes]
@@ -150,17 +163,27 @@ class Constants:
         }
 
     def weight_rows(self, bit: int) -> dict[Span, int]:
-        """Words of weights, of each tap, in front of those of a pass; equal ones lie there once.
+        """Buffer rows of weights in front of those of a pass; equal ones lie there once.
 
-        Passes with the same weights have spans that differ in their first word alone.
+        Passes with the same weights have spans that differ in where they begin alone.
         """
         rows, end = {}, 0
         for span in self.spans[bit]:
-            weights = replace(span, word=0)
+            weights = span.weights_alone
             if weights not in rows:
                 rows[weights] = end
-                end += span.words
+                end += self._rows_of(span)
         return rows
+
+    def _rows_of(self, span: Span) -> int:
+        """Buffer rows of a pass's weights: words of 32 bits are two in a row."""
+        height, width = self.kernel_size
+        return -(-height * width * span.words * self.depth // self.row_bits)
+
+    @property
+    def kernel_size(self) -> tuple[int, int]:
+        """Taps of a window; packed windows are pixels."""
+        return (1, 1) if self.packing is not None else self.layer.kernel_size
 
     def _constant_bit(self, plane: int) -> int | None:
         bits = self.layer.weight_codes >> plane & 1
@@ -200,12 +223,13 @@ class Constants:
             return None
         ways = [replace(found, together=count) for count in range(1, self.layer.act_bits + 1)]
 
-        def words(way: WindowPacking) -> tuple[int, int]:
+        def steps(way: WindowPacking) -> tuple[int, int]:
+            layout = replace(way.layout, depth=self.depth)
             passes, all_bits = self._passes(way.together), range(way.window_bits)
-            steps = sum(way.layout.span(run, all_bits).words for run in passes)
-            return steps, way.layout.words
+            return sum(layout.span(run, all_bits).words for run in passes), layout.words
 
-        return min(ways, key=words)
+        fitting = [way for way in ways if replace(way.layout, depth=self.depth).fits_rows]
+        return min(fitting, key=steps)
 
     @cached_property
     def border(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -214,43 +238,57 @@ class Constants:
         return (table + np.int32(self._skipped[1]), *classes)
 
     def weight_words(self, channels: slice) -> np.ndarray:
-        """Weights of some output channels as their passes meet them, uint64 (rows, channels)."""
+        """Weights of some output channels as their passes meet them.
+
+        Returns
+        -------
+        ndarray of uint64, shape (rows, channels, words of a row)
+        """
         codes = self.layer.weight_codes[channels].transpose(2, 3, 0, 1)  # (i, j, channel, input)
         if self.packing is not None:
             codes = codes.transpose(2, 0, 1, 3).reshape(1, 1, codes.shape[2], -1)
         read = self.bits_read(channels.start)
-        bit, offsets = int(read[0]) % WORD_BITS, read - read[0]
-        parts = [self._weight_words(codes, offsets, span) for span in self.weight_rows(bit)]
-        return np.concatenate([part.reshape(-1, codes.shape[2]) for part in parts])
+        bit, offsets = int(read[0]) % self.row_bits, read - read[0]
+        return np.concatenate(
+            [self._weight_words(codes, offsets, span) for span in self.weight_rows(bit)]
+        )
 
     def _weight_words(self, codes: np.ndarray, offsets: np.ndarray, span: Span) -> np.ndarray:
-        """Words that a pass meets, uint64 (i, j, word, channel)."""
+        """Rows that a pass meets, as of `weight_words`."""
         planes = self.layer.weight_bits
-        bits = np.zeros((*codes.shape[:3], span.words * WORD_BITS), np.uint8)
+        bits = np.zeros((*codes.shape[:3], span.words * self.depth), np.uint8)
         for number, place in span.weights:
             is_inverted = number >= planes
             bits[..., place + offsets] = codes >> number % planes & 1 ^ is_inverted
-        return pack(bits, 1)[..., 0, :].swapaxes(2, 3)
+        words = np.packbits(bits, axis=-1, bitorder="little")
+        words = words.reshape(*codes.shape[:3], span.words, -1).swapaxes(2, 3)
+        return self._in_rows(words.reshape(-1, *words.shape[3:]))
+
+    def _in_rows(self, words: np.ndarray) -> np.ndarray:
+        """Bytes of words of DK bits (steps, channels, bytes) to rows, which may take two steps."""
+        row_steps = self.row_bits // self.depth
+        words = np.pad(words, [(0, -len(words) % row_steps), (0, 0), (0, 0)])
+        rows = words.reshape(-1, row_steps, *words.shape[1:]).swapaxes(1, 2)
+        return np.ascontiguousarray(rows).reshape(*rows.shape[:2], -1).view(np.uint64)
 
     @cached_property
     def window(self) -> Window:
         """What tiling needs to know; of packed windows, which are pixels then."""
         layer = self.layer
         residual_bits = 0 if self.table is None else self.table.shape[1].bit_length() - 1
-        shape, kernel, geometry = layer.input_shape, layer.kernel_size, layer.geometry
+        shape, geometry = layer.input_shape, layer.geometry
         if self.packing is not None:
             shape = (shape[0], *layer.output_size, self.packing.window_bits)
-            kernel = (1, 1)
             geometry = replace(geometry, strides=(1, 1), padding=(0, 0, 0, 0), dilation=(1, 1))
         return Window(
             layer.name,
             shape,
             layer.output_size,
-            kernel,
+            self.kernel_size,
             geometry,
             self.layout.words,
             layer.act_bits,
-            max(sum(span.words for span in self.weight_rows(bit)) for bit in self.spans),
+            max(sum(map(self._rows_of, self.weight_rows(bit))) for bit in self.spans),
             self.out_bits,
             residual_bits,
             layer.copies,
@@ -259,6 +297,8 @@ class Constants:
             self.arithmetic is not None and self.arithmetic.has_residual,
             self.writes_floats,
             self.writes_packed,
+            self.layout.strings,
+            self.layout.rows,
         )
 
     @property
@@ -340,8 +380,9 @@ class DepthwiseConstants(Constants):
 
     def channels_read(self, first: int) -> range:
         """Input channels of the word in which that of an output channel lies."""
-        word = first // WORD_BITS * WORD_BITS
-        return range(word, word + WORD_BITS)
+        size = min(self.depth, WORD_BITS)
+        word = first // size * size
+        return range(word, word + size)
 
     @cached_property
     def numbers(self) -> np.ndarray:
@@ -360,10 +401,12 @@ class DepthwiseConstants(Constants):
         return (table.astype(np.int32), *classes)
 
     def weight_words(self, channels: slice) -> np.ndarray:
-        """Both numbers of each weight: uint64 (taps, channels)."""
+        """Both numbers of each weight, as of `Constants.weight_words`."""
         first, second = self.numbers[:, channels]
-        words = first | second << isa.LOOKUP_BITS
-        return words.reshape(words.shape[0], -1).T.astype(np.uint64)
+        numbers = (first | second << isa.LOOKUP_BITS).reshape(len(first), -1).T
+        words = np.zeros((*numbers.shape, self.depth // 8), np.uint8)
+        words[..., :4] = np.ascontiguousarray(numbers, "<u4")[..., None].view(np.uint8)
+        return self._in_rows(words)
 
 
 def is_depthwise(layer: ConvLayer) -> bool:

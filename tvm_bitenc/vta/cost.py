@@ -11,6 +11,7 @@ from . import isa
 from .floats import CONSTANTS as FLOAT_CONSTANTS
 from .functional import GIVES, MODULES, TAKES
 
+# Behind a popcount of one stage; each further one is a cycle more.
 _IN_ARRAY = 6  # From a tile's last step to that of the next, at least.
 _PIPELINE = 7  # From the issue of a tile's last step to its epilogue.
 _FLOAT_PIPELINE = 23  # From a tile's last accumulator among floats to its number.
@@ -75,7 +76,7 @@ def _tiles(x: isa.Conv, accelerator: Accelerator, setup: isa.Setup) -> int:
     lanes, tiles = accelerator.pixels, -(-x.pixels // accelerator.pixels)
     steps = x.taps * setup.words
     residual = 0 if isinstance(x, isa.Pool) else lanes * x.residual_bits
-    words = accelerator.channels // (4 if x.narrow else 2)
+    words = accelerator.accumulator_words(16 if x.narrow else 32)
     search = lanes * (setup.copies * x.bits or words)
     epilogue = max(residual - lanes, 0) + search
     epilogue += _SETTLE if residual or isinstance(x, isa.Pool) else 0
@@ -87,8 +88,9 @@ def _tiles(x: isa.Conv, accelerator: Accelerator, setup: isa.Setup) -> int:
         search, numbers = lanes * x.bits, lanes * accelerator.channels // accelerator.float_units
         epilogue = max(numbers, written + search) + _FLOAT_SETTLE
         residual = numbers + _FLOAT_PIPELINE
-    interval = max(steps, lanes + 1, epilogue, _IN_ARRAY)
-    return begin + (tiles - 1) * interval + _PIPELINE + residual + search
+    later = accelerator.stages - 1
+    interval = max(steps, lanes + 1, epilogue, _IN_ARRAY + later)
+    return begin + (tiles - 1) * interval + _PIPELINE + later + residual + search
 
 
 def timeline(program: Sequence[isa.Instruction], accelerator: Accelerator) -> list[Span]:

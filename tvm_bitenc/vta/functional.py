@@ -53,9 +53,14 @@ class FunctionalSimulator:
     def __init__(self, accelerator: Accelerator, memory: np.ndarray):
         self.accelerator, self.memory = accelerator, memory
         rows = accelerator.rows
-        self.act = np.zeros((rows("act"), accelerator.pixels), np.uint64)
-        self.weight = np.zeros((rows("weight"), accelerator.channels), np.uint64)
-        self.param = np.zeros((rows("param"), accelerator.channels), np.int32)
+        # A row of a bank is counted in units: words of the memory, or halves that are words of DK.
+        self.row_units = accelerator.row_words * accelerator.row_steps
+        self.step_units = accelerator.row_words
+        unit = np.uint32 if accelerator.row_steps > 1 else np.uint64
+        self.act = np.zeros((rows("act"), accelerator.pixels, self.row_units), unit)
+        self.weight = np.zeros((rows("weight"), accelerator.channels, self.row_units), unit)
+        columns = accelerator.channels + accelerator.channels % 2  # They fill whole words.
+        self.param = np.zeros((rows("param"), columns), np.int32)
         self.tap = np.zeros(rows("tap"), np.uint64)
         self.passes = np.zeros(rows("pass"), np.uint64)
         self.residual = np.zeros(rows("residual"), np.uint64)
@@ -185,10 +190,16 @@ class FunctionalSimulator:
         _check_range(where, "memory", address.max(), self.memory.size)
         values = self.memory[address]
         if name == "act":
+            # A row's first word clears the others, which a pixel's last row may lack.
+            row_words = self.accelerator.row_words
+            values = np.pad(values, [(0, 0), (0, 0), (0, -x.words % row_words)])
+            values = values.reshape(x.rows, x.pixels, -1, row_words)
             index = x.first_pixel + row * x.row_pixels + pixel * (1 + x.pixel_step)
-            line = x.sram + index // self.accelerator.pixels + word * x.word_rows
+            line = x.sram + index // self.accelerator.pixels
+            line = line + np.arange(values.shape[2]) * x.word_rows
             _check_range(where, "act", line.max(), self.accelerator.act_rows)
-            self.act[line, np.broadcast_to(index % self.accelerator.pixels, line.shape)] = values
+            bank = np.broadcast_to(index % self.accelerator.pixels, line.shape)
+            self.act.view(np.uint64)[line, bank] = values
             return
         buffer[first : first + values.size] = values.reshape(-1)
 
@@ -229,9 +240,9 @@ class FunctionalSimulator:
         last = x.param + x.thresholds + self.setup.copies * _threshold_rows(x) - 1
         last = last if x.bits or self.setup.is_float else 0
         _check_range(where, "param", max(last, border.max()), self.accelerator.param_rows)
-        factor = _signed(self.param[x.param], FACTOR_BITS)
+        factor = _signed(self.param[x.param, : self.accelerator.channels], FACTOR_BITS)
         ones = ones & (1 << ONES_BITS) - 1
-        acc = self.param[border] - 2 * differing + factor * ones[:, None]
+        acc = self.param[border][:, : len(factor)] - 2 * differing + factor * ones[:, None]
         acc = acc.astype(np.int32)
         if self.setup.is_float:
             acc = self._floats(where, x, acc)
@@ -285,12 +296,10 @@ class FunctionalSimulator:
         self._check_window(where, x)
         if x.passes != x.bits:
             raise AcceleratorError(where, f"{x.passes} passes for {x.bits} bits", "Give each one")
-        channel = np.arange(self.accelerator.channels)
-        shift = (channel + x.sub_word * self.accelerator.channels).astype(np.uint64)
         code = np.zeros((), np.int64)
-        for words, _ in self._planes(where, x):  # (taps, pixels), from the highest plane down
-            code = 2 * code + (words[..., None] >> shift & np.uint64(1)).astype(np.int64)
-        self._write_codes(x, code.max(axis=0))
+        for units, each in self._planes(where, x):  # From the highest plane down.
+            code = 2 * code + self._part(x, units, each)
+        self._write_codes(x, code.max(axis=0).T)
 
     def _check_window(self, where: str, x: isa.Conv) -> None:
         wrong = [
@@ -319,7 +328,7 @@ class FunctionalSimulator:
         if self.setup.pixel_rows:
             self._check_side_by_side(where, x)
         else:
-            words = self.accelerator.channels // (4 if x.narrow else 2)
+            words = self.accelerator.accumulator_words(16 if x.narrow else 32)
             rows = x.pixels * (x.bits or (0 if self.setup.is_float else words))
             for place in self._places(x):
                 _check_range(where, "out", place.out + rows - 1, self.accelerator.out_rows)
@@ -347,14 +356,18 @@ class FunctionalSimulator:
 
     def _passes(self, where: str, x: isa.Conv) -> list[dict[str, int]]:
         """Lines of the pass table."""
-        first = self.setup.first_pass
+        first, nibbles = self.setup.first_pass, self.accelerator.depth // isa.NIBBLE_BITS
         table = isa.decode_lines(self.passes[first : first + x.passes], isa.PASS_FIELDS)
         if not table["words"].all() or (isinstance(x, isa.Pool) and table["words"].max() > 1):
             raise AcceleratorError(where, "a pass of no word, or of many in a pool", "Use 1")
+        # Of words of more than 64 bits, those that pools and look-ups read.
+        table["slice"] = table["first"] // isa.NIBBLES % self.step_units
+        table["first"], table["last"] = table["first"] % nibbles, table["last"] % nibbles
+        table["upper"] *= self.accelerator.row_steps > 1
         return [dict(zip(table, map(int, line))) for line in zip(*table.values())]
 
     def _planes(self, where: str, x: isa.Conv) -> Iterator[tuple[np.ndarray, dict[str, int]]]:
-        """Per pass the words under each window, (taps x words, pixels), and the pass's fields.
+        """Per pass the units under each window, (taps x units, pixels), and the pass's fields.
 
         Pixels are innermost: numpy sums along the first axis many times faster than the last.
         """
@@ -363,8 +376,9 @@ class FunctionalSimulator:
         first_tap = self.setup.first_tap
         tap = isa.decode_lines(self.tap[first_tap : first_tap + x.taps], isa.TAP_FIELDS)
         passes = self._passes(where, x)
-        _check_range(where, "act, in pixels,", int(index.max()), self.act.size)
-        if tap["offset"].min() < -self.act.size or tap["offset"].max() >= self.act.size:
+        size = self.accelerator.act_rows * self.accelerator.pixels
+        _check_range(where, "act, in pixels,", int(index.max()), size)
+        if tap["offset"].min() < -size or tap["offset"].max() >= size:
             raise AcceleratorError(where, "a tap's offset leaves act", "Stay inside")
         y = ((y + x.first_row) * x.stride_y)[:, None] + tap["dy"]
         column = (column * x.stride_x)[:, None] + tap["dx"]
@@ -373,47 +387,62 @@ class FunctionalSimulator:
         _check_range(where, "act", -int(index.min()), 1)
         line = x.act + index // self.accelerator.pixels
         bank = (index % self.accelerator.pixels)[..., None]
-        last = max(each["act"] + (each["words"] - 1) * x.word_rows for each in passes)
+        ends = ((p["upper"] + p["words"] - 1) // self.accelerator.row_steps for p in passes)
+        last = max(each["act"] + end * x.word_rows for each, end in zip(passes, ends))
         last += int(np.where(inside, line, 0).max())
         _check_range(where, "act", last if inside.any() else 0, self.accelerator.act_rows)
         runs: dict[tuple[int, ...], np.ndarray] = {}
         for each in passes:
-            words, key = each["words"], (each["act"], each["words"], each["first"], each["last"])
+            key = tuple(each[name] for name in ("act", "words", "first", "last", "upper"))
             if key not in runs:
-                rows = line[..., None] + each["act"] + np.arange(words) * x.word_rows
-                found = self.act[np.where(inside[..., None], rows, 0), bank]
-                found = np.where(inside[..., None], found & _mask(*key[1:]), np.uint64(0))
+                mask = self._mask(*key[1:4])
+                row, unit = np.divmod(each["upper"] + np.arange(len(mask)), self.row_units)
+                rows = line[..., None] + each["act"] + row * x.word_rows
+                found = self.act[np.where(inside[..., None], rows, 0), bank, unit]
+                found = np.where(inside[..., None], found & mask, mask.dtype.type(0))
                 runs[key] = np.ascontiguousarray(found.reshape(x.pixels, -1).T)
             yield runs[key], each
+
+    def _mask(self, words: int, first: int, last: int) -> np.ndarray:
+        """Bits of a run's units that count: from nibble `first` to `last` of its last word."""
+        dtype, depth = self.act.dtype, self.accelerator.depth
+        end = isa.NIBBLE_BITS * (last + 1) + (words - 1) * depth
+        bits = (1 << end) - 1 >> isa.NIBBLE_BITS * first << isa.NIBBLE_BITS * first
+        return np.frombuffer(bits.to_bytes(words * depth // 8, "little"), dtype.newbyteorder("<"))
 
     def _count(self, where: str, x: isa.Conv) -> tuple[np.ndarray, np.ndarray]:
         """Differing bits (pixels, DM) and ones (pixels,), in Horner's order of planes."""
         size = self.accelerator.weight_rows
         differing = np.zeros((x.pixels, self.accelerator.channels), np.int64)
         ones = np.zeros(x.pixels, np.int64)
-        for words, each in self._planes(where, x):
-            first, steps = x.weight + each["weight"], len(words)
-            _check_range(where, "weight", first + steps - 1, size)
+        for units, each in self._planes(where, x):
+            first, rows = x.weight + each["weight"], -(-len(units) // self.row_units)
+            _check_range(where, "weight", first + rows - 1, size)
             differing <<= each["shift"]
             ones <<= each["shift"]
-            weights = self.weight[first : first + steps, :, None]
+            weights = self.weight[first : first + rows].swapaxes(1, 2)
+            weights = weights.reshape(-1, self.accelerator.channels, 1)[: len(units)]
             counts = (
-                self._looked_up(x, words[:, None], weights)
+                self._looked_up(self._part(x, units, each), weights[:: self.step_units])
                 if x.depthwise
-                else (np.bitwise_count(words[:, None] ^ weights))
+                else np.bitwise_count(units[:, None] ^ weights)
             )
             differing += counts.sum(axis=0, dtype=np.int64).T
             if each["ones"]:
-                ones += np.bitwise_count(words).sum(axis=0, dtype=np.int64)
+                ones += np.bitwise_count(units).sum(axis=0, dtype=np.int64)
         return differing, ones
 
-    def _looked_up(self, x: isa.Conv, words: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    def _part(self, x: isa.Conv, units: np.ndarray, line: dict[str, int]) -> np.ndarray:
+        """Bits of DM channels in each word of DK bits, int64 (steps, DM, pixels)."""
+        channels, unit_bits = self.accelerator.channels, 8 * units.itemsize
+        shift = (np.arange(channels)[:, None] + x.sub_word * channels) % unit_bits
+        words = units[line["slice"] :: self.step_units, None]
+        return (words >> shift.astype(units.dtype) & 1).astype(np.int64)
+
+    def _looked_up(self, bits: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Numbers that single bits of the activations choose: (steps, DM, pixels)."""
-        channel = np.arange(self.accelerator.channels)[:, None]
-        shift = (channel + x.sub_word * self.accelerator.channels).astype(np.uint64)
-        mask, bits = np.uint64((1 << isa.LOOKUP_BITS) - 1), np.uint64(isa.LOOKUP_BITS)
-        first, second = weights & mask, weights >> bits & mask
-        return np.where(words >> shift & np.uint64(1), second, first)
+        weights, mask = weights.astype(np.int64), (1 << isa.LOOKUP_BITS) - 1
+        return np.where(bits, weights >> isa.LOOKUP_BITS & mask, weights & mask)
 
     def _search(self, where: str, x: isa.Conv, acc: np.ndarray, copy: int) -> np.ndarray:
         """Binary search among the thresholds of a copy: codes (pixels, DM)."""
@@ -422,7 +451,7 @@ class FunctionalSimulator:
         falls = (self.param[x.param + 1] >> copy & 1).astype(bool)
         code = self._residual(where, x)
         for decided in range(x.bits):
-            reached = (acc >= self.param[first + code, channel]) ^ falls
+            reached = (acc >= self.param[first + code, channel]) ^ falls[: len(channel)]
             first += 1 << (x.residual_bits + decided)
             code = 2 * code + reached
         return code & (1 << x.bits) - 1
@@ -448,9 +477,10 @@ class FunctionalSimulator:
         last = x.out + x.pixels * x.bits
         planes = (code[:, None, :] >> np.arange(x.bits)[:, None]) & 1
         part = (planes.astype(np.uint64) << channel.astype(np.uint64)).sum(axis=-1, dtype=np.uint64)
-        part = part.reshape(-1) << np.uint64(x.sub_word * self.accelerator.channels)
-        mask = np.uint64((1 << self.accelerator.channels) - 1 << x.sub_word * len(channel))
-        kept = self.out[x.out : last] & ~mask if x.sub_word else np.uint64(0)
+        first = x.sub_word * self.accelerator.channels
+        part = part.reshape(-1) << np.uint64(first)
+        mask = np.uint64((1 << self.accelerator.channels) - 1 << first)
+        kept = self.out[x.out : last] & ~mask if first else np.uint64(0)
         self.out[x.out : last] = kept | part
 
     def _write_side_by_side(self, x: isa.Conv, code: np.ndarray) -> None:
@@ -468,6 +498,7 @@ class FunctionalSimulator:
 
     def _write_accumulators(self, x: isa.Conv, acc: np.ndarray) -> None:
         kind = np.int16 if x.narrow else np.int32
+        acc = np.pad(acc, [(0, 0), (0, acc.shape[1] % 2)])
         words = acc.astype(kind).view(np.uint64).reshape(-1)
         self.out[x.out : x.out + words.size] = words
 
@@ -475,14 +506,6 @@ class FunctionalSimulator:
 def _signed(values: np.ndarray, bits: int) -> np.ndarray:
     """Lowest bits of integers, as two's complement."""
     return ((values.astype(np.int64) + (1 << bits - 1)) & (1 << bits) - 1) - (1 << bits - 1)
-
-
-def _mask(words: int, first: int, last: int) -> np.ndarray:
-    """Bits of a run of words that count: from one nibble of the first word to one of the last."""
-    mask = np.full(words, ~np.uint64(0))
-    mask[0] &= ~np.uint64(0) << np.uint64(isa.NIBBLE_BITS * first)
-    mask[-1] &= ~np.uint64(0) >> np.uint64(isa.NIBBLE_BITS * (isa.NIBBLES - 1 - last))
-    return mask
 
 
 def _threshold_rows(x: isa.Conv) -> int:

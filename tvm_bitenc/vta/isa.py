@@ -70,7 +70,8 @@ class Load(Instruction):
     first_pixel, row_pixels : int
         ``act`` only: index of the first pixel, and from one row to the next.
     word_rows : int
-        ``act`` only: buffer rows from one word of a pixel to the next.
+        ``act`` only: buffer rows from one word of a pixel to the next; with DK of 128 and 256 from
+        the first of 2 or 4 words, which share a row, to the next first one.
     pixel_step : int
         ``act`` only: index from one pixel to the next, less 1.
     """
@@ -146,7 +147,7 @@ class Conv(Instruction):
     depthwise : int
         1 counts per word of channel i one of two numbers of `LOOKUP_BITS` in place of
         differing bits: the lowest ones of its weight word, the second where bit i of part
-        `sub_word` of the word from ``act`` is 1.
+        `sub_word` of the 64 bits around the pass's nibble `first` is 1.
     out_part : int
         See `Setup.pixel_rows`.
     """
@@ -176,12 +177,12 @@ class Conv(Instruction):
     column_high: int = _bits(11)
     thresholds: int = _bits(12)
     bits: int = _bits(4)
-    sub_word: int = _bits(5)
+    sub_word: int = _bits(6)
     residual: int = _bits(14)
     residual_bits: int = _bits(4)
     narrow: int = _bits(1)
     depthwise: int = _bits(1)
-    out_part: int = _bits(5)
+    out_part: int = _bits(6)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,8 +190,9 @@ class Pool(Conv):
     """Largest code under each window, of DM channels: part `sub_word` of an input word.
 
     Fields are those of `Conv`, and what has to do with weights and thresholds is ignored. The pass
-    table holds the planes from the highest down, as many as `bits`, of one word each. Taps outside
-    the image read code 0, which never wins.
+    table holds the planes from the highest down, as many as `bits`, of one word of DK bits each,
+    whose 64 bits around nibble `first` are read. Taps outside the image read code 0, which never
+    wins.
     """
 
     name = "pool"
@@ -256,7 +258,7 @@ class Setup(Instruction):
     module = "compute"
 
     copies: int = _bits(5)
-    copy_parts: int = _bits(6)
+    copy_parts: int = _bits(7)
     copy_rows: int = _bits(14)
     first_tap: int = _bits(14)
     first_pass: int = _bits(14)
@@ -285,20 +287,23 @@ _BY_NAME = {kind.name: kind for kind in INSTRUCTIONS.values()}
 
 # Lines of the tables: fields of one 64-bit word, lowest first. Signed ones are two's complement.
 TAP_FIELDS = (("offset", 20, True), ("dy", 14, True), ("dx", 14, True))
-# A pass reads `words` words; in the first one, nibbles in front of `first` are taken as 0, and in
-# the last one those behind `last`.
+# A pass reads `words` words of DK bits; in the first one, nibbles in front of `first` are taken as
+# 0, and in the last one those behind `last`, both modulo DK / 4. Of 32 bits two words share a row
+# of ``act``: `upper` begins with the second one.
 PASS_FIELDS = (
     ("act", 14, False),
     ("weight", 14, False),
     ("shift", 1, False),
     ("ones", 1, False),
     ("words", 8, False),
-    ("first", 4, False),
-    ("last", 4, False),
+    ("first", 6, False),
+    ("last", 6, False),
+    ("upper", 1, False),
 )
 NIBBLE_BITS = 4
 NIBBLES = WORD_BITS // NIBBLE_BITS
-ONE_WORD = {"words": 1, "first": 0, "last": NIBBLES - 1}  # Of a pass that reads all of it.
+# Of a pass that reads all of a word of 64 bits.
+ONE_WORD = {"words": 1, "first": 0, "last": NIBBLES - 1, "upper": 0}
 
 
 def layout(kind: type[Instruction]) -> list[tuple[str, int, int]]:

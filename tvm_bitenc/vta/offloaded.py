@@ -135,7 +135,7 @@ def window_of(call: relax.Call) -> Window:
         BranchGeometry((), (), 0, strides, four_sides(attrs["padding"]), dilation),
         words=int(words) * int(bits),
         act_bits=int(bits),
-        weight_words=0,
+        weight_rows=0,
         out_bits=int(bits),
     )
 

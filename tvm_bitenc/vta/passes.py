@@ -70,28 +70,38 @@ class Pass:
 
 @dataclass(frozen=True)
 class Span:
-    """Where a pass lies in the words of a pixel.
+    """Where a pass lies in the rows of a pixel.
 
     Parameters
     ----------
-    word, words : int
-        The first one that it reads, and how many.
+    row : int
+        The first one that it reads.
+    upper : int
+        Of two words of 32 bits in a row: 1 begins with the second one.
+    words : int
+        Of DK bits, how many it reads.
     first, last : int
         The first nibble of the first word, and the last one of the last word, that count.
     weights : tuple of (int, int)
         Each weight plane, and the bit of these words that its first channel meets.
     """
 
-    word: int
+    row: int
+    upper: int
     words: int
     first: int
     last: int
     weights: tuple[tuple[int, int], ...]
 
+    @property
+    def weights_alone(self) -> Span:
+        """The same wherever it begins: spans with equal weights are equal then."""
+        return replace(self, row=0, upper=0)
+
 
 @dataclass(frozen=True)
 class PlaneLayout:
-    """Where the activation planes of a pixel lie in its words.
+    """Where the activation planes of a pixel lie in its words, and in rows of the buffer.
 
     Parameters
     ----------
@@ -101,11 +111,29 @@ class PlaneLayout:
         Channels of each.
     together : int
         How many planes lie side by side, each from a nibble on, before a word begins anew.
+    depth : int
+        DK of the accelerator.
     """
 
     planes: int
     bits: int
     together: int = 1
+    depth: int = WORD_BITS
+
+    @property
+    def row_bits(self) -> int:
+        """Bits of a row of the buffer."""
+        return max(self.depth, WORD_BITS)
+
+    @property
+    def strings(self) -> int:
+        """Equal runs of words, each of which a load puts into rows of its own; 1 if not equal."""
+        return 1 if self.planes % self.together else self.planes // self.together
+
+    @property
+    def fits_rows(self) -> bool:
+        """Whether loads can let planes that lie side by side begin with a row."""
+        return self.planes % self.together == 0 or self.row_bits == WORD_BITS
 
     @property
     def stride(self) -> int:
@@ -123,22 +151,38 @@ class PlaneLayout:
         whole, rest = divmod(self.planes, self.together)
         return whole * self.string_words + -(-rest * self.stride // WORD_BITS)
 
+    @property
+    def string_rows(self) -> int:
+        """Rows of planes that lie side by side."""
+        return -(-self.together * self.stride // self.row_bits)
+
+    @property
+    def rows(self) -> int:
+        """Rows of all planes."""
+        whole, rest = divmod(self.planes, self.together)
+        return whole * self.string_rows + -(-rest * self.stride // self.row_bits)
+
     def place(self, plane: int) -> int:
         """Bit of a pixel's words where a plane begins."""
         string, position = divmod(plane, self.together)
         return string * self.string_words * WORD_BITS + position * self.stride
 
+    def row_place(self, plane: int) -> int:
+        """Bit of a pixel's rows where a plane begins."""
+        string, position = divmod(plane, self.together)
+        return string * self.string_rows * self.row_bits + position * self.stride
+
     def span(self, run: Pass, channels: range) -> Span:
         """Where a pass meets some of the channels; more than one plane meets all of them."""
-        first = self.place(run.acts[0]) + channels.start
-        last = self.place(run.acts[-1]) + channels.stop - 1
-        word = first // WORD_BITS
-        places = (self.place(k) + channels.start - word * WORD_BITS for k in run.acts)
+        first = self.row_place(run.acts[0]) + channels.start
+        last = self.row_place(run.acts[-1]) + channels.stop - 1
+        word, depth = first // self.depth, self.depth
+        row, upper = divmod(word, self.row_bits // depth)
+        places = (self.row_place(k) + channels.start - word * depth for k in run.acts)
         return Span(
-            word,
-            last // WORD_BITS - word + 1,
-            first % WORD_BITS // NIBBLE_BITS,
-            last % WORD_BITS // NIBBLE_BITS,
+            *(row, upper, last // depth - word + 1),
+            first % depth // NIBBLE_BITS,
+            last % depth // NIBBLE_BITS,
             tuple(zip(run.weights, places)),
         )
 

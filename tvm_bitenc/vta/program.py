@@ -53,6 +53,8 @@ class Output:
         How many output channels share each accumulator, in order.
     narrow : bool
         Whether accumulators have 16 bits instead of 32.
+    spacing : int
+        From one accumulator to the next: 2 where a single one fills a word.
     """
 
     address: int
@@ -61,6 +63,7 @@ class Output:
     kind: str = "planes"
     copies: int = 1
     narrow: bool = False
+    spacing: int = 1
 
     def shaped(self, words: np.ndarray, shape: Sequence[int]) -> np.ndarray:
         """Words as uint64 planes (..., bits, words), or int32 or float32 (..., channels).
@@ -71,6 +74,7 @@ class Output:
             return words.view(np.float32).reshape(*shape[:-1], -1)[..., : shape[-1]]
         if self.kind == "accumulators":
             found = words.view(np.int16 if self.narrow else np.int32).reshape(*shape[:-1], -1)
+            found = found[..., :: self.spacing]
             return np.tile(found[..., : shape[-1] // self.copies].astype(np.int32), self.copies)
         if self.layout:
             size = sum(words for words, _ in self.layout)

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from ..accelerator import Accelerator
 from ..data import data_folder
-from ..encoding import WORD_BITS
 from . import isa
 from .verilator import parameters
 
@@ -93,7 +92,7 @@ COUNTERS = {
 
 def sizes(accelerator: Accelerator) -> dict[str, int]:
     """What the registers of sizes read on an accelerator: the parameters of its Verilog."""
-    return {"DK": WORD_BITS, **parameters(accelerator)}
+    return parameters(accelerator)
 
 
 def _map() -> tuple[Register, ...]:

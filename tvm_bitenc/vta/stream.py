@@ -297,7 +297,7 @@ class Stream:
         """
         tiling, (stride_y, stride_x) = self.tiling, self.layer.geometry.strides
         columns, sram = range(phase.columns), self.half("act", band)
-        for segment, plane, word, words in _runs(self.source):
+        for segment, plane, row, words in _runs(self.source, self.accelerator.row_words):
             (grid_y, grid_x) = segment.steps
             # So many rows and columns further the same tensor's turn comes again.
             turn_y, turn_x = lcm(stride_y, grid_y) // stride_y, lcm(stride_x, grid_x) // stride_x
@@ -310,7 +310,7 @@ class Stream:
                 self.add_load(
                     tensor.name,
                     "act",
-                    sram=sram + word * tiling.word_rows,
+                    sram=sram + row * tiling.word_rows,
                     dram=pixel * tensor.pixel_words + plane * tensor.words + segment.first_word,
                     rows=len(rows[i::turn_y]),
                     row_words=row_words,
@@ -389,12 +389,12 @@ class Stream:
         if self.layer.is_codes:
             stores = -(-self.groups // self.groups_per_store)
             return self.layer.out_bits * self.words_per_store * stores
-        return self.layer.channel_words(self.groups * self.accelerator.channels)
+        return self.groups * self.accelerator.accumulator_words(self.layer.out_bits)
 
     def _store(self, first_pixel: int, pixels: int, word: int) -> None:
         """Store the words that are complete: one, or with copies one of each."""
         is_codes, pixel_words = self.layer.is_codes, self._out_pixel_words()
-        words = 1 if is_codes else self.layer.channel_words(self.accelerator.channels)
+        words = 1 if is_codes else self.accelerator.accumulator_words(self.layer.out_bits)
         runs, run_words = pixels, pixel_words
         if self.layer.writes_packed:
             words = pixel_words
@@ -431,20 +431,22 @@ class Stream:
 def _own_source(tiling: Tiling) -> View:
     layer = tiling.layer
     batch, height, width, channels = layer.input_shape
-    if layer.words % layer.act_bits:  # Planes of packed windows lie side by side.
-        return whole(Tensor(INPUT, batch * height, width, 1, layer.words), channels)
-    words = layer.words // layer.act_bits
-    return whole(Tensor(INPUT, batch * height, width, layer.act_bits, words), channels)
+    strings = layer.strings or layer.act_bits
+    return whole(Tensor(INPUT, batch * height, width, strings, layer.words // strings), channels)
 
 
-def _runs(view: View) -> Iterator[tuple[Segment, int, int, int]]:
-    """Contiguous words of a pixel: segment, plane, place among the view's words, how many."""
+def _runs(view: View, row_words: int) -> Iterator[tuple[Segment, int, int, int]]:
+    """Contiguous words of a pixel: segment, plane, row of the buffer, how many.
+
+    Each plane of each segment begins with a row, which has so many words.
+    """
     tensor = view.segments[0].tensor
-    if len(view.segments) == 1 and view.words == tensor.words:
+    fills_rows = tensor.bits == 1 or tensor.words % row_words == 0
+    if len(view.segments) == 1 and view.words == tensor.words and fills_rows:
         yield view.segments[0], 0, 0, tensor.pixel_words  # All planes.
         return
-    before = 0
+    before, rows = 0, view.rows(row_words)
     for segment in view.segments:
         for plane in range(tensor.bits):
-            yield segment, plane, plane * view.words + before, segment.words
-        before += segment.words
+            yield segment, plane, plane * rows + before, segment.words
+        before += -(-segment.words // row_words)

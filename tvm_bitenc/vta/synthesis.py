@@ -12,10 +12,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..accelerator import Accelerator, load_accelerator
+from ..accelerator import DEPTHS, Accelerator, load_accelerator
 from ..data import data_folder
 from ..errors import BitencError, LibraryError
 from .verilator import parameters
@@ -58,8 +58,9 @@ class Area:
 
 def command(accelerator: Accelerator, top: str, statistics: str) -> list[str]:
     """Yosys's command line, which writes its statistics to a file."""
-    values = parameters(accelerator) if top == "accelerator" else {}
-    chosen = " ".join(f"-chparam {name} {value}" for name, value in values.items())
+    values = parameters(accelerator)
+    names = {"accelerator": tuple(values), "dot": ("DK", "STAGES")}.get(top, ())
+    chosen = " ".join(f"-chparam {name} {values[name]}" for name in names)
     kept = " ".join(f"*{name}" for name in _KEPT if name != top)
     return [
         *("yosys", "-q", "-p"),
@@ -84,8 +85,13 @@ def synthesize(accelerator: Accelerator, top: str = "accelerator") -> dict[str, 
         return areas(statistics.read_text(), top)
 
 
-def frequency(channels: int = 4, pixels: int = 4) -> float:
+def frequency(channels: int = 4, pixels: int = 4, depth: int = 64, stages: int = 2) -> float:
     """Megahertz of a small registered array on an ECP5-25k, as nextpnr estimates.
+
+    Parameters
+    ----------
+    channels, pixels, depth, stages : int
+        As those of an `Accelerator`.
 
     Raises
     ------
@@ -98,7 +104,8 @@ def frequency(channels: int = 4, pixels: int = 4) -> float:
             [
                 *("yosys", "-q", "-p"),
                 f"{read_sources()}; hierarchy -top registered_array -chparam DM {channels}"
-                f" -chparam DN {pixels}; synth_ecp5 -top registered_array -json array.json",
+                f" -chparam DN {pixels} -chparam DK {depth} -chparam STAGES {stages};"
+                " synth_ecp5 -top registered_array -json array.json",
             ],
             folder,
         )
@@ -200,8 +207,15 @@ def main(name: str = "default") -> None:
     for unit, area in found.items():
         print(f"{unit}: {area}")
     per_mac = found["compute"].luts / accelerator.macs_per_cycle
-    print(f"LUTs per binary MAC per cycle: dot {found['dot'].luts / 64:.2f}, compute {per_mac:.2f}")
-    print(f"ECP5-25k, registered array 4 x 64 x 4: {frequency():.1f} MHz")
+    per_bit = found["dot"].luts / accelerator.depth
+    print(f"LUTs per binary MAC per cycle: dot {per_bit:.2f}, compute {per_mac:.2f}")
+    for depth in DEPTHS:
+        dot = synthesize(replace(accelerator, depth=depth), "dot")["dot"]
+        per_bit = dot.luts / depth
+        print(f"dot, DK = {depth}: {dot.luts} LUTs, {per_bit:.2f} a bit, {dot.registers} registers")
+    for stages in (1, 2):
+        found_frequency = frequency(stages=stages)
+        print(f"ECP5-25k, registered array 4 x 64 x 4, {stages} stages: {found_frequency:.1f} MHz")
 
 
 if __name__ == "__main__":

@@ -123,15 +123,36 @@ class View:
         """Words of each segment, and channels in them."""
         return tuple((segment.words, segment.channels) for segment in self.segments)
 
+    def rows(self, row_words: int) -> int:
+        """Buffer rows of a plane of a pixel, where each segment begins with a row."""
+        return sum(-(-segment.words // row_words) for segment in self.segments)
+
     @property
     def positions(self) -> np.ndarray:
         """Bit of each channel in the words of a plane, int64."""
         return positions(self.layout)
 
+    def row_positions(self, row_words: int) -> np.ndarray:
+        """Bit of each channel in the buffer rows of a plane, int64."""
+        return positions(self.layout, row_words)
+
+    def places(self, row_words: int) -> list[tuple[int, int]]:
+        """Row of each word of a plane, and which word of the row it is."""
+        rows = np.cumsum([0, *(-(-segment.words // row_words) for segment in self.segments)])
+        return [
+            (int(row) + word // row_words, word % row_words)
+            for row, segment in zip(rows, self.segments)
+            for word in range(segment.words)
+        ]
+
     @property
     def is_dense(self) -> bool:
         """Whether channels lie as the CPU packs them, without gaps."""
         return is_dense(self.layout)
+
+    def fills_rows(self, row_words: int) -> bool:
+        """Whether channels lie without gaps in rows of the buffer, too."""
+        return self.is_dense and all(x.words % row_words == 0 for x in self.segments[:-1])
 
     def repeated(self, times: int, axis: int) -> View:
         """Return the view of every row (axis 0) or column (axis 1) so many times."""
@@ -187,10 +208,11 @@ def copied(view: View, tensor: Tensor) -> View:
     return View(tuple(segments))
 
 
-def positions(layout: Layout) -> np.ndarray:
-    """Bit of each channel in the words of a plane, int64."""
-    words = np.cumsum([0, *(words for words, _ in layout)])
-    parts = [WORD_BITS * at + np.arange(count) for at, (_, count) in zip(words, layout)]
+def positions(layout: Layout, row_words: int = 1) -> np.ndarray:
+    """Bit of each channel in the words of a plane, int64, where segments begin with a row."""
+    rows = np.cumsum([0, *(-(-words // row_words) for words, _ in layout)])
+    row_bits = WORD_BITS * row_words
+    parts = [row_bits * at + np.arange(count) for at, (_, count) in zip(rows, layout)]
     return np.concatenate(parts)
 
 

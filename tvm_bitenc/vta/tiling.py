@@ -34,8 +34,8 @@ class Window:
         64-bit words of a pixel of the input, in all planes.
     act_bits : int
         Planes of the input.
-    weight_words : int
-        Words of an output channel's weights, of each tap; 0 where there are none.
+    weight_rows : int
+        Buffer rows of DM channels' weights; 0 where there are none.
     out_bits : int
         Of the codes it ends in; for accumulators `ACCUMULATOR_BITS`, or `NARROW_BITS` where they
         fit.
@@ -50,6 +50,10 @@ class Window:
         memory, alone or beside codes.
     writes_packed : bool
         Whether planes of the codes of a pixel lie side by side in its words.
+    strings : int
+        Runs of a pixel's words that begin with a row of the buffer; 0 if these are the planes.
+    rows : int
+        Of the buffer, that a pixel's words fill; 0 if each plane has the fewest that hold it.
     """
 
     name: str
@@ -59,7 +63,7 @@ class Window:
     geometry: BranchGeometry
     words: int
     act_bits: int
-    weight_words: int
+    weight_rows: int
     out_bits: int
     residual_bits: int = 0
     copies: int = 1
@@ -68,15 +72,13 @@ class Window:
     adds_floats: bool = False
     writes_floats: bool = False
     writes_packed: bool = False
+    strings: int = 0
+    rows: int = 0
 
     @property
     def is_codes(self) -> bool:
         """Whether it ends in planes of codes."""
         return self.out_bits < NARROW_BITS
-
-    def channel_words(self, channels: int) -> int:
-        """Words of so many channels' accumulators, of one pixel."""
-        return channels * self.out_bits // WORD_BITS
 
 
 @dataclass(frozen=True)
@@ -174,15 +176,20 @@ class Tiling:
         return -(-pixels // self.accelerator.pixels)
 
     @property
+    def pixel_rows(self) -> int:
+        """Buffer rows that a pixel's words fill."""
+        layer, row_words = self.layer, self.accelerator.row_words
+        return layer.rows or layer.act_bits * -(-(layer.words // layer.act_bits) // row_words)
+
+    @property
     def act_rows(self) -> int:
         """Buffer rows of a band."""
-        return self.word_rows * self.layer.words
+        return self.word_rows * self.pixel_rows
 
     @property
     def weight_rows(self) -> int:
         """Buffer rows of DM channels' weights."""
-        height, width = self.layer.kernel_size
-        return height * width * self.layer.weight_words
+        return self.layer.weight_rows
 
     @property
     def channels(self) -> int:
@@ -204,8 +211,8 @@ class Tiling:
     def word_out_rows(self) -> int:
         """Buffer rows of a band's output: 64 channels of codes, DM accumulators, or all planes."""
         layer = self.layer
-        channels = self.accelerator.channels
-        per_pixel = layer.out_bits if layer.is_codes else layer.channel_words(channels)
+        words = self.accelerator.accumulator_words(layer.out_bits)
+        per_pixel = layer.out_bits if layer.is_codes else words
         if layer.writes_packed:
             per_pixel = self.packed_words
         return self.band_rows * self.layer.output_size[1] * per_pixel

@@ -165,6 +165,7 @@ def parameters(accelerator: Accelerator) -> dict[str, int]:
     """Parameters of the top module."""
     rows = {f"{buffer.upper()}_ROWS": accelerator.rows(buffer) for buffer in BUFFERS}
     return dict(
+        DK=accelerator.depth,
         DM=accelerator.channels,
         DN=accelerator.pixels,
         **rows,
@@ -173,6 +174,7 @@ def parameters(accelerator: Accelerator) -> dict[str, int]:
         TOKEN_QUEUE=accelerator.token_queue,
         READS=accelerator.outstanding,
         WRITES=accelerator.outstanding,
+        STAGES=accelerator.stages,
     )
 
 

@@ -7,6 +7,8 @@
 module accelerator #(
     parameter DM = 8,
     parameter DN = 8,
+    parameter DK = 64,
+    parameter STAGES = 2,  // of a popcount
     parameter ACT_ROWS = 1024,
     parameter WEIGHT_ROWS = 2048,
     parameter PARAM_ROWS = 1024,
@@ -65,6 +67,9 @@ module accelerator #(
 );
     localparam [3:0] ILLEGAL = 1, MEMORY_RANGE = 2, BUFFER_RANGE = 3, TOKEN_OVERFLOW = 4,
         DEADLOCK = 5, UNFINISHED = 6, MEMORY_ERROR = 7, MEMORY_TIMEOUT = 8;
+    // A row of act or weight has DK bits of each bank, and a word of the memory at least.
+    localparam ROW = DK > 64 ? DK : 64;
+    localparam SLICES = ROW / 64;
 
     wire accept, running, counts;
     wire stop = !running;
@@ -160,7 +165,8 @@ module accelerator #(
     wire [$clog2(ACT_ROWS)-1:0] act_write_row;
     wire [DM-1:0] weight_write;
     wire [$clog2(WEIGHT_ROWS)-1:0] weight_write_row;
-    wire [DM/2-1:0] param_write;
+    wire [SLICES-1:0] slice;
+    wire [(DM+1)/2-1:0] param_write;
     wire [$clog2(PARAM_ROWS)-1:0] param_write_row;
     wire tap_write, pass_write;
     wire [$clog2(TAP_ROWS)-1:0] tap_write_row;
@@ -169,15 +175,17 @@ module accelerator #(
     wire [$clog2(RESIDUAL_ROWS)-1:0] residual_write_row;
 
     load #(
-        .DM(DM), .DN(DN), .ACT_ROWS(ACT_ROWS), .WEIGHT_ROWS(WEIGHT_ROWS), .PARAM_ROWS(PARAM_ROWS),
-        .TAP_ROWS(TAP_ROWS), .PASS_ROWS(PASS_ROWS), .RESIDUAL_ROWS(RESIDUAL_ROWS)
+        .DM(DM), .DN(DN), .SLICES(SLICES), .ACT_ROWS(ACT_ROWS), .WEIGHT_ROWS(WEIGHT_ROWS),
+        .PARAM_ROWS(PARAM_ROWS), .TAP_ROWS(TAP_ROWS), .PASS_ROWS(PASS_ROWS),
+        .RESIDUAL_ROWS(RESIDUAL_ROWS)
     ) load (
         .clk(clk), .reset(stop), .valid(!empty_load), .instruction(head_load), .take(take_load),
         .token(has_cl), .take_token(take_cl), .give_token(give_lc), .idle(load_idle),
         .waiting(load_waiting), .memory_words(program_words), .request(load_request),
         .address(load_address), .grant(load_grant), .response(load_response),
         .act_write(act_write), .act_row(act_write_row),
-        .weight_write(weight_write), .weight_row(weight_write_row), .param_write(param_write),
+        .weight_write(weight_write), .weight_row(weight_write_row), .slice(slice),
+        .param_write(param_write),
         .param_row(param_write_row), .tap_write(tap_write), .tap_row(tap_write_row),
         .pass_write(pass_write), .pass_row(pass_write_row), .residual_write(residual_write),
         .residual_row(residual_write_row), .illegal(load_illegal),
@@ -204,9 +212,9 @@ module accelerator #(
     wire [$clog2(PASS_ROWS)-1:0] pass_row;
     wire [63:0] tap_data, pass_data;
     wire [DN*$clog2(ACT_ROWS)-1:0] act_rows;
-    wire [DN*64-1:0] act_data;
+    wire [DN*ROW-1:0] act_data;
     wire [$clog2(WEIGHT_ROWS)-1:0] weight_row;
-    wire [DM*64-1:0] weight_data;
+    wire [DM*ROW-1:0] weight_data;
     wire [$clog2(PARAM_ROWS)-1:0] constant_row;
     wire [DM*$clog2(PARAM_ROWS)-1:0] threshold_row;
     wire [DM*32-1:0] constant_data, threshold_data;
@@ -217,9 +225,10 @@ module accelerator #(
     wire [63:0] out_write_data;
 
     compute #(
-        .DM(DM), .DN(DN), .ACT_ROWS(ACT_ROWS), .WEIGHT_ROWS(WEIGHT_ROWS), .PARAM_ROWS(PARAM_ROWS),
-        .TAP_ROWS(TAP_ROWS), .PASS_ROWS(PASS_ROWS), .RESIDUAL_ROWS(RESIDUAL_ROWS),
-        .OUT_ROWS(OUT_ROWS), .FLOAT_UNITS(FLOAT_UNITS)
+        .DM(DM), .DN(DN), .DK(DK), .STAGES(STAGES), .ACT_ROWS(ACT_ROWS),
+        .WEIGHT_ROWS(WEIGHT_ROWS), .PARAM_ROWS(PARAM_ROWS), .TAP_ROWS(TAP_ROWS),
+        .PASS_ROWS(PASS_ROWS), .RESIDUAL_ROWS(RESIDUAL_ROWS), .OUT_ROWS(OUT_ROWS),
+        .FLOAT_UNITS(FLOAT_UNITS)
     ) compute (
         .clk(clk), .reset(stop), .valid(!empty_compute), .instruction(head_compute),
         .take(take_compute), .token_prev(has_lc), .token_next(has_sc), .take_prev(take_lc),
@@ -231,24 +240,32 @@ module accelerator #(
         .threshold_data(threshold_data), .residual_row(residual_row),
         .residual_data(residual_data),
         .out_write(out_write), .out_row(out_write_row), .out_data(out_write_data),
-        .step(array_step), .ends_layer(ends_layer), .illegal(compute_illegal), .buffer_range(compute_buffer)
+        .step(array_step), .ends_layer(ends_layer), .illegal(compute_illegal),
+        .buffer_range(compute_buffer)
     );
+
+    // The first word of a row of act clears the others.
+    wire [SLICES-1:0] act_slices = slice[0] ? {SLICES{1'b1}} : slice;
+    wire [ROW-1:0] row_data;
 
     genvar i;
     generate
+        for (i = 0; i < SLICES; i = i + 1) begin : slices
+            assign row_data[i*64 +: 64] = slice[i] ? response_data : 64'd0;
+        end
         for (i = 0; i < DN; i = i + 1) begin : act_banks
-            ram #(.DEPTH(ACT_ROWS)) bank (
-                .clk(clk), .write(act_write[i]), .write_row(act_write_row),
-                .write_data(response_data), .read(1'b1),
+            ram #(.WIDTH(ROW), .DEPTH(ACT_ROWS)) bank (
+                .clk(clk), .write(act_write[i] ? act_slices : {SLICES{1'b0}}),
+                .write_row(act_write_row), .write_data(row_data), .read(1'b1),
                 .read_row(act_rows[i*$clog2(ACT_ROWS) +: $clog2(ACT_ROWS)]),
-                .read_data(act_data[i*64 +: 64])
+                .read_data(act_data[i*ROW +: ROW])
             );
         end
         for (i = 0; i < DM; i = i + 1) begin : weight_banks
-            ram #(.DEPTH(WEIGHT_ROWS)) bank (
-                .clk(clk), .write(weight_write[i]), .write_row(weight_write_row),
-                .write_data(response_data), .read(1'b1), .read_row(weight_row),
-                .read_data(weight_data[i*64 +: 64])
+            ram #(.WIDTH(ROW), .DEPTH(WEIGHT_ROWS)) bank (
+                .clk(clk), .write(weight_write[i] ? slice : {SLICES{1'b0}}),
+                .write_row(weight_write_row), .write_data(row_data), .read(1'b1),
+                .read_row(weight_row), .read_data(weight_data[i*ROW +: ROW])
             );
         end
         // Two copies of the parameters, for each is read by two units at a time.

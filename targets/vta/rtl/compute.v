@@ -10,6 +10,8 @@
 module compute #(
     parameter DM = 8,
     parameter DN = 8,
+    parameter DK = 64,
+    parameter STAGES = 2,
     parameter ACT_ROWS = 1024,
     parameter WEIGHT_ROWS = 2048,
     parameter PARAM_ROWS = 1024,
@@ -38,9 +40,9 @@ module compute #(
     output wire [$clog2(PASS_ROWS)-1:0]     pass_row,
     input  wire [63:0]                      pass_data,
     output wire [DN*$clog2(ACT_ROWS)-1:0]   act_rows,
-    input  wire [DN*64-1:0]                 act_data,
+    input  wire [DN*(DK>64?DK:64)-1:0]      act_data,
     output wire [$clog2(WEIGHT_ROWS)-1:0]   weight_row,
-    input  wire [DM*64-1:0]                 weight_data,
+    input  wire [DM*(DK>64?DK:64)-1:0]      weight_data,
     output wire [$clog2(PARAM_ROWS)-1:0]    constant_row,
     input  wire [DM*32-1:0]                 constant_data,
     output wire [DM*$clog2(PARAM_ROWS)-1:0] threshold_row,
@@ -55,11 +57,16 @@ module compute #(
     output wire                             illegal,
     output wire                             buffer_range
 );
-    localparam LANE_BITS = $clog2(DN);
+    localparam ROW = DK > 64 ? DK : 64;  // bits of a row of act or weight
+    localparam STEPS_SHIFT = DK < 64;    // A row has two words of 32 bits.
+    localparam NIBBLES = DK / 4;
+    localparam NIBBLE_BITS = $clog2(NIBBLES);
+    localparam LANE_SHIFT = $clog2(DN);
+    localparam LANE_BITS = DN > 1 ? $clog2(DN) : 1;
     localparam ACT_BITS = $clog2(ACT_ROWS);
     localparam WEIGHT_BITS = $clog2(WEIGHT_ROWS);
     localparam PARAM_BITS = $clog2(PARAM_ROWS);
-    localparam INDEX_BITS = ACT_BITS + LANE_BITS;  // of a pixel in the act buffer
+    localparam INDEX_BITS = ACT_BITS + LANE_SHIFT;  // of a pixel in the act buffer
     localparam HOLD_BITS = LANE_BITS + 9;
     // A float unit reads its constants before the first tile comes.
     localparam FLOAT_CONSTANTS = 5;
@@ -95,14 +102,14 @@ module compute #(
 
     // What all convolutions to come share.
     reg [4:0] copies;
-    reg [5:0] copy_parts;
+    reg [6:0] copy_parts;
     reg [13:0] copy_rows, first_tap, first_pass;
     reg [5:0] pixel_rows, plane_parts, plane_rows;  // of planes of codes that lie side by side
     reg is_float, adds_residual, writes_floats;
     reg [13:0] float_rows;
     reg [5:0] pixel_words;
     wire is_wrong_setup = instruction[`SETUP_COPIES] == 0 || instruction[`SETUP_COPIES] > 16
-        || {26'd0, instruction[`SETUP_COPY_PARTS]} > 64 / DM
+        || {25'd0, instruction[`SETUP_COPY_PARTS]} > 64 / DM
         || {26'd0, instruction[`SETUP_PLANE_PARTS]} >= 64 / DM
         || (instruction[`SETUP_PIXEL_ROWS] != 0 && instruction[`SETUP_COPIES] != 1)
         || (instruction[`SETUP_IS_FLOAT] && (FLOAT_UNITS == 0
@@ -144,13 +151,14 @@ module compute #(
     wire [31:0] end_tap = {18'd0, first_tap} + {23'd0, instruction[`CONV_TAPS]};
     wire [31:0] end_pass = {18'd0, first_pass} + {25'd0, instruction[`CONV_PASSES]};
     wire is_wrong = instruction[`CONV_PASSES] == 0 || instruction[`CONV_TAPS] == 0
-        || instruction[`CONV_PIXELS] == 0 || instruction[`CONV_OUT_WIDTH] == 0 || instruction[`CONV_STRIDE_Y] == 0
-        || instruction[`CONV_STRIDE_X] == 0 || skew[LANE_BITS-1:0] != 0
-        || bits > 8 || residual_bits > 8 || {27'd0, instruction[`CONV_SUB_WORD]} >= 64 / DM
+        || instruction[`CONV_PIXELS] == 0 || instruction[`CONV_OUT_WIDTH] == 0
+        || instruction[`CONV_STRIDE_Y] == 0
+        || instruction[`CONV_STRIDE_X] == 0 || ({18'd0, skew} & (DN - 1)) != 0
+        || bits > 8 || residual_bits > 8 || {26'd0, instruction[`CONV_SUB_WORD]} >= 64 / DM
         || end_tap > TAP_ROWS || end_pass > PASS_ROWS
         || (instruction[`CONV_NARROW] && (is_pool_next || bits != 0 || DM < 4))
         || (has_copies && (is_pool_next || bits == 0 || residual_bits != 0))
-        || (pixel_rows != 0 && (bits == 0 || {27'd0, instruction[`CONV_OUT_PART]} >= 64 / DM))
+        || (pixel_rows != 0 && (bits == 0 || {26'd0, instruction[`CONV_OUT_PART]} >= 64 / DM))
         || (is_float && (is_pool_next || residual_bits != 0 || instruction[`CONV_NARROW]
             || (bits == 0 && !writes_floats) || instruction[`CONV_THRESHOLDS] < FLOAT_CONSTANTS));
     wire is_wrong_conv = instruction[`CONV_COLUMN_HIGH] > instruction[`CONV_OUT_WIDTH]
@@ -194,6 +202,7 @@ module compute #(
     reg is_in_array;      // between a tile's last step and its epilogue
     wire [7:0] words = pass_data[`PASS_WORDS];
     wire last_word = word + 1'b1 == words;
+    wire is_upper = word[0] ^ pass_data[`PASS_UPPER];  // of the two words in a row, if they are two
     wire last_tap = tap + 1'b1 == x[`CONV_TAPS];
     wire last_pass = pass + 1'b1 == x[`CONV_PASSES];
     wire last_step = last_word && last_tap && last_pass;
@@ -213,7 +222,7 @@ module compute #(
     // words. Two cycles more keep the second unit from the first one's tables, or a pool's planes.
     wire [3:0] x_bits = x[`CONV_BITS], x_residual_bits = x[`CONV_RESIDUAL_BITS];
     wire has_residual = !is_pool && x_residual_bits != 0;
-    wire [31:0] word_rounds = x[`CONV_NARROW] ? DM / 4 : DM / 2;
+    wire [31:0] word_rounds = x[`CONV_NARROW] ? DM / 4 : (DM + 1) / 2;
     wire [31:0] first_hold = is_float ? FLOAT_SETUP : 0;
     wire [31:0] float_word_rounds = writes_floats ? DM / 2 + {28'd0, x_bits} : {28'd0, x_bits};
     wire [31:0] rounds = is_float
@@ -234,7 +243,7 @@ module compute #(
             if (ends_tile) is_in_array <= 1;
             else if (array_done) is_in_array <= 0;
         end
-        interval <= {rounds[8:0], {LANE_BITS{1'b0}}}
+        interval <= (rounds[HOLD_BITS-1:0] << LANE_SHIFT)
             + {{HOLD_BITS-3{1'b0}}, is_float, is_pool || has_residual, 1'b0};
         if (setting_up) hold <= first_hold[HOLD_BITS-1:0];
         else if (ends_tile) hold <= interval - 1'b1;
@@ -256,7 +265,8 @@ module compute #(
             word_row <= 0;
         end else if (step) begin
             word <= last_word ? 8'd0 : word + 1'b1;
-            word_row <= last_word ? 22'd0 : word_row + {8'd0, x[`CONV_WORD_ROWS]};
+            if (last_word) word_row <= 0;
+            else if (DK >= 64 || is_upper) word_row <= word_row + {8'd0, x[`CONV_WORD_ROWS]};
             position <= last_word && last_tap ? 17'd0 : position + 1'b1;
             if (ends_tap) tap <= last_tap ? 9'd0 : tap + 1'b1;
             if (ends_pass) pass <= last_pass ? 7'd0 : pass + 1'b1;
@@ -274,7 +284,7 @@ module compute #(
     // Stage 1. An index has two bits more, so that what lies outside the buffer is seen.
     reg valid1, first1, shift1, ones1, last1;
     reg begins1, ends1;  // the run of words of a pass
-    reg [3:0] first_nibble1, last_nibble1;
+    reg [5:0] first_nibble1, last_nibble1;
     reg [2:0] plane1;
     reg half1;
     reg [22:0] row1;
@@ -285,6 +295,7 @@ module compute #(
     reg [DN*(INDEX_BITS+2)-1:0] pixel1;
     reg far1;  // the tap's offset is beyond the buffer
     wire begins_pass = tap == 0 && word == 0;
+    reg act_half1, weight_half1, act_half2, weight_half2;
     wire signed [19:0] tap_offset = tap_data[`TAP_OFFSET];
     wire [13:0] tap_dy = tap_data[`TAP_DY];
     wire [13:0] tap_dx = tap_data[`TAP_DX];
@@ -317,17 +328,21 @@ module compute #(
         pixel1 <= pixel;
         far1 <= is_far;
         row1 <= {9'd0, x[`CONV_ACT]} + {9'd0, pass_data[`PASS_ACT]} + {1'd0, word_row};
-        weight1 <= {4'd0, x[`CONV_WEIGHT]} + {4'd0, pass_data[`PASS_WEIGHT]} + {1'd0, position};
+        weight1 <= {4'd0, x[`CONV_WEIGHT]} + {4'd0, pass_data[`PASS_WEIGHT]}
+            + {1'd0, position >> STEPS_SHIFT};
+        act_half1 <= is_upper;
+        weight_half1 <= position[0];
     end
 
     // Stage 2: lane j reads bank (j + turn) mod DN.
     reg valid2, first2, shift2, ones2, last2;
-    reg [15:0] nibbles2;  // which of them count
+    reg [NIBBLES-1:0] nibbles2;  // which of them count
+    reg [1:0] slice2;  // of a long word: what pools and look-ups read
     reg [2:0] plane2;
     reg half2;
-    reg [DN-1:0] in_image2;
+    reg [DN-1:0] outside2;  // of the image: resets what the lane reads
     reg [LANE_BITS-1:0] turn2;
-    wire [LANE_BITS-1:0] turn = pixel1[LANE_BITS-1:0];
+    wire [LANE_BITS-1:0] turn = DN > 1 ? pixel1[LANE_BITS-1:0] : {LANE_BITS{1'b0}};
     wire [DN-1:0] out_of_range;
     wire [DN*ACT_BITS-1:0] lane_rows;
 
@@ -335,7 +350,7 @@ module compute #(
         for (i = 0; i < DN; i = i + 1) begin : rows
             wire [INDEX_BITS+1:0] lane_pixel = pixel1[i*(INDEX_BITS+2) +: INDEX_BITS+2];
             wire [ACT_BITS+1:0] row = {2'd0, row1[ACT_BITS-1:0]}
-                + lane_pixel[INDEX_BITS+1:LANE_BITS];
+                + lane_pixel[INDEX_BITS+1:LANE_SHIFT];
             assign lane_rows[i*ACT_BITS +: ACT_BITS] = row[ACT_BITS-1:0];
             assign out_of_range[i] = in_image1[i] && (lane_pixel[INDEX_BITS+1] || far1
                 || {9'd0, row1} >= ACT_ROWS || {{30-ACT_BITS{1'b0}}, row} >= ACT_ROWS);
@@ -348,41 +363,56 @@ module compute #(
     );
     assign weight_row = weight1[WEIGHT_BITS-1:0];
 
+    // Nibbles in front of the run in its first word, and behind it in its last one.
+    wire [NIBBLE_BITS-1:0] skipped = begins1 ? first_nibble1[NIBBLE_BITS-1:0] : 0;
+    wire [NIBBLE_BITS-1:0] left_out = ends1 ? ~last_nibble1[NIBBLE_BITS-1:0] : 0;
+
     always @(posedge clk) begin
         valid2 <= valid1 && !reset;
         first2 <= first1;
         shift2 <= shift1;
         ones2 <= ones1;
         last2 <= last1;
-        nibbles2 <= (16'hffff << (begins1 ? first_nibble1 : 4'd0))
-            & (16'hffff >> (ends1 ? ~last_nibble1 : 4'd0));
+        nibbles2 <= ({NIBBLES{1'b1}} << skipped) & ({NIBBLES{1'b1}} >> left_out);
+        slice2 <= first_nibble1[5:4];
         plane2 <= plane1;
         half2 <= half1;
-        in_image2 <= in_image1;
+        outside2 <= ~in_image1;
         turn2 <= turn;
+        act_half2 <= act_half1;
+        weight_half2 <= weight_half1;
     end
 
     // Stage 3.
     reg valid3, first3, shift3, ones3, last3;
     reg [2:0] plane3;
     reg half3;
-    reg [DN*64-1:0] act3;
-    reg [DM*64-1:0] weight3;
+    reg [1:0] slice3;
+    reg [DN*DK-1:0] act3;
+    reg [DM*DK-1:0] weight3;
 
-    wire [DN*64-1:0] turned;
-    wire [63:0] mask;
+    wire [DN*DK-1:0] act_words, turned;
+    wire [DM*DK-1:0] weight_words;
+    wire [DK-1:0] mask;
 
-    rotate #(.WIDTH(64), .LANES(DN)) to_lanes (
-        .values(act_data), .turn(turn2), .turned(turned)
+    rotate #(.WIDTH(DK), .LANES(DN)) to_lanes (
+        .values(act_words), .turn(turn2), .turned(turned)
     );
 
     generate
-        for (i = 0; i < 16; i = i + 1) begin : nibbles
+        for (i = 0; i < NIBBLES; i = i + 1) begin : nibbles
             assign mask[i*4 +: 4] = {4{nibbles2[i]}};
         end
         for (i = 0; i < DN; i = i + 1) begin : lane_words
+            wire [ROW-1:0] row = act_data[i*ROW +: ROW];
+            assign act_words[i*DK +: DK] = act_half2 && DK < 64 ? row[ROW-1 -: DK] : row[DK-1:0];
             always @(posedge clk)
-                act3[i*64 +: 64] <= in_image2[i] ? turned[i*64 +: 64] & mask : 64'd0;
+                act3[i*DK +: DK] <= outside2[i] ? {DK{1'b0}} : turned[i*DK +: DK] & mask;
+        end
+        for (i = 0; i < DM; i = i + 1) begin : channel_words
+            wire [ROW-1:0] row = weight_data[i*ROW +: ROW];
+            assign weight_words[i*DK +: DK]
+                = weight_half2 && DK < 64 ? row[ROW-1 -: DK] : row[DK-1:0];
         end
     endgenerate
 
@@ -394,7 +424,8 @@ module compute #(
         last3 <= last2;
         plane3 <= plane2;
         half3 <= half2;
-        weight3 <= weight_data;
+        slice3 <= slice2;
+        weight3 <= weight_words;
     end
 
     wire [DM*DN*31-1:0] sums;
@@ -409,16 +440,16 @@ module compute #(
 
     wire epilogue_range;
 
-    array #(.DM(DM), .DN(DN)) array (
+    array #(.DM(DM), .DN(DN), .DK(DK), .STAGES(STAGES)) array (
         .clk(clk), .reset(reset), .valid(valid3), .first(first3), .shift(shift3), .ones(ones3),
         .last(last3), .act(act3), .weight(weight3), .looks_up(x[`CONV_DEPTHWISE]),
         .choices(parts), .done(array_done), .sums(sums), .one_sums(one_sums)
     );
 
-    pool #(.DM(DM), .DN(DN)) pool (
+    pool #(.DM(DM), .DN(DN), .DK(DK), .STAGES(STAGES)) pool (
         .clk(clk), .valid(valid3 && is_pool), .first(first3), .plane(plane3), .half(half3),
-        .part(x[`CONV_SUB_WORD]), .act(act3), .parts(parts), .read_plane(pool_plane),
-        .read_half(half_read), .largest(pool_planes)
+        .part(x[`CONV_SUB_WORD]), .slice(slice3), .act(act3), .parts(parts),
+        .read_plane(pool_plane), .read_half(half_read), .largest(pool_planes)
     );
 
     epilogue #(

@@ -22,7 +22,7 @@ module epilogue #(
     input  wire                             is_pool,
     input  wire [255:0]                     x,
     input  wire [4:0]                       copies,
-    input  wire [5:0]                       copy_parts,
+    input  wire [6:0]                       copy_parts,
     input  wire [13:0]                      copy_rows,
     // Float arithmetic behind the accumulators, see float_unit.v; 0 without such units.
     input  wire                             is_float,
@@ -53,10 +53,11 @@ module epilogue #(
     output wire                             buffer_range
 );
     localparam ROW_BITS = $clog2(PARAM_ROWS);
-    localparam LANE_BITS = $clog2(DN);
+    localparam LANE_BITS = DN > 1 ? $clog2(DN) : 1;
     localparam PARTS = 64 / DM;
     localparam PLACE_BITS = LANE_BITS + (FLOAT_UNITS == 0 ? 0 : 1);
-    localparam [LANE_BITS-1:0] LAST_LANE = {LANE_BITS{1'b1}};  // DN is a power of two
+    localparam [LANE_BITS-1:0] LAST_LANE = {LANE_BITS{DN > 1}};
+    localparam LANE_ROWS = DN > 1 ? DN : 2;  // of memories with a number per lane
 
     wire [3:0] bits = x[`CONV_BITS], residual_bits = x[`CONV_RESIDUAL_BITS];
     wire is_codes = bits != 0, has_residual = residual_bits != 0;
@@ -79,7 +80,7 @@ module epilogue #(
     wire [23:0] one;
     wire ends_lane = plane == 0;  // the residual's lowest plane
     wire adds1 = adding1 && plane1 == top_plane;
-    wire [31:0] own_part_at = {27'd0, x[`CONV_SUB_WORD]} * DM;
+    wire [31:0] own_part_at = {26'd0, x[`CONV_SUB_WORD]} * DM;
     wire [DM-1:0] residual = has_residual ? residual_data[own_part_at[5:0] +: DM] : {DM{1'b0}};
 
     assign constant_row = reads_factor ? first_row[ROW_BITS-1:0]
@@ -117,7 +118,7 @@ module epilogue #(
             tile_ones <= one_sums;
         end else if (adding) begin
             plane <= ends_lane ? top_plane : plane - 1'b1;
-            if (ends_lane) lane <= lane + 1'b1;
+            if (ends_lane) lane <= lane == LAST_LANE ? {LANE_BITS{1'b0}} : lane + 1'b1;
         end
         // Planes of a lane are neighbours, and read from the highest down.
         if (setup) residual_line <= {5'd0, x[`CONV_RESIDUAL]} + {16'd0, top_plane};
@@ -133,28 +134,30 @@ module epilogue #(
     reg [LANE_BITS-1:0] search, search1;  // lanes
     reg [2:0] bit_now, bit1, round, round1;
     reg [3:0] copy;
-    reg [4:0] word, word1, part1;
+    reg [4:0] word, word1;
+    reg [5:0] part1;
     reg [DN-1:0] search_valid;
     reg valid1;
     reg [ROW_BITS-1:0] base, span;  // first row of the round's thresholds, rows of its first code
     reg [19:0] tile_row, copy_row, write_row;
     wire is_narrow = x[`CONV_NARROW];
-    wire [31:0] lane_words = is_narrow ? DM / 4 : DM / 2;  // of accumulators
+    wire [31:0] lane_words = is_narrow ? DM / 4 : (DM + 1) / 2;  // of accumulators
     wire ends_words = {27'd0, word} == lane_words - 1;
     wire ends_round = search == LAST_LANE;
+    wire [LANE_BITS-1:0] next_search = ends_round ? {LANE_BITS{1'b0}} : search + 1'b1;
     wire ends_copy = ends_round && bit_now == 0;
     wire ends_tile = is_codes ? ends_copy && {1'b0, copy} + 5'd1 == copies
         : ends_round && ends_words;
     wire writes = busy1 && valid1;
-    wire [31:0] next_part = {27'd0, part1} + {26'd0, copy_parts};
+    wire [31:0] next_part = {26'd0, part1} + {25'd0, copy_parts};
     wire enters_word = next_part >= PARTS;
     wire [19:0] next_copy_row = copy_row + (enters_word ? {6'd0, copy_rows} : 20'd0);
     wire [31:0] wrapped_part = next_part - (enters_word ? PARTS : 0);
     // Side by side, a plane lies in front of the next higher one.
     wire is_packed = pixel_rows != 0;
     wire [5:0] code_rows = is_packed ? pixel_rows : {2'd0, bits};
-    wire leaves_word = {1'b0, part1} < plane_parts;
-    wire [31:0] plane_part = {27'd0, part1} - {26'd0, plane_parts} + (leaves_word ? PARTS : 0);
+    wire leaves_word = part1 < plane_parts;
+    wire [31:0] plane_part = {26'd0, part1} - {26'd0, plane_parts} + (leaves_word ? PARTS : 0);
     wire [19:0] plane_row = copy_row - {14'd0, plane_rows} - {19'd0, leaves_word};
     wire ends_plane1 = busy1 && is_codes && search1 == LAST_LANE;
     wire [31:0] next_tile_row
@@ -198,13 +201,15 @@ module epilogue #(
             reg falls;  // the code of this copy
             wire [7:0] next_code = {plane1 == top_plane ? 7'd0 : code[6:0], residual[i]};
             wire [ROW_BITS+7:0] first_index = {{ROW_BITS{1'b0}}, next_code};
-            wire [ROW_BITS-1:0] known = round == 0 && !has_residual ? {ROW_BITS{1'b0}} : index;
+            // A single lane's round before has just been decided.
+            wire [ROW_BITS-1:0] next_index = {index1[ROW_BITS-2:0], reached[i]};
+            wire [ROW_BITS-1:0] known = round == 0 && !has_residual ? {ROW_BITS{1'b0}}
+                : DN == 1 && round != 0 ? next_index : index;
             assign threshold_row[i*ROW_BITS +: ROW_BITS] = base + known;
-            table_ram #(.WIDTH(ROW_BITS), .DEPTH(DN)) indices (
+            table_ram #(.WIDTH(ROW_BITS), .DEPTH(LANE_ROWS)) indices (
                 .clk(clk), .write(has_residual && adding1 || busy1 && bit1 != 0),
                 .write_row(busy1 && bit1 != 0 ? search1 : lane1),
-                .write_data(busy1 && bit1 != 0 ? {index1[ROW_BITS-2:0], reached[i]}
-                    : first_index[ROW_BITS-1:0]),
+                .write_data(busy1 && bit1 != 0 ? next_index : first_index[ROW_BITS-1:0]),
                 .read_row(search), .read_data(index)
             );
             assign reached[i] = is_pool ? pooled[i]
@@ -231,7 +236,7 @@ module epilogue #(
         end
     endgenerate
 
-    // Accumulators that are no codes: two a word, or the lower halves of four.
+    // Accumulators that are no codes: two a word, or the lower halves of four; of one channel one.
     localparam HALVES_BITS = DM < 4 ? 64 : DM * 16;
     reg [HALVES_BITS-1:0] halves;
     integer c;
@@ -239,8 +244,9 @@ module epilogue #(
         halves = 0;
         for (c = 0; c < DM; c = c + 1) halves[c*16 +: 16] = acc[c*32 +: 16];
     end
+    wire [DM*32+31:0] wholes = {32'd0, acc};
     wire [63:0] words = is_narrow ? halves[{27'd0, word1} * 64 +: 64]
-        : acc[{27'd0, word1} * 64 +: 64];
+        : wholes[{27'd0, word1} * 64 +: 64];
 
     // Float arithmetic. Its words come first: the search waits for them.
     wire reads_float, ends_floats, float_word_next, float_word_write, reads_floats, floats_idle;
@@ -329,7 +335,7 @@ module epilogue #(
         round1 <= round;
         word1 <= word;
         part1 <= begins ? (is_packed ? x[`CONV_OUT_PART] : x[`CONV_SUB_WORD])
-            : ends_copy1 ? wrapped_part[4:0] : ends_plane1 && is_packed ? plane_part[4:0] : part1;
+            : ends_copy1 ? wrapped_part[5:0] : ends_plane1 && is_packed ? plane_part[5:0] : part1;
         valid1 <= search_valid[search];
         if (opens1) begin
             search_valid <= is_float ? floats_valid : valid;
@@ -342,9 +348,9 @@ module epilogue #(
             span <= {{ROW_BITS-1{1'b0}}, 1'b1} << residual_bits;
         end else if (busy && go && !is_codes) begin
             word <= ends_words ? 5'd0 : word + 1'b1;
-            if (ends_words) search <= search + 1'b1;
+            if (ends_words) search <= next_search;
         end else if (busy && go) begin
-            search <= search + 1'b1;
+            search <= next_search;
             if (ends_round) begin
                 bit_now <= ends_copy ? top_bit : bit_now - 1'b1;
                 round <= ends_copy ? 3'd0 : round + 1'b1;
@@ -369,5 +375,5 @@ module epilogue #(
         end else if (busy1) write_row <= search1 == LAST_LANE
             ? copy_row + {17'd0, bit1} - 20'd1 : write_row + {14'd0, code_rows};
     end
-    wire unused = &{1'b0, wrapped_part[31:5], plane_part[31:5], next_tile_row[31:20]};
+    wire unused = &{1'b0, wrapped_part[31:6], plane_part[31:6], next_tile_row[31:20]};
 endmodule

@@ -42,7 +42,7 @@ module fetch #(
     wire full = is_load ? full_load : is_store ? full_store : full_compute;
     wire dispatch = complete && !full && !illegal;
     wire has_rest = is_load ? |word[255:`LOAD_END] : is_store ? |word[255:`STORE_END]
-        : opcode == `OP_CONV || opcode == `OP_POOL ? |word[255:`CONV_END]
+        : opcode == `OP_CONV || opcode == `OP_POOL ? 1'b0  // Their fields fill it.
         : opcode == `OP_SETUP ? |word[255:`SETUP_END] : |word[255:`WAIT_END];
 
     wire has_next = next_word[33:2] != instructions;

@@ -3,9 +3,9 @@ module lane_mux #(
     parameter WIDTH = 32,
     parameter LANES = 8
 ) (
-    input  wire [LANES*WIDTH-1:0]   values,
-    input  wire [$clog2(LANES)-1:0] lane,
-    output wire [WIDTH-1:0]         value
+    input  wire [LANES*WIDTH-1:0]                     values,
+    input  wire [(LANES > 1 ? $clog2(LANES) : 1)-1:0] lane,
+    output wire [WIDTH-1:0]                           value
 );
     genvar i, j;
     generate

@@ -26,8 +26,8 @@ module lanes #(
 );
     localparam ROW_BITS = $clog2(PARAM_ROWS);
     localparam INDEX_BITS = $clog2(ACT_ROWS * DN);
-    localparam LANE_BITS = $clog2(DN);
-    localparam [LANE_BITS-1:0] LAST_LANE = {LANE_BITS{1'b1}};
+    localparam LANE_BITS = DN > 1 ? $clog2(DN) : 1;
+    localparam [LANE_BITS-1:0] LAST_LANE = {LANE_BITS{DN > 1}};
 
     reg busy;
     reg [LANE_BITS-1:0] lane;
@@ -56,6 +56,12 @@ module lanes #(
     wire [28:0] index = row_base + {18'd0, out_column};
     wire ends_row = out_column + 11'd1 == out_width;
 
+    // The lanes with one more at the top.
+    wire [DN:0] next_valid = {left != 0, valid};
+    wire [(DN+1)*INDEX_BITS-1:0] next_base = {index[INDEX_BITS-1:0], base};
+    wire [(DN+1)*15-1:0] next_y = {input_y, y}, next_column = {input_x, column};
+    wire [(DN+1)*ROW_BITS-1:0] next_border = {border_row[ROW_BITS-1:0], border};
+
     assign exhausted = !busy && !ready;
     assign buffer_range = busy && left != 0 && ((!is_pool && {6'd0, border_row} >= PARAM_ROWS)
         || {3'd0, index} >= ACT_ROWS * DN);
@@ -70,7 +76,7 @@ module lanes #(
             lane <= 0;
         end else begin
             if (busy) begin
-                lane <= lane + 1'b1;
+                lane <= lane == LAST_LANE ? {LANE_BITS{1'b0}} : lane + 1'b1;
                 if (lane == LAST_LANE) begin
                     busy <= 0;
                     ready <= 1;
@@ -92,11 +98,11 @@ module lanes #(
                 + {2'd0, {12'd0, first_class} * {12'd0, classes}};
             column_class <= 0;
         end else if (busy) begin
-            valid <= {left != 0, valid[DN-1:1]};
-            base <= {index[INDEX_BITS-1:0], base[DN*INDEX_BITS-1:INDEX_BITS]};
-            y <= {input_y, y[DN*15-1:15]};
-            column <= {input_x, column[DN*15-1:15]};
-            border <= {border_row[ROW_BITS-1:0], border[DN*ROW_BITS-1:ROW_BITS]};
+            valid <= next_valid[DN:1];
+            base <= next_base[(DN+1)*INDEX_BITS-1:INDEX_BITS];
+            y <= next_y[(DN+1)*15-1:15];
+            column <= next_column[(DN+1)*15-1:15];
+            border <= next_border[(DN+1)*ROW_BITS-1:ROW_BITS];
             if (left != 0) left <= left - 1'b1;
             out_column <= ends_row ? 11'd0 : out_column + 11'd1;
             input_x <= ends_row ? 15'd0 : input_x + {11'd0, x[`CONV_STRIDE_X]};

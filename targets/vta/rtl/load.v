@@ -1,10 +1,12 @@
 // Memory to buffers: rows x pixels x words. The requests of a load begin while the words of those
-// before are on their way; words come in the same order.
+// before are on their way; words come in the same order. Rows of act and weight banks have SLICES
+// words of the memory.
 `include "isa.vh"
 
 module load #(
     parameter DM = 8,
     parameter DN = 8,
+    parameter SLICES = 1,
     parameter ACT_ROWS = 1024,
     parameter WEIGHT_ROWS = 2048,
     parameter PARAM_ROWS = 1024,
@@ -32,7 +34,8 @@ module load #(
     output wire [$clog2(ACT_ROWS)-1:0]    act_row,
     output wire [DM-1:0]                  weight_write,
     output wire [$clog2(WEIGHT_ROWS)-1:0] weight_row,
-    output wire [DM/2-1:0]                param_write,
+    output wire [SLICES-1:0]              slice,       // of the row of act or weight
+    output wire [(DM+1)/2-1:0]            param_write,
     output wire [$clog2(PARAM_ROWS)-1:0]  param_row,
     output wire                           tap_write,
     output wire [$clog2(TAP_ROWS)-1:0]    tap_row,
@@ -79,13 +82,14 @@ module load #(
         .pop(take_place), .head(head), .empty(none_waits)
     );
     load_places #(
-        .DM(DM), .DN(DN), .ACT_ROWS(ACT_ROWS), .WEIGHT_ROWS(WEIGHT_ROWS), .PARAM_ROWS(PARAM_ROWS),
-        .TAP_ROWS(TAP_ROWS), .PASS_ROWS(PASS_ROWS), .RESIDUAL_ROWS(RESIDUAL_ROWS)
+        .DM(DM), .DN(DN), .SLICES(SLICES), .ACT_ROWS(ACT_ROWS), .WEIGHT_ROWS(WEIGHT_ROWS),
+        .PARAM_ROWS(PARAM_ROWS), .TAP_ROWS(TAP_ROWS), .PASS_ROWS(PASS_ROWS),
+        .RESIDUAL_ROWS(RESIDUAL_ROWS)
     ) places (
         .clk(clk), .reset(reset), .valid(!none_waits), .instruction(head), .take(take_place),
         .response(response), .active(coming), .finish(finish), .pushes(pushes),
         .act_write(act_write), .act_row(act_row), .weight_write(weight_write),
-        .weight_row(weight_row), .param_write(param_write), .param_row(param_row),
+        .weight_row(weight_row), .slice(slice), .param_write(param_write), .param_row(param_row),
         .tap_write(tap_write), .tap_row(tap_row), .pass_write(pass_write), .pass_row(pass_row),
         .residual_write(residual_write), .residual_row(residual_row), .buffer_range(buffer_range)
     );

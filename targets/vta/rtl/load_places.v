@@ -4,6 +4,7 @@
 module load_places #(
     parameter DM = 8,
     parameter DN = 8,
+    parameter SLICES = 1,
     parameter ACT_ROWS = 1024,
     parameter WEIGHT_ROWS = 2048,
     parameter PARAM_ROWS = 1024,
@@ -24,7 +25,8 @@ module load_places #(
     output wire [$clog2(ACT_ROWS)-1:0]    act_row,
     output wire [DM-1:0]                  weight_write,
     output wire [$clog2(WEIGHT_ROWS)-1:0] weight_row,
-    output wire [DM/2-1:0]                param_write,
+    output wire [SLICES-1:0]              slice,  // of the row of act or weight
+    output wire [(DM+1)/2-1:0]            param_write,
     output wire [$clog2(PARAM_ROWS)-1:0]  param_row,
     output wire                           tap_write,
     output wire [$clog2(TAP_ROWS)-1:0]    tap_row,
@@ -34,13 +36,17 @@ module load_places #(
     output wire [$clog2(RESIDUAL_ROWS)-1:0] residual_row,
     output wire                           buffer_range
 );
-    localparam LANE_BITS = $clog2(DN);
-    localparam CHANNEL_BITS = $clog2(DM);
+    localparam LANE_SHIFT = $clog2(DN);
+    localparam SLICE_SHIFT = $clog2(SLICES);
+    localparam WEIGHT_SHIFT = $clog2(DM * SLICES);
+    localparam PARAM_WORDS = (DM + 1) / 2;
+    localparam PARAM_SHIFT = $clog2(PARAM_WORDS);
 
     reg [255:0] x;
     reg [11:0] word;
     reg [13:0] pixel, row;
     reg [31:0] row_index, pixel_index, word_line, count;
+    reg [1:0] act_slice;
 
     wire [2:0] buffer = x[`LOAD_BUFFER];
     wire is_act = buffer == `BUFFER_ACT;
@@ -60,9 +66,14 @@ module load_places #(
 
     // For act: `word` of pixel `index`; else simply the next place.
     wire [31:0] index = row_index + pixel_index;
-    wire [31:0] line = is_act ? word_line + (index >> LANE_BITS)
-        : is_weight ? count >> CHANNEL_BITS
-        : is_param ? count >> (CHANNEL_BITS - 1) : count;
+    wire [31:0] line = is_act ? word_line + (index >> LANE_SHIFT)
+        : is_weight ? count >> WEIGHT_SHIFT
+        : is_param ? count >> PARAM_SHIFT : count;
+    wire [31:0] bank = index & (DN - 1);
+    wire [31:0] channel = (count >> SLICE_SHIFT) & (DM - 1);
+    wire [31:0] slice_now = is_act ? {30'd0, act_slice} : count & (SLICES - 1);
+    wire [31:0] pair = count & (PARAM_WORDS - 1);  // of channels
+    wire last_slice = {30'd0, act_slice} == SLICES - 1;
     wire in_range = line < (is_act ? ACT_ROWS : is_weight ? WEIGHT_ROWS : is_param ? PARAM_ROWS
         : is_tap ? TAP_ROWS : is_pass ? PASS_ROWS : RESIDUAL_ROWS);
     wire write = active && response && in_range;
@@ -81,14 +92,16 @@ module load_places #(
     genvar i;
     generate
         for (i = 0; i < DN; i = i + 1) begin : act_banks
-            assign act_write[i] = write && is_act && index[LANE_BITS-1:0] == i;
+            assign act_write[i] = write && is_act && bank == i;
         end
         for (i = 0; i < DM; i = i + 1) begin : weight_banks
-            assign weight_write[i] = write && is_weight && count[CHANNEL_BITS-1:0] == i;
+            assign weight_write[i] = write && is_weight && channel == i;
         end
-        for (i = 0; i < DM / 2; i = i + 1) begin : param_banks
-            if (DM == 2) assign param_write[i] = write && is_param;
-            else assign param_write[i] = write && is_param && count[CHANNEL_BITS-2:0] == i;
+        for (i = 0; i < SLICES; i = i + 1) begin : slices
+            assign slice[i] = slice_now == i;
+        end
+        for (i = 0; i < PARAM_WORDS; i = i + 1) begin : param_banks
+            assign param_write[i] = write && is_param && pair == i;
         end
     endgenerate
 
@@ -106,13 +119,15 @@ module load_places #(
             pixel_index <= 0;
             row_index <= {16'd0, instruction[`LOAD_FIRST_PIXEL]};
             word_line <= next_sram;
-            count <= next_buffer == `BUFFER_WEIGHT ? next_sram << CHANNEL_BITS
-                : next_buffer == `BUFFER_PARAM ? next_sram << (CHANNEL_BITS - 1) : next_sram;
+            count <= next_buffer == `BUFFER_WEIGHT ? next_sram << WEIGHT_SHIFT
+                : next_buffer == `BUFFER_PARAM ? next_sram << PARAM_SHIFT : next_sram;
+            act_slice <= 0;
         end else if (active && response) begin
             count <= count + 1;
             word <= last_word ? 12'd0 : word + 1'b1;
-            word_line <= last_word ? {18'd0, x[`LOAD_SRAM]}
-                : word_line + {18'd0, x[`LOAD_WORD_ROWS]};
+            act_slice <= last_word || last_slice ? 2'd0 : act_slice + 2'd1;
+            if (last_word) word_line <= {18'd0, x[`LOAD_SRAM]};
+            else if (last_slice) word_line <= word_line + {18'd0, x[`LOAD_WORD_ROWS]};
             if (last_word) begin
                 pixel <= last_pixel ? 14'd0 : pixel + 1'b1;
                 pixel_index <= last_pixel ? 32'd0

@@ -3,9 +3,9 @@ module rotate #(
     parameter WIDTH = 64,
     parameter LANES = 8
 ) (
-    input  wire [LANES*WIDTH-1:0]   values,
-    input  wire [$clog2(LANES)-1:0] turn,
-    output wire [LANES*WIDTH-1:0]   turned
+    input  wire [LANES*WIDTH-1:0]                     values,
+    input  wire [(LANES > 1 ? $clog2(LANES) : 1)-1:0] turn,  // 0 of a single lane
+    output wire [LANES*WIDTH-1:0]                     turned
 );
     localparam BITS = $clog2(LANES);
 
@@ -21,4 +21,5 @@ module rotate #(
     endgenerate
 
     assign turned = stage[BITS].lanes;
+    wire unused = &{1'b0, turn};
 endmodule

@@ -2,6 +2,7 @@
 `include "registers.vh"
 
 module registers #(
+    parameter DK = 64,
     parameter DM = 8,
     parameter DN = 8,
     parameter ACT_ROWS = 1024,
@@ -15,7 +16,8 @@ module registers #(
     parameter INSTRUCTION_QUEUE = 8,
     parameter TOKEN_QUEUE = 8,
     parameter READS = 128,
-    parameter WRITES = 128
+    parameter WRITES = 128,
+    parameter STAGES = 2
 ) (
     input  wire        clk,
     input  wire        reset,
@@ -43,8 +45,6 @@ module registers #(
     input  wire [31:0] read_words,
     input  wire [31:0] write_words
 );
-    localparam DK = 64;
-
     reg interrupt_enable, was_done, ended;
     reg [31:0] base_low;
     reg [2:0] base_high;
@@ -126,6 +126,7 @@ module registers #(
             `REGISTER_TOKEN_QUEUE: read_data = TOKEN_QUEUE;
             `REGISTER_READS: read_data = READS;
             `REGISTER_WRITES: read_data = WRITES;
+            `REGISTER_STAGES: read_data = STAGES;
             `REGISTER_CONTROL: read_data = {29'd0, interrupt_enable, 2'd0};
             `REGISTER_STATUS: read_data = {24'd0, cause, 2'd0, ended, busy || start};
             `REGISTER_BASE_LOW: read_data = base_low;

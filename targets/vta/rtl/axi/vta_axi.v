@@ -1,5 +1,6 @@
 // The accelerator on AXI: registers on AXI4-Lite, memory on 64-bit AXI4, and an interrupt.
 module vta_axi #(
+    parameter DK = 64,
     parameter DM = 8,
     parameter DN = 8,
     parameter ACT_ROWS = 1024,
@@ -13,7 +14,8 @@ module vta_axi #(
     parameter INSTRUCTION_QUEUE = 8,
     parameter TOKEN_QUEUE = 8,
     parameter READS = 128,
-    parameter WRITES = 128
+    parameter WRITES = 128,
+    parameter STAGES = 2
 ) (
     input  wire        aclk,
     input  wire        aresetn,
@@ -100,7 +102,8 @@ module vta_axi #(
     wire [31:0] cycles, load, compute, store, steps, reads, writes;
 
     registers #(
-        .DM(DM), .DN(DN), .ACT_ROWS(ACT_ROWS), .WEIGHT_ROWS(WEIGHT_ROWS), .PARAM_ROWS(PARAM_ROWS),
+        .DK(DK), .DM(DM), .DN(DN), .STAGES(STAGES), .ACT_ROWS(ACT_ROWS),
+        .WEIGHT_ROWS(WEIGHT_ROWS), .PARAM_ROWS(PARAM_ROWS),
         .TAP_ROWS(TAP_ROWS), .PASS_ROWS(PASS_ROWS), .RESIDUAL_ROWS(RESIDUAL_ROWS),
         .OUT_ROWS(OUT_ROWS), .INSTRUCTION_QUEUE(INSTRUCTION_QUEUE), .TOKEN_QUEUE(TOKEN_QUEUE),
         .READS(READS), .WRITES(WRITES), .FLOAT_UNITS(FLOAT_UNITS)
@@ -122,7 +125,8 @@ module vta_axi #(
     wire [4:0] active;
 
     accelerator #(
-        .DM(DM), .DN(DN), .ACT_ROWS(ACT_ROWS), .WEIGHT_ROWS(WEIGHT_ROWS), .PARAM_ROWS(PARAM_ROWS),
+        .DK(DK), .DM(DM), .DN(DN), .STAGES(STAGES), .ACT_ROWS(ACT_ROWS),
+        .WEIGHT_ROWS(WEIGHT_ROWS), .PARAM_ROWS(PARAM_ROWS),
         .TAP_ROWS(TAP_ROWS), .PASS_ROWS(PASS_ROWS), .RESIDUAL_ROWS(RESIDUAL_ROWS),
         .OUT_ROWS(OUT_ROWS), .INSTRUCTION_QUEUE(INSTRUCTION_QUEUE), .TOKEN_QUEUE(TOKEN_QUEUE),
         .READS(READS), .WRITES(WRITES), .FLOAT_UNITS(FLOAT_UNITS)
