@@ -188,8 +188,8 @@ def test_damaged_streams_never_hang(random_layer, conv_layer, planes):
     static = replace(static, steps=float_steps(STEPS["relu"], 24))
     program = compile_conv(static, ACCELERATOR, None, np.float32([0, 1, 2]))
     numbers = np.ones((*layer.accumulators().transpose(0, 2, 3, 1).shape,), np.float32)
-    operands = np.concatenate([planes(layer).reshape(-1), program.residual(numbers)])
-    image, rng, causes = program.image(operands), np.random.default_rng(0), set()
+    words = program.operands([planes(layer), numbers])
+    image, rng, causes = program.image(words), np.random.default_rng(0), set()
     count = len(program.instructions)
     for _ in range(300):
         memory = _damaged(rng, program, image)
