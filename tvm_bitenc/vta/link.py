@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from . import isa
+from .placed import Placed
 from .program import Input, Layer, Output, Program
-from .stream import CONSTANTS, FLOATS, OUTPUT, Fragment
+from .sequencer import Sequencer
+from .stream import CONSTANTS, DOUBLE, FLOATS, OUTPUT, Fragment
 from .window_packing import WindowPacking
 
 
@@ -60,8 +62,8 @@ def link(
 ) -> Program:
     """Join layers, and make their addresses absolute.
 
-    A layer begins when the one before has stored all that it writes: in place of its `Finish` there
-    is a `Wait`, for which the first load of the next layer waits.
+    Layers overlap: loads of one begin under the computation of the one before, as soon as the
+    buffers, and what was stored of its input, allow it.
 
     Parameters
     ----------
@@ -73,25 +75,55 @@ def link(
         Of that part.
     inputs, outputs : iterable
     """
-    lists = [list(fragment.instructions) for fragment in fragments]
-    for before, after in itertools.pairwise(lists):
-        before[-1] = isa.Wait(pop_next=1, push_prev=1)
-        first = next(i for i, x in enumerate(after) if isinstance(x, isa.Load))
-        after[first] = replace(after[first], pop_next=1)
+    lists, relative = _in_sequence(fragments) if len(fragments) > 1 else _alone(fragments[0])
     first_constant = isa.INSTRUCTION_WORDS * sum(map(len, lists))
     constants = [fragment.constants for fragment in fragments]
     first_tensor = first_constant + sum(each.size for each in constants)
-    linked, place = list[isa.Instruction](), first_constant
-    for fragment, instructions in zip(fragments, lists):
-        for index, name in fragment.relative.items():
-            base = place if name == CONSTANTS else first_tensor + addresses[name]
-            instruction = instructions[index]
-            assert isinstance(instruction, (isa.Load, isa.Store))  # Only these have an address.
-            instructions[index] = replace(instruction, dram=instruction.dram + base)
-        linked += instructions
-        place += fragment.constants.size
+    places = {name: first_tensor + address for name, address in addresses.items()}
+    for number, each in enumerate(constants):
+        places[_constants(number)] = first_constant
+        first_constant += each.size
+    linked = [instruction for instructions in lists for instruction in instructions]
+    for index, name in relative.items():
+        instruction = linked[index]
+        assert isinstance(instruction, (isa.Load, isa.Store))  # Only these have an address.
+        linked[index] = replace(instruction, dram=instruction.dram + places[name])
     layers = [Layer(f.name, len(x), f.macs) for f, x in zip(fragments, lists)]
     return Program(
         *(tuple(linked), np.concatenate(constants), tensor_words),
         *(tuple(layers), tuple(inputs), tuple(outputs)),
     )
+
+
+Lists = tuple[list[list[isa.Instruction]], dict[int, str]]
+
+
+def _constants(number: int) -> str:
+    """Name of a layer's constants among those of all."""
+    return f"{CONSTANTS} {number}"
+
+
+def _names(number: int, fragment: Fragment) -> dict[int, str]:
+    return {
+        index: _constants(number) if name == CONSTANTS else name
+        for index, name in fragment.relative.items()
+    }
+
+
+def _alone(fragment: Fragment) -> Lists:
+    return [list(fragment.instructions)], _names(0, fragment)
+
+
+def _in_sequence(fragments: Sequence[Fragment]) -> Lists:
+    """Instructions of all layers with new tokens, and what their addresses count from."""
+    sequencer, ends = Sequencer(), [0]
+    last = dict.fromkeys(DOUBLE, 1)
+    for number, fragment in enumerate(fragments):
+        Placed(fragment, _names(number, fragment), last).emit(sequencer)
+        if number < len(fragments) - 1:
+            sequencer.end_layer()
+            ends.append(len(sequencer.instructions))
+    instructions = sequencer.finish()
+    ends.append(len(instructions))
+    lists = [instructions[first:last] for first, last in itertools.pairwise(ends)]
+    return lists, sequencer.relative

@@ -14,7 +14,7 @@ from math import lcm
 
 import numpy as np
 
-from ..accelerator import BUFFERS
+from ..accelerator import BUFFERS, Accelerator
 from ..encoding import WORD_BITS
 from ..errors import UnsupportedError
 from . import isa
@@ -22,6 +22,7 @@ from .tensor import Segment, Tensor, View, whole
 from .tiling import NARROW_BITS, Phase, Tiling
 
 CONSTANTS = "constants"
+DOUBLE = ("act", "weight", "param", "residual", "out")  # Buffers that have two halves.
 INPUT, RESIDUAL, OUTPUT = "input", "residual", "output"  # Tensors of a layer by itself.
 FLOATS = "floats"  # Its float32 numbers beside codes.
 
@@ -46,6 +47,9 @@ class Fragment:
         That it writes, and those of float32 numbers beside codes.
     macs : int
         Binary multiply-accumulates that it needs.
+    accelerator : Accelerator
+    halves : frozenset of str
+        Buffers of which it fills one half while the other one is read.
     """
 
     name: str
@@ -57,6 +61,8 @@ class Fragment:
     output_words: int
     floats_words: int
     macs: int
+    accelerator: Accelerator
+    halves: frozenset[str]
 
 
 class Stream:
@@ -130,6 +136,8 @@ class Stream:
             pixels * self._out_pixel_words(),
             self._own_floats,
             macs,
+            self.accelerator,
+            frozenset(filter(self.tiling.is_double_buffered, DOUBLE)),
         )
         for instruction in fragment.instructions:
             try:

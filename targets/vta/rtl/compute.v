@@ -97,8 +97,9 @@ module compute #(
     assign give_next = (done && x[`CONV_PUSH_NEXT])
         || (start && !is_conv && instruction[`CONV_PUSH_NEXT]);
     assign finish = start && instruction[3:0] == `OP_FINISH;
+    // The compiler puts a wait for nothing behind each layer.
     assign ends_layer = finish || (start && instruction[3:0] == `OP_WAIT
-        && instruction[`WAIT_POP_NEXT] && instruction[`WAIT_PUSH_PREV]);
+        && instruction[7:4] == 4'd0);
 
     // What all convolutions to come share.
     reg [4:0] copies;
