@@ -220,6 +220,26 @@ def test_files_are_refused_with_the_reason(tmp_path):
         load_accelerator(path)
 
 
+@needs_verilator
+@pytest.mark.slow
+def test_what_was_in_a_row_is_cleared(random_layer, conv_layer, expected, planes):
+    """A pixel of one word behind one of four, in the same row."""
+    accelerator, images = MACHINES[2], []
+    for channels in (200, 33):
+        encodings = Encoding.signed(2), Encoding.unsigned(2)
+        layer = random_layer(0, *encodings, channels=channels, out_channels=4)
+        program = compile_conv(conv_layer(layer, 2), accelerator)
+        images.append((program, program.image(planes(layer)), layer))
+    memory = np.concatenate([image for _, image, _ in images])
+    machine, base = VerilatorSimulator(accelerator, memory), 0
+    for program, image, layer in images:
+        machine.run_words(len(program.instructions), base=base)
+        found = memory[base : base + image.size][program.output_address :]
+        wanted = expected(layer, conv_layer(layer, 2))
+        assert np.array_equal(found.reshape(wanted.shape), wanted)
+        base += image.size
+
+
 def build(network, tmp_path, simulator, **sizes):
     text = (data_folder("targets") / "vta" / "default.toml").read_text()
     for name, value in sizes.items():
