@@ -143,6 +143,17 @@ def test_any_size_of_groups(data, accelerator, random_layer, check_codes):
     check_codes(layer, accelerator)
 
 
+@pytest.mark.parametrize("channels, groups", [(80, 2), (120, 3), (70, 70)])
+def test_groups_that_begin_in_the_upper_half_of_a_word(channels, groups, random_layer, check_codes):
+    """Where a word of the memory is two of the array."""
+    accelerator = Accelerator(depth=32, stages=1)
+    layer = random_layer(
+        *(0, Encoding.signed(2), Encoding.unsigned(2)), channels=channels, groups=groups,
+        out_channels=channels if groups == channels else groups * 8, padding=1,
+    )  # fmt: skip
+    check_codes(layer, accelerator)
+
+
 @settings(max_examples=25, deadline=None)
 @given(data=st.data(), accelerator=SIZES)
 def test_any_size_side_by_side(data, accelerator, random_layer, check_codes):
