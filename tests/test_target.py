@@ -242,7 +242,7 @@ def test_native_runs_here_and_hides_what_the_system_hides(monkeypatch):
         ("[array]\nDM = 8\n", "missing required field|at array"),
         (VTA.replace("DM = 8", "DM = 7"), "DM = 7"),
         (VTA.replace("DN = 8", "DN = 6"), "DN = 6"),
-        (VTA.replace("DK = 64", "DK = 32"), "at array.DK: invalid enum value"),
+        (VTA.replace("DK = 64", "DK = 48"), "DK = 48. Use one of 32, 64, 128, 256"),
         (VTA.replace("act = 1024", "act = -1"), "at buffers.act: expected `int` >= 1"),
         (VTA.replace("act = 1024", "act = true"), "at buffers.act: expected `int`, got `bool`"),
         (VTA.replace("tokens = 8", ""), "missing required field `tokens`"),

@@ -170,7 +170,7 @@ class Source:
             return msgspec.convert(value, kind)
         except msgspec.ValidationError as error:
             cause, place = _cause_and_place(str(error))
-            raise self.fault(cause, place) from None
+            raise self.fault(cause.removesuffix("."), place) from None
         except RecursionError:
             raise self.fault("is nested too deep") from None
 
