@@ -45,8 +45,8 @@ mod = be.from_torch(model, (images[:1],))
 # %%
 # Compile and run
 # ---------------
-# ``target="vta"`` is all it takes. Convolutions, max pooling and the classifier become one program
-# of the accelerator, in whose memory all planes between them stay; what comes in floats stays on the
+# ``target="vta"`` is all it takes. Convolutions, max pooling and the classifier become a program of
+# the accelerator, in whose memory all planes between them stay; what comes in floats stays on the
 # CPU. Without more said, a simulator in numpy runs the program. Its logits are the CPU build's, to
 # the bit.
 
