@@ -1,16 +1,21 @@
 """Tables of networks on the accelerator."""
 
 # ruff: noqa: E402  What may be missing is asked for first.
+from dataclasses import replace
+
 import pytest
 
 for package in ("rich", "torch"):
     pytest.importorskip(package, reason="pip install 'tvm-bitenc[bench,torch]'")
 
+import torch
 from torch import nn
 
+import tvm_bitenc as be
 from benchmarks import accelerator
 from benchmarks.models import Network
 from benchmarks.models.parts import ConvNormAct
+from tvm_bitenc.target import load_target
 
 
 @pytest.fixture
@@ -51,3 +56,19 @@ def test_layers_by_themselves(rows):
 def test_no_such_network():
     with pytest.raises(SystemExit, match="They are: ResNet-18"):
         accelerator.main(["--networks", "none"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("units", [0, 1])
+@pytest.mark.parametrize("name, most", [("ResNet-18", 3), ("MobileNetV2", 2), ("UNet", 1)])
+def test_networks_of_full_size_are_the_cpus(name, most, units, same):
+    """With a float unit, in few programs; between them the CPU pools, and takes means."""
+    network = accelerator.CHOSEN[name]
+    model = network.quantized((2, 2), network.twin())
+    x = torch.randn(network.shape, generator=torch.Generator().manual_seed(1))
+    mod, target = be.from_torch(model, (x,)), load_target("vta")
+    machine = replace(target.accelerator, float_units=units)
+    lib = be.build(mod, target=replace(target, accelerator=machine))
+    assert same(lib(x.numpy()), be.build(mod)(x.numpy()))
+    assert all(row.strategy == "vta" for row in lib.report().layers)
+    assert not units or lib.report().programs == most
