@@ -1,13 +1,13 @@
 """``bitenc sim``, as a user runs it."""
 
 import json
-import shutil
 import xml.etree.ElementTree as ET
 
 import pytest
 import torch
 from torch import nn
 
+from tests.vta.cases import needs_verilator
 from tvm_bitenc.nn import QConv2d
 
 pytest.importorskip("matplotlib", reason="pip install 'tvm-bitenc[report]'")
@@ -44,7 +44,7 @@ def test_a_network_as_json(bitenc, file):
     assert 0 < content["utilization"] < 1
 
 
-@pytest.mark.skipif(not shutil.which("verilator"), reason="install verilator and g++")
+@needs_verilator
 def test_the_verilog_counts(bitenc):
     options = "--layer", "3x3 64->64 @7", "--json"
     model, verilog = (

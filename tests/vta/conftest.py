@@ -3,8 +3,12 @@
 import numpy as np
 import pytest
 
+from tests.vta.cases import run
+from tvm_bitenc.accelerator import Accelerator
 from tvm_bitenc.encoding import pack
 from tvm_bitenc.layer import ConvLayer
+from tvm_bitenc.vta.binary import dumps, loads
+from tvm_bitenc.vta.compile_layer import compile_conv, output_of
 
 
 def _conv_layer(layer, out_bits: int = 0, seed: int = 0) -> ConvLayer:
@@ -47,3 +51,18 @@ def expected():
 def planes():
     """``planes(layer)``: the layer's input, packed."""
     return lambda layer: pack(layer.act_codes.transpose(0, 2, 3, 1), layer.act.bits)
+
+
+@pytest.fixture(scope="session")
+def check_conv(conv_layer, expected, planes):
+    """``check_conv(layer, out_bits=2, verilog=False)``: run its program as a file holds it."""
+
+    def check(layer, out_bits=2, verilog=False):
+        static, accelerator = conv_layer(layer, out_bits), Accelerator()
+        program, _ = loads(dumps(compile_conv(static, accelerator), accelerator))
+        assert planes(layer).size == program.operand_words >= program.input_words
+        found = output_of(static, program, run(program, planes(layer), accelerator, verilog))
+        assert np.array_equal(found, expected(layer, static))
+        return program
+
+    return check

@@ -1,11 +1,11 @@
 """The accelerator's bus: latencies, stalls, resets, faults of the memory, program on program."""
 
-import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from tests.vta.cases import needs_verilator
 from tvm_bitenc.accelerator import load_accelerator
 from tvm_bitenc.data import data_folder
 from tvm_bitenc.encoding import Encoding
@@ -16,7 +16,7 @@ from tvm_bitenc.vta.counters import predicted
 from tvm_bitenc.vta.functional import AcceleratorError, FunctionalSimulator
 from tvm_bitenc.vta.verilator import ERRORS, Bus, VerilatorSimulator
 
-pytestmark = pytest.mark.skipif(not shutil.which("verilator"), reason="install verilator and g++")
+pytestmark = needs_verilator
 
 ACCELERATOR = load_accelerator()
 LATENCIES = 1, 16, 100, 200

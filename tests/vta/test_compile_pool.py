@@ -1,6 +1,5 @@
 """Max pooling programs against numpy, on both simulators."""
 
-import shutil
 from itertools import permutations
 
 import numpy as np
@@ -8,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.vta.cases import needs_verilator, run
 from tvm_bitenc.accelerator import Accelerator
 from tvm_bitenc.branches import BranchGeometry
 from tvm_bitenc.encoding import pack
 from tvm_bitenc.errors import UnsupportedError
 from tvm_bitenc.vta.compile_pool import compile_pool
-from tvm_bitenc.vta.functional import MODULES, FunctionalSimulator
+from tvm_bitenc.vta.functional import MODULES
 from tvm_bitenc.vta.tiling import Window
-from tvm_bitenc.vta.verilator import VerilatorSimulator
 
 ACCELERATOR = Accelerator()
 SMALL = Accelerator(act_rows=128, weight_rows=128, param_rows=256, out_rows=64)
@@ -43,13 +42,9 @@ def check(bits, shape, accelerator=ACCELERATOR, order=MODULES, verilog=False, **
     codes = np.random.default_rng(0).integers(0, 2**bits, shape).astype(np.uint8)
     window = window_of(codes, bits, **options)
     program = compile_pool(window, accelerator)
-    memory = program.image(pack(codes, bits))
-    if verilog:
-        VerilatorSimulator(accelerator, memory).run_words(len(program.instructions))
-    else:
-        FunctionalSimulator(accelerator, memory).run(program.instructions, order)
     expected = reference(codes, window)
-    assert np.array_equal(memory[program.output_address :].reshape(expected.shape), expected)
+    found = run(program, pack(codes, bits), accelerator, verilog, order)
+    assert np.array_equal(found.reshape(expected.shape), expected)
 
 
 WINDOWS = [
@@ -65,7 +60,7 @@ def test_windows(window, bits):
     check(bits, (2, 9, 11, 70), **window)
 
 
-@pytest.mark.skipif(not shutil.which("verilator"), reason="install verilator and g++")
+@needs_verilator
 @pytest.mark.parametrize("bits", [1, 3, 8])
 @pytest.mark.parametrize("window", WINDOWS, ids=str)
 def test_windows_on_verilog(window, bits):

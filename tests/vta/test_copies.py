@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import tvm_bitenc as be
-from tests.vta.cases import both, needs_verilator
+from tests.vta.cases import both, needs_verilator, run
 from tvm_bitenc.accelerator import Accelerator
 from tvm_bitenc.encoding import Encoding, pack
 from tvm_bitenc.nn import QConv2d
@@ -20,7 +20,6 @@ from tvm_bitenc.vta import isa
 from tvm_bitenc.vta.compile_layer import compile_conv, output_of
 from tvm_bitenc.vta.counters import predicted
 from tvm_bitenc.vta.functional import MODULES, AcceleratorError, FunctionalSimulator
-from tvm_bitenc.vta.verilator import VerilatorSimulator
 
 ACCELERATOR = Accelerator()
 SMALL = Accelerator(act_rows=128, weight_rows=128, param_rows=256, out_rows=256)
@@ -48,12 +47,7 @@ def check(conv_layer, planes):
             reached = (acc * static.direction)[..., None, :] >= static.thresholds
             acc = pack(reached.sum(axis=-2).astype(np.uint8), out_bits)
         program = compile_conv(static, accelerator)
-        memory = program.image(planes(layer))
-        if verilog:
-            VerilatorSimulator(accelerator, memory).run_words(len(program.instructions))
-        else:
-            FunctionalSimulator(accelerator, memory).run(program.instructions, order)
-        words = memory[program.output_address :]
+        words = run(program, planes(layer), accelerator, verilog, order)
         assert np.array_equal(output_of(static, program, words), acc)
         return program
 

@@ -1,10 +1,10 @@
 """Counters by the cycle model against those of the Verilog."""
 
-import shutil
 from dataclasses import replace
 
 import pytest
 
+from tests.vta.cases import needs_verilator
 from tvm_bitenc.accelerator import load_accelerator
 from tvm_bitenc.simulate.programs import counters
 from tvm_bitenc.simulate.sample import sample_layer
@@ -14,7 +14,7 @@ from tvm_bitenc.vta.counters import predicted
 ACCELERATOR = load_accelerator()
 
 
-@pytest.mark.skipif(not shutil.which("verilator"), reason="install verilator and g++")
+@needs_verilator
 @pytest.mark.parametrize(
     "layer", ["3x3 64->64 @14", "1x1 70->128 @7/2", "3x3 130->40 @9x5", "1x1 512->512 @1"]
 )

@@ -1,7 +1,6 @@
 """The digits network on the accelerator: every held-out image, and some on the Verilog."""
 
 import importlib.util
-import shutil
 import time
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 import torch
 
 import tvm_bitenc as be
+from tests.vta.cases import needs_verilator
 from tvm_bitenc.nn import DigitsCNN, init_from
 
 pytest.importorskip("sklearn", reason="pip install 'tvm-bitenc[report]'")
@@ -56,7 +56,7 @@ def test_every_held_out_image(bits, networks, same):
     assert (classes == y).float().mean() > 0.8
 
 
-@pytest.mark.skipif(not shutil.which("verilator"), reason="install verilator and g++")
+@needs_verilator
 @pytest.mark.parametrize("bits", BITS, ids="W{0[0]}A{0[1]}".format)
 def test_images_on_the_verilog(bits, networks, same):
     models, x, _ = networks

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import tvm_bitenc as be
 from tests.models import randomised
-from tests.vta.cases import both, needs_verilator
+from tests.vta.cases import both, needs_verilator, run
 from tests.vta.test_verilator import _damaged
 from tvm_bitenc.accelerator import BUFFERS, Accelerator
 from tvm_bitenc.data import data_folder
@@ -74,16 +74,6 @@ def reference(steps, acc, residual):
             else:
                 acc = FUNCTIONS[step.name](acc, *step.constants)
     return acc
-
-
-def run(program, words, accelerator, verilog):
-    memory = program.image(words)
-    count = len(program.instructions)
-    if verilog:
-        VerilatorSimulator(accelerator, memory).run_words(count)
-    else:
-        FunctionalSimulator(accelerator, memory).run_words(0, count)
-    return memory[program.output_address :]
 
 
 def same_bits(found, wanted):

@@ -10,28 +10,9 @@ from tvm_bitenc.accelerator import Accelerator
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.errors import UnsupportedError
 from tvm_bitenc.vta import isa
-from tvm_bitenc.vta.compile_layer import compile_conv, output_of
-from tvm_bitenc.vta.functional import FunctionalSimulator
-from tvm_bitenc.vta.verilator import VerilatorSimulator
+from tvm_bitenc.vta.compile_layer import compile_conv
 
 ACCELERATOR = Accelerator()
-
-
-@pytest.fixture(scope="module")
-def check(conv_layer, expected, planes):
-    def check(layer, out_bits=2, verilog=False):
-        static = conv_layer(layer, out_bits)
-        program = compile_conv(static, ACCELERATOR)
-        memory = program.image(planes(layer))
-        if verilog:
-            VerilatorSimulator(ACCELERATOR, memory).run_words(len(program.instructions))
-        else:
-            FunctionalSimulator(ACCELERATOR, memory).run(program.instructions)
-        found = output_of(static, program, memory[program.output_address :])
-        assert np.array_equal(found, expected(layer, static))
-        return program
-
-    return check
 
 
 def steps_of(program) -> list[int]:
@@ -58,29 +39,29 @@ def steps_of(program) -> list[int]:
         (200, 40, 5, {1, 2}),  # Forty, within a word or across two.
     ],
 )
-def test_groups(channels, out_channels, groups, words, out_bits, verilog, random_layer, check):
+def test_groups(channels, out_channels, groups, words, out_bits, verilog, random_layer, check_conv):
     """Each group of output channels reads the words in which its input channels lie."""
     encodings = Encoding.signed(2), Encoding.unsigned(2)
     options = dict(channels=channels, out_channels=out_channels, groups=groups)
-    program = check(random_layer(0, *encodings, padding=1, **options), out_bits, verilog)
+    program = check_conv(random_layer(0, *encodings, padding=1, **options), out_bits, verilog)
     assert set(steps_of(program)) == {9 * 4 * count for count in words}
 
 
 @both
 @pytest.mark.parametrize("out_bits", [0, 3])
 @pytest.mark.parametrize("channels", [8, 72, 13])
-def test_depthwise(channels, out_bits, verilog, random_layer, check):
+def test_depthwise(channels, out_bits, verilog, random_layer, check_conv):
     """A step for each tap and activation plane, whatever the bits of the weights."""
     for weight_bits, act_bits in ((1, 1), (2, 2), (8, 3), (4, 8)):
         encodings = Encoding.signed(weight_bits), Encoding.unsigned(act_bits)
         window = dict(channels=channels, out_channels=channels, groups=channels, padding=1)
-        program = check(random_layer(0, *encodings, stride=2, **window), out_bits, verilog)
+        program = check_conv(random_layer(0, *encodings, stride=2, **window), out_bits, verilog)
         assert set(steps_of(program)) == {9 * act_bits}
 
 
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
-def test_any_depthwise(data, random_layer, kinds, check):
+def test_any_depthwise(data, random_layer, kinds, check_conv):
     def draw(low, high):
         return data.draw(st.integers(low, high))
 
@@ -94,12 +75,12 @@ def test_any_depthwise(data, random_layer, kinds, check):
         padding=(draw(0, 2), draw(0, 2), draw(0, 2), draw(0, 2)), size=(draw(9, 13), draw(9, 13)),
         dilation=draw(1, 2), batch=draw(1, 2),
     )  # fmt: skip
-    check(layer, draw(0, 3))
+    check_conv(layer, draw(0, 3))
 
 
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
-def test_any_groups(data, random_layer, kinds, check):
+def test_any_groups(data, random_layer, kinds, check_conv):
     def draw(low, high):
         return data.draw(st.integers(low, high))
 
@@ -112,24 +93,24 @@ def test_any_groups(data, random_layer, kinds, check):
         out_channels=8 * draw(1, 2) * groups, groups=groups, kernel=draw(1, 3), stride=draw(1, 2),
         padding=draw(0, 1), size=(draw(5, 9), draw(5, 9)),
     )  # fmt: skip
-    check(layer, draw(0, 3))
+    check_conv(layer, draw(0, 3))
 
 
 @needs_verilator
 @settings(max_examples=10, deadline=None)
 @given(data=st.data())
-def test_any_depthwise_on_the_verilog(data, random_layer, kinds, check):
+def test_any_depthwise_on_the_verilog(data, random_layer, kinds, check_conv):
     weight, act = (kinds[data.draw(st.sampled_from(sorted(kinds)))] for _ in range(2))
     encodings = weight(data.draw(st.integers(1, 8))), act(data.draw(st.integers(1, 8)))
     channels = data.draw(st.integers(2, 72))
     window = dict(channels=channels, out_channels=channels, groups=channels, padding=1)
-    check(random_layer(0, *encodings, **window), data.draw(st.integers(0, 3)), True)
+    check_conv(random_layer(0, *encodings, **window), data.draw(st.integers(0, 3)), True)
 
 
-def test_depthwise_weights_of_any_levels(random_layer, check, conv_layer):
+def test_depthwise_weights_of_any_levels(random_layer, check_conv, conv_layer):
     """Numbers needn't be powers of two, but small."""
     act, window = Encoding.ternary(), dict(groups=8, padding=1)
-    check(random_layer(0, Encoding(3, 1.0, np.arange(8) / 2, (3, 7, 50)), act, **window), 3)
+    check_conv(random_layer(0, Encoding(3, 1.0, np.arange(8) / 2, (3, 7, 50)), act, **window), 3)
     far = random_layer(0, Encoding(2, 1.0, 0.0, (300, 250)), act, **window)
     with pytest.raises(UnsupportedError, match="more than 511 times their unit"):
         compile_conv(conv_layer(far), ACCELERATOR)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.vta.cases import both, needs_verilator
+from tests.vta.cases import both, needs_verilator, run
 from tvm_bitenc.accelerator import Accelerator
 from tvm_bitenc.encoding import Encoding, pack, unpack
 from tvm_bitenc.errors import UnsupportedError
@@ -34,12 +34,9 @@ def check(conv_layer, expected, planes):
         kwargs = dict(reads_packed=reads, writes_packed=writes)
         program = compile_conv(static, accelerator, **kwargs)
         codes = layer.act_codes.transpose(0, 2, 3, 1)
-        memory = program.image(side_by_side(codes, layer.act.bits) if reads else planes(layer))
-        if verilog:
-            VerilatorSimulator(accelerator, memory).run_words(len(program.instructions))
-        else:
-            FunctionalSimulator(accelerator, memory).run(program.instructions, order)
-        found, wanted = memory[program.output_address :], expected(layer, static)
+        words = side_by_side(codes, layer.act.bits) if reads else planes(layer)
+        found = run(program, words, accelerator, verilog, order)
+        wanted = expected(layer, static)
         if writes:
             codes, bits = unpack(wanted, static.out_channels), static.out_channels * out_bits
             wanted = side_by_side(codes, out_bits)

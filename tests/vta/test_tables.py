@@ -6,14 +6,13 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from tests.vta.cases import both
+from tests.vta.cases import both, run
 from tvm_bitenc.accelerator import Accelerator
 from tvm_bitenc.encoding import Encoding, pack, unpack
 from tvm_bitenc.vta.compile_layer import compile_conv, output_of
 from tvm_bitenc.vta.constants import Constants
-from tvm_bitenc.vta.functional import MODULES, FunctionalSimulator
+from tvm_bitenc.vta.functional import MODULES
 from tvm_bitenc.vta.passes import passes_of
-from tvm_bitenc.vta.verilator import VerilatorSimulator
 
 ACCELERATOR = Accelerator()
 SMALL = Accelerator(act_rows=128, weight_rows=128, param_rows=256, residual_rows=64, out_rows=128)
@@ -25,15 +24,6 @@ def rising_table(own_bits, residual_bits, out_bits, seed=0):
     table = np.random.default_rng(seed).integers(0, 2**out_bits, shape)
     table[-1, 0] = 2**out_bits - 1
     return np.sort(table, axis=0).astype(np.uint8)
-
-
-def run(program, planes, accelerator, verilog, order=MODULES):
-    memory = program.image(planes)
-    if verilog:
-        VerilatorSimulator(accelerator, memory).run_words(len(program.instructions))
-    else:
-        FunctionalSimulator(accelerator, memory).run(program.instructions, order)
-    return memory[program.output_address :]
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,11 @@
 """The Verilog under Verilator against encoding.py and the functional simulator."""
 
-import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from tests.vta.cases import needs_verilator
 from tvm_bitenc.accelerator import Accelerator, load_accelerator
 from tvm_bitenc.encoding import Encoding
 from tvm_bitenc.vta import isa
@@ -14,7 +14,7 @@ from tvm_bitenc.vta.cost import cycles
 from tvm_bitenc.vta.functional import MODULES, AcceleratorError, FunctionalSimulator
 from tvm_bitenc.vta.verilator import ERRORS, VerilatorSimulator
 
-pytestmark = pytest.mark.skipif(not shutil.which("verilator"), reason="install verilator and g++")
+pytestmark = needs_verilator
 
 ACCELERATOR = load_accelerator()
 

@@ -9,31 +9,9 @@ from tests.vta.cases import both, needs_verilator
 from tvm_bitenc.accelerator import Accelerator
 from tvm_bitenc.encoding import Encoding, pack, unpack
 from tvm_bitenc.vta import isa
-from tvm_bitenc.vta.binary import dumps, loads
-from tvm_bitenc.vta.compile_layer import compile_conv, output_of
-from tvm_bitenc.vta.functional import FunctionalSimulator
-from tvm_bitenc.vta.verilator import VerilatorSimulator
 from tvm_bitenc.vta.window_packing import WindowPacking
 
 ACCELERATOR = Accelerator()
-
-
-@pytest.fixture(scope="module")
-def check(conv_layer, expected, planes):
-    def check(layer, out_bits, verilog=False):
-        static = conv_layer(layer, out_bits)
-        program, _ = loads(dumps(compile_conv(static, ACCELERATOR), ACCELERATOR))
-        memory = program.image(planes(layer))
-        assert planes(layer).size == program.operand_words >= program.input_words
-        if verilog:
-            VerilatorSimulator(ACCELERATOR, memory).run_words(len(program.instructions))
-        else:
-            FunctionalSimulator(ACCELERATOR, memory).run(program.instructions)
-        found = output_of(static, program, memory[program.output_address :])
-        assert np.array_equal(found, expected(layer, static))
-        return program
-
-    return check
 
 
 @settings(max_examples=60, deadline=None)
@@ -84,13 +62,13 @@ def test_every_bit_under_a_window_has_its_place(data):
 )
 @both
 def test_layers_on_images(
-    channels, window, words, symmetric_steps, out_bits, verilog, random_layer, check
+    channels, window, words, symmetric_steps, out_bits, verilog, random_layer, check_conv
 ):
     """Where no weight offset needs ones, planes of all pairs of an equal sum share words."""
     options = dict(channels=channels, out_channels=13, **window)
     for weight in (Encoding.signed(2), Encoding.symmetric(2)):
         layer = random_layer(0, weight, Encoding.unsigned(3), **options)
-        program = check(layer, out_bits, verilog)
+        program = check_conv(layer, out_bits, verilog)
         assert (program.inputs[0].packing.layout.words if program.inputs[0].packing else 0) == words
     assert steps_of(program) == symmetric_steps
 
@@ -103,17 +81,17 @@ def steps_of(program) -> int:
 
 
 @pytest.mark.parametrize("weight, steps", [(Encoding.signed, 162), (Encoding.symmetric, 157)])
-def test_first_layer_of_resnet(weight, steps, random_layer, check):
+def test_first_layer_of_resnet(weight, steps, random_layer, check_conv):
     """147 bits in eight planes for eight: 147 steps at least, 192 where each plane has words."""
     options = dict(channels=3, kernel=7, padding=3, stride=2, size=(20, 24))
     layer = random_layer(0, weight(8), Encoding.unsigned(8), **options)
-    program = check(layer, 2)
+    program = check_conv(layer, 2)
     assert steps_of(program) == steps and program.inputs[0].packing.layout.words == 19
 
 
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
-def test_any_planes_side_by_side(data, random_layer, kinds, check):
+def test_any_planes_side_by_side(data, random_layer, kinds, check_conv):
     def draw(low, high):
         return data.draw(st.integers(low, high))
 
@@ -124,13 +102,13 @@ def test_any_planes_side_by_side(data, random_layer, kinds, check):
         draw(0, 99), encoding(), encoding(), channels=draw(1, 9), kernel=draw(2, 5),
         stride=draw(1, 3), padding=draw(0, 2), size=(draw(5, 9), draw(5, 9)), out_channels=9,
     )  # fmt: skip
-    check(layer, draw(0, 3))
+    check_conv(layer, draw(0, 3))
 
 
 @needs_verilator
 @settings(max_examples=12, deadline=None)
 @given(data=st.data())
-def test_planes_side_by_side_on_the_verilog(data, random_layer, kinds, check):
+def test_planes_side_by_side_on_the_verilog(data, random_layer, kinds, check_conv):
     kind, bits = data.draw(st.sampled_from(sorted(kinds))), data.draw(st.integers(1, 8))
     options = dict(channels=data.draw(st.integers(1, 7)), padding=1)
-    check(random_layer(0, kinds[kind](bits), Encoding.unsigned(8), **options), 2, True)
+    check_conv(random_layer(0, kinds[kind](bits), Encoding.unsigned(8), **options), 2, True)

@@ -33,7 +33,7 @@ from ..transform.visit import visit_calls
 from ..vta.counters import predicted_layers
 from ..vta.offloaded import Offloaded, program_of, window_of
 from ..vta.program import Program
-from ..vta.region import region_of
+from ..vta.region import Region, region_of
 from ..vta.work import Cycles, work_of
 from .edges import NO_ROWS, Rows, edges_of
 from .reasons import diagnose
@@ -98,8 +98,7 @@ class Observer:
         if name == "bitenc.Lower":
             self.float_layers, self.notes = _before_lowering(mod)
         elif name == "bitenc.Schedule":
-            self.layers, self.float_ops = _before_scheduling(mod, self.target)
-            self.programs = _programs_of(mod)
+            self.layers, self.float_ops, self.programs = _before_scheduling(mod, self.target)
             self.edges = edges_of(mod["main"], lambda call: _rows_of(call, mod, self.target))
 
     def report(self, refused: Sequence[FloatLayer] = ()) -> Report:
@@ -114,18 +113,6 @@ class Observer:
             programs=len(self.programs),
             cpu_bytes=sum(program.cpu_bytes for program in self.programs),
         )
-
-
-def _programs_of(mod: tvm.IRModule) -> list[Program]:
-    """Programs that `main` calls."""
-    found: list[Program] = []
-
-    def note(call: relax.Call, _graph: Graph) -> None:
-        if isinstance(call.op, tvm.ir.GlobalVar) and is_external(mod[call.op]):
-            found.append(program_of(mod[call.op])[0])
-
-    visit_calls(mod, note)
-    return found
 
 
 def _before_lowering(mod: tvm.IRModule) -> tuple[list[FloatLayer], list[str]]:
@@ -194,8 +181,12 @@ def macs_of(call: relax.Call) -> int:
     return math.prod(data if "transpose" in op_name(call) else out) * math.prod(weight[1:])
 
 
-def _before_scheduling(mod: tvm.IRModule, target: Target) -> tuple[list[LayerRow], list[FloatOps]]:
+def _before_scheduling(
+    mod: tvm.IRModule, target: Target
+) -> tuple[list[LayerRow], list[FloatOps], list[Program]]:
+    """Describe layers and float ops, and list the programs that `main` calls."""
     rows: list[LayerRow] = []
+    programs: list[Program] = []
     ops: dict[str, list[str]] = {}
 
     def note(call: relax.Call, graph: Graph) -> None:
@@ -204,7 +195,9 @@ def _before_scheduling(mod: tvm.IRModule, target: Target) -> tuple[list[LayerRow
             row = row_of(conv_layer_of(call))
             rows.append(replace(row, schedule=origin_of(call), cpu_reason=reason))
         elif isinstance(call.op, tvm.ir.GlobalVar) and is_external(mod[call.op]):
-            rows.extend(offloaded_rows(mod[call.op]))
+            program, accelerator = program_of(mod[call.op])
+            programs.append(program)
+            rows.extend(offloaded_rows(region_of(mod[call.op]), program, accelerator))
         elif is_call_to(call, packed_max_pool2d_op) and target.accelerator is not None:
             reason = str(call.attrs["cpu_reason"])
             rows.append(replace(row_of_pool(Offloaded(call)), cpu_reason=reason))
@@ -214,10 +207,11 @@ def _before_scheduling(mod: tvm.IRModule, target: Target) -> tuple[list[LayerRow
             ops.setdefault(op_name(call).split(".")[-1], []).append(graph.name)
 
     visit_calls(mod, note)
-    return rows, [
+    float_ops = [
         FloatOps(op, len(names), sorted({name for name in names if name}))
         for op, names in ops.items()
     ]
+    return rows, float_ops, programs
 
 
 def _rows_of(call: relax.Call, mod: tvm.IRModule, target: Target) -> Rows:
@@ -279,9 +273,8 @@ def moved_bytes(layer: ConvLayer) -> int:
     return stored + samples * (read + written) // 8
 
 
-def offloaded_rows(function: relax.Function) -> list[LayerRow]:
+def offloaded_rows(region: Region, program: Program, accelerator: Accelerator) -> list[LayerRow]:
     """Describe the layers of a program, with their costs by the cycle model."""
-    region, (program, accelerator) = region_of(function), program_of(function)
     costs: dict[str, Cycles] = {}
     for layer, cycles in zip(program.layers, predicted_layers(program, accelerator)):
         costs[layer.name] = costs[layer.name] + cycles if layer.name in costs else cycles
@@ -298,10 +291,8 @@ def offloaded_row(part: Offloaded, cycles: Cycles, macs: int, accelerator: Accel
     row = row_of_pool(part) if part.layer is None else row_of(conv_layer_of(part.call))
     if len(part.operands) > 1:
         row = replace(row, shape=row.shape + " + residual")
-    if part.table is not None:
-        row = replace(row, out_bits=max(int(part.table.max()).bit_length(), 1))
-    if part.float_thresholds is not None:
-        row = replace(row, out_bits=len(part.float_thresholds).bit_length())
+    if part.table is not None or part.float_thresholds is not None:
+        row = replace(row, out_bits=part.out_bits)
     return replace(row, strategy=ACCELERATOR, schedule="program", work=work)
 
 

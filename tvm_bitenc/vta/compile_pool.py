@@ -61,16 +61,6 @@ class PoolStream(Stream):
             lines += [dict(line, act=k * rows) for k in reversed(range(self.layer.act_bits))]
         return lines
 
-    def load_band(self, band: int, image: int, first_row: int) -> None:
-        """Load a band, and tell the compute module with the last load of it."""
-        before = len(self.instructions)
-        super().load_band(band, image, first_row)
-        if len(self.instructions) == before:  # Its windows lie outside the image.
-            self.instructions.append(isa.Load(pop_next=int(self.must_pop)))
-            self.must_pop = False
-        last = self.instructions[-1]
-        self.instructions[-1] = isa.Load(**{**vars(last), "push_next": 1})
-
     def compute(self, band: tuple[int, int, int], group: int) -> None:
         """Compute one part of a word."""
         word, part = divmod(group, self.parts)
@@ -81,7 +71,6 @@ class PoolStream(Stream):
             isa.Pool,
             band,
             group,
-            pop_prev=int(group == 0),
             act=self.half("act", band[0]) + row * self.tiling.word_rows,
             passes=self.layer.act_bits,
         )

@@ -7,7 +7,7 @@ import numpy as np
 from ..bounds import INT32_MAX
 from . import isa
 from .constants import Constants
-from .stream import CONSTANTS, Stream
+from .stream import CONSTANTS, RESIDUAL, Stream
 from .tiling import Tiling
 
 
@@ -26,7 +26,6 @@ class ConvStream(Stream):
         super().__init__(tiling, groups, constants.source)
         self.operands = constants
         self.addresses: list[int] = []
-        self.word_firsts: list[int] = []  # Computations before each word of output channels.
         self.lines = {bit: self._lines(bit) for bit in constants.spans}
 
     def passes(self) -> list[dict[str, int]]:
@@ -87,7 +86,6 @@ class ConvStream(Stream):
         word, part = divmod(group, self.groups_per_store)
         if part == 0 and (self.layer.residual_bits or self.layer.adds_floats):
             self._load_residual(band, word)
-        self.free(self.computed - self.tiling.is_double_buffered("weight"))
         rows, channels = self.tiling.weight_rows, self.accelerator.channels
         address, row_words = self.addresses[group], channels * self.accelerator.row_words
         sizes = (
@@ -104,39 +102,26 @@ class ConvStream(Stream):
                 row_words=words,
                 pixels=1,
                 words=words,
-                push_next=int(buffer == "param"),
             )
 
     def _load_residual(self, band: tuple[int, int, int], word: int) -> None:
         """Load a word of the residual's channels, for all pixels of a band."""
-        self.word_firsts.append(self.computed)
-        if len(self.word_firsts) > 2:
-            self.free(self.word_firsts[-2])
         (_, image, first_row), bits = band, self.layer.residual_bits
         (height, width), words = self.layer.output_size, -(-self.groups // self.groups_per_store)
         pixel = (image * height + first_row) * width
         if self.layer.adds_floats:
-            self.add_load(
-                self.residual,
-                "residual",
-                sram=self.half("residual", self.stores),
-                dram=pixel * self.float_words + word * self.tiling.pixel_words,
-                rows=self.band_rows(first_row) * width,
-                row_words=self.float_words,
-                pixels=1,
-                words=self.tiling.pixel_words,
-            )
-            return
+            count = self.tiling.pixel_words
+            layout = dict(row_words=self.float_words, pixels=1, words=count)
+        else:
+            count = 1  # Of each plane.
+            layout = dict(row_words=bits * words, pixels=bits, pixel_words=words, words=count)
         self.add_load(
-            self.residual,
+            RESIDUAL,
             "residual",
             sram=self.half("residual", self.stores),
-            dram=pixel * bits * words + word,
+            dram=pixel * layout["row_words"] + word * count,
             rows=self.band_rows(first_row) * width,
-            row_words=bits * words,
-            pixels=bits,
-            pixel_words=words,
-            words=1,
+            **layout,
         )
 
     def compute(self, band: tuple[int, int, int], group: int) -> None:
@@ -150,7 +135,6 @@ class ConvStream(Stream):
             isa.Conv,
             band,
             group,
-            pop_prev=1,
             act=self.half("act", band[0]) + row * self.tiling.word_rows,
             weight=self.half("weight", self.computed),
             param=self.half("param", self.computed),

@@ -75,7 +75,7 @@ def link(
         Of that part.
     inputs, outputs : iterable
     """
-    lists, relative = _in_sequence(fragments) if len(fragments) > 1 else _alone(fragments[0])
+    lists, relative = _in_sequence(fragments)
     first_constant = isa.INSTRUCTION_WORDS * sum(map(len, lists))
     constants = [fragment.constants for fragment in fragments]
     first_tensor = first_constant + sum(each.size for each in constants)
@@ -95,31 +95,23 @@ def link(
     )
 
 
-Lists = tuple[list[list[isa.Instruction]], dict[int, str]]
-
-
 def _constants(number: int) -> str:
     """Name of a layer's constants among those of all."""
     return f"{CONSTANTS} {number}"
 
 
-def _names(number: int, fragment: Fragment) -> dict[int, str]:
-    return {
-        index: _constants(number) if name == CONSTANTS else name
-        for index, name in fragment.relative.items()
-    }
-
-
-def _alone(fragment: Fragment) -> Lists:
-    return [list(fragment.instructions)], _names(0, fragment)
-
-
-def _in_sequence(fragments: Sequence[Fragment]) -> Lists:
-    """Instructions of all layers with new tokens, and what their addresses count from."""
+def _in_sequence(
+    fragments: Sequence[Fragment],
+) -> tuple[list[list[isa.Instruction]], dict[int, str]]:
+    """Instructions of all layers with tokens, and what their addresses count from."""
     sequencer, ends = Sequencer(), [0]
     last = dict.fromkeys(DOUBLE, 1)
     for number, fragment in enumerate(fragments):
-        Placed(fragment, _names(number, fragment), last).emit(sequencer)
+        names = {
+            index: _constants(number) if name == CONSTANTS else name
+            for index, name in fragment.relative.items()
+        }
+        Placed(fragment, names, last).emit(sequencer)
         if number < len(fragments) - 1:
             sequencer.end_layer()
             ends.append(len(sequencer.instructions))

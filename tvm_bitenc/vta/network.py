@@ -199,7 +199,11 @@ class _Network:
             BranchGeometry((), (), 0, (1, 1), (0, 0, 0, 0), (1, 1)),
             *(view.words * bits, bits, 0, bits),
         )
-        piece = pool_piece(window, self.accelerator, view)
+        return self._moved_through(pool_piece(window, self.accelerator, view), view, shape)
+
+    def _moved_through(self, piece: Piece, view: View, shape: tuple[int, ...]) -> View:
+        """Return the view of a new tensor, which a pooling of a view writes with the same gaps."""
+        height, width, bits, _ = shape
         tensor = Tensor(self._new_name(), height, width, bits, view.words)
         self._run(piece.fragment, {OUTPUT: tensor})
         return copied(view, tensor)
@@ -221,11 +225,7 @@ class _Network:
 
     def _pooled(self, step: Step, part: Offloaded) -> View:
         view = self._view(step.operands[0])
-        piece = part.piece(self.accelerator, view)
-        height, width, bits, _ = step.shape
-        tensor = Tensor(self._new_name(), height, width, bits, view.words)
-        self._run(piece.fragment, {OUTPUT: tensor})
-        return copied(view, tensor)
+        return self._moved_through(part.piece(self.accelerator, view), view, step.shape)
 
     def _convolved(self, step: Step, part: Offloaded, layer: ConvLayer) -> View | Numbers:
         """Compile a convolution, and with one that ends in float32 a quantizer of its numbers."""
@@ -281,11 +281,13 @@ class _Network:
         self, part: Offloaded, layer: ConvLayer, view: View, writes_packed: bool
     ) -> tuple[Piece, dict[str, Tensor]]:
         """Compile a convolution for a view, and say what stands for its own input."""
-        if writes_packed or view.is_packed:
-            return self._packed_piece(part, view, writes_packed)
-        tensor, own = view.tensor, self.piece_of(part)
-        if tensor is not None and tensor.name in self.inputs and own.packing is not None:
-            return own, {INPUT: self._windows(own, self.inputs[tensor.name].operand)}
+        tensor = view.tensor
+        handed_over = self.inputs.get(tensor.name) if tensor is not None else None
+        if handed_over is None and (writes_packed or view.is_packed):
+            return part.piece(self.accelerator, view, writes_packed), {}
+        own = part.piece(self.accelerator, None, True) if writes_packed else self.piece_of(part)
+        if handed_over is not None and own.packing is not None:
+            return own, {INPUT: self._windows(own, handed_over.operand)}
         if tensor is not None and own.packing is None and view.is_dense:
             return own, {INPUT: tensor}
         try:
@@ -296,17 +298,6 @@ class _Network:
         _, height, width, _ = layer.input_shape
         shape = (height, width, layer.act_bits, view.words)
         return part.piece(self.accelerator, self._copy(view, shape, part.name)), {}
-
-    def _packed_piece(
-        self, part: Offloaded, view: View, writes_packed: bool
-    ) -> tuple[Piece, dict[str, Tensor]]:
-        tensor = view.tensor
-        if tensor is None or tensor.name not in self.inputs:
-            return part.piece(self.accelerator, view, writes_packed), {}
-        piece = part.piece(self.accelerator, None, writes_packed)
-        if piece.packing is None:
-            return piece, {INPUT: tensor}
-        return piece, {INPUT: self._windows(piece, self.inputs[tensor.name].operand)}
 
     def _windows(self, piece: Piece, operand: int) -> Tensor:
         """Return the tensor of windows that the CPU packs."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import takewhile
 
@@ -31,9 +30,12 @@ class Placed:
         self.turned = {buffer for buffer in fragment.halves if last[buffer] == 0}
 
     def emit(self, sequencer: Sequencer) -> None:
-        """Append all instructions but those at the end of a program."""
-        stores: list[tuple[isa.Store, str]] = []
-        for index, x in self._ordered():
+        """Append all instructions; the first weights come first behind another layer."""
+        found = list(enumerate(self.fragment.instructions))
+        if sequencer.computed:
+            loads = [*takewhile(lambda pair: not isinstance(pair[1], isa.Conv), found)]
+            found[: len(loads)] = sorted(loads, key=lambda pair: not self._is_first(pair[1]))
+        for index, x in found:
             match x:
                 case isa.Load():
                     self._load(sequencer, x, self.names[index])
@@ -42,19 +44,9 @@ class Placed:
                 case isa.Setup():
                     sequencer.set_up(x)
                 case isa.Store():
-                    stores.append((replace(x, sram=self._row("out", x.sram)), self.names[index]))
-                    if x.push_prev:
-                        sequencer.store(stores, self._region("out", stores[0][0].sram))
-                        stores = []
-
-    def _ordered(self) -> Iterator[tuple[int, isa.Instruction]]:
-        """Instructions with their numbers; the first group's weights come first."""
-        found = list(enumerate(self.fragment.instructions))
-        loads = [*takewhile(lambda pair: not isinstance(pair[1], isa.Conv), found)]
-        loads.sort(key=lambda pair: not self._is_first(pair[1]))
-        for index, x in [*loads, *found[len(loads) :]]:
-            if not isinstance(x, isa.Load) or x.rows * x.pixels * x.words:
-                yield index, x
+                    row = self._row("out", x.sram)
+                    rows = self._region("out", row)
+                    sequencer.store(replace(x, sram=row), self.names[index], rows)
 
     def _is_first(self, x: isa.Instruction) -> bool:
         return isinstance(x, isa.Load) and BUFFERS[x.buffer] in _FIRST

@@ -7,21 +7,23 @@ which saw that the store was done.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from ..accelerator import BUFFERS
 from . import isa
 
 Rows = tuple[int, int]  # First row or word, and the one behind the last.
+Uses = dict[str, dict[Rows, int]]  # Number of the last use of rows, by buffer or tensor.
 
 
 @dataclass(eq=False)
 class Sequencer:
     """Instructions so far, and what is known about them.
 
-    Computations are convolutions, poolings and waits; stores are those that give a token. Both are
-    numbered from 1 on.
+    Computations are convolutions, poolings and waits; a store is all that one of them completes.
+    Both are numbered from 1 on.
 
     Parameters
     ----------
@@ -40,10 +42,10 @@ class Sequencer:
     places: list[int] = field(default_factory=list)
     seen: list[int] = field(default_factory=lambda: [0])
     stores: int = 0
-    _awaited: list[int] = field(default_factory=list)  # Computations that loads wait for, rising.
-    _readers: dict[str, list[tuple[Rows, int]]] = field(default_factory=dict)
-    _writers: dict[str, list[tuple[Rows, int]]] = field(default_factory=dict)
-    _loads: int = 0  # That no computation waits for yet.
+    _awaited: int = 0  # The last computation that a load waits for.
+    _readers: Uses = field(default_factory=dict)
+    _writers: Uses = field(default_factory=dict)
+    _last_load: int | None = None  # Place of the last one, while no computation waits for it.
 
     @property
     def computed(self) -> int:
@@ -56,7 +58,7 @@ class Sequencer:
         Parameters
         ----------
         load : Load
-            Its tokens are set here.
+            Without tokens, as all that is appended.
         name : str
             Of the tensor, or of the constants, that its address counts from.
         rows : (first, end)
@@ -64,83 +66,79 @@ class Sequencer:
         words : (first, end)
             Of the tensor, that it reads: it waits until they are stored.
         """
-        stored = _last(self._writers.get(name, ()), words)
-        free = _last(self._readers.get(BUFFERS[load.buffer], ()), rows)
+        stored = _last(self._writers.get(name, {}), words)
+        free = _last(self._readers.get(BUFFERS[load.buffer], {}), rows)
         computed = max(self._computation_that_saw(stored), free)
-        pops = computed > max(self._awaited, default=0)
+        pops = computed > self._awaited
         if pops:
-            self._awaited.append(computed)
-        self.relative[len(self.instructions)] = name
-        tokens = dict(pop_prev=0, pop_next=int(pops), push_prev=0, push_next=0)
-        self.instructions.append(replace(load, **tokens))
-        self._loads += 1
+            self._awaited = computed
+            self._give(self.places[computed - 1], push_prev=1)
+        self._last_load = len(self.instructions)
+        self.relative[self._last_load] = name
+        self.instructions.append(replace(load, pop_next=int(pops)))
 
     def _computation_that_saw(self, store: int) -> int:
         """Return the first computation after which a store is known to be done."""
         while self.seen[-1] < store:
             self.wait()
-        return next(i for i, seen in enumerate(self.seen) if seen >= store)
+        return bisect_left(self.seen, store)
 
     def wait(self) -> None:
         """Let the compute module wait for one more store."""
         self._add_computation(isa.Wait(pop_next=1), self.seen[-1] + 1)
 
-    def compute(self, instruction: isa.Conv, reads: dict[str, Rows], writes: Rows) -> None:
+    def compute(self, instruction: isa.Conv, reads: Mapping[str, Rows], writes: Rows) -> None:
         """Append a convolution or pooling.
 
         Parameters
         ----------
         instruction : Conv
-            Its tokens are set here.
-        reads : dict of str to (first, end)
+        reads : mapping of str to (first, end)
             Rows of buffers.
         writes : (first, end)
             Rows of the out buffer; it waits until they are stored.
         """
-        stored = _last(self._readers.get("out", ()), writes)
+        stored = _last(self._readers.get("out", {}), writes)
         while self.seen[-1] < stored - 1:
             self.wait()
-        pops = self.seen[-1] < stored
-        waits = int(self._loads > 0)
-        if waits:
-            self._give_token()
-        tokens = dict(pop_prev=waits, pop_next=int(pops), push_prev=0, push_next=0)
+        pops = int(self.seen[-1] < stored)
+        waits = int(self._last_load is not None)
+        if self._last_load is not None:
+            self._give(self._last_load, push_next=1)
+            self._last_load = None
+        tokens = dict(pop_prev=waits, pop_next=pops)
         self._add_computation(replace(instruction, **tokens), self.seen[-1] + pops)
         for buffer, rows in reads.items():
-            readers = [each for each in self._readers.get(buffer, []) if each[0] != rows]
-            self._readers[buffer] = [*readers, (rows, self.computed)]
+            self._readers.setdefault(buffer, {})[rows] = self.computed
 
-    def _give_token(self) -> None:
-        """Let the last load give the token that a computation waits for."""
-        last = max(i for i, x in enumerate(self.instructions) if isinstance(x, isa.Load))
-        self.instructions[last] = replace(self.instructions[last], push_next=1)
-        self._loads = 0
+    def _give(self, place: int, **token: int) -> None:
+        """Let an instruction give a token as well."""
+        self.instructions[place] = replace(self.instructions[place], **token)
 
     def _add_computation(self, instruction: isa.Instruction, seen: int) -> None:
         self.places.append(len(self.instructions))
         self.seen.append(seen)
         self.instructions.append(instruction)
 
-    def store(self, stores: Sequence[tuple[isa.Store, str]], rows: Rows) -> None:
-        """Append stores of what the last computation completes.
+    def store(self, store: isa.Store, name: str, rows: Rows) -> None:
+        """Append a store of what the last computation completes; several follow one another.
 
         Parameters
         ----------
-        stores : sequence of (Store, name of the tensor)
-            Tokens are set here.
+        store : Store
+        name : str
+            Of the tensor.
         rows : (first, end)
             Of the out buffer.
         """
-        self.stores += 1
-        last = self.places[-1]
-        self.instructions[last] = replace(self.instructions[last], push_next=1)
-        for i, (x, name) in enumerate(stores):
-            tokens = dict(pop_prev=int(i == 0), push_prev=int(i == len(stores) - 1))
-            self.relative[len(self.instructions)] = name
-            self.instructions.append(replace(x, **tokens))
-            self._writers.setdefault(name, []).append((words_of(x), self.stores))
-        readers = [each for each in self._readers.get("out", []) if each[0] != rows]
-        self._readers["out"] = [*readers, (rows, self.stores)]
+        last = len(self.instructions) - 1
+        is_first = last == self.places[-1]
+        self.stores += is_first
+        self._give(last, **({"push_next": 1} if is_first else {"push_prev": 0}))
+        self.relative[len(self.instructions)] = name
+        self.instructions.append(replace(store, pop_prev=int(is_first), push_prev=1))
+        self._writers.setdefault(name, {})[words_of(store)] = self.stores
+        self._readers.setdefault("out", {})[rows] = self.stores
 
     def set_up(self, setup: isa.Setup) -> None:
         """Append what the computations to come share."""
@@ -151,13 +149,10 @@ class Sequencer:
         self.instructions.append(isa.Wait())
 
     def finish(self) -> list[isa.Instruction]:
-        """End the program, and return its instructions with all tokens."""
+        """End the program, and return its instructions."""
         while self.seen[-1] < self.stores - 1:
             self.wait()
         self.instructions.append(isa.Finish(pop_next=int(self.seen[-1] < self.stores)))
-        for number in self._awaited:
-            place = self.places[number - 1]
-            self.instructions[place] = replace(self.instructions[place], push_prev=1)
         return self.instructions
 
 
@@ -169,7 +164,8 @@ def words_of(x: isa.Load | isa.Store) -> Rows:
     return x.dram, last
 
 
-def _last(uses: Iterable[tuple[Rows, int]], rows: Rows) -> int:
+def _last(uses: Mapping[Rows, int], rows: Rows) -> int:
     """Number of the last use of any of these rows; 0 for none."""
     first, end = rows
-    return max((number for (low, high), number in uses if low < end and first < high), default=0)
+    found = (number for (low, high), number in uses.items() if low < end and first < high)
+    return max(found, default=0)

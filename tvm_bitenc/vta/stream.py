@@ -1,4 +1,4 @@
-"""The instructions of one layer: loads, computations and stores, with their tokens.
+"""The instructions of one layer: loads, computations and stores; a `Sequencer` adds tokens.
 
 Bands of output rows are the outer loop, groups of DM output channels the inner one. A group's
 constants are loaded once per band while the group before it computes; a word of output channels is
@@ -29,14 +29,14 @@ FLOATS = "floats"  # Its float32 numbers beside codes.
 
 @dataclass(frozen=True, eq=False)
 class Fragment:
-    """A layer's instructions, which still have to be given places in memory.
+    """A layer's instructions, which still have to be given tokens, and places in memory.
 
     Parameters
     ----------
     name : str
         Of the layer.
     instructions : tuple of Instruction
-        The last one is `Finish`.
+        Stores stand behind the computation that completes what they store.
     constants : ndarray of uint64
     relative : dict of int to str
         Per instruction with an address, what it counts from: `CONSTANTS`, or a tensor by name.
@@ -81,8 +81,6 @@ class Stream:
         self.tiling, self.layer, self.accelerator = tiling, tiling.layer, tiling.accelerator
         self.groups = groups
         self.source = source or _own_source(tiling)
-        self.residual = RESIDUAL
-        self.output = OUTPUT
         self.parts = parts = WORD_BITS // self.accelerator.channels
         self.groups_per_store = parts if self.layer.is_codes else 1
         self.words_per_store, self.word_step = 1, 1
@@ -96,10 +94,7 @@ class Stream:
         self.constants: list[np.ndarray] = []
         self.computed = 0
         self.stores = 0
-        self.freed: list[int] = []  # Counts of computations that loads wait for, rising.
-        self.must_pop = False  # Whether the next load takes a token.
         self.setup: isa.Setup | None = None
-        self.stored = 0  # How many stores the compute module has seen done.
 
     def passes(self) -> list[dict[str, int]]:
         """Lines of the pass table."""
@@ -128,7 +123,7 @@ class Stream:
         pixels = self.layer.input_shape[0] * height * width
         fragment = Fragment(
             self.layer.name,
-            tuple(self._with_tokens()),
+            tuple(self.instructions),
             np.concatenate(self.constants),
             self.relative,
             self.source,
@@ -151,52 +146,31 @@ class Stream:
         layer, (height, width) = self.layer, self.layer.output_size
         rows = layer.input_shape[0] * height
         if layer.adds_floats:
-            return Tensor(self.residual, rows, width, 1, self.float_words)
+            return Tensor(RESIDUAL, rows, width, 1, self.float_words)
         words = -(-self.groups // self.groups_per_store)
         bits = layer.residual_bits
-        return Tensor(self.residual, rows, width, bits, words) if bits else None
+        return Tensor(RESIDUAL, rows, width, bits, words) if bits else None
 
     @property
     def float_words(self) -> int:
         """Words of a pixel's float32 numbers in memory."""
         return -(-self.groups // self.groups_per_store) * self.tiling.pixel_words
 
-    def _with_tokens(self) -> list[isa.Instruction]:
-        """Let those computations give tokens to the load module that it waits for."""
-        kept, computed = [], 0
-        for instruction in self.instructions:
-            if isinstance(instruction, isa.Conv):
-                computed += 1
-                instruction = replace(instruction, push_prev=int(computed in self.freed))
-            kept.append(instruction)
-        return kept
-
     def _emit(self) -> None:
         self._tables()
         self.prepare_groups()
         batch, height = self.layer.input_shape[0], self.layer.output_size[0]
         bands = itertools.product(range(batch), range(0, height, self.tiling.band_rows))
-        firsts: list[int] = []
         for band, (image, first_row) in enumerate(bands):
-            firsts.append(self.computed)
-            ago = 1 if self.tiling.is_double_buffered("act") else 0
-            if band > ago:
-                self.free(firsts[band - ago])
             self.load_band(band, image, first_row)
             for group in range(self.groups):
                 self.load_group((band, image, first_row), group)
                 self.compute((band, image, first_row), group)
-        while self.stored < self.stores - 1:
-            self.instructions.append(isa.Wait(pop_next=1))
-            self.stored += 1
-        self.instructions.append(isa.Finish(pop_next=1))
 
     def add_load(self, base: str, buffer: str, **fields: int) -> None:
-        """Add a load of the constants or the input; it waits if `free` was called before."""
+        """Add a load of the constants, or of a tensor."""
         self.relative[len(self.instructions)] = base
-        index, must_pop = BUFFERS.index(buffer), int(self.must_pop)
-        self.instructions.append(isa.Load(buffer=index, pop_next=must_pop, **fields))
-        self.must_pop = False
+        self.instructions.append(isa.Load(buffer=BUFFERS.index(buffer), **fields))
 
     def constant(self, words: np.ndarray) -> int:
         """Put an array into the constants, and return its address there."""
@@ -255,15 +229,6 @@ class Stream:
             return {}
         rows, parts = divmod(self.groups, self.parts)
         return dict(pixel_rows=self.tiling.packed_words, plane_parts=parts, plane_rows=rows)
-
-    def free(self, computed: int) -> None:
-        """Make the next load wait until so many computations are done."""
-        if computed <= max(self.freed, default=0):
-            return
-        if self.must_pop:  # The same load waits for more.
-            self.freed.pop()
-        self.freed.append(computed)
-        self.must_pop = True
 
     def half(self, buffer: str, turn: int) -> int:
         """First row of the half of a buffer that this turn uses; 0 without double buffering."""
@@ -336,7 +301,6 @@ class Stream:
         kind: type[isa.Conv],
         band: tuple[int, int, int],
         group: int,
-        pop_prev: int,
         **fields: int,
     ) -> None:
         """Add a computation with the fields that all kinds share; store when a word is complete."""
@@ -346,16 +310,11 @@ class Stream:
         word, part = divmod(group, self.groups_per_store)
         ends_word = part == self.groups_per_store - 1 or group == self.groups - 1
         is_numbers = layer.is_float and not layer.is_codes
-        needs_store = part == 0 and self.stores - self.stored >= 2
-        self.stored += needs_store
         row = out_part = 0
         if layer.writes_packed:  # Where the highest plane begins.
             row, out_part = divmod(group + (layer.out_bits - 1) * self.groups, self.parts)
         self.instructions.append(
             kind(
-                pop_prev=pop_prev,
-                pop_next=int(needs_store),
-                push_next=int(ends_word),
                 out=self.half("out", self.stores) + row,
                 out_part=out_part,
                 word_rows=tiling.word_rows,
@@ -409,11 +368,9 @@ class Stream:
         elif is_codes:
             runs, run_words = pixels * self.layer.out_bits, pixel_words // self.layer.out_bits
         for i in range(self.words_per_store):
-            self.relative[len(self.instructions)] = self.output
+            self.relative[len(self.instructions)] = OUTPUT
             self.instructions.append(
                 isa.Store(
-                    pop_prev=int(i == 0),
-                    push_prev=int(i == self.words_per_store - 1 and not self._own_floats),
                     sram=self.half("out", self.stores) + i * self.tiling.word_out_rows,
                     dram=first_pixel * pixel_words + (word + i * self.word_step) * words,
                     rows=runs,
@@ -425,7 +382,6 @@ class Stream:
             self.relative[len(self.instructions)] = FLOATS
             self.instructions.append(
                 isa.Store(
-                    push_prev=1,
                     sram=self.half("out", self.stores) + self.tiling.word_out_rows,
                     dram=first_pixel * self.float_words + word * self.tiling.pixel_words,
                     rows=pixels,

@@ -70,11 +70,6 @@ class Segment:
         """Rows and columns of the grid."""
         return len(self.grid), len(self.grid[0])
 
-    @property
-    def tensors(self) -> set[Tensor]:
-        """All that it reads."""
-        return {tensor for row in self.grid for tensor in row}
-
 
 @dataclass(frozen=True)
 class View:
@@ -112,11 +107,6 @@ class View:
         first = self.segments[0]
         is_whole = len(self.segments) == 1 and self.is_plain and first.words == first.tensor.words
         return first.tensor if is_whole else None
-
-    @property
-    def tensors(self) -> set[Tensor]:
-        """All that it reads."""
-        return set().union(*(segment.tensors for segment in self.segments))
 
     @property
     def layout(self) -> Layout:
