@@ -17,10 +17,15 @@ from tvm_bitenc.accelerator import DEPTHS, Accelerator, load_accelerator
 from tvm_bitenc.data import data_folder
 from tvm_bitenc.encoding import Encoding, pack, unpack
 from tvm_bitenc.errors import TargetError
-from tvm_bitenc.vta.compile_layer import compile_conv, output_of
+from tvm_bitenc.vta.compile_layer import compile_conv, conv_piece, output_of
 from tvm_bitenc.vta.cost import cycles
 from tvm_bitenc.vta.counters import predicted
 from tvm_bitenc.vta.functional import FunctionalSimulator
+from tvm_bitenc.vta.link import link
+from tvm_bitenc.vta.program import Input
+from tvm_bitenc.vta.stream import OUTPUT
+from tvm_bitenc.vta.tensor import Tensor, whole
+from tvm_bitenc.vta.tensor import side_by_side as side_by_side_views
 from tvm_bitenc.vta.verilator import VerilatorSimulator
 
 SIZES = st.builds(
@@ -231,24 +236,56 @@ def test_files_are_refused_with_the_reason(tmp_path):
         load_accelerator(path)
 
 
-@needs_verilator
-@pytest.mark.slow
-def test_what_was_in_a_row_is_cleared(random_layer, conv_layer, expected, planes):
-    """A pixel of one word behind one of four, in the same row."""
-    accelerator, images = MACHINES[2], []
-    for channels in (200, 33):
-        encodings = Encoding.signed(2), Encoding.unsigned(2)
-        layer = random_layer(0, *encodings, channels=channels, out_channels=4)
-        program = compile_conv(conv_layer(layer, 2), accelerator)
-        images.append((program, program.image(planes(layer)), layer))
-    memory = np.concatenate([image for _, image, _ in images])
-    machine, base = VerilatorSimulator(accelerator, memory), 0
-    for program, image, layer in images:
-        machine.run_words(len(program.instructions), base=base)
-        found = memory[base : base + image.size][program.output_address :]
-        wanted = expected(layer, conv_layer(layer, 2))
+def joined(static, counts, accelerator):
+    """Compile a layer on parts of so many channels, which lie in tensors of their own."""
+    batch, height, width, _ = static.input_shape
+    bits = static.act_bits
+    tensors = [
+        Tensor(str(i), batch * height, width, bits, -(-count // 64))
+        for i, count in enumerate(counts)
+    ]
+    view = side_by_side_views([whole(x, count) for x, count in zip(tensors, counts)])
+    piece = conv_piece(static, accelerator, source=view)
+    inputs, addresses, end = [], {}, 0
+    for i, tensor in enumerate(tensors):
+        inputs.append(Input(i, end, tensor.size))
+        addresses[tensor.name] = end
+        end += tensor.size
+    outputs = [replace(piece.outputs[0], address=end)]
+    words = end + piece.fragment.output_words
+    return link([piece.fragment], addresses | {OUTPUT: end}, words, inputs, outputs)
+
+
+@pytest.mark.parametrize(
+    "verilog", [False, pytest.param(True, marks=[needs_verilator, pytest.mark.slow])]
+)
+def test_what_was_in_a_row_is_cleared(verilog, random_layer, conv_layer, expected, planes):
+    """A pixel of one word; and parts of one word and of two, with words between them that count."""
+    accelerator = MACHINES[2]
+    encodings = Encoding.signed(2), Encoding.unsigned(2)
+    full, narrow, parts = (
+        random_layer(0, *encodings, channels=channels, out_channels=4)
+        for channels in (1024, 33, 94)
+    )
+    full.act_codes[:] = 3
+    statics = [conv_layer(layer, 2) for layer in (full, narrow, parts)]
+    programs = [compile_conv(static, accelerator) for static in statics[:2]]
+    programs.append(joined(statics[2], (24, 70), accelerator))
+    codes = parts.act_codes.transpose(0, 2, 3, 1)
+    split = [pack(part, 2).reshape(-1) for part in (codes[..., :24], codes[..., 24:])]
+    words = [planes(full), planes(narrow), np.concatenate(split)]
+    images = [program.image(each) for program, each in zip(programs, words)]
+    memory, bases = np.concatenate(images), np.cumsum([0, *map(len, images)])
+    machine = (VerilatorSimulator if verilog else FunctionalSimulator)(accelerator, memory)
+    for i, (program, layer, static) in enumerate(zip(programs, (full, narrow, parts), statics)):
+        image, count = memory[bases[i] : bases[i + 1]], len(program.instructions)
+        if isinstance(machine, VerilatorSimulator):
+            machine.run_words(count, base=int(bases[i]))
+        else:
+            machine.memory = image
+            machine.run_words(0, count)
+        wanted, found = expected(layer, static), image[program.output_address :]
         assert np.array_equal(found.reshape(wanted.shape), wanted)
-        base += image.size
 
 
 def build(network, tmp_path, simulator, **sizes):
